@@ -1,0 +1,134 @@
+"""Every error of the program that a caller may see, each with its status, type, code and param.
+
+    SottoError                       500  server_error
+    ├── InvalidRequest               400  invalid_request_error
+    │   ├── UndecodableAudio         400  the file is no audio, or broken
+    │   ├── AudioTooShort            400  below 0.1 s
+    │   ├── AudioTooLong             400  above SOTTO_MAX_AUDIO_SECONDS
+    │   └── UnknownLanguage          400
+    ├── Unauthorized                 401
+    ├── NotFound                     404
+    │   └── ModelNotFound            404
+    ├── MethodNotAllowed             405
+    ├── UploadTooLarge               413
+    ├── RateLimited                  429  this client has too much under way
+    ├── Unavailable                  503  the server is full, starting or stopping
+    │   └── QueueFull                503  the engine's queue; the pipeline never meets it
+    ├── Cancelled                    499  nobody waits for the answer any more
+    └── ModelUnavailable             500  a model can't be found or loaded
+
+Bodies are worded as OpenAI's where those are known (contract, section 4). Doors turn them into responses;
+nothing here knows HTTP beyond the number.
+"""
+
+
+class SottoError(Exception):
+    """Base of all. `str(error)` is fit for the caller."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param or self.param
+        self.code = code or self.code
+
+
+class InvalidRequest(SottoError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class UndecodableAudio(InvalidRequest):
+    param = "file"
+    code = "invalid_value"
+
+    def __init__(self, detail: str = "") -> None:
+        message = "The audio file could not be decoded or its format is not supported."
+        super().__init__(f"{message} {detail}".strip())
+
+
+class AudioTooShort(InvalidRequest):
+    param = "file"
+    code = "audio_too_short"
+
+    def __init__(self) -> None:
+        super().__init__("Audio file is too short. Minimum audio length is 0.1 seconds.")
+
+
+class AudioTooLong(InvalidRequest):
+    param = "file"
+    code = "invalid_value"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"audio duration is longer than {limit_s:g} seconds, which is the maximum for this server"
+        )
+
+
+class UnknownLanguage(InvalidRequest):
+    param = "language"
+    code = "invalid_language_format"
+
+    def __init__(self, language: str) -> None:
+        super().__init__(
+            f"Invalid language '{language[:40]}'. Language parameter must be specified in ISO-639-1 format."
+        )
+
+
+class Unauthorized(SottoError):
+    status = 401
+    type = "invalid_request_error"
+
+
+class NotFound(SottoError):
+    status = 404
+    type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    param = "model"
+    code = "model_not_found"
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__(f"The model '{name[:200]}' does not exist{hint}")
+
+
+class MethodNotAllowed(SottoError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class UploadTooLarge(SottoError):
+    status = 413  # type stays server_error: that is what the cloud answers
+
+    def __init__(self, limit_bytes: int, read_bytes: int) -> None:
+        super().__init__(f"Maximum content size limit ({limit_bytes}) exceeded ({read_bytes} bytes read)")
+
+
+class RateLimited(SottoError):
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+    retry_after_s = 1
+
+
+class Unavailable(SottoError):
+    status = 503
+    retry_after_s = 2
+
+
+class QueueFull(Unavailable):
+    pass
+
+
+class Cancelled(SottoError):
+    status = 499
+
+
+class ModelUnavailable(SottoError):
+    pass

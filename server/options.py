@@ -1,0 +1,68 @@
+"""What a request asks for, in frozen dataclasses: made once at the edge, checked there, trusted after."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from server.transcript import MAX_WINDOW_S, Task
+
+ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+Granularity = Literal["segment", "word"]
+
+RESPONSE_FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+
+FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class VadOptions:
+    """Voice activity detection. Off (`enabled=False`) the whole file counts as speech."""
+
+    enabled: bool = True
+    threshold: float = 0.5
+    prefix_padding_ms: int = 400
+    silence_duration_ms: int = 160
+    window_s: float = MAX_WINDOW_S
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
+
+    `language` None asks for detection, among `languages` where any are named. `temperatures` is the
+    fallback ladder. `prompt` goes before the window as previous text and is cut to its last 223 tokens.
+    """
+
+    task: Task = "transcribe"
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    prompt: str = ""
+    hotwords: str = ""
+    beam_size: int = 5
+    best_of: int = 5
+    patience: float = 1.0
+    temperatures: tuple[float, ...] = FALLBACK_TEMPERATURES
+    compression_ratio_threshold: float = 2.4
+    logprob_threshold: float = -1.0
+    no_speech_threshold: float = 0.6
+    word_timestamps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionOptions:
+    """One request as its client put it, defaults filled in."""
+
+    response_format: ResponseFormat = "json"
+    granularities: frozenset[Granularity] = frozenset({"segment"})
+    nested_words: bool = False
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    vad: VadOptions = field(default_factory=VadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFd:
+    """A complete upload on disk: an open, seekable descriptor that its maker closes. The name is a hint."""
+
+    fd: int
+    size: int
+    name_hint: str = ""

@@ -1,0 +1,113 @@
+"""Every setting, one typed object: environment variables `SOTTO_<NAME>` over a TOML file (`SOTTO_CONFIG`)."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "SOTTO_"
+
+
+class Settings(BaseSettings):
+    """The server's settings; field names in capitals behind `SOTTO_` are the environment's."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model: str = Field(
+        "demo",
+        description="Default model: catalogue name, else an existing directory, else a hub repository id.",
+    )
+    models_dir: Path = Field(
+        Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
+    )
+    offline: bool = Field(
+        False, description="Never download; a missing model is an error that says what to place."
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`."
+    )
+    compute_type: Literal[
+        "auto",
+        "int8",
+        "int8_float32",
+        "int8_float16",
+        "int8_bfloat16",
+        "int16",
+        "float16",
+        "bfloat16",
+        "float32",
+    ] = Field("auto", description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA.")
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads per model worker; 0: as many as this process may use."
+    )
+    workers: int = Field(1, ge=1, le=16, description="Batches that one model runs at the same time.")
+    media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Comma-separated keys that clients must send; empty: open to all."
+    )
+    max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
+    max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
+    max_requests: int = Field(256, ge=1, description="Transcriptions under way at once; beyond: 503.")
+    max_requests_per_client: int = Field(
+        64, ge=1, description="Of these for one key (one address where no keys are set); beyond: 429."
+    )
+    max_windows: int = Field(
+        512, ge=2, description="Windows of audio handed to engines at once, all requests together."
+    )
+    spool_mb: int = Field(
+        8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
+    )
+    grace_seconds: float = Field(30, ge=0, description="How long a stop waits for requests under way.")
+    nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
+    beam_size: int = Field(
+        5, ge=1, le=20, description="Beams at temperature 0; 1 is greedy: faster, a little worse."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe message written."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        """Take `a,b` from the environment; a TOML list passes through."""
+        return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
+
+    @field_validator("models_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get(f"{PREFIX}CONFIG")
+        if not file:
+            return init_settings, env_settings
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{PREFIX}CONFIG names {file}, which is not a file")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_mb << 20
+
+    @property
+    def spool_bytes(self) -> int:
+        return self.spool_mb << 20

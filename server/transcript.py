@@ -1,0 +1,176 @@
+"""The values that travel between floors: windows of audio in, words and segments out.
+
+Knows nothing of HTTP, models or files. Positions in audio are samples at 16 kHz; times are seconds.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+SAMPLE_RATE = 16_000
+SAMPLE_BYTES = 2  # int16, native order
+FRAME_SAMPLES = 160  # one mel frame: 10 ms
+MAX_WINDOW_S = 30.0
+CONTEXT_SAMPLES = 200  # half an STFT frame: what the first and last mel frame of a window look at outside it
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its times (seconds) and the mean probability of its tokens.
+
+    `word` keeps its leading space and its punctuation, as faster-whisper gives it.
+    """
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A phrase between two timestamp tokens, with openai/whisper's fields. `seek`: mel frames of 10 ms."""
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    words: tuple[Word, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Samples `start` (included) to `end` (excluded) of a file."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model hears at once: at most 30 s of a file, made of spans with long silence cut out between.
+
+    Crossing to an engine it carries `samples`: int16 mono at 16 kHz, the spans one after another, with
+    `lead` and `tail` samples of true context before and after them (each at most `CONTEXT_SAMPLES`).
+    `mel_max` is the largest log-mel value of the whole input, where it is known: Whisper clamps to it.
+    """
+
+    index: int
+    spans: tuple[Span, ...]
+    mel_max: float | None = None
+    samples: bytes = b""
+    lead: int = 0
+    tail: int = 0
+
+    @property
+    def offset(self) -> int:
+        """First sample in the file."""
+        return self.spans[0].start
+
+    @property
+    def end(self) -> int:
+        """One past the last sample in the file."""
+        return self.spans[-1].end
+
+    @property
+    def length(self) -> int:
+        """Samples the model hears, cut silence not counted."""
+        return sum(len(span) for span in self.spans)
+
+    @property
+    def start_s(self) -> float:
+        return self.offset / SAMPLE_RATE
+
+    @property
+    def duration_s(self) -> float:
+        return self.length / SAMPLE_RATE
+
+    def after(self, consumed: int) -> Self:
+        """The rest of this window once its first `consumed` samples are transcribed, without samples."""
+        rest: list[Span] = []
+        for span in self.spans:
+            if consumed < len(span):
+                rest.append(Span(span.start + consumed, span.end))
+                consumed = 0
+            else:
+                consumed -= len(span)
+        return replace(self, spans=tuple(rest), samples=b"", lead=0, tail=0)
+
+
+class FileTime:
+    """Turns times inside a window into times of its file.
+
+    Where silence was cut out, one instant of the window is two of the file: `end` says which is meant.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._spans = window.spans
+        self._begins: list[int] = []  # window position at which each span begins
+        position = 0
+        for span in window.spans:
+            self._begins.append(position)
+            position += len(span)
+        self._length = position
+
+    def of(self, time_s: float, *, end: bool = False, span: int | None = None) -> float:
+        """File time in seconds of window time `time_s`; past the window's end means its end."""
+        sample = min(max(time_s, 0.0) * SAMPLE_RATE, float(self._length))
+        index = self.span_at(time_s, end=end) if span is None else span
+        chosen = self._spans[index]
+        inside = min(max(sample - self._begins[index], 0.0), float(len(chosen)))
+        return (chosen.start + inside) / SAMPLE_RATE
+
+    def span_at(self, time_s: float, *, end: bool = False) -> int:
+        """Index of the span that holds window time `time_s`; on a joint, the earlier one if `end`."""
+        sample = round(max(time_s, 0.0) * SAMPLE_RATE)
+        index = bisect_right(self._begins, sample) - 1
+        if end and index > 0 and sample == self._begins[index]:
+            index -= 1
+        return index
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What the model made of one window. Times and `seek` of segments are relative to the window.
+
+    `consumed` is how many samples of the window the segments account for: where it is short of the window,
+    the model stopped inside it and the rest must be submitted again (`Window.after`).
+    `language_probs` is the detection's outcome, best first; empty where the language was given.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    consumed: int
+    language_probs: tuple[tuple[str, float], ...] = ()
+
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A finished transcription, in file time. `duration_s` is counted, never read from a header."""
+
+    task: Task
+    language: str
+    language_probability: float | None
+    duration_s: float
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        """The segments' texts joined and trimmed, as OpenAI reports it."""
+        return "".join(segment.text for segment in self.segments).strip()
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for segment in self.segments for word in segment.words or ())
