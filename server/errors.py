@@ -65,9 +65,7 @@ class AudioTooLong(InvalidRequest):
     code = "invalid_value"
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(
-            f"audio duration is longer than {limit_s:g} seconds, which is the maximum for this server"
-        )
+        super().__init__(f"audio duration is longer than {limit_s:g} seconds, which is the maximum for this server")
 
 
 class UnknownLanguage(InvalidRequest):
@@ -101,6 +99,10 @@ class ModelNotFound(NotFound):
 class MethodNotAllowed(SottoError):
     status = 405
     type = "invalid_request_error"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class UploadTooLarge(SottoError):

@@ -38,13 +38,11 @@ ALIASES: dict[str, str] = {
     "valencian": "ca",
 }
 
-_CODES: dict[str, str] = (
-    {name: code for code, name in NAMES.items()} | {code: code for code in NAMES} | ALIASES
-)
+_CODES: dict[str, str] = {name: code for code, name in NAMES.items()} | {code: code for code in NAMES} | ALIASES
 
 
 def code_of(language: str) -> str | None:
-    """Whisper's code for a code, an English name or a tag with region (`pt-BR`), any case; None if unknown."""
+    """Whisper's code for a code, an English name or a tag (`pt-BR`), any case; None if unknown."""
     wanted = language.strip().lower().replace("_", "-")
     return _CODES.get(wanted) or _CODES.get(wanted.partition("-")[0])
 

@@ -29,13 +29,15 @@ class VadOptions:
 class DecodingOptions:
     """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
 
-    `language` None asks for detection, among `languages` where any are named. `temperatures` is the
-    fallback ladder. `prompt` goes before the window as previous text and is cut to its last 223 tokens.
+    `language` None asks for detection, among `languages` where any are named: once for the file, or for each
+    window if `multilingual`. `temperatures` is the fallback ladder. `prompt` goes before each window as
+    previous text; its last 223 tokens count.
     """
 
     task: Task = "transcribe"
     language: str | None = None
     languages: tuple[str, ...] = ()
+    multilingual: bool = False
     prompt: str = ""
     hotwords: str = ""
     beam_size: int = 5
@@ -50,8 +52,9 @@ class DecodingOptions:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionOptions:
-    """One request as its client put it, defaults filled in."""
+    """One request as its client put it, defaults filled in. `model` empty means the server's default."""
 
+    model: str = ""
     response_format: ResponseFormat = "json"
     granularities: frozenset[Granularity] = frozenset({"segment"})
     nested_words: bool = False

@@ -30,12 +30,8 @@ class Settings(BaseSettings):
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )
-    offline: bool = Field(
-        False, description="Never download; a missing model is an error that says what to place."
-    )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`."
-    )
+    offline: bool = Field(False, description="Never download; a missing model is an error that says what to place.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
     compute_type: Literal[
         "auto",
         "int8",

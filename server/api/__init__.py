@@ -1,0 +1,1 @@
+"""The doors: HTTP in OpenAI's shape. The only home of fastapi and starlette."""

@@ -1,0 +1,45 @@
+"""The application: every route behind the gate, built once, with nothing global."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from server import __version__
+from server.api import models, ops, transcriptions
+from server.api.envelope import add_handlers
+from server.api.gate import Gate
+from server.media import Media
+from server.pipeline import Pipeline
+from server.registry import Registry
+from server.settings import Settings
+
+
+def create_app(settings: Settings, registry: Registry) -> ASGIApp:
+    """The ASGI application over a loaded `registry`, which it closes when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        media = Media(
+            workers=settings.media_workers,
+            spool_bytes=settings.spool_bytes,
+            max_audio_s=settings.max_audio_seconds,
+        )
+        pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
+        try:
+            yield {"settings": settings, "registry": registry, "pipeline": pipeline}
+        finally:
+            await asyncio.to_thread(media.close)
+            await asyncio.to_thread(registry.close)
+
+    # Swagger's page would load its script from another host; redirects of slashes would lose bodies.
+    app = FastAPI(
+        title="Sotto", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    add_handlers(app)
+    for module in (transcriptions, models, ops):
+        app.include_router(module.router)
+    return Gate(app, settings)

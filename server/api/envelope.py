@@ -1,0 +1,64 @@
+"""The one place where errors become responses: always OpenAI's envelope, whatever went wrong."""
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from server.errors import InvalidRequest, MethodNotAllowed, NotFound, SottoError
+
+logger = logging.getLogger(__name__)
+
+
+def error_response(error: SottoError) -> JSONResponse:
+    """`error` as a client sees it."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allow
+    body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return JSONResponse({"error": body}, error.status, headers)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make `app` answer every failure in the envelope."""
+    app.add_exception_handler(SottoError, _known)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unknown)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SottoError)  # noqa: S101 - registered for this class only
+    return error_response(error)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette itself refuses: unknown paths, wrong methods, forms that can't be parsed."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    asked = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return error_response(NotFound(f"Invalid URL ({asked}). {_paths(request.app)}"))
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        return error_response(MethodNotAllowed(f"Not allowed to {asked}. {_paths(request.app)}", allow=allow))
+    return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    return error_response(InvalidRequest(f"Invalid request: {error}"))
+
+
+async def _unknown(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the traceback goes to the log (Starlette raises it again), never to the client."""
+    return error_response(SottoError("The server had an error while processing your request. Sorry about that!"))
+
+
+def _paths(app: FastAPI) -> str:
+    """What this server does serve, for people who mistyped a base URL."""
+    known = (f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods)
+    return f"This server has {', '.join(known)}."

@@ -1,0 +1,78 @@
+"""POST /v1/audio/transcriptions: an upload in, its text in the format that was asked for out."""
+
+import asyncio
+import contextlib
+
+from fastapi import APIRouter
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.forms import parse_transcription
+from server.errors import Cancelled, InvalidRequest
+from server.formats import render
+from server.options import UploadFd
+from server.pipeline import Pipeline, Transcription
+from server.transcript import Transcript
+
+MAX_FILES = 8
+MAX_FIELDS = 1000
+MAX_TEXT_BYTES = 8 << 20  # a text part; ten seconds of reference audio as a data URL exceed a megabyte
+
+router = APIRouter()
+
+
+@router.post("/v1/audio/transcriptions")
+async def transcribe(request: Request) -> Response:
+    """Transcribe an uploaded recording."""
+    _check_content_type(request)
+    async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT_BYTES) as form:
+        upload, options = parse_transcription(form, request.state.settings)
+        pipeline: Pipeline = request.state.pipeline
+        transcription = pipeline.transcribe(await _on_disk(upload), options)
+        try:
+            transcript = await _unless_client_leaves(request, transcription)
+        finally:
+            await transcription.close()
+    # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
+    content_type, body = await asyncio.to_thread(render, transcript, options)
+    return Response(body, headers={"content-type": content_type})
+
+
+def _check_content_type(request: Request) -> None:
+    """Starlette would take any other body for an empty form."""
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise InvalidRequest(
+            f"Invalid Content-Type header ({given[:100] or 'none'}), expected multipart/form-data. "
+            "(HINT: If you're using curl, you can pass -F instead of -d.)"
+        )
+
+
+async def _on_disk(upload: UploadFile) -> UploadFd:
+    """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
+    file = upload.file
+    await asyncio.to_thread(getattr(file, "rollover", file.flush))
+    return UploadFd(file.fileno(), upload.size or 0, upload.filename or "")
+
+
+async def _unless_client_leaves(request: Request, transcription: Transcription) -> Transcript:
+    """The result; or `Cancelled` as soon as the client has closed its connection."""
+    leaving = asyncio.create_task(_client_leaves(request))
+    result = asyncio.create_task(transcription.result())
+    try:
+        await asyncio.wait([leaving, result], return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            raise Cancelled("The client closed the connection.")
+        return result.result()
+    finally:
+        for task in (leaving, result):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _client_leaves(request: Request) -> None:
+    """Return when the client is gone. The form has read the body, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,204 @@
+"""Decodes any audio or video file to blocks of 16 kHz mono int16 samples, in flat memory.
+
+The only home of `av` (FFmpeg). Knows nothing of windows, models or requests. The file is untrusted: its
+content alone says which container it is, and nothing but the file itself is ever opened.
+"""
+
+from collections.abc import Generator, Iterator
+from itertools import chain, groupby
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream as Track
+from av.container import InputContainer
+from av.packet import Packet
+from numpy.typing import NDArray
+
+from server.errors import AudioTooLong, AudioTooShort, UndecodableAudio
+from server.transcript import SAMPLE_RATE
+
+BLOCK_SAMPLES = 10 * SAMPLE_RATE
+MIN_SAMPLES = SAMPLE_RATE // 10
+SOURCE_RATES_HZ = range(1_000, 768_001)  # outside, a header of a few bytes makes the resampler take gigabytes
+MAX_READ_ERRORS = 100  # in a row: a demuxer that is stuck would repeat its error for ever
+
+# Self-contained ones only: playlists (hls, concat, dash, sdp) and image sequences open what they name.
+DEMUXERS = """
+    aac ac3 aiff amr amrnb amrwb asf au avi caf dts eac3 flac flv loas matroska mov mp3 mpeg mpegts ogg
+    w64 wav wv
+""".split()
+
+# What isn't decoded can't be attacked: without this list FFmpeg decodes a video's pictures to probe them.
+DECODERS = (
+    """
+    aac aac_latm ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha alac amrnb amrwb dca eac3 flac
+    g722 g726 gsm gsm_ms mp1float mp2float mp3float mp1 mp2 mp3 opus speex vorbis wavpack
+    wmapro wmav1 wmav2 wmavoice
+""".split()
+    + sorted(name for name in av.codecs_available if name.startswith("pcm_"))
+)
+
+CONTAINER_OPTIONS = {
+    "format_whitelist": ",".join(DEMUXERS),
+    "codec_whitelist": ",".join(DECODERS),
+    "protocol_whitelist": "none",
+}
+
+Samples = NDArray[np.int16]
+
+
+class AudioStream:
+    """The sound of one open file: iterate for blocks of `BLOCK_SAMPLES` int16 samples, the last one shorter.
+
+    Raises `AudioTooLong` as soon as more than `limit_s` seconds are counted; at the end, `UndecodableAudio`
+    if there was no sample at all and `AudioTooShort` below 0.1 s. Damaged packets are skipped.
+    `samples` counts what was yielded so far; `duration_hint_s` is what the container claims and may lie.
+    """
+
+    def __init__(self, container: InputContainer, track: Track, limit_s: float) -> None:
+        self.samples = 0
+        self.duration_hint_s: float | None = None
+        if container.duration is not None and container.duration > 0:
+            self.duration_hint_s = container.duration / av.time_base
+        self._container = container
+        self._track = track
+        self._limit_s = limit_s
+        self._blocks = self._decode()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Samples:
+        return next(self._blocks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the iteration and frees what FFmpeg holds; the file stays open. May be called twice."""
+        self._blocks.close()  # first: resuming a demuxer without its container would crash the process
+        self._container.close()
+
+    def _decode(self) -> Generator[Samples]:
+        try:
+            for block in _blocks(_resample(_frames(self._container, self._track))):
+                self.samples += len(block)
+                if self.samples > self._limit_s * SAMPLE_RATE:
+                    raise AudioTooLong(self._limit_s)
+                yield block
+        except av.FFmpegError as error:
+            raise UndecodableAudio from error
+        if not self.samples:
+            raise UndecodableAudio("It holds no sound.")
+        if self.samples < MIN_SAMPLES:
+            raise AudioTooShort
+
+
+def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
+    """Opens the best sound track of a seekable file, from its first byte; the caller closes both.
+
+    Raises `UndecodableAudio` if the container is unknown, refused or broken, or has no sound track.
+    """
+    file.seek(0)
+    try:
+        container = av.open(
+            _Nameless(file),
+            mode="r",
+            container_options=CONTAINER_OPTIONS,
+            metadata_errors="ignore",
+        )
+    except av.FFmpegError as error:
+        raise UndecodableAudio from error
+    try:
+        return AudioStream(container, _best_track(container), limit_s)
+    except BaseException:
+        container.close()
+        raise
+
+
+class _Nameless:
+    """A file without its name: FFmpeg lets it decide what the content is, or opens others like it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+def _best_track(container: InputContainer) -> Track:
+    """FFmpeg's choice, or the first that can be decoded; packets of all other streams are dropped unread."""
+    tracks = container.streams.audio
+    if not tracks:
+        raise UndecodableAudio("It holds no audio stream.")
+    best = container.streams.best("audio")
+    usable = [track for track in tracks if track.codec_context and track.codec_context.name in DECODERS]
+    if not usable:
+        raise UndecodableAudio("Its audio codec is not supported.")
+    chosen = next((track for track in usable if track is best), usable[0])
+    for stream in container.streams:
+        if stream is not chosen:
+            stream.discard = av.stream.Discard.all
+    return chosen
+
+
+def _packets(container: InputContainer, track: Track) -> "Iterator[Packet[Track]]":
+    errors = 0
+    while errors < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(track):
+                errors = 0
+                yield packet
+            return
+        except MemoryError:
+            raise
+        except av.FFmpegError:  # the demuxer may find its way behind the damage: ask again
+            errors += 1
+
+
+def _frames(container: InputContainer, track: Track) -> Iterator[AudioFrame]:
+    for packet in _packets(container, track):
+        try:
+            yield from packet.decode()
+        except MemoryError:  # of this process, not of the file: a transcript with holes would be worse
+            raise
+        except av.FFmpegError:
+            continue
+
+
+def _resample(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
+    """Mono int16 at 16 kHz; a new resampler whenever the source's form changes."""
+    for (_, _, rate), run in groupby(frames, _form):
+        if rate not in SOURCE_RATES_HZ:
+            raise UndecodableAudio(f"Its sample rate of {rate} Hz is not supported.")
+        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES)
+        for frame in chain(run, [None]):  # None: give out the tail
+            if frame is not None:
+                frame.pts = None  # times of damaged files jump, and the resampler would believe them
+            for resampled in resampler.resample(frame):
+                yield resampled.to_ndarray()[0]
+
+
+def _form(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
+    """The same samples, cut anew."""
+    rest = np.empty(0, np.int16)
+    for piece in pieces:
+        joined = np.concatenate((rest, piece)) if len(rest) else piece
+        full = len(joined) - len(joined) % BLOCK_SAMPLES
+        for start in range(0, full, BLOCK_SAMPLES):
+            yield joined[start : start + BLOCK_SAMPLES]
+        rest = joined[full:]
+    if len(rest):
+        yield rest

@@ -1,0 +1,122 @@
+"""The command line. Nothing heavy is imported until a command needs it: `sotto --help` is instant."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from server import __version__
+from server.errors import SottoError, UnknownLanguage
+from server.languages import code_of
+from server.options import (
+    RESPONSE_FORMATS,
+    DecodingOptions,
+    TranscriptionOptions,
+)
+from server.settings import PREFIX, Settings
+
+EXIT_USAGE = 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit status. Errors are one line on stderr."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help()
+        return EXIT_USAGE
+    try:
+        status: int = given.run(given)
+        return status
+    except ValidationError as error:
+        print(f"sotto: {_explain(error)}", file=sys.stderr)
+        return EXIT_USAGE
+    except (SottoError, OSError) as error:
+        print(f"sotto: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from server.serve import serve
+
+    return serve(_settings(given, "host", "port", "model"))
+
+
+def _transcribe(given: argparse.Namespace) -> int:
+    from server.transcribe import Batch, transcribe
+
+    settings = _settings(given, "model")
+    decoding = DecodingOptions(
+        task=given.task,
+        language=_language(given.language),
+        prompt=given.prompt,
+        beam_size=settings.beam_size,
+        word_timestamps=given.words,
+    )
+    options = TranscriptionOptions(
+        response_format=given.format,
+        granularities=frozenset({"segment", "word"} if given.words else {"segment"}),
+        nested_words=settings.nested_words,
+        decoding=decoding,
+    )
+    return transcribe(settings, Batch(tuple(given.files), options, given.output))
+
+
+def _settings(given: argparse.Namespace, *names: str) -> Settings:
+    """The settings, with what the command line names in place of the environment's."""
+    return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
+
+
+def _language(asked: str | None) -> str | None:
+    if asked is None or asked.lower() == "auto":
+        return None
+    if (code := code_of(asked)) is None:
+        raise UnknownLanguage(asked)
+    return code
+
+
+def _explain(error: ValidationError) -> str:
+    """What is wrong with which setting, as the user wrote it."""
+    wrong = []
+    for item in error.errors():
+        name = f"{PREFIX}{'_'.join(map(str, item['loc'][:1])).upper()}"
+        source = "" if name in os.environ else " (or the option of that name)"
+        wrong.append(f"{name}{source}: {item['msg']}")
+    return "; ".join(wrong)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sotto",
+        description="Speech to text on your own machine, behind OpenAI's audio API.",
+        epilog="Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that SOTTO_CONFIG names.",
+    )
+    parser.add_argument("--version", action="version", version=f"sotto {__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands")
+
+    serve = commands.add_parser("serve", help="run the server", description="Run the server until Ctrl-C.")
+    serve.add_argument("--host", help="address to listen on (SOTTO_HOST, 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (SOTTO_PORT, 8000)")
+    serve.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    serve.set_defaults(run=_serve)
+
+    transcribe = commands.add_parser(
+        "transcribe",
+        help="transcribe files, without a server",
+        description="Transcribe audio and video files. Without --output, text goes to standard output.",
+    )
+    transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    transcribe.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    transcribe.add_argument("--format", choices=RESPONSE_FORMATS, default="text", help="default: text")
+    transcribe.add_argument("--output", type=Path, metavar="DIR", help="write one file per recording into DIR")
+    transcribe.add_argument("--language", help="code or English name; default: detect")
+    transcribe.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
+    transcribe.add_argument("--prompt", default="", help="words or context that the recording is about")
+    transcribe.add_argument("--words", action="store_true", help="word times too (in verbose_json)")
+    transcribe.set_defaults(run=_transcribe)
+    return parser

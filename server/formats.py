@@ -1,0 +1,205 @@
+"""What goes on the wire: a finished transcript as json, text, srt, vtt or verbose_json, byte for byte as OpenAI's.
+
+Shapes follow live answers of api.openai.com (openai/openai-dotnet, tests/SessionRecords) where the published
+schema and they differ. Pure functions of values; knows nothing of HTTP beyond a content type.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from server.languages import name_of
+from server.options import ResponseFormat, TranscriptionOptions
+from server.transcript import Segment, Transcript, Word
+
+Json = dict[str, object]
+
+JSON = "application/json"
+PLAIN = "text/plain; charset=utf-8"  # subtitles too: that is what the cloud answers
+
+MIN_CUE_MS = 1  # players and parsers drop a cue that ends where it begins
+WORST_LOGPROB = -100.0  # below any threshold a client may filter by
+
+_ARROW = re.compile("--+>")  # all its dashes: "--->" less one dash would be an arrow still
+_NUMBER = re.compile(r"(?<![-.,])[-.,]\d")  # -5 and .5 are not 5, but "...5" is
+_SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet read aloud or part of a name (C#)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A content type and what writes a body of it; a dict becomes compact JSON."""
+
+    content_type: str
+    write: Callable[[Transcript, TranscriptionOptions], str | Json]
+
+
+def render(transcript: Transcript, options: TranscriptionOptions) -> tuple[str, bytes]:
+    """Content type and body (UTF-8) of the answer in `options.response_format`."""
+    chosen = FORMATS[options.response_format]
+    body = chosen.write(transcript, options)
+    return chosen.content_type, (body if isinstance(body, str) else to_json(body)).encode()
+
+
+def to_json(value: Json) -> str:
+    """Compact JSON on one line, not escaped to ASCII. Raises ValueError on NaN, which JSON has not."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def usage(duration_s: float) -> Json:
+    """`{"type":"duration","seconds":n}`, whole seconds rounded up from the duration that is reported."""
+    return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
+
+
+def segment_dict(segment: Segment) -> Json:
+    """The ten fields of openai/whisper, all required by Go and Rust clients; `start` and `end` in seconds."""
+    return {
+        "id": segment.id,
+        "seek": segment.seek,
+        "start": _seconds(segment.start),
+        "end": _seconds(segment.end),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": segment.temperature,
+        "avg_logprob": _score(segment.avg_logprob, WORST_LOGPROB),
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": _score(segment.no_speech_prob, 1.0),
+    }
+
+
+def word_dict(word: Word) -> Json:
+    """`word` (bare), `start`, `end` in seconds, and `probability`, which OpenAI does not send."""
+    return {
+        "word": bare_word(word.word),
+        "start": _seconds(word.start),
+        "end": _seconds(word.end),
+        "probability": round(_score(word.probability, 0.0), 4),
+    }
+
+
+def word_dicts(words: tuple[Word, ...]) -> list[Json]:
+    """`word_dict` of every word that has more than spaces."""
+    return [word_dict(word) for word in words if word.word.strip()]
+
+
+def bare_word(text: str) -> str:
+    """`text` without spaces and punctuation at both ends: `Hello` for ` Hello,`, but `o'clock`, `50%`, `-5`.
+
+    Punctuation that stands alone keeps its place, so that no word of the transcript is missing or empty.
+    """
+    stripped = text.strip()
+    start, end = 0, len(stripped)
+    while start < end and _is_edge(stripped[start]) and not _NUMBER.match(stripped, start):
+        start += 1
+    while start < end and _is_edge(stripped[end - 1]):
+        end -= 1
+    return stripped[start:end] or stripped
+
+
+def cue_text(text: str) -> str:
+    """`text` on one line and without `-->`, so that it cannot end its cue or begin another one."""
+    # Only line breaks are folded: a narrow or ideographic space inside a line is meant.
+    lines = (line.strip() for line in text.splitlines())
+    return _ARROW.sub("->", " ".join(line for line in lines if line))
+
+
+def timestamp(milliseconds: int, separator: str) -> str:
+    """`HH:MM:SS,mmm` with the separator of the format; hours always, three digits of them where needed."""
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{milliseconds:03d}"
+
+
+def _json(transcript: Transcript, _: TranscriptionOptions) -> Json:
+    return {"text": transcript.text} | _usage_if_due(transcript)
+
+
+def _text(transcript: Transcript, _: TranscriptionOptions) -> str:
+    return transcript.text + "\n"
+
+
+def _srt(transcript: Transcript, _: TranscriptionOptions) -> str:
+    cues = (
+        f"{number}\n{timestamp(start, ',')} --> {timestamp(end, ',')}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(_cues(transcript), 1)
+    )
+    return "".join(cues) + "\n"
+
+
+def _vtt(transcript: Transcript, _: TranscriptionOptions) -> str:
+    cues = (
+        f"{timestamp(start, '.')} --> {timestamp(end, '.')}\n{_vtt_escape(text)}\n\n"
+        for start, end, text in _cues(transcript)
+    )
+    return "WEBVTT\n\n" + "".join(cues)
+
+
+def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json:
+    code = "en" if transcript.task == "translate" else transcript.language  # of the text, not of the speech
+    answer: Json = {
+        "task": transcript.task,
+        "language": name_of(code),
+        "language_code": code,
+        "duration": _seconds(transcript.duration_s),
+        "text": transcript.text,
+    }
+    with_words = "word" in options.granularities
+    if "segment" in options.granularities or not with_words:
+        nested = with_words and options.nested_words
+        answer["segments"] = [_verbose_segment(segment, nested) for segment in transcript.segments]
+    if with_words:
+        answer["words"] = word_dicts(transcript.words)
+    return answer | _usage_if_due(transcript)
+
+
+FORMATS: dict[ResponseFormat, Format] = {
+    "json": Format(JSON, _json),
+    "text": Format(PLAIN, _text),
+    "srt": Format(PLAIN, _srt),
+    "verbose_json": Format(JSON, _verbose_json),
+    "vtt": Format(PLAIN, _vtt),
+}
+
+
+def _verbose_segment(segment: Segment, nested: bool) -> Json:
+    words: Json = {"words": word_dicts(segment.words or ())} if nested else {}
+    return segment_dict(segment) | words
+
+
+def _usage_if_due(transcript: Transcript) -> Json:
+    # OpenAI's translations carry none.
+    return {"usage": usage(transcript.duration_s)} if transcript.task == "transcribe" else {}
+
+
+def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds and text of every segment that has something to show."""
+    for segment in transcript.segments:
+        text = cue_text(segment.text)
+        if text:
+            start = _ms(segment.start)
+            yield start, max(_ms(segment.end), start + MIN_CUE_MS), text
+
+
+def _vtt_escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _is_edge(char: str) -> bool:
+    return char.isspace() or (unicodedata.category(char).startswith("P") and char not in _SPOKEN)
+
+
+def _ms(seconds: float) -> int:
+    return max(round(seconds * 1000), 0)
+
+
+def _seconds(seconds: float) -> float:
+    """Seconds in whole milliseconds: every format tells the same time, and JSON is free of float noise."""
+    return _ms(seconds) / 1000
+
+
+def _score(value: float, worst: float) -> float:
+    """A score that a model failed to compute (NaN, infinite) is the worst one: filters drop it, JSON holds it."""
+    return value if math.isfinite(value) else worst

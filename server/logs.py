@@ -1,0 +1,45 @@
+"""What the program writes about itself: lines on stderr, each with the request it belongs to."""
+
+import json
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from typing import Literal
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, message, and the request in brackets where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        current = request_id.get()
+        return text if current == "-" else f"{text} [{current}]"
+
+
+def set_up(level: str, style: Literal["text", "json"]) -> None:
+    """Send all logging to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonFormatter() if style == "json" else text)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Its own lines about start and stop say what ours say, and access is logged by the gate.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))

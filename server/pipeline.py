@@ -1,0 +1,243 @@
+"""The life of a request: an upload in, its segments out, in order and in the file's time.
+
+Read this file first. Windows come from `media` as fast as a file decodes; a bounded number of them is with
+the engine at any time; their results leave in order. Knows asyncio; no HTTP, no tensors.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from server.errors import Cancelled, UnknownLanguage
+from server.media import Media, Recording
+from server.options import DecodingOptions, TranscriptionOptions, UploadFd
+from server.placing import Placer
+from server.registry import Registry, ServedModel
+from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
+
+LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
+LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
+UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
+MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
+INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
+
+# What one window gave: itself, or its rest where the model stopped inside it, each with its result.
+Heard = list[tuple[Window, WindowResult]]
+
+
+class Pipeline:
+    """Transcribes files with the models of a registry. Closing it is its maker's business, part by part."""
+
+    def __init__(self, media: Media, registry: Registry, *, max_windows: int = 512) -> None:
+        """At most `max_windows` windows of all requests together are with the engines."""
+        self.registry = registry
+        self._media = media
+        self._room = asyncio.Semaphore(max_windows)
+
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "Transcription":
+        """Start transcribing `source`, which must stay open until the transcription is closed.
+
+        Raises `ModelNotFound` and `UnknownLanguage` at once; errors of the file come while iterating.
+        """
+        model = self.registry.find(options.model)
+        for language in (options.decoding.language, *options.decoding.languages):
+            if language is not None and language not in model.languages:
+                raise UnknownLanguage(language)
+        return Transcription(self._media, model, source, options, self._room)
+
+
+class Transcription:
+    """One request under way: iterate for its segments, or take the whole by `result`. Always close it.
+
+    `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
+    file's header claims, as soon as it is open. `done_s` says how far the segments have come.
+    """
+
+    def __init__(
+        self,
+        media: Media,
+        model: ServedModel,
+        source: UploadFd,
+        options: TranscriptionOptions,
+        room: asyncio.Semaphore,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.language = options.decoding.language or UNKNOWN_LANGUAGE
+        self.language_probability: float | None = None
+        self.duration_s: float | None = None
+        self.done_s = 0.0
+        self._model = model
+        self._options = options
+        self._room = room
+        self._own_room = asyncio.Semaphore(2 * model.engine.max_batch)
+        self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
+        self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
+        self._segments: asyncio.Queue[Segment | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Heard]] = set()
+        self._recording = self._open(media, source)
+        self._run = asyncio.create_task(self._whole())
+
+    @property
+    def duration_hint_s(self) -> float | None:
+        return self._recording.duration_hint_s
+
+    async def __aiter__(self) -> AsyncIterator[Segment]:
+        while (segment := await self._segments.get()) is not None:
+            yield segment
+        await asyncio.shield(self._run)  # raises what ended it
+
+    async def result(self) -> Transcript:
+        """The finished transcription."""
+        segments = tuple([segment async for segment in self])
+        return Transcript(
+            task=self._options.decoding.task,
+            language=self.language,
+            language_probability=self.language_probability,
+            duration_s=await asyncio.shield(self._run),
+            segments=segments,
+        )
+
+    def cancel(self) -> None:
+        """End it: what waits in the engine's queue is forgotten, decoding stops at the next block."""
+        self._run.cancel()
+
+    async def close(self) -> None:
+        """Cancel what is left, and return once the source is no longer read."""
+        self.cancel()
+        decoded = asyncio.wrap_future(self._recording.finished)
+        await asyncio.gather(self._run, decoded, return_exceptions=True)
+
+    def _open(self, media: Media, source: UploadFd) -> Recording:
+        """Start decoding; windows, then None, arrive on this loop."""
+        loop = asyncio.get_running_loop()
+
+        def arrive(window: Window | None) -> None:
+            loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
+
+        vad = replace(self._options.vad, window_s=self._model.window_s)
+        recording = media.open(source, vad, on_window=arrive)
+        recording.finished.add_done_callback(lambda _: arrive(None))
+        return recording
+
+    async def _whole(self) -> float:
+        """Decode, feed the engine and collect from it until all are through or one fails; the duration, s."""
+        decoding = asyncio.wrap_future(self._recording.finished)
+        parts: list[asyncio.Future[Any]] = [
+            decoding,
+            asyncio.create_task(self._feed()),
+            asyncio.create_task(self._collect()),
+        ]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+            for part in done:
+                part.result()
+            self.duration_s = decoding.result()
+            return self.duration_s
+        except asyncio.CancelledError:
+            raise Cancelled("The request was cancelled.") from None
+        finally:
+            left: list[asyncio.Future[Any]] = [*parts, *self._tasks]
+            for each in left:
+                each.cancel()
+            self._model.engine.cancel(self.id)
+            self._recording.close()
+            self._segments.put_nowait(None)
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _feed(self) -> None:
+        """Give every window to the engine, as room allows."""
+        windows = self._windows()
+        decoding = self._options.decoding
+        if decoding.language is None and not decoding.multilingual:
+            decoding = await self._settle_language(windows)
+        async for window in windows:
+            self._ordered.put_nowait(await self._start(window, decoding))
+        self._ordered.put_nowait(None)
+
+    async def _windows(self) -> AsyncIterator[Window]:
+        while (window := await self._arrivals.get()) is not None:
+            yield window
+
+    async def _settle_language(self, windows: AsyncIterator[Window]) -> DecodingOptions:
+        """Decide the file's language by its first windows; those heard in another one are heard again."""
+        heard: list[asyncio.Task[Heard]] = []
+        async for window in windows:
+            heard.append(await self._start(window, self._options.decoding))
+            (first, *_) = await heard[-1]
+            if len(heard) == LANGUAGE_WINDOWS or _is_certain(first[1]):
+                break
+        results = [task.result()[0] for task in heard]
+        self.language, self.language_probability = _vote([result for _, result in results])
+        decoding = replace(self._options.decoding, language=self.language)
+        for task, (window, result) in zip(heard, results, strict=True):
+            right = result.language == self.language
+            self._ordered.put_nowait(task if right else await self._start(window, decoding))
+        return decoding
+
+    async def _start(self, window: Window, decoding: DecodingOptions) -> asyncio.Task[Heard]:
+        """Hear `window` in a task of its own, once there is room for it."""
+        await self._own_room.acquire()
+        task = asyncio.create_task(self._hear(window, decoding))
+        task.add_done_callback(lambda _: self._own_room.release())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _hear(self, window: Window, decoding: DecodingOptions) -> Heard:
+        """What the model makes of `window`: where it stops inside, the rest is given to it again."""
+        heard: Heard = []
+        rest: Window | None = window
+        while rest:
+            result = await self._submit(rest, decoding)
+            heard.append((rest, result))
+            decoding = replace(decoding, language=result.language)
+            rest = _rest(rest, result)
+        return heard
+
+    async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:
+        async with self._room:
+            loaded = await asyncio.to_thread(self._recording.load, window)
+            hint_s = self.duration_hint_s
+            short = hint_s is not None and hint_s <= INTERACTIVE_S and window.start_s < INTERACTIVE_S
+            future = self._model.engine.submit(
+                loaded, decoding, request=self.id, priority="interactive" if short else "bulk"
+            )
+            return await asyncio.wrap_future(future)
+
+    async def _collect(self) -> None:
+        """Take results in order and let their segments out."""
+        placer = Placer()
+        while (task := await self._ordered.get()) is not None:
+            for window, result in await task:
+                if self.language_probability is None and result.language_probs:
+                    self.language, self.language_probability = result.language_probs[0]
+                for segment in placer.place(window, result):
+                    self._segments.put_nowait(segment)
+                self.done_s = window.end / SAMPLE_RATE
+
+
+def _rest(window: Window, result: WindowResult) -> Window | None:
+    """What the model has not heard of `window` yet, if anything can have been said there."""
+    left = window.length - result.consumed
+    if result.consumed <= 0 or left <= MIN_REST_S * SAMPLE_RATE:
+        return None
+    return window.after(result.consumed)
+
+
+def _is_certain(result: WindowResult) -> bool:
+    return bool(result.segments) and result.language_probs[0][1] >= LANGUAGE_CERTAIN
+
+
+def _vote(results: list[WindowResult]) -> tuple[str, float | None]:
+    """The language with the best mean probability over the windows in which something was said."""
+    voters = [result for result in results if result.segments] or results
+    if not voters:
+        return UNKNOWN_LANGUAGE, None
+    sums: dict[str, float] = {}
+    for result in voters:
+        for language, probability in result.language_probs:
+            sums[language] = sums.get(language, 0.0) + probability
+    best = max(sums, key=lambda language: sums[language])
+    return best, sums[best] / len(voters)

@@ -1,0 +1,122 @@
+"""Which models are loaded, under which names requests may ask for them, and how they come to be loaded."""
+
+import logging
+import re
+import sys
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.engine import Engine, EngineStats, Priority
+from server.errors import ModelNotFound
+from server.options import DecodingOptions
+from server.settings import Settings
+from server.transcript import MAX_WINDOW_S, Window, WindowResult
+
+# Ids that clients have hard-coded: all mean the default model.
+CLOUD_NAMES = ("whisper-1",)
+CLOUD_PATTERN = re.compile(r"gpt-[\w.-]*transcribe[\w.-]*", re.ASCII)
+
+MAX_BATCH_CPU = 4  # a batch runs to its end: more would keep short requests waiting for long
+MAX_BATCH_GPU = 8  # beam 5; where the gain flattens
+
+logger = logging.getLogger(__name__)
+
+
+class EngineLike(Protocol):
+    """What the flow needs of an engine, in this process or behind a pipe."""
+
+    max_batch: int
+
+    def submit(
+        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+    ) -> Future[WindowResult]: ...
+
+    def cancel(self, request: str) -> None: ...
+
+    def stats(self) -> EngineStats: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model: its engine, its names (the first is its id) and what is known of it."""
+
+    engine: EngineLike
+    names: tuple[str, ...]
+    languages: tuple[str, ...]
+    window_s: float = MAX_WINDOW_S
+    description: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+class Registry:
+    """The models that requests can use; the first is the default. `close` ends their engines."""
+
+    def __init__(self, *models: ServedModel) -> None:
+        self._models = models
+
+    @property
+    def default(self) -> ServedModel:
+        return self._models[0]
+
+    def find(self, name: str) -> ServedModel:
+        """The model that `name` means (empty: the default), or `ModelNotFound`. Never a download or a path."""
+        wanted = name.strip().casefold()
+        if not wanted or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
+            return self.default
+        for model in self._models:
+            if wanted in (known.casefold() for known in model.names):
+                return model
+        raise ModelNotFound(name, f" or is not loaded here; this server has {', '.join(self.ids())}")
+
+    def ids(self) -> list[str]:
+        """Every id a client may ask for, models before cloud names."""
+        return [name for model in self._models for name in model.names] + list(CLOUD_NAMES)
+
+    def close(self) -> None:
+        for model in self._models:
+            model.engine.close()
+
+
+def load(settings: Settings) -> Registry:
+    """The registry that `settings` ask for: its model found or pulled, loaded and warm. Takes seconds.
+
+    Raises `ModelUnavailable` with what to do about it.
+    """
+    # Here, not above: a server with a stand-in for its engine, and every test of one, does without these.
+    from server.catalog import resolve
+    from server.hub import pull
+    from server.whisper import Whisper
+
+    found = resolve(settings.model, settings.models_dir)
+    folder = found.folder or pull(
+        found.repository or found.name,
+        found.files,
+        found.target,
+        offline=settings.offline,
+        progress=sys.stderr,
+    )
+    model = Whisper(
+        folder,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        threads=settings.threads,
+        workers=settings.workers,
+    )
+    model.warm_up()
+    served = ServedModel(
+        engine=Engine(model, max_batch=MAX_BATCH_CPU if model.device == "cpu" else MAX_BATCH_GPU),
+        names=tuple(found.model.names) if found.model else (found.name,),
+        languages=model.languages,
+        window_s=found.window_s,
+        description=f"{folder.name}, {model.compute_type} on {model.device}",
+    )
+    logger.info("model %s is loaded (%s)", served.name, served.description)
+    return Registry(served)

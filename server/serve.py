@@ -1,0 +1,87 @@
+"""`sotto serve`: the server's start and stop, in order."""
+
+import ipaddress
+import logging
+import shlex
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from server import logs
+from server.api.app import create_app
+from server.catalog import data_path
+from server.registry import load
+from server.settings import Settings
+
+SAMPLE = "demo/sample.wav"
+KEEP_ALIVE_S = 75  # longer than the usual proxy's, so that it is never us who hang up first
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, saying last of all how to use it."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            logger.info("listening on http://%s:%d", self._settings.host, port)
+            print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
+
+
+def serve(settings: Settings) -> int:
+    """Load the model, listen until a signal comes, end what is under way. Returns an exit status."""
+    logs.set_up(settings.log_level, settings.log_format)
+    if warning := exposure(settings):
+        logger.warning(warning)
+    app = create_app(settings, load(settings))
+    server = Server(_config(app, settings), settings)
+    server.run()
+    return 0 if server.started else 1
+
+
+def exposure(settings: Settings) -> str:
+    """A warning, where other machines can reach a server without keys."""
+    if settings.api_keys or _is_loopback(settings.host):
+        return ""
+    return (
+        f"listening on {settings.host} without API keys: whoever reaches this address can use the server. "
+        "Set a key: SOTTO_API_KEYS=$(openssl rand -hex 24), and send it as 'Authorization: Bearer <key>'."
+    )
+
+
+def example(settings: Settings, port: int) -> str:
+    """A curl command to paste, for a recording that is at hand."""
+    host = settings.host if _is_loopback(settings.host) else "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    key = '-H "Authorization: Bearer $SOTTO_API_KEY" ' if settings.api_keys else ""
+    file = shlex.quote(str(data_path(SAMPLE)))
+    return f"curl {key}http://{host}:{port}/v1/audio/transcriptions -F model=whisper-1 -F file=@{file}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",  # httptools loses the body of a POST that offers `Upgrade: h2c`, as every JDK client does
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(settings.grace_seconds),
+    )

@@ -1,0 +1,287 @@
+"""Where somebody speaks (Silero, through onnxruntime), and which windows the model should hear.
+
+Works on blocks as they come and carries its state, so memory does not grow with the file. The Silero file
+is the one that ships inside faster-whisper. Knows no model, no request.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from server.options import VadOptions
+from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
+
+Samples = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float32]
+
+CHUNK = 512  # samples per probability: 32 ms, fixed by Silero at 16 kHz
+CONTEXT = 64  # samples of the previous chunk that each chunk starts with
+HYSTERESIS = 0.15  # speech ends below threshold - HYSTERESIS
+SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStart:
+    """Speech begins at `sample` of the file."""
+
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnd:
+    """Speech ended before `sample` of the file."""
+
+    sample: int
+
+
+SpeechEvent = SpeechStart | SpeechEnd
+
+
+class SpeechModel:
+    """Silero's network: stateless, safe to share between threads."""
+
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.inter_op_num_threads = options.intra_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # the arena would keep the peak of the largest block for ever
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(
+            str(silero_path()), providers=["CPUExecutionProvider"], sess_options=options
+        )
+
+    def run(self, rows: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """Speech probabilities of rows [n, 64 + 512], heard in order from state `h`, `c` [1, 1, 128]."""
+        outputs: list[Any] = self._session.run(None, {"input": rows, "h": h, "c": c})
+        return np.ravel(outputs[0]), outputs[1], outputs[2]
+
+
+def silero_path() -> Path:
+    """Silero's ONNX file inside faster-whisper, found without importing that package."""
+    spec = find_spec("faster_whisper")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("faster-whisper is not installed; its Silero file is needed")
+    return Path(spec.submodule_search_locations[0]) / "assets" / "silero_vad_v6.onnx"
+
+
+class SpeechDetector(Protocol):
+    """Finds speech in blocks of a file, in order."""
+
+    def feed(self, block: Samples) -> list[SpeechEvent]: ...
+
+    def close(self) -> list[SpeechEvent]: ...
+
+
+def make_detector(model: SpeechModel, options: VadOptions) -> SpeechDetector:
+    """The detector that `options` ask for."""
+    return Detector(model, options) if options.enabled else EverythingIsSpeech()
+
+
+class EverythingIsSpeech:
+    """The detector of requests that turn detection off."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def feed(self, block: Samples) -> list[SpeechEvent]:
+        first = self._position == 0 and len(block) > 0
+        self._position += len(block)
+        return [SpeechStart(0)] if first else []
+
+    def close(self) -> list[SpeechEvent]:
+        return [SpeechEnd(self._position)] if self._position else []
+
+
+class Detector:
+    """Turns speech probabilities into starts and ends, with hysteresis and a minimum silence."""
+
+    def __init__(self, model: SpeechModel, options: VadOptions) -> None:
+        self._model = model
+        self._threshold = options.threshold
+        self._silence_below = max(options.threshold - HYSTERESIS, 0.01)
+        self._min_silence = options.silence_duration_ms * SAMPLE_RATE // 1000
+        self._h = np.zeros((1, 1, 128), np.float32)
+        self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(CONTEXT, np.float32)
+        self._rest = np.zeros(0, np.float32)
+        self._position = 0  # first sample that has no probability yet
+        self._speaking = False
+        self._quiet_since: int | None = None
+
+    def feed(self, block: Samples) -> list[SpeechEvent]:
+        """Events up to the last whole chunk of what was fed so far."""
+        audio = np.concatenate([self._rest, block.astype(np.float32) / 32768.0])
+        whole = len(audio) // CHUNK * CHUNK
+        self._rest = audio[whole:]
+        return list(self._events(audio[:whole])) if whole else []
+
+    def close(self) -> list[SpeechEvent]:
+        """The events of the last partial chunk; speech that is still going on ends with the file."""
+        end = self._position + len(self._rest)
+        events = list(self._events(np.pad(self._rest, (0, CHUNK - len(self._rest))))) if len(self._rest) else []
+        if self._speaking:
+            events.append(SpeechEnd(end))
+            self._speaking = False
+        return events
+
+    def _events(self, audio: Floats) -> Iterator[SpeechEvent]:
+        for probability in self._probabilities(audio):
+            at = self._position
+            self._position += CHUNK
+            if probability >= self._threshold:
+                self._quiet_since = None
+                if not self._speaking:
+                    self._speaking = True
+                    yield SpeechStart(at)
+            elif self._speaking and probability < self._silence_below:
+                if self._quiet_since is None:
+                    self._quiet_since = at
+                if at - self._quiet_since >= self._min_silence:
+                    self._speaking = False
+                    yield SpeechEnd(self._quiet_since)
+                    self._quiet_since = None
+
+    def _probabilities(self, audio: Floats) -> Floats:
+        chunks = audio.reshape(-1, CHUNK)
+        contexts = np.vstack([self._context[None], chunks[:-1, -CONTEXT:]])
+        self._context = chunks[-1, -CONTEXT:].copy()
+        rows = np.hstack([contexts, chunks])
+        probabilities, self._h, self._c = self._model.run(rows, self._h, self._c)
+        return probabilities
+
+
+class Packer:
+    """Packs speech into windows: as full as they may be, cut at the longest silence of their second half.
+
+    Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps
+    `prefix_padding_ms` of what is around it; silence beyond that is cut out. Windows never overlap and come
+    in order. Memory: about one window of loudness values.
+    """
+
+    def __init__(self, options: VadOptions) -> None:
+        self._limit = int(min(options.window_s, MAX_WINDOW_S) * SAMPLE_RATE)
+        self._padding = min(options.prefix_padding_ms * SAMPLE_RATE // 1000, self._limit // 4)
+        self._speech: list[Span] = []  # finished, not yet in a window
+        self._started: int | None = None  # speech that is going on
+        self._floor = 0  # end of the last window: padding must not reach behind it
+        self._position = 0
+        self._loudness = np.zeros(0, np.float32)  # mean square per 10 ms frame, from sample `_loudness_from`
+        self._loudness_from = 0
+        self._count = 0
+
+    def feed(self, block: Samples, events: Iterable[SpeechEvent]) -> list[Window]:
+        """Windows that are certain after this block. Blocks, but for the last, are whole 10 ms frames."""
+        self._hear(block)
+        for event in events:
+            self._note(event)
+        windows = list(self._full_windows())
+        self._forget()
+        return windows
+
+    def close(self, events: Iterable[SpeechEvent]) -> list[Window]:
+        """The windows that are left at the end of the file."""
+        for event in events:
+            self._note(event)
+        windows = list(self._full_windows())
+        if self._speech:
+            windows.append(self._window(len(self._speech), self._position))
+        return windows
+
+    def _note(self, event: SpeechEvent) -> None:
+        match event:
+            case SpeechStart(sample):
+                self._started = sample
+            case SpeechEnd(sample) if self._started is not None:
+                if sample > self._started:
+                    self._speech.append(Span(self._started, sample))
+                self._started = None
+
+    def _full_windows(self) -> Iterator[Window]:
+        while True:
+            speech = [*self._speech, *self._going_on()]
+            if not speech or self._length(speech) <= self._limit:
+                return
+            yield self._cut(speech)
+
+    def _going_on(self) -> list[Span]:
+        if self._started is None or self._started >= self._position:
+            return []
+        return [Span(self._started, self._position)]
+
+    def _cut(self, speech: list[Span]) -> Window:
+        """A window from the front of `speech`, which is longer than a window."""
+        gaps = {
+            count: speech[count].start - speech[count - 1].end
+            for count in range(1, len(speech))
+            if self._length(speech[:count]) <= self._limit
+        }
+        if not gaps:
+            return self._cut_inside(speech[0])
+        late = {count: gap for count, gap in gaps.items() if 2 * self._length(speech[:count]) >= self._limit}
+        # Of equal gaps the later one: fuller windows cost less.
+        count = max(late or gaps, key=lambda count: (gaps[count], count))
+        middle = (speech[count - 1].end + speech[count].start) // 2
+        return self._window(count, max(speech[count].start - self._padding, middle))
+
+    def _cut_inside(self, span: Span) -> Window:
+        """A window that ends inside `span`, at the quietest point of the window's second half."""
+        begin = max(self._floor, span.start - self._padding)
+        cut = self._quietest(max(begin + self._limit // 2, span.start + FRAME_SAMPLES), begin + self._limit)
+        head, rest = Span(span.start, min(cut, span.end)), Span(cut, span.end)
+        if not self._speech:  # the span that is going on
+            self._speech, self._started = [head], cut
+        elif cut < span.end:
+            self._speech[:1] = [head, rest]
+        return self._window(1, cut)
+
+    def _window(self, count: int, end: int) -> Window:
+        """A window of the first `count` spans, padded up to sample `end` at most, and off the books."""
+        spans = self._padded(self._speech[:count], end)
+        del self._speech[:count]
+        self._floor = spans[-1].end
+        self._count += 1
+        return Window(index=self._count - 1, spans=tuple(spans))
+
+    def _padded(self, speech: list[Span], end: int) -> list[Span]:
+        padded: list[Span] = []
+        for span in speech:
+            start = max(self._floor, span.start - self._padding)
+            stop = min(span.end + self._padding, end)
+            if padded and start <= padded[-1].end:
+                padded[-1] = Span(padded[-1].start, stop)
+            else:
+                padded.append(Span(start, stop))
+        return padded
+
+    def _length(self, speech: list[Span]) -> int:
+        return sum(len(span) for span in self._padded(speech, self._position))
+
+    def _hear(self, block: Samples) -> None:
+        self._position += len(block)
+        frames = block[: len(block) // FRAME_SAMPLES * FRAME_SAMPLES].astype(np.float32)
+        energy = np.square(frames.reshape(-1, FRAME_SAMPLES)).mean(axis=1)
+        self._loudness = np.concatenate([self._loudness, energy])
+
+    def _forget(self) -> None:
+        """Drop loudness values that no later cut can need: only speech that is going on can grow too long."""
+        needed_from = self._position if self._started is None else self._started
+        frames = max(needed_from - self._loudness_from, 0) // FRAME_SAMPLES
+        self._loudness = self._loudness[frames:]
+        self._loudness_from += frames * FRAME_SAMPLES
+
+    def _quietest(self, start: int, end: int) -> int:
+        """Sample in [start, end) where the audio is quietest over 90 ms."""
+        first = max(start - self._loudness_from, 0) // FRAME_SAMPLES
+        last = max(end - self._loudness_from, 0) // FRAME_SAMPLES
+        if not len(self._loudness[first:last]):
+            return end
+        padded = np.pad(self._loudness, SMOOTH_FRAMES // 2, mode="edge")
+        smooth = np.convolve(padded, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), mode="valid")[first:last]
+        # Of equally quiet points the last one: fuller windows cost less.
+        quietest = len(smooth) - 1 - int(np.argmin(smooth[::-1]))
+        return self._loudness_from + (first + quietest) * FRAME_SAMPLES
