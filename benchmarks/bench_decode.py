@@ -56,9 +56,9 @@ def write_files(short: Path, long: Path, parts: int) -> None:
         sound = np.concatenate(list(audio))[: PART_S * SAMPLE_RATE]
     part = encode(np.stack((sound, sound)), "mp3", "libmp3lame", rate=44_100, layout="stereo", options=NO_HEADERS)
     short.write_bytes(part)
-    with long.open("wb") as file:
+    with long.open("wb") as output:
         for _ in range(parts):
-            file.write(part)
+            output.write(part)
 
 
 def with_server(path: Path) -> float:

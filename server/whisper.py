@@ -5,7 +5,6 @@ pin). Knows tensors and tokens; no queue, no request. What must be equal inside 
 """
 
 import ctypes
-import logging
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -36,7 +35,7 @@ NO_LANGUAGE = "en"  # what the tokenizer needs before a language is known; it de
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
 
-logger = logging.getLogger(__name__)
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +270,7 @@ class Whisper:
             avg_logprob=decoded.avg_logprob,
             compression_ratio=decoded.compression_ratio,
             no_speech_prob=decoded.no_speech_prob,
-            words=None if words is None else tuple(_words(words)),
+            words=None if words is None else tuple(_words(words, tokenizer.language_code not in UNSPACED)),
         )
 
     def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
@@ -353,9 +352,17 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
     }
 
 
-def _words(raw: Iterable[dict[str, Any]]) -> Iterable[Word]:
-    for word in raw:
-        yield Word(word["word"], float(word["start"]), float(word["end"]), float(word["probability"]))
+def _words(raw: Iterable[dict[str, Any]], spaced: bool) -> list[Word]:
+    """faster-whisper's words. It splits at punctuation; where `spaced`, "twenty" and "-three" are one again."""
+    words: list[Word] = []
+    for one in raw:
+        word = Word(one["word"], float(one["start"]), float(one["end"]), float(one["probability"]))
+        if spaced and words and not word.word.startswith(" "):
+            begun = words.pop()
+            probability = min(begun.probability, word.probability)
+            word = Word(begun.word + word.word, begun.start, word.end, probability)
+        words.append(word)
+    return words
 
 
 def _storage(array: npt.NDArray[Any]) -> Any:

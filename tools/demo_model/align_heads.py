@@ -1,5 +1,5 @@
-"""Which cross-attention heads follow the speech: the share of a token's attention within its word's true span, and how far
-the attention's centre is off, for each head."""
+"""Which cross-attention heads follow the speech: for each head the share of a token's attention within its word's
+true span, and how far the attention's centre is off."""
 
 import argparse
 import json
@@ -28,7 +28,6 @@ Head = tuple[int, int]
 """Decoder layer and head."""
 
 
-@torch.no_grad()
 def measure(model: Demo, composer: Composer) -> tuple[Tensor, Tensor]:
     """Return, by layer and head, the mean share inside the word and the mean error of the centre in seconds."""
     inside, error = zip(

@@ -1,4 +1,4 @@
-"""Measures a CTranslate2 model directory with faster-whisper: word errors, times of segments and words, language."""
+"""Measures a CTranslate2 model directory with faster-whisper: words, language, times of segments and words."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How to transcribe. `condition` is Whisper's `condition_on_previous_text`; `chunk_s` is for the batched pipeline."""
+    """How to transcribe: `condition` on the previous text; `chunk_s` is the batched pipeline's window length."""
 
     beam: int
     batched: bool
@@ -80,9 +80,11 @@ class Figures:
             self.word_errors += word_errors(row["segments"], heard.segments)
 
     def line(self, kind: str, detect: bool) -> str:
+        rate = 100 * self.errors / max(1, self.words)
+        speed = self.seconds / self.audio_seconds
         parts = [
-            f"{kind:14s} files {self.files:3d} words {self.words:4d} WER {100 * self.errors / max(1, self.words):5.1f}%",
-            f"exact {self.exact}/{self.files} non-empty {self.answered} RTF {self.seconds / self.audio_seconds:.3f}",
+            f"{kind:14s} files {self.files:3d} words {self.words:4d} WER {rate:5.1f}%",
+            f"exact {self.exact}/{self.files} non-empty {self.answered} RTF {speed:.3f}",
         ]
         if detect:
             parts.append(f"lang {self.languages}/{self.files}")
@@ -105,7 +107,7 @@ def segment_errors(said: list[Json], heard: list[Any]) -> list[float]:
 
 
 def word_errors(said: list[Json], heard: list[Any]) -> list[float]:
-    """Return how far off start and end of right words are; nothing where the manifest has no times for some words."""
+    """Return how far off start and end of right words are; nothing where the manifest lacks times of words."""
     if not all(segment.get("words") for segment in said):
         return []
     real = [word for segment in said for word in segment["words"]]
@@ -165,9 +167,9 @@ def evaluate(listener: Listener, rows: Iterable[Json], show: bool) -> dict[str, 
     translate = listener.options.task == "translate"
     figures: defaultdict[str, Figures] = defaultdict(Figures)
     for row in rows:
-        reference = row.get("translation") if translate else row["text"]
-        if translate and not reference:
+        if translate and not row.get("translation"):
             continue
+        reference: str = row["translation"] if translate else row["text"]
         heard = listener.transcribe(row["audio"], row["language"])
         figures[row["kind"]].add(row, reference, heard, listener.options)
         if show and heard.text != reference:

@@ -1,7 +1,8 @@
 """Speaks sentences of the grammar with every synthesiser there is.
 
-Writes OUT/<split>_<voice>_<language>.npz: `pcm` (int16, 16 kHz, all utterances end to end), `off` (their offsets) and
-`meta`, a JSON list with text, english, lang, voice, words ([start, end] per whitespace word) and ph ([name, start, end]).
+Writes OUT/<split>_<voice>_<language>.npz: `pcm` (int16, 16 kHz, all utterances end to end), `off` (their offsets)
+and `meta`, a JSON list with text, english, lang, voice, words ([start, end] per whitespace word) and ph (phonemes,
+[name, start, end]).
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Group(NamedTuple):
 
     voice: str
     language: str
-    count: int
+    size: int
 
     @property
     def engine(self) -> str:
@@ -141,7 +142,7 @@ class Synthesisers:
 def speak_group(synthesisers: Synthesisers, group: Group, split: str, out: Path) -> None:
     """Speak the group's sentences and write them to their file."""
     rng = Random(f"{split}{group.voice}{group.language}")  # noqa: S311 - repeatable, not secret
-    sentences = [sample_split(rng, group.language, split) for _ in range(group.count)]
+    sentences = [sample_split(rng, group.language, split) for _ in range(group.size)]
     samples, offsets, metas = [], [0], []
     speaker = synthesisers.speaker(group.engine)
     spoken = speaker([text for text, _ in sentences], group, split, rng)
@@ -153,22 +154,23 @@ def speak_group(synthesisers: Synthesisers, group: Group, split: str, out: Path)
     np.savez(path, pcm=np.concatenate(samples), off=np.array(offsets), meta=json.dumps(metas, ensure_ascii=False))
     timed = sum(meta["words"] is not None for meta in metas)
     seconds = round(offsets[-1] / SAMPLE_RATE)
-    print(f"{path}: {group.count} utterances, {seconds} s, {timed} with word times", flush=True)
+    print(f"{path}: {group.size} utterances, {seconds} s, {timed} with word times", flush=True)
 
 
 def _levelled(audio: Audio) -> NDArray[np.int16]:
-    return np.clip(audio / max(1, np.abs(audio).max()) * PEAK, -32767, 32767).astype(np.int16)
+    level: Audio = audio / max(1, np.abs(audio).max()) * PEAK
+    return np.clip(level, -32767, 32767).astype(np.int16)
 
 
 def _meta(sentence: Translated, language: str, voice: str, speech: Speech) -> dict[str, Any]:
-    words = speech.words and [[round(start, 3), round(end, 3)] for start, end in speech.words]
     text, english = sentence
+    words = [(round(start, 3), round(end, 3)) for start, end in speech.words or []]
     return {
         "text": text,
         "english": english,
         "lang": language,
         "voice": voice,
-        "words": words,
+        "words": words or None,
         "ph": speech.phones,
     }
 
@@ -187,7 +189,7 @@ def main() -> None:
         for group in GROUPS[split]:
             if group.voice.startswith(args.only):
                 scale = args.scale if split == "train" else 1
-                speak_group(synthesisers, group._replace(count=max(1, int(group.count * scale))), split, args.out)
+                speak_group(synthesisers, group._replace(size=max(1, int(group.size * scale))), split, args.out)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ Task = Literal["transcribe", "translate"]
 
 @dataclass(frozen=True)
 class Placed:
-    """An utterance in a window: times in seconds from the window's start. `end` is None where the window cuts it off."""
+    """An utterance in a window; seconds from the window's start. `end` is None where the window cuts it off."""
 
     utterance: Utterance
     start: float

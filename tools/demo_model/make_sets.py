@@ -1,7 +1,7 @@
 """Makes the evaluation recordings in many formats, with manifest.jsonl (tests/data/README.md lists its fields).
 
-The splits dev and held share no sentence, no synthetic English voice except pico's, and no human take; the human speaker
-kept out of training is in both with different takes. Needs ffmpeg with libmp3lame, libopus, aac and libx264.
+The splits dev and held share no sentence, no synthetic English voice except pico's, and no human take; the human
+speaker kept out of training is in both with different takes. Needs ffmpeg with libmp3lame, libopus, aac, libx264.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def encode(audio: Audio, path: Path, form: Format) -> None:
         picture = f"testsrc=size=160x120:rate=5:duration={len(audio) / SAMPLE_RATE:.2f}"
         video = ["-f", "lavfi", "-i", picture] if form.suffix == "mp4" else []
         command = ["ffmpeg", "-v", "error", "-y", *video, "-i", str(plain), *BIT_EXACT]
-        subprocess.run([*command, *form.arguments.split(), str(path)], check=True)
+        subprocess.run([*command, *form.arguments.split(), str(path)], check=True)  # noqa: S603 - a fixed command
 
 
 def manifest_row(name: str, kind: str, language: str | None, recording: Recording, note: str) -> Json:
@@ -135,7 +135,7 @@ def manifest_row(name: str, kind: str, language: str | None, recording: Recordin
 
 
 class Studio:
-    """Arranges sentences and human digits of a split into recordings; no synthetic sentence twice while they last."""
+    """Arranges sentences and human digits of a split into recordings; no sentence comes twice while they last."""
 
     def __init__(self, sentences: Sentences, digits: dict[str, HumanDigits], seed: int) -> None:
         self.rng = Random(seed)  # noqa: S311 - repeatable, not secret

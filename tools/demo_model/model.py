@@ -1,7 +1,7 @@
 """The Whisper network, with three shortcuts for training that leave the exported weights exactly Whisper's shape.
 
-* Only tokens that occur in the data have a trained embedding row. Output channel 0 of the last layer norm is pinned to 1,
-  so channel 0 of a row is that token's output bias; unused tokens get a very low one and zeros elsewhere.
+* Only tokens that occur in the data have a trained embedding row. Output channel 0 of the last layer norm is pinned
+  to 1, so channel 0 of a row is that token's output bias; unused tokens get a very low one and zeros elsewhere.
 * The rows of the timestamp tokens are a trained linear map of the encoder's position table, so every time is learnt
   together.
 * Encoder positions may start at an offset, so short windows teach all positions.
@@ -77,7 +77,7 @@ class Layer(nn.Module):
 class Demo(nn.Module):
     """The network. `active` are the text and special tokens with a row of their own.
 
-    Inside, tokens have compact ids: their place in `active`, then the timestamps. `look` maps Whisper's ids to them.
+    Inside, tokens have compact ids: the place in `active`, then the timestamps. `look` maps Whisper's ids to them.
     """
 
     def __init__(
@@ -194,17 +194,19 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "wd": wd})
 
-    @torch.no_grad()
     def step(self) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                average = self.state[p].setdefault("average", torch.zeros_like(p))
-                average.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(average, group["momentum"])).to(p.dtype)
-                scale = max(1, p.shape[0] / p.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["wd"]).add_(update, alpha=-group["lr"] * scale)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        self._update(p, group["lr"], group["momentum"], group["wd"])
+
+    def _update(self, p: Tensor, lr: float, momentum: float, wd: float) -> None:
+        average = self.state[p].setdefault("average", torch.zeros_like(p))
+        average.lerp_(p.grad, 1 - momentum)
+        update = orthogonal(p.grad.lerp(average, momentum)).to(p.dtype)
+        scale = max(1, p.shape[0] / p.shape[1]) ** 0.5
+        p.mul_(1 - lr * wd).add_(update, alpha=-lr * scale)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -1,4 +1,4 @@
-"""A larger evaluation set, straight from the kept-back synthetic sentences and human takes, as rows of a manifest."""
+"""A larger evaluation set, straight from the kept-back sentences and human takes, as rows of a manifest."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def rows(tts: Path, fsdd: Path, split: str) -> Iterator[dict[str, Any]]:
     for language, engines in Sentences(tts, split).by_engine.items():
         for engine, spoken in engines.items():
             for samples, said in spoken[:PER_VOICE]:
-                yield _row(f"{language} {engine}", samples, said, rng)
+                yield _row(f"{language} {engine}", samples.astype(np.float32), said, rng)
     for speaker, digits in human_digits(fsdd, split):
         for _ in range(PER_VOICE // 2):
             yield _row(f"human {speaker}", *digits.say(rng, rng.randint(3, 7)), rng)

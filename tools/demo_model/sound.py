@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,15 @@ from numpy.typing import NDArray
 from tools.demo_model.features import SAMPLE_RATE
 from tools.demo_model.voices import Audio
 
+Frequencies = NDArray[np.floating[Any]]
+Spectrum = NDArray[np.complexfloating[Any, Any]]
+
 
 def faster(audio: Audio, factor: float) -> Audio:
     """Return the samples played faster by the factor; the pitch goes along."""
     length = int(len(audio) / factor)
-    return np.interp(np.arange(length) * factor, np.arange(len(audio)), audio).astype(np.float32)
+    stretched: NDArray[np.float64] = np.interp(np.arange(length) * factor, np.arange(len(audio)), audio)
+    return stretched.astype(np.float32)
 
 
 @dataclass
@@ -57,13 +62,15 @@ class Spoiler:
 
     def _hum(self, length: int) -> Audio:
         t = np.arange(length, dtype=np.float32) / SAMPLE_RATE
-        tones = [np.sin(2 * np.pi * self.rng.uniform(50, 3000) * t) / (i + 1) for i in range(4)]
-        return sum(tones).astype(np.float32) + 0.3 * self._white(length)
+        hum = np.zeros(length, np.float32)
+        for i in range(4):
+            hum += np.sin(2 * np.pi * self.rng.uniform(50, 3000) * t) / (i + 1)
+        return hum + 0.3 * self._white(length)
 
     def _filtered(self, audio: Audio) -> Audio:
         rng, length = self.rng, len(audio)
         spectrum = np.fft.rfft(audio)
-        frequencies = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
+        frequencies: Frequencies = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
         if rng.random() < 0.3:
             spectrum = spectrum * np.fft.rfft(self._room(), length)
         if rng.random() < 0.5:
@@ -80,12 +87,12 @@ class Spoiler:
         echo[0] = 1
         return echo
 
-    def _gain_db(self, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _gain_db(self, frequencies: Frequencies) -> Frequencies:
         rng = self.rng
         tilt = rng.uniform(-6, 6) * np.log2((frequencies + 200) / 1000) / 3
         return tilt + rng.uniform(-5, 5) * np.sin(frequencies / rng.uniform(300, 2000) + rng.uniform(0, 6))
 
-    def _limit_band(self, spectrum: NDArray[np.complex128], frequencies: NDArray[np.float64]) -> None:
+    def _limit_band(self, spectrum: Spectrum, frequencies: Frequencies) -> None:
         """As on the telephone and at low bit rates."""
         spectrum[frequencies > self.rng.uniform(3300, 7500)] = 0
         if self.rng.random() < 0.3:

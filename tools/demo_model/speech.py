@@ -87,7 +87,8 @@ def resampled(samples: NDArray[np.int16], rate: int) -> Audio:
     if rate == SAMPLE_RATE:
         return audio
     common = gcd(SAMPLE_RATE, rate)
-    return resample_poly(audio, SAMPLE_RATE // common, rate // common).astype(np.float32)
+    converted: Audio = resample_poly(audio, SAMPLE_RATE // common, rate // common)
+    return converted.astype(np.float32)
 
 
 def read_wav(path: Path) -> Audio:
@@ -98,10 +99,11 @@ def read_wav(path: Path) -> Audio:
 
 
 def match_words(text: str, spoken: list[SpokenWord]) -> list[Span] | None:
-    """Return a span per whitespace word of the text, or None where the synthesiser's words do not add up to them."""
+    """Return a span per whitespace word of the text, or None where the synthesiser's words do not add up to it."""
     spans, rest = [], iter(spoken)
     for word in text.split():
-        wanted, parts = _letters(word), []
+        wanted = _letters(word)
+        parts: list[SpokenWord] = []
         while len("".join(_letters(name) for name, _, _ in parts)) < len(wanted):
             part = next(rest, None)
             if part is None:

@@ -1,4 +1,4 @@
-"""Whisper's multilingual tokenizer: the ids of its special tokens, and tokenizer.json made from the published ranks.
+"""Whisper's multilingual tokenizer: the ids of its special tokens, and tokenizer.json from the published ranks.
 
 The ranks, multilingual.tiktoken, come with the openai-whisper source package (MIT).
 """
@@ -11,13 +11,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-# fmt: off
 LANGUAGES = """
-    en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy
-    sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo
-    uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su
+    en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la
+    mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be
+    tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su
 """.split()
-# fmt: on
 EOT = 50257
 SOT = EOT + 1
 LANGUAGE_IDS = {language: SOT + 1 + i for i, language in enumerate(LANGUAGES)}
@@ -51,8 +49,8 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     """Return the rank of each byte sequence of a .tiktoken file."""
     ranks = {}
     for line in path.read_text().splitlines():
-        token, rank = line.rsplit(" ", 1)
-        ranks[base64.b64decode(token) if token != "=" else b""] = int(rank)
+        encoded, rank = line.rsplit(" ", 1)
+        ranks[base64.b64decode(encoded) if encoded != "=" else b""] = int(rank)
     return ranks
 
 

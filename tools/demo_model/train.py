@@ -1,4 +1,4 @@
-"""Trains the model: short windows first, then longer ones, at last full 30 s windows. Progress goes by wall time."""
+"""Trains the model: short windows first, then longer ones, at last full 30 s ones. Progress goes by wall time."""
 
 import argparse
 import time
@@ -49,10 +49,10 @@ def all_lengths(progress: float, rng: Random) -> Size:
             return 30, 4, rng.random() < 0.75
         return (rng.choice([8, 12]), 8, True) if kind < 0.75 else (rng.choice([4, 5, 6]), 16, False)
     if progress > 0.5:
-        seconds = rng.choice([4, 6, 8, 12, 16, 20])
-        return seconds, max(4, int(90 / seconds)), seconds > 6
-    seconds = rng.choice([2.5, 3, 4, 4, 5, 5, 6, 8])
-    return seconds, int(72 / seconds), seconds > 5
+        middling = rng.choice([4, 6, 8, 12, 16, 20])
+        return middling, max(4, int(90 / middling)), middling > 6
+    short = rng.choice([2.5, 3, 4, 4, 5, 5, 6, 8])
+    return short, int(72 / short), short > 5
 
 
 def full_length(_: float, rng: Random) -> Size:
@@ -115,7 +115,7 @@ class Stream(IterableDataset[Batch]):
 
 
 class Losses(NamedTuple):
-    """Of the text, of where heads look, of the frames' words and phonemes; and the share of tokens that are right."""
+    """Of the text, of where heads look, of the frames' words and phonemes; and the share of right tokens."""
 
     text: Tensor
     guide: Tensor
@@ -202,7 +202,6 @@ class Trainer:
         self.steps += 1
         return result
 
-    @torch.no_grad()
     def _update_average(self) -> None:
         keep = min(0.998, (self.steps + 1) / (self.steps + 20))
         for name, value in self.model.state_dict().items():

@@ -131,8 +131,9 @@ class _Row:
 def _read_digit(path: Path) -> NDArray[np.int16]:
     with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-    samples = resample_poly(samples.astype(np.float32), 2, 1)
-    return (samples / max(1, np.abs(samples).max()) * PEAK).astype(np.int16)
+    audio: Audio = resample_poly(samples.astype(np.float32), 2, 1)
+    level: Audio = audio / max(1, np.abs(audio).max()) * PEAK
+    return level.astype(np.int16)
 
 
 class Sentences:

@@ -32,7 +32,7 @@ ANY_NUMBER = 99
 
 
 class Batch(NamedTuple):
-    """Windows of one length. `first` and `last` bound each target's word in encoder frames; `last` is 0 without one."""
+    """Windows of one length. `first` and `last` bound each target's word in encoder frames; 0 where it has none."""
 
     mel: Tensor
     offset: Tensor
