@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 import av
 import numpy as np
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream as Track
@@ -24,6 +25,7 @@ from server.transcript import SAMPLE_RATE
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
 MIN_SAMPLES = SAMPLE_RATE // 10
 SOURCE_RATES_HZ = range(1_000, 768_001)  # outside, a header of a few bytes makes the resampler take gigabytes
+JOINED_SAMPLES = 16_384
 MAX_READ_ERRORS = 100  # in a row: a demuxer that is stuck would repeat its error for ever
 
 # Self-contained ones only: playlists (hls, concat, dash, sdp) and image sequences open what they name.
@@ -180,11 +182,21 @@ def _resample(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
         if rate not in SOURCE_RATES_HZ:
             raise UndecodableAudio(f"Its sample rate of {rate} Hz is not supported.")
         resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES)
-        for frame in chain(run, [None]):  # None: give out the tail
-            if frame is not None:
-                frame.pts = None  # times of damaged files jump, and the resampler would believe them
+        for frame in chain(_joined(run), [None]):  # None: give out the tail
             for resampled in resampler.resample(frame):
                 yield resampled.to_ndarray()[0]
+
+
+def _joined(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """Longer frames: the resampler has a price for each."""
+    fifo = AudioFifo()
+    for frame in frames:
+        frame.pts = None  # times of damaged files jump; none is needed
+        fifo.write(frame)
+        if fifo.samples >= JOINED_SAMPLES and (joined := fifo.read()):
+            yield joined
+    if joined := fifo.read():
+        yield joined
 
 
 def _form(frame: AudioFrame) -> tuple[str, str, int]:

@@ -246,6 +246,8 @@ BAD_INPUTS: dict[str, BadInput] = {
     "riff_only.wav": _undecodable(lambda: b"RIFF\x24\0\0\0WAVE"),
     "silent_film.mp4": _undecodable(silent_film),
     "truncated.m4a": _undecodable(lambda: cut(encode(None, "ipod", "aac"), 0.7)),  # its index was at the end
+    "unlisted.nut": _undecodable(lambda: encode(None, "nut")),
+    "unlisted_codec.mka": _undecodable(lambda: encode(None, "matroska", "tta")),
     # Headers that lie.
     "zero_channels.wav": _undecodable(lambda: wav(channels=0)),
     "zero_hertz.wav": _undecodable(lambda: wav(rate=0)),

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from server import __version__
 from server.api import models, ops, transcriptions
@@ -18,7 +17,7 @@ from server.registry import Registry
 from server.settings import Settings
 
 
-def create_app(settings: Settings, registry: Registry) -> ASGIApp:
+def create_app(settings: Settings, registry: Registry) -> Gate:
     """The ASGI application over a loaded `registry`, which it closes when it shuts down."""
 
     @asynccontextmanager

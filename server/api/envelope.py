@@ -1,16 +1,12 @@
 """The one place where errors become responses: always OpenAI's envelope, whatever went wrong."""
 
-import logging
-
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from server.errors import InvalidRequest, MethodNotAllowed, NotFound, SottoError
-
-logger = logging.getLogger(__name__)
+from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
 
 
 def error_response(error: SottoError) -> JSONResponse:
@@ -29,6 +25,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SottoError, _known)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unknown)
 
 
@@ -51,6 +48,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return error_response(InvalidRequest(f"Invalid request: {error}"))
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this; it ends the request without a traceback."""
+    return error_response(Cancelled("The client closed the connection."))
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.api.envelope import error_response
 from server.errors import RateLimited, SottoError, Unauthorized, Unavailable, UploadTooLarge
@@ -32,8 +33,8 @@ logger = logging.getLogger("server.access")
 class Gate:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self.wrapped = app
         self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
         self._max_bytes = settings.max_upload_bytes
         self._max_requests = settings.max_requests
@@ -42,7 +43,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.wrapped(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._max_bytes)
         token = request_id.set(exchange.id)
@@ -50,7 +51,7 @@ class Gate:
             try:
                 client = self._admit(scope, exchange)
                 with self._counted(scope, client):
-                    await self._app(scope, exchange.receive, exchange.send)
+                    await self.wrapped(scope, exchange.receive, exchange.send)
             except SottoError as error:
                 await error_response(error)(scope, exchange.receive, exchange.send)
         finally:

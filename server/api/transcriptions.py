@@ -51,9 +51,9 @@ def _check_content_type(request: Request) -> None:
 
 async def _on_disk(upload: UploadFile) -> UploadFd:
     """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
-    file = upload.file
-    await asyncio.to_thread(getattr(file, "rollover", file.flush))
-    return UploadFd(file.fileno(), upload.size or 0, upload.filename or "")
+    descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
+    await asyncio.to_thread(upload.file.flush)
+    return UploadFd(descriptor, upload.size or 0, upload.filename or "")
 
 
 async def _unless_client_leaves(request: Request, transcription: Transcription) -> Transcript:

@@ -30,16 +30,16 @@ Head = tuple[int, int]
 
 def measure(model: Demo, composer: Composer) -> tuple[Tensor, Tensor]:
     """Return, by layer and head, the mean share inside the word and the mean error of the centre in seconds."""
-    inside, error = zip(
-        *(_measure_batch(model, composer.batch(BATCH_SIZE, WINDOW_S, offsets=False)) for _ in range(BATCHES)),
-        strict=True,
-    )
+    batches = (composer.batch(BATCH_SIZE, WINDOW_S, offsets=False) for _ in range(BATCHES))
+    with torch.no_grad():
+        inside, error = zip(*(_measure_batch(model, batch) for batch in batches), strict=True)
     return torch.cat(inside).mean(0), torch.cat(error).mean(0) / TOKENS_PER_SECOND
 
 
 def _measure_batch(model: Demo, batch: Batch) -> tuple[Tensor, Tensor]:
     """The figures of each token with a span: tokens, layers, heads."""
-    attention = torch.stack(model.decode(model.look[batch.inputs], model.encode(batch.mel, batch.offset)[0])[1], 1)
+    encoded, _ = model.encode(batch.mel, batch.offset)
+    attention = torch.stack(model.decode(model.look[batch.inputs], encoded)[1], 1)
     positions = torch.arange(attention.shape[-1]) + 0.5
     chosen = (batch.last > 0) & (batch.targets < EOT)
     inside = (attention * batch.spans(positions)[:, None, None]).sum(-1).permute(0, 3, 1, 2)

@@ -34,7 +34,12 @@ from tools.demo_model.tok import (
 
 SPACE = 220
 CONTROL_TOKENS = [TRANSLATE, TRANSCRIBE, SOT_LM, SOT_PREV, NO_SPEECH, SOT]
-BOUNDARY_TOKENS = {"bos_token_id": EOT, "eos_token_id": EOT, "pad_token_id": EOT, "decoder_start_token_id": SOT}
+BOUNDARY_TOKENS: dict[str, Any] = {
+    "bos_token_id": EOT,
+    "eos_token_id": EOT,
+    "pad_token_id": EOT,
+    "decoder_start_token_id": SOT,
+}
 COPIED = ["tokenizer.json", "preprocessor_config.json"]
 TOKENIZER_CONFIG = {
     "tokenizer_class": "WhisperTokenizerFast",

@@ -80,6 +80,10 @@ class Demo(nn.Module):
     Inside, tokens have compact ids: the place in `active`, then the timestamps. `look` maps Whisper's ids to them.
     """
 
+    enc_pos: Tensor
+    ts_pos: Tensor
+    look: Tensor
+
     def __init__(
         self,
         active: Sequence[int],

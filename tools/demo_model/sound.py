@@ -55,7 +55,8 @@ class Spoiler:
             spectrum = np.fft.rfft(self._white(length))
             frequencies = np.arange(len(spectrum)) + 20.0
             noise = np.fft.irfft(spectrum / frequencies ** self.rng.uniform(0.3, 1.1), length).astype(np.float32)
-        return noise / (noise.std() + 1e-9)
+        noise /= noise.std() + 1e-9
+        return noise
 
     def _white(self, length: int) -> Audio:
         return self.noise_rng.standard_normal(length, dtype=np.float32)
@@ -89,8 +90,9 @@ class Spoiler:
 
     def _gain_db(self, frequencies: Frequencies) -> Frequencies:
         rng = self.rng
-        tilt = rng.uniform(-6, 6) * np.log2((frequencies + 200) / 1000) / 3
-        return tilt + rng.uniform(-5, 5) * np.sin(frequencies / rng.uniform(300, 2000) + rng.uniform(0, 6))
+        tilt: Frequencies = rng.uniform(-6, 6) * np.log2((frequencies + 200) / 1000) / 3
+        bumps: Frequencies = rng.uniform(-5, 5) * np.sin(frequencies / rng.uniform(300, 2000) + rng.uniform(0, 6))
+        return tilt + bumps
 
     def _limit_band(self, spectrum: Spectrum, frequencies: Frequencies) -> None:
         """As on the telephone and at low bit rates."""
