@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tools.demo_model.features import FRAMES_PER_SECOND, TOKENS_PER_SECOND
-from tools.demo_model.grammar import ONES, bare_word
+from tools.demo_model.grammar import bare_word
+from tools.demo_model.lexicon import ONES
 from tools.demo_model.model import N_TEXT_CTX
 from tools.demo_model.tok import (
     EOT,

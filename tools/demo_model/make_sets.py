@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.demo_model.features import SAMPLE_RATE
-from tools.demo_model.grammar import ONES
+from tools.demo_model.lexicon import ONES
 from tools.demo_model.sound import Spoiler
 from tools.demo_model.splits import human_digits
 from tools.demo_model.voices import UNHEARD_SPEAKER, Audio, HumanDigits, Sentences, Spoken, Utterance
