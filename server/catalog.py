@@ -44,6 +44,7 @@ class Model:
     files: tuple[str, ...]
     languages: str
     window_s: float
+    dynamic_context: bool = False
     aliases: tuple[str, ...] = ()
     repository: str | None = None
     path: str | None = None

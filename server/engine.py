@@ -1,74 +1,153 @@
 """The engine: windows of all requests in, results out, batched on one model.
 
-Worker threads take what waits in order of arrival and run it together as far as batch keys allow. Knows
-futures and threads; no HTTP, no asyncio, no files.
+Worker threads take batches from a fair queue and bring each window one step on: encode and decode, decode again
+at the next temperature, align its words. A window that needs another step goes back into the queue with its
+encoder output, where it meets windows of other requests in the same state. Knows futures and threads; no HTTP,
+no asyncio, no files.
 """
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Hashable, Sequence
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
-from server.errors import QueueFull, Unavailable
+from server.decoding import Hearing
+from server.errors import Cancelled, Unavailable
+from server.fairqueue import FairQueue, Take
 from server.options import DecodingOptions
+from server.stats import EngineStats, Priority
 from server.transcript import Window, WindowResult
 
-Priority = Literal["interactive", "bulk"]
-
-MAX_QUEUED = 4096  # windows; the pipeline's own bounds are far below
+INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
+BULK_BATCH_S = 0.5  # what a bulk batch may then take
+POLL_S = 0.05
+IDLE_S = 60.0  # without work, after which memory that is only kept for speed is given back
 
 logger = logging.getLogger(__name__)
 
 
 class Model(Protocol):
-    """What an engine runs: one call over a batch. `server.whisper.Whisper` is the real one."""
+    """What an engine runs, step by step over a batch of equal keys. `server.whisper.Whisper` is the real one."""
 
     workers: int
+    device: str
+    compute_type: str
 
-    def batch_key(self, options: DecodingOptions) -> Hashable: ...
+    def hear(self, window: Window, options: DecodingOptions) -> Hearing: ...
 
-    def transcribe(self, batch: Sequence[tuple[Window, DecodingOptions]]) -> list[WindowResult]: ...
+    def decode_key(self, hearing: Hearing) -> Hashable: ...
+
+    def align_key(self, hearing: Hearing) -> Hashable: ...
+
+    def encode(self, batch: Sequence[Hearing]) -> None: ...
+
+    def detect(self, batch: Sequence[Hearing]) -> None: ...
+
+    def generate(self, batch: Sequence[Hearing]) -> None: ...
+
+    def align(self, batch: Sequence[Hearing]) -> None: ...
+
+    def result(self, hearing: Hearing) -> WindowResult: ...
+
+    def rest(self) -> None: ...
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class EngineStats:
-    """Counters since the start, and what is waiting and running now, in windows."""
+class Limits:
+    """Bounds of batches and memory. Batches in windows; a sampled window counts `best_of` times.
 
-    queued: int
-    running: int
-    done: int
-    failed: int
-    batches: int
+    `mix_classes`: bulk may fill up an interactive batch, which costs nothing on a GPU. `encode_together`: as well.
+    `cache_bytes` bounds encoder outputs of windows that wait for another step; beyond, they are encoded again.
+    """
+
+    interactive: int = 4
+    bulk: int = 8
+    mix_classes: bool = False
+    encode_together: bool = False
+    cache_bytes: int = 1 << 30
+    max_queued: int = 4096
+
+    @classmethod
+    def on(
+        cls, device: str, *, batch: int = 0, bulk_batch: int = 0, beam_size: int = 5, cache_bytes: int = 1 << 30
+    ) -> "Limits":
+        """The limits that suit a device; `batch` and `bulk_batch` above 0 are the operator's word for it."""
+        if device == "cpu":
+            # A CPU encodes one by one anyway, and a batch runs to its end: a short one keeps short requests quick.
+            return cls(batch or 4, bulk_batch or batch or 8, cache_bytes=cache_bytes)
+        size = batch or (16 if beam_size == 1 else 8)
+        return cls(size, size, mix_classes=True, encode_together=True, cache_bytes=cache_bytes)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Job:
-    """A window that waits for its result."""
+    """A window on its way, and whoever waits for it."""
 
-    window: Window
-    options: DecodingOptions
+    hearing: Hearing
     request: str
+    priority: Priority
+    model: Model
     future: Future[WindowResult] = field(default_factory=Future)
+    submitted_s: float = field(default_factory=time.monotonic)
+    begun: bool = False
+    abandoned: bool = False
+    _key: Hashable = None
+
+    @property
+    def aligning(self) -> bool:
+        """Whether the next step is alignment; else it is decoding."""
+        return self.hearing.decoded is not None
+
+    @property
+    def key(self) -> Hashable:
+        if self._key is None:
+            make = self.model.align_key if self.aligning else self.model.decode_key
+            try:
+                self._key = (self.aligning, make(self.hearing))
+            except Exception:  # options that the model can't take: alone in its batch, the job fails alone
+                self._key = id(self)
+        return self._key
+
+    def begin(self) -> bool:
+        if not self.begun:
+            self.begun = True
+            self.abandoned = not self.future.set_running_or_notify_cancel()
+        return not self.abandoned
+
+    def step_done(self) -> None:
+        self._key = None
+
+    def fail(self, error: BaseException) -> None:
+        """End the job, if it has not ended. What has not begun may be cancelled by its waiter meanwhile."""
+        self.hearing.encoded = None
+        if not self.future.done() and (self.begun or self.future.set_running_or_notify_cancel()):
+            self.future.set_exception(error)
 
 
 class Engine:
     """Runs windows on one model. Thread-safe; `submit` never blocks."""
 
-    def __init__(self, model: Model, *, max_batch: int = 4, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(self, model: Model, limits: Limits | None = None) -> None:
         """Take over `model` and start its worker threads; `close` frees both."""
-        self.max_batch = max_batch
         self._model = model
-        self._max_queued = max_queued
-        self._jobs: deque[Job] = deque()
+        self._limits = limits or Limits.on(model.device)
+        self.max_batch = max(self._limits.interactive, self._limits.bulk)
+        self._queue: FairQueue[Job] = FairQueue(self._limits.max_queued, mix_classes=self._limits.mix_classes)
+        self._lock = threading.Lock()  # of everything below
         self._running: list[Job] = []
-        self._changed = threading.Condition()
-        self._closing = False
-        self._done = self._failed = self._batches = 0
+        self._lost = ""
+        self._counts: Counter[str] = Counter()
+        self._batch_sizes: Counter[int] = Counter()
+        self._wait_s = self._run_s = 0.0
+        self._row_s = 0.0  # what decoding a window lately took
+        self._interactive_s = float("-inf")
         self._threads = [
             threading.Thread(target=self._work, name=f"engine-{number}") for number in range(model.workers)
         ]
@@ -80,99 +159,214 @@ class Engine:
     ) -> Future[WindowResult]:
         """Queue `window` (with its samples) for `request`; the future ends with its result or its own error.
 
-        Raises `QueueFull`, or `Unavailable` once the engine is closing.
+        Raises `QueueFull`, or `Unavailable` once the engine is closing or its device is lost.
         """
-        job = Job(window, options, request)
-        with self._changed:
-            if self._closing:
-                raise Unavailable("The server is shutting down.")
-            if len(self._jobs) >= self._max_queued:
-                raise QueueFull("Too much audio is waiting for this model.")
-            self._jobs.append(job)
-            self._changed.notify()
+        if self._lost:
+            raise Unavailable(self._lost)
+        job = Job(self._model.hear(window, options), request, priority, self._model)
+        self._queue.put(job)
+        if priority == "interactive":
+            self._interactive_s = job.submitted_s
         return job.future
 
     def cancel(self, request: str) -> None:
-        """Forget the windows of `request` that wait; those already running are left to end, unheard."""
-        with self._changed:
-            for job in [*self._jobs, *self._running]:
-                if job.request == request:
-                    job.future.cancel()
-            self._jobs = deque(job for job in self._jobs if job.request != request)
+        """Forget the windows of `request`: those that wait at once, those that run at their next step."""
+        waiting = self._queue.remove(request)
+        with self._lock:
+            for job in self._running:
+                job.abandoned |= job.request == request
+        for job in waiting:
+            job.future.cancel()
+            job.fail(Cancelled("The request was cancelled."))
 
     def stats(self) -> EngineStats:
-        with self._changed:
-            return EngineStats(len(self._jobs), len(self._running), self._done, self._failed, self._batches)
+        jobs = list(self._queue)
+        audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
+        for job in jobs:
+            audio_s[job.priority] += job.hearing.window.duration_s
+        with self._lock:
+            return EngineStats(
+                queued=len(jobs),
+                running=len(self._running),
+                done=self._counts["done"],
+                failed=self._counts["failed"],
+                batches=self._counts["batches"],
+                queued_by_class=dict(Counter(job.priority for job in jobs)),
+                queued_audio_s=audio_s,
+                batch_sizes=dict(self._batch_sizes),
+                fallbacks=self._counts["fallbacks"],
+                wait_s=self._wait_s,
+                run_s=self._run_s,
+                cache_bytes=_cached(jobs),
+                device=self._model.device,
+                compute_type=self._model.compute_type,
+                lost=bool(self._lost),
+            )
 
-    def close(self) -> None:
-        """Stop: what waits is failed, what runs is awaited, threads are joined, the model is freed.
+    def close(self, drain_s: float = 0.0) -> None:
+        """Stop: after at most `drain_s` what waits is failed; what runs is awaited; the model is freed.
 
-        Joining is not optional: a thread inside CTranslate2 when Python ends aborts the process.
+        Threads are joined: one inside CTranslate2 when Python ends would abort the process.
         """
-        with self._changed:
-            if self._closing:
-                return
-            self._closing = True
-            waiting, self._jobs = self._jobs, deque()
-            self._changed.notify_all()
-        for job in waiting:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(Unavailable("The server is shutting down."))
+        deadline = time.monotonic() + drain_s
+        while (len(self._queue) or self._running) and time.monotonic() < deadline:
+            threading.Event().wait(POLL_S)
+        for job in self._queue.close():
+            job.fail(Unavailable("The server is shutting down."))
         for thread in self._threads:
-            thread.join()
-        self._model.close()
+            if thread.is_alive():
+                thread.join()
+        threads, self._threads = self._threads, []
+        if threads:
+            self._model.close()
 
     def _work(self) -> None:
-        while batch := self._take():
-            failed = self._run(batch)
-            with self._changed:
-                self._running = [job for job in self._running if job not in batch]
-                self._batches += 1
-                self._failed += failed
-                self._done += len(batch) - failed
+        idle_s: float | None = IDLE_S
+        while (take := self._queue.take(self._limit_of, idle_s=idle_s)) is not None:
+            if not take.items:
+                self._model.rest()
+                idle_s = None  # once is enough until there has been work again
+                continue
+            idle_s = IDLE_S
+            with self._counted(take):
+                self._process(take.items, may_step_back=take.priority == "bulk" and not take.turn_of_bulk)
 
-    def _take(self) -> list[Job]:
-        """The first job that waits and those right behind it with an equal key; nothing when closing."""
-        with self._changed:
-            while True:
-                while not self._jobs and not self._closing:
-                    self._changed.wait()
-                if self._closing:
-                    return []
-                batch: list[Job] = []
-                while self._jobs and len(batch) < self.max_batch and self._fits(self._jobs[0], batch):
-                    job = self._jobs.popleft()
-                    if job.future.set_running_or_notify_cancel():
-                        batch.append(job)
-                if batch:
-                    self._running += batch
-                    return batch
+    def _limit_of(self, job: Job) -> int:
+        """How many windows may go with `job`, itself included."""
+        limit = self._limits.interactive if job.priority == "interactive" else self._limits.bulk
+        if job.aligning:
+            return limit
+        company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
+        if company and job.priority == "bulk" and not self._limits.mix_classes and self._row_s:
+            limit = min(limit, int(BULK_BATCH_S / self._row_s))
+        if job.hearing.tries:  # sampled: every window becomes best_of
+            limit //= job.hearing.options.best_of
+        return max(1, limit)
 
-    def _fits(self, job: Job, batch: Sequence[Job]) -> bool:
-        return not batch or self._key(job) == self._key(batch[0])
-
-    def _key(self, job: Job) -> Hashable:
+    @contextmanager
+    def _counted(self, take: Take[Job]) -> Iterator[None]:
+        began_s = time.monotonic()
+        jobs = take.items
+        decoding = not jobs[0].aligning
+        with self._lock:
+            self._running += jobs
+            self._wait_s += sum(began_s - job.submitted_s for job in jobs if not job.hearing.tries)
         try:
-            return self._model.batch_key(job.options)
-        except Exception:  # options that the model can't take: alone in its batch, the job fails alone
-            return id(job)
+            yield
+        finally:
+            took_s = time.monotonic() - began_s
+            with self._lock:
+                self._running = [job for job in self._running if job not in jobs]
+                self._counts["batches"] += 1
+                self._batch_sizes[len(jobs)] += 1
+                self._run_s += took_s * len(jobs)
+                if decoding:
+                    row_s = took_s / len(jobs)
+                    self._row_s = row_s if not self._row_s else 0.8 * self._row_s + 0.2 * row_s
 
-    def _run(self, batch: Sequence[Job]) -> int:
-        """Settle every future of `batch` and count the failed ones.
-
-        If the batch fails, each member is tried alone: only the bad one fails.
-        """
+    def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
+        """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""
         try:
-            results = self._model.transcribe([(job.window, job.options) for job in batch])
-            if len(results) != len(batch):
-                raise RuntimeError(f"the model gave {len(results)} results for {len(batch)} windows")
+            self._step(jobs, may_step_back)
         except Exception as error:
-            if len(batch) > 1:
-                logger.warning("a batch of %d windows failed, trying them one by one: %s", len(batch), error)
-                return sum(self._run([job]) for job in batch)
-            logger.exception("window %d of request %s failed", batch[0].window.index, batch[0].request)
-            batch[0].future.set_exception(error)
-            return 1
-        for job, result in zip(batch, results, strict=True):
-            job.future.set_result(result)
-        return 0
+            if self._is_lost(error):
+                self._lose(jobs, error)
+            elif len(jobs) > 1:
+                logger.warning("a batch of %d windows failed, trying them one by one: %s", len(jobs), error)
+                for job in jobs:
+                    if not job.future.done():
+                        self._process([job], may_step_back=False)
+            else:
+                logger.exception("window %d of request %s failed", jobs[0].hearing.window.index, jobs[0].request)
+                self._count("failed")
+                jobs[0].fail(error)
+
+    def _step(self, jobs: Sequence[Job], may_step_back: bool) -> None:
+        if not self._encode(jobs, may_step_back):
+            return
+        jobs = self._wanted(jobs)
+        if jobs and jobs[0].aligning:
+            self._align([job.hearing for job in jobs])
+        else:
+            self._decode([job.hearing for job in jobs])
+        self._put_back([job for job in self._wanted(jobs) if not self._finish(job)])
+
+    def _encode(self, jobs: Sequence[Job], may_step_back: bool) -> bool:
+        """Encode what isn't; False if the batch went back into the queue, for interactive work has come."""
+        missing = [job for job in jobs if job.hearing.encoded is None]
+        if self._limits.encode_together:
+            if missing:
+                self._model.encode([job.hearing for job in missing])
+            return True
+        for job in missing:
+            if may_step_back and self._queue.waits("interactive"):
+                self._put_back(self._wanted(jobs))
+                return False
+            if not job.abandoned:
+                self._model.encode([job.hearing])
+        return True
+
+    def _decode(self, batch: Sequence[Hearing]) -> None:
+        if unknown := [one for one in batch if one.options.language is None]:
+            self._model.detect(unknown)
+        if batch:
+            self._model.generate(batch)
+
+    def _align(self, batch: Sequence[Hearing]) -> None:
+        # After a failure in the batch, one that was through already may come again.
+        if unplaced := [one for one in batch if one.words_of and one.alignment is None]:
+            self._model.align(unplaced)
+
+    def _finish(self, job: Job) -> bool:
+        """Settle the future of a job that needs no further step."""
+        hearing = job.hearing
+        job.step_done()
+        if hearing.decoded is None:
+            self._count("fallbacks")
+            return False
+        if hearing.words_of and hearing.alignment is None:
+            return False
+        result = self._model.result(hearing)
+        hearing.encoded = None
+        self._count("done")
+        job.future.set_result(result)
+        return True
+
+    def _wanted(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that somebody still waits for; the others end here."""
+        for job in jobs:
+            if job.abandoned:
+                job.fail(Cancelled("The request was cancelled."))
+        return [job for job in jobs if not job.abandoned]
+
+    def _put_back(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs for their next step, with their encoder output as far as the cache allows."""
+        if not jobs:
+            return
+        room = self._limits.cache_bytes - _cached(self._queue)
+        for job in jobs:
+            room -= job.hearing.encoded_bytes
+            if room < 0:
+                job.hearing.encoded = None
+        if not self._queue.put_back(jobs):
+            for job in jobs:
+                job.fail(Unavailable("The server is shutting down."))
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether a CUDA context is gone: nothing on this device works again in this process."""
+        text = str(error).lower()
+        return self._model.device != "cpu" and ("cuda" in text or "cublas" in text)
+
+    def _lose(self, jobs: Sequence[Job], error: Exception) -> None:
+        self._lost = f"The device failed and the server has to be restarted: {error}"
+        logger.critical("%s", self._lost)
+        for job in [*jobs, *self._queue.close()]:
+            job.fail(Unavailable(self._lost))
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+
+def _cached(jobs: "Sequence[Job] | FairQueue[Job]") -> int:
+    return sum(job.hearing.encoded_bytes for job in jobs)

@@ -4,7 +4,12 @@ import math
 import os
 from pathlib import Path
 
+from server import allocator
+
 CGROUP = Path("/sys/fs/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
+AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
+FORCE_ISA = "CT2_FORCE_CPU_ISA"
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
@@ -14,6 +19,27 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _quota(cgroup)))
+
+
+def has_avx512(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether the CPU has the AVX-512 instructions that CTranslate2 is built for; False where it can't be told."""
+    try:
+        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return set(flags.split()) >= AVX512
+
+
+def prepare_cpu(*, tune_allocator: bool) -> str:
+    """Set up this process for inference, before CTranslate2 is imported; says what was chosen and why."""
+    chosen = [f"{usable_cpus()} CPUs by affinity and quota"]
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
+        del os.environ["OMP_WAIT_POLICY"]  # threads that spin while they wait take two to three times the CPU
+    if has_avx512():
+        os.environ.setdefault(FORCE_ISA, "AVX512")  # which CTranslate2 never picks by itself
+    chosen.append(f"{FORCE_ISA}={os.environ[FORCE_ISA]}" if FORCE_ISA in os.environ else "no AVX-512")
+    chosen.append("allocator tuned" if tune_allocator and allocator.tune() else "allocator as it is")
+    return ", ".join(chosen)
 
 
 def _quota(cgroup: Path) -> int:

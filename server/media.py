@@ -10,9 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from server.audio import open_audio
 from server.errors import Cancelled
+from server.mel import loudest, mel_filters
 from server.options import UploadFd, VadOptions
 from server.spool import Spool, SpoolBudget
-from server.transcript import SAMPLE_RATE, Window
+from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from server.vad import Packer, SpeechModel, make_detector
 
 
@@ -20,11 +21,13 @@ class Recording:
     """A file while it is decoded and after: `finished` ends with its counted duration in seconds, or its error.
 
     `duration_hint_s` is what the container claims; None until it is open, and where it claims nothing.
+    `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was asked for.
     """
 
     def __init__(self, budget: SpoolBudget) -> None:
         self.finished: Future[float] = Future()
         self.duration_hint_s: float | None = None
+        self.mel_max: float | None = None
         self.stop = threading.Event()
         self.spool = Spool(budget)
 
@@ -48,14 +51,17 @@ class Media:
         self._max_audio_s = max_audio_s
         self._speech_model = SpeechModel()
 
-    def open(self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None]) -> Recording:
+    def open(
+        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+    ) -> Recording:
         """Start decoding `source`, which must stay open until the recording has finished.
 
         `on_window` is called from the worker's thread for each window, in order, before `finished` is done.
-        Errors of the file (`UndecodableAudio`, `AudioTooLong` ...) end `finished`.
+        `mels` above 0 asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`,
+        `AudioTooLong` ...) end `finished`.
         """
         recording = Recording(self._budget)
-        self._pool.submit(self._work, source, options, recording, on_window)
+        self._pool.submit(self._work, source, options, recording, on_window, mels)
         return recording
 
     @property
@@ -67,12 +73,19 @@ class Media:
         self._pool.shutdown(cancel_futures=False)
 
     def _work(
-        self, source: UploadFd, options: VadOptions, recording: Recording, on_window: Callable[[Window], None]
+        self,
+        source: UploadFd,
+        options: VadOptions,
+        recording: Recording,
+        on_window: Callable[[Window], None],
+        mels: int,
     ) -> None:
         if not recording.finished.set_running_or_notify_cancel():
             return
         try:
             duration_s = self._decode(source, options, recording, on_window)
+            if mels:
+                recording.mel_max = _loudest(recording.spool, mels)
         except Exception as error:  # the boundary of a thread: whatever it is, the request has to hear of it
             recording.finished.set_exception(error)
         else:
@@ -96,3 +109,10 @@ class Media:
         for window in packer.close(detector.close()):
             on_window(window)
         return recording.spool.samples / SAMPLE_RATE
+
+
+def _loudest(spool: Spool, mels: int) -> float | None:
+    """The largest log-mel value of all that is in `spool`, read once more in pieces of a window's length."""
+    step = int(MAX_WINDOW_S * SAMPLE_RATE)
+    spans = [Span(start, min(start + step, spool.samples)) for start in range(0, spool.samples, step)]
+    return max((loudest(spool.load(Window(0, (span,))), mel_filters(mels)) for span in spans), default=None)

@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window
+from server.transcript import FRAME_SAMPLES, SAMPLE_RATE, Window
 
 N_FFT = 400  # samples: 25 ms
 HALF = N_FFT // 2
-MAX_FRAMES = int(MAX_WINDOW_S * SAMPLE_RATE) // FRAME_SAMPLES
+LOWEST = -10.0  # log10 of what counts as nothing at all
 FLOOR = 8.0  # log10 units below the loudest value that count as silence
 
 Floats = npt.NDArray[np.float32]
@@ -29,19 +29,49 @@ def log_mel(window: Window, filters: Floats) -> Floats:
     Values below `FLOOR` under the maximum are clamped: the maximum of the whole input where the window knows
     it, else its own (as faster-whisper's batched pipeline does).
     """
+    log = _log(window, filters)
+    highest = log.max(initial=LOWEST) if window.mel_max is None else window.mel_max
+    return ((np.maximum(log, highest - FLOOR) + 4.0) / 4.0).astype(np.float32, copy=False)
+
+
+@cache
+def mel_filters(mels: int) -> Floats:
+    """Triangular filters [mels, 201] of equal area on Slaney's mel scale: linear to 1 kHz, logarithmic above."""
+    hz = _slaney_hz(np.linspace(0.0, _TOP_MEL, mels + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, HALF + 1)
+    rising = (bins - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
+    falling = (hz[2:, None] - bins) / (hz[2:] - hz[1:-1])[:, None]
+    triangles = np.maximum(np.minimum(rising, falling), 0.0)
+    return (triangles * (2.0 / (hz[2:] - hz[:-2]))[:, None]).astype(np.float32)
+
+
+_LINEAR_HZ, _LOG_FROM_MEL, _LOG_STEP = 200.0 / 3, 15.0, np.log(6.4) / 27.0
+_TOP_MEL = 45.245640471924965  # 8 kHz
+
+
+def _slaney_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    above = np.maximum(mel - _LOG_FROM_MEL, 0.0)
+    hz: npt.NDArray[np.float64] = np.minimum(mel, _LOG_FROM_MEL) * _LINEAR_HZ * np.exp(_LOG_STEP * above)
+    return hz
+
+
+def loudest(window: Window, filters: Floats) -> float:
+    """The largest log-mel value of a window."""
+    return float(_log(window, filters).max(initial=LOWEST))
+
+
+def _log(window: Window, filters: Floats) -> Floats:
     audio = _framed_audio(window)
     frames = np.lib.stride_tricks.sliding_window_view(audio, N_FFT)[::FRAME_SAMPLES][: frames_of(window)]
     spectrum = np.fft.rfft(frames * _hann())
     power = np.square(np.abs(spectrum)).astype(np.float32).T
-    log = np.log10(np.maximum(filters @ power, 1e-10))
-    highest = log.max(initial=-10.0) if window.mel_max is None else window.mel_max
-    features: Floats = (np.maximum(log, highest - FLOOR) + 4.0) / 4.0
-    return features.astype(np.float32, copy=False)
+    log: Floats = np.log10(np.maximum(filters @ power, np.float32(10.0**LOWEST)), dtype=np.float32)
+    return log
 
 
-def padded(features: Floats) -> Floats:
-    """Features [mels, n] filled up with zeros to the 3000 frames that the model was trained on."""
-    return np.pad(features, ((0, 0), (0, MAX_FRAMES - features.shape[1])))
+def padded(features: Floats, frames: int) -> Floats:
+    """Features [mels, n] filled up with zeros to `frames`."""
+    return np.pad(features, ((0, 0), (0, frames - features.shape[1])))
 
 
 def _framed_audio(window: Window) -> Floats:

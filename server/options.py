@@ -32,6 +32,9 @@ class DecodingOptions:
     `language` None asks for detection, among `languages` where any are named: once for the file, or for each
     window if `multilingual`. `temperatures` is the fallback ladder. `prompt` goes before each window as
     previous text; its last 223 tokens count.
+
+    With `condition_on_previous_text` windows follow each other, and carry what the ones before leave them:
+    `previous_tokens`, the time of audio that lies before (`clock_s`) and the end of its last word.
     """
 
     task: Task = "transcribe"
@@ -48,6 +51,10 @@ class DecodingOptions:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
     word_timestamps: bool = False
+    condition_on_previous_text: bool = False
+    previous_tokens: tuple[int, ...] = ()
+    clock_s: float = 0.0
+    last_speech_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

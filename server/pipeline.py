@@ -15,6 +15,7 @@ from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.placing import Placer
 from server.registry import Registry, ServedModel
+from server.sequential import in_sequence
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
 
 LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
@@ -117,7 +118,8 @@ class Transcription:
             loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
 
         vad = replace(self._options.vad, window_s=self._model.window_s)
-        recording = media.open(source, vad, on_window=arrive)
+        mels = self._model.mels if self._options.decoding.condition_on_previous_text else 0
+        recording = media.open(source, vad, on_window=arrive, mels=mels)
         recording.finished.add_done_callback(lambda _: arrive(None))
         return recording
 
@@ -147,14 +149,34 @@ class Transcription:
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _feed(self) -> None:
-        """Give every window to the engine, as room allows."""
+        """Give every window to the engine: all as room allows, or each when the one before is heard."""
+        if self._options.decoding.condition_on_previous_text:
+            await self._feed_in_sequence()
+        else:
+            await self._feed_windows()
+        self._ordered.put_nowait(None)
+
+    async def _feed_in_sequence(self) -> None:
+        speech = [span async for window in self._windows() for span in window.spans]
+        await asyncio.wrap_future(self._recording.finished)
+        steps = in_sequence(speech, self._options.decoding, self._recording.mel_max)
+        asked = next(steps, None)
+        while asked:
+            task = await self._start(*asked, once=True)
+            self._ordered.put_nowait(task)
+            ((_, result),) = await task
+            try:
+                asked = steps.send(result)
+            except StopIteration:
+                break
+
+    async def _feed_windows(self) -> None:
         windows = self._windows()
         decoding = self._options.decoding
         if decoding.language is None and not decoding.multilingual:
             decoding = await self._settle_language(windows)
         async for window in windows:
             self._ordered.put_nowait(await self._start(window, decoding))
-        self._ordered.put_nowait(None)
 
     async def _windows(self) -> AsyncIterator[Window]:
         while (window := await self._arrivals.get()) is not None:
@@ -176,16 +198,16 @@ class Transcription:
             self._ordered.put_nowait(task if right else await self._start(window, decoding))
         return decoding
 
-    async def _start(self, window: Window, decoding: DecodingOptions) -> asyncio.Task[Heard]:
-        """Hear `window` in a task of its own, once there is room for it."""
+    async def _start(self, window: Window, decoding: DecodingOptions, *, once: bool = False) -> asyncio.Task[Heard]:
+        """Hear `window` in a task of its own, once there is room for it; `once`: without what the model left."""
         await self._own_room.acquire()
-        task = asyncio.create_task(self._hear(window, decoding))
+        task = asyncio.create_task(self._hear(window, decoding, once=once))
         task.add_done_callback(lambda _: self._own_room.release())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _hear(self, window: Window, decoding: DecodingOptions) -> Heard:
+    async def _hear(self, window: Window, decoding: DecodingOptions, *, once: bool) -> Heard:
         """What the model makes of `window`: where it stops inside, the rest is given to it again."""
         heard: Heard = []
         rest: Window | None = window
@@ -193,7 +215,7 @@ class Transcription:
             result = await self._submit(rest, decoding)
             heard.append((rest, result))
             decoding = replace(decoding, language=result.language)
-            rest = _rest(rest, result)
+            rest = None if once else _rest(rest, result)
         return heard
 
     async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:

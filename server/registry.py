@@ -8,18 +8,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from server.engine import Engine, EngineStats, Priority
+from server.engine import Engine, Limits
 from server.errors import ModelNotFound
+from server.machine import prepare_cpu
 from server.options import DecodingOptions
 from server.settings import Settings
+from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window, WindowResult
 
 # Ids that clients have hard-coded: all mean the default model.
 CLOUD_NAMES = ("whisper-1",)
 CLOUD_PATTERN = re.compile(r"gpt-[\w.-]*transcribe[\w.-]*", re.ASCII)
-
-MAX_BATCH_CPU = 4  # a batch runs to its end: more would keep short requests waiting for long
-MAX_BATCH_GPU = 8  # beam 5; where the gain flattens
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ class ServedModel:
     names: tuple[str, ...]
     languages: tuple[str, ...]
     window_s: float = MAX_WINDOW_S
+    mels: int = 80
     description: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -80,6 +80,10 @@ class Registry:
         """Every id a client may ask for, models before cloud names."""
         return [name for model in self._models for name in model.names] + list(CLOUD_NAMES)
 
+    def stats(self) -> dict[str, EngineStats]:
+        """What each model's engine tells of itself, by name."""
+        return {model.name: model.engine.stats() for model in self._models}
+
     def close(self) -> None:
         for model in self._models:
             model.engine.close()
@@ -91,6 +95,7 @@ def load(settings: Settings) -> Registry:
     Raises `ModelUnavailable` with what to do about it.
     """
     # Here, not above: a server with a stand-in for its engine, and every test of one, does without these.
+    prepare_cpu(tune_allocator=settings.tune_allocator)
     from server.catalog import resolve
     from server.hub import pull
     from server.whisper import Whisper
@@ -109,13 +114,27 @@ def load(settings: Settings) -> Registry:
         compute_type=settings.compute_type,
         threads=settings.threads,
         workers=settings.workers,
+        prompt_bucket=settings.prompt_bucket,
+        dynamic_context=settings.encoder_window == "auto"
+        and found.model is not None
+        and found.model.dynamic_context,
     )
     model.warm_up()
     served = ServedModel(
-        engine=Engine(model, max_batch=MAX_BATCH_CPU if model.device == "cpu" else MAX_BATCH_GPU),
+        engine=Engine(
+            model,
+            Limits.on(
+                model.device,
+                batch=settings.batch,
+                bulk_batch=settings.bulk_batch,
+                beam_size=settings.beam_size,
+                cache_bytes=settings.encoder_cache_mb << 20,
+            ),
+        ),
         names=tuple(found.model.names) if found.model else (found.name,),
         languages=model.languages,
         window_s=found.window_s,
+        mels=model.mels,
         description=f"{folder.name}, {model.compute_type} on {model.device}",
     )
     logger.info("model %s is loaded (%s)", served.name, served.description)

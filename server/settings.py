@@ -64,6 +64,25 @@ class Settings(BaseSettings):
         8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
     )
     grace_seconds: float = Field(30, ge=0, description="How long a stop waits for requests under way.")
+    batch: int = Field(
+        0, ge=0, le=64, description="Windows decoded together; 0: 4 on a CPU, on a GPU 8, or 16 with beam size 1."
+    )
+    bulk_batch: int = Field(0, ge=0, le=64, description="The same for recordings of over a minute, on a CPU; 0: 8.")
+    encoder_cache_mb: int = Field(
+        1024, ge=0, description="Encoder outputs kept for windows that wait for another step, MiB."
+    )
+    encoder_window: Literal["full", "auto"] = Field(
+        "full", description="`auto`: short windows are encoded short, by models that were trained for it."
+    )
+    condition_on_previous_text: bool = Field(
+        False, description="Decode one window after another, each prompted with the text before it."
+    )
+    prompt_bucket: int = Field(
+        1, ge=1, le=64, description="Cut previous text to multiples of this many tokens, so that batches form."
+    )
+    tune_allocator: bool = Field(
+        True, description="Keep freed memory for reuse (glibc): faster on a CPU, more of it is held."
+    )
     nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
     beam_size: int = Field(
         5, ge=1, le=20, description="Beams at temperature 0; 1 is greedy: faster, a little worse."

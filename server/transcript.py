@@ -11,6 +11,7 @@ SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2  # int16, native order
 FRAME_SAMPLES = 160  # one mel frame: 10 ms
 MAX_WINDOW_S = 30.0
+MAX_FRAMES = int(MAX_WINDOW_S * SAMPLE_RATE) // FRAME_SAMPLES
 CONTEXT_SAMPLES = 200  # half an STFT frame: what the first and last mel frame of a window look at outside it
 
 
@@ -144,13 +145,17 @@ class WindowResult:
 
     `consumed` is how many samples of the window the segments account for: where it is short of the window,
     the model stopped inside it and the rest must be submitted again (`Window.after`).
-    `language_probs` is the detection's outcome, best first; empty where the language was given.
+    `language_probs` is the detection's outcome, best first; empty where the language was given. `silent`: the
+    model heard no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept try.
     """
 
     segments: tuple[Segment, ...]
     language: str
     consumed: int
     language_probs: tuple[tuple[str, float], ...] = ()
+    silent: bool = False
+    open_ended: bool = False
+    temperature: float = 0.0
 
 
 Task = Literal["transcribe", "translate"]

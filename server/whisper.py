@@ -6,7 +6,7 @@ pin). Knows tensors and tokens; no queue, no request. What must be equal inside 
 
 import ctypes
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,36 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 
+from server import allocator
+from server.decoding import Decoded, Hearing
 from server.errors import ModelUnavailable
 from server.languages import NAMES
 from server.machine import usable_cpus
-from server.mel import frames_of, log_mel, padded
+from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
-from server.transcript import FRAME_SAMPLES, Segment, Window, WindowResult, Word
+from server.transcript import (
+    FRAME_SAMPLES,
+    MAX_FRAMES,
+    SAMPLE_BYTES,
+    SAMPLE_RATE,
+    Segment,
+    Span,
+    Window,
+    WindowResult,
+    Word,
+)
 
 Floats = npt.NDArray[np.float32]
 
 MAX_LENGTH = 448  # tokens the decoder can hold; CTranslate2 lets half of them be new
 MAX_PROMPT = MAX_LENGTH // 2 - 1
+MEDIAN_FILTER = 7  # frames; openai/whisper's
 MAX_INITIAL_TIMESTAMP = 50  # index of <|1.00|>: a first segment starts within a second
 NO_LANGUAGE = "en"  # what the tokenizer needs before a language is known; it decides nothing then
+# Frames the encoder may see of a short window: few lengths, so that batches form. Never twice the mel bands (160,
+# 256): CTranslate2 would take the encoder's output for features.
+CONTEXT_BUCKETS = (1000, 1500, 2000)
+CONTEXT_MARGIN = 200
 # As faster-whisper's defaults: punctuation that belongs to the word behind it, or to the one before.
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
@@ -38,31 +55,14 @@ APPENDED = "\"'.。,，!！?？:：”)]}、"
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """One decoding of one window: its tokens, timestamps among them, and how good they look."""
+class _Aligned:
+    """Stands in for the CTranslate2 model where faster-whisper wants it aligned: the result is here already."""
 
-    tokens: tuple[int, ...]
-    text: str
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
-    temperature: float
+    def __init__(self, alignment: Any) -> None:
+        self._alignment = alignment
 
-    def is_silence(self, options: DecodingOptions) -> bool:
-        """Whether the model heard no speech and isn't sure of its words either."""
-        unsure = self.avg_logprob <= options.logprob_threshold
-        return unsure and self.no_speech_prob > options.no_speech_threshold
-
-    def is_repetitive(self, options: DecodingOptions) -> bool:
-        return self.compression_ratio > options.compression_ratio_threshold
-
-    def failed(self, options: DecodingOptions) -> bool:
-        """Whether to try again at the next temperature."""
-        improbable = self.avg_logprob < options.logprob_threshold
-        if improbable and self.no_speech_prob > options.no_speech_threshold:
-            return False
-        return improbable or self.is_repetitive(options)
+    def align(self, *_: object, **__: object) -> list[Any]:
+        return [self._alignment]
 
 
 class Whisper:
@@ -76,15 +76,21 @@ class Whisper:
         compute_type: str = "auto",
         threads: int = 0,
         workers: int = 1,
+        prompt_bucket: int = 1,
+        dynamic_context: bool = False,
     ) -> None:
         """Load the model in folder `path`, which must be complete: a missing tokenizer would be downloaded.
 
-        `device` is auto, cpu, cuda or cuda:N; `threads` 0 shares the usable CPUs among `workers`.
+        `device` is auto, cpu, cuda or cuda:N; `threads` 0 shares the usable CPUs among `workers`. Previous text
+        is cut to a multiple of `prompt_bucket` tokens. `dynamic_context` lets the encoder see less than 30 s
+        where a window is shorter: for models that were trained for it.
         Raises `ModelUnavailable` with the cause.
         """
         self.device, index = pick_device(device)
         self.compute_type = pick_compute_type(self.device, index) if compute_type == "auto" else compute_type
         self.workers = workers
+        self._prompt_bucket = prompt_bucket
+        self._dynamic_context = dynamic_context
         try:
             self._model = WhisperModel(
                 str(path),
@@ -98,7 +104,8 @@ class Whisper:
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
         self._ct2: Any = self._model.model
-        self._filters: Floats = self._model.feature_extractor.mel_filters
+        self.mels: int = len(self._model.feature_extractor.mel_filters)
+        self._filters = mel_filters(self.mels)
         tokenizer = self._tokenizer(DecodingOptions())
         self._suppressed = get_suppressed_tokens(tokenizer, [-1])
 
@@ -110,90 +117,114 @@ class Whisper:
         known = self._model.hf_tokenizer
         return tuple(code for code in NAMES if known.token_to_id(f"<|{code}|>") is not None)
 
+    def rest(self) -> None:
+        """Give back memory that is only kept for the next window."""
+        allocator.trim()
+
     def close(self) -> None:
         """Free the weights. Nothing may be running."""
         self._ct2.unload_model()
+        allocator.trim()
 
     def warm_up(self) -> None:
         """Pay for the first encode and the first decoder step now."""
-        silence = np.zeros((self._filters.shape[0], padded(np.zeros((1, 0), np.float32)).shape[1]), np.float32)
-        encoded = self.encode([silence])
-        if self._ct2.is_multilingual:
-            self.detect(encoded)
+        silence = bytes(SAMPLE_RATE * SAMPLE_BYTES)
+        first = [self.hear(Window(0, (Span(0, SAMPLE_RATE),), samples=silence), DecodingOptions())]
+        self.encode(first)
+        self.detect(first)
 
-    def batch_key(self, options: DecodingOptions) -> Hashable:
-        """Windows may share a batch if their keys are equal: CTranslate2 wants equal prompt lengths and options.
-
-        Language and task may differ, and so may the prompt's words.
-        """
+    def decode_key(self, hearing: Hearing) -> Hashable:
+        """Windows may be decoded together if their keys are equal: CTranslate2 wants equal prompt lengths and
+        equal search options. Language and task may differ, and so may the prompt's words."""
+        options = hearing.options
         return (
+            hearing.frames,
             len(self._prompt(options)),
+            hearing.temperature,
             options.beam_size,
             options.best_of,
             options.patience,
-            options.temperatures,
         )
 
-    def transcribe(self, batch: Sequence[tuple[Window, DecodingOptions]]) -> list[WindowResult]:
-        """Results of windows with equal batch keys, in order. Each equals that of the window alone."""
-        windows = [window for window, _ in batch]
-        encoded = self.encode([padded(log_mel(window, self._filters)) for window in windows])
-        detected = self._detect_where_asked(encoded, [options for _, options in batch])
-        asked = [
-            replace(options, language=options.language or probs[0][0])
-            for (_, options), probs in zip(batch, detected, strict=True)
-        ]
-        decoded = self.decode(encoded, asked)
-        return [self._result(*parts) for parts in zip(windows, asked, encoded, detected, decoded, strict=True)]
+    def align_key(self, hearing: Hearing) -> Hashable:
+        """Windows may be aligned together if their keys are equal: CTranslate2 takes one start sequence."""
+        return hearing.frames, hearing.options.language, hearing.options.task
 
-    def encode(self, features: Sequence[Floats]) -> list[Floats]:
-        """Encoder outputs [1, 1500, d] of features [mels, 3000], on the host.
+    def hear(self, window: Window, options: DecodingOptions) -> Hearing:
+        """A window at the beginning of its way."""
+        wanted = frames_of(window) + CONTEXT_MARGIN
+        buckets = CONTEXT_BUCKETS if self._dynamic_context else ()
+        return Hearing(window, options, next((frames for frames in buckets if frames >= wanted), MAX_FRAMES))
 
-        One by one on a CPU, where a batch gains nothing and costs memory.
-        """
-        if self.device == "cpu":
-            return [np.asarray(self._ct2.encode(_storage(one[None]))) for one in features]
-        rows = np.asarray(self._ct2.encode(_storage(np.stack(features)), to_cpu=True))
-        return [rows[i : i + 1] for i in range(len(rows))]
+    def encode(self, batch: Sequence[Hearing]) -> None:
+        """Give windows of equal `frames` their encoder outputs [1, frames / 2, d], on the host."""
+        features = np.stack([padded(log_mel(one.window, self._filters), one.frames) for one in batch])
+        rows = np.asarray(self._ct2.encode(_storage(features), to_cpu=self.device != "cpu"))
+        for row, one in enumerate(batch):
+            # A copy where they are several: a view would keep the whole batch alive with its last member.
+            one.encoded = rows[row : row + 1].copy() if len(batch) > 1 else rows
 
-    def detect(self, encoded: Sequence[Floats]) -> list[tuple[tuple[str, float], ...]]:
-        """Languages and their probabilities, most probable first, for each encoder output."""
-        rows = self._ct2.detect_language(_storage(np.concatenate(encoded)))
-        return [tuple((token[2:-2], probability) for token, probability in row) for row in rows]
+    def detect(self, batch: Sequence[Hearing]) -> None:
+        """Decide the language of each window by its encoder output."""
+        if not self._ct2.is_multilingual:
+            rows = [[("<|en|>", 1.0)] for _ in batch]
+        else:
+            rows = self._ct2.detect_language(_stacked(batch))
+        for one, row in zip(batch, rows, strict=True):
+            one.detect([(token[2:-2], probability) for token, probability in row])
 
-    def decode(self, encoded: Sequence[Floats], options: Sequence[DecodingOptions]) -> list[Decoded]:
-        """The best decoding of each encoder output, with temperature fallback row by row."""
-        tries: list[list[Decoded]] = [[] for _ in encoded]
-        waiting = list(range(len(encoded)))
-        for temperature in options[0].temperatures:
-            # A sampled row becomes best_of rows: one window at a time keeps the batch's memory bounded.
-            groups = [waiting] if temperature == 0 else [[row] for row in waiting]
-            for rows in groups:
-                found = self.generate([encoded[r] for r in rows], [options[r] for r in rows], temperature)
-                for row, one in zip(rows, found, strict=True):
-                    tries[row].append(one)
-            waiting = [row for row in waiting if tries[row][-1].failed(options[row])]
-            if not waiting:
-                break
-        return [choose(each, asked) for each, asked in zip(tries, options, strict=True)]
-
-    def generate(
-        self, encoded: Sequence[Floats], options: Sequence[DecodingOptions], temperature: float
-    ) -> list[Decoded]:
-        """One decoding of each encoder output: beam search at temperature 0, else the best of some samples."""
-        asked = options[0]
+    def generate(self, batch: Sequence[Hearing]) -> None:
+        """One try for windows with one decode key: beam search at temperature 0, else the best of some samples."""
+        first = batch[0]
         results = self._ct2.generate(
-            _storage(np.concatenate(encoded)),
-            [self._prompt(one) for one in options],
+            _stacked(batch),
+            [self._prompt(one.options) for one in batch],
             max_length=MAX_LENGTH,
             max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
             suppress_blank=True,
             suppress_tokens=self._suppressed,
             return_scores=True,
             return_no_speech_prob=True,
-            **_search(asked, temperature),
+            **_search(first.options, first.temperature),
         )
-        return [self._decoded(result, temperature) for result in results]
+        temperature = first.temperature
+        for one, result in zip(batch, results, strict=True):
+            one.add(self._decoded(result, temperature))
+            if one.decoded is not None and one.options.word_timestamps:
+                one.words_of = self._words_of(one)
+
+    def align(self, batch: Sequence[Hearing]) -> None:
+        """Find where the words of windows with one align key are heard."""
+        results = self._ct2.align(
+            _stacked(batch),
+            self._tokenizer(batch[0].options).sot_sequence,
+            [list(one.words_of) for one in batch],
+            [frames_of(one.window) for one in batch],
+            median_filter_width=MEDIAN_FILTER,
+        )
+        for one, result in zip(batch, results, strict=True):
+            one.alignment = result
+
+    def result(self, hearing: Hearing) -> WindowResult:
+        """The segments of a decoded window, with words if it is aligned."""
+        window, decoded, options = hearing.window, hearing.decoded, hearing.options
+        language = options.language or NO_LANGUAGE
+        if decoded is None or decoded.is_silence(options):
+            return WindowResult((), language, window.length, hearing.language_probs, silent=True)
+        tokenizer = self._tokenizer(options)
+        phrases, seek, closed = self._phrases(hearing, tokenizer)
+        if hearing.alignment is not None:
+            self._add_words(phrases, tokenizer, hearing)
+        segments = (self._segment(phrase, tokenizer, decoded, options) for phrase in phrases)
+        return WindowResult(
+            # As openai/whisper: what has no text or no duration is no segment.
+            segments=tuple(s for s in segments if s.text.strip() and s.start != s.end),
+            language=language,
+            consumed=window.length if seek >= frames_of(window) else seek * FRAME_SAMPLES,
+            language_probs=hearing.language_probs,
+            open_ended=not closed,
+            temperature=decoded.temperature,
+        )
 
     def _decoded(self, result: Any, temperature: float) -> Decoded:
         tokens = tuple(result.sequences_ids[0])
@@ -208,69 +239,60 @@ class Whisper:
             temperature=temperature,
         )
 
-    def _detect_where_asked(
-        self, encoded: Sequence[Floats], options: Sequence[DecodingOptions]
-    ) -> list[tuple[tuple[str, float], ...]]:
-        """Language probabilities of the rows whose options name no language; nothing for the others."""
-        rows = [row for row, one in enumerate(options) if one.language is None]
-        found: list[tuple[tuple[str, float], ...]] = [() for _ in options]
-        if rows and not self._ct2.is_multilingual:
-            return [found[r] if options[r].language else (("en", 1.0),) for r in range(len(options))]
-        if rows:
-            for row, probs in zip(rows, self.detect([encoded[r] for r in rows]), strict=True):
-                allowed = options[row].languages
-                found[row] = tuple(p for p in probs if not allowed or p[0] in allowed) or probs
-        return found
+    def _words_of(self, hearing: Hearing) -> tuple[int, ...]:
+        """The text tokens of the phrases that will be reported: the model may stop inside the window."""
+        if hearing.decoded is None or hearing.decoded.is_silence(hearing.options):
+            return ()
+        tokenizer = self._tokenizer(hearing.options)
+        phrases, _, _ = self._phrases(hearing, tokenizer)
+        return tuple(token for phrase in phrases for token in phrase["tokens"] if token < tokenizer.eot)
 
-    def _result(
-        self,
-        window: Window,
-        options: DecodingOptions,
-        encoded: Floats,
-        detected: tuple[tuple[str, float], ...],
-        decoded: Decoded,
-    ) -> WindowResult:
-        language = options.language or NO_LANGUAGE
-        if decoded.is_silence(options):
-            return WindowResult((), language, window.length, detected)
-        frames = frames_of(window)
-        tokenizer = self._tokenizer(options)
-        phrases, seek, _ = self._model._split_segments_by_timestamps(
+    def _phrases(self, hearing: Hearing, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
+        """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
+        to which they reach; and whether the last of them is complete."""
+        frames = frames_of(hearing.window)
+        clock = round(hearing.options.clock_s * self._model.frames_per_second)
+        phrases, seek, closed = self._model._split_segments_by_timestamps(
             tokenizer=tokenizer,
-            tokens=list(decoded.tokens),
-            time_offset=0.0,
+            tokens=list(hearing.decoded.tokens if hearing.decoded else ()),
+            time_offset=hearing.options.clock_s,
             segment_size=frames,
             segment_duration=frames / self._model.frames_per_second,
-            seek=0,
+            seek=clock,
         )
-        if options.word_timestamps:
-            self._add_words(phrases, tokenizer, encoded, frames)
-        segments = (self._segment(phrase, tokenizer, decoded) for phrase in phrases)
-        consumed = window.length if seek >= frames else seek * FRAME_SAMPLES
-        # As openai/whisper: what has no text or no duration is no segment.
-        kept = tuple(s for s in segments if s.text.strip() and s.start != s.end)
-        return WindowResult(kept, language, consumed, detected)
+        return phrases, seek - clock, closed
 
-    def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, encoded: Floats, frames: int) -> None:
-        """Put words into `phrases`. Every window starts afresh: no state is shared between requests."""
-        self._model.add_word_timestamps(
-            [phrases], tokenizer, _storage(encoded), frames, PREPENDED, APPENDED, last_speech_timestamp=0.0
+    def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, hearing: Hearing) -> None:
+        """Put words into `phrases`. What goes from window to window comes with the options, never by the model."""
+        model = copy(self._model)
+        model.model = _Aligned(hearing.alignment)
+        model.add_word_timestamps(
+            [phrases],
+            tokenizer,
+            None,
+            frames_of(hearing.window),
+            PREPENDED,
+            APPENDED,
+            last_speech_timestamp=hearing.options.last_speech_s,
         )
 
-    def _segment(self, phrase: Any, tokenizer: Tokenizer, decoded: Decoded) -> Segment:
-        words = phrase.get("words")
+    def _segment(self, phrase: Any, tokenizer: Tokenizer, decoded: Decoded, options: DecodingOptions) -> Segment:
+        # A phrase of nothing but punctuation gets no words from faster-whisper: an empty list then.
+        words = phrase.get("words", [] if options.word_timestamps else None)
         return Segment(
             id=0,
-            seek=phrase["seek"],
-            start=phrase["start"],
-            end=phrase["end"],
+            seek=0,
+            start=phrase["start"] - options.clock_s,
+            end=phrase["end"] - options.clock_s,
             text=tokenizer.decode(phrase["tokens"]),
             tokens=tuple(phrase["tokens"]),
             temperature=decoded.temperature,
             avg_logprob=decoded.avg_logprob,
             compression_ratio=decoded.compression_ratio,
             no_speech_prob=decoded.no_speech_prob,
-            words=None if words is None else tuple(_words(words, tokenizer.language_code not in UNSPACED)),
+            words=None
+            if words is None
+            else tuple(_words(words, options.clock_s, tokenizer.language_code not in UNSPACED)),
         )
 
     def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
@@ -282,25 +304,16 @@ class Whisper:
         )
 
     def _prompt(self, options: DecodingOptions) -> list[int]:
-        """The decoder's prompt: hotwords as far as there is room, the end of the user's prompt, the task."""
+        """The decoder's prompt: hotwords as far as there is room, the end of what came before, the task."""
         tokenizer = self._tokenizer(options)
         prompt = tokenizer.encode(f" {options.prompt.strip()}") if options.prompt.strip() else []
         hotwords = tokenizer.encode(f" {options.hotwords.strip()}") if options.hotwords.strip() else []
-        previous = hotwords[: max(0, MAX_PROMPT - len(prompt))] + prompt[-MAX_PROMPT:]
-        tokens: list[int] = self._model.get_prompt(tokenizer, previous)
+        said = options.previous_tokens[-MAX_PROMPT:]
+        # Prompts of few different lengths share more batches. The user's own is never shortened for that.
+        said = said[len(said) % self._prompt_bucket :]
+        before = [*prompt, *said][-MAX_PROMPT:]
+        tokens: list[int] = self._model.get_prompt(tokenizer, hotwords[: MAX_PROMPT - len(before)] + before)
         return tokens
-
-
-def choose(tries: Sequence[Decoded], options: DecodingOptions) -> Decoded:
-    """The last try if it is good; if all failed, the most probable of those that don't repeat themselves.
-
-    As faster-whisper does, that one then reports the last temperature.
-    """
-    if not tries[-1].failed(options):
-        return tries[-1]
-    candidates = [one for one in tries if not one.is_repetitive(options)] or tries
-    best = max(candidates, key=lambda one: one.avg_logprob)
-    return replace(best, temperature=tries[-1].temperature)
 
 
 def pick_device(asked: str) -> tuple[str, int]:
@@ -352,17 +365,24 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
     }
 
 
-def _words(raw: Iterable[dict[str, Any]], spaced: bool) -> list[Word]:
-    """faster-whisper's words. It splits at punctuation; where `spaced`, "twenty" and "-three" are one again."""
+def _words(raw: Iterable[dict[str, Any]], clock_s: float, spaced: bool) -> list[Word]:
+    """faster-whisper's words in window time. It splits at punctuation; where `spaced`, "twenty" and "-three"
+    are one again."""
     words: list[Word] = []
     for one in raw:
-        word = Word(one["word"], float(one["start"]), float(one["end"]), float(one["probability"]))
+        start, end = float(one["start"]) - clock_s, float(one["end"]) - clock_s
+        word = Word(one["word"], start, end, float(one["probability"]))
         if spaced and words and not word.word.startswith(" "):
             begun = words.pop()
             probability = min(begun.probability, word.probability)
             word = Word(begun.word + word.word, begun.start, word.end, probability)
         words.append(word)
     return words
+
+
+def _stacked(batch: Sequence[Hearing]) -> Any:
+    """The encoder outputs of a batch as one."""
+    return _storage(np.concatenate([one.encoded for one in batch]) if len(batch) > 1 else batch[0].encoded)
 
 
 def _storage(array: npt.NDArray[Any]) -> Any:

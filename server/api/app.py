@@ -12,6 +12,7 @@ from server.api import models, ops, transcriptions
 from server.api.envelope import add_handlers
 from server.api.gate import Gate
 from server.media import Media
+from server.metrics import Metrics
 from server.pipeline import Pipeline
 from server.registry import Registry
 from server.settings import Settings
@@ -27,9 +28,10 @@ def create_app(settings: Settings, registry: Registry) -> Gate:
             spool_bytes=settings.spool_bytes,
             max_audio_s=settings.max_audio_seconds,
         )
+        metrics = Metrics(registry.stats)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         try:
-            yield {"settings": settings, "registry": registry, "pipeline": pipeline}
+            yield {"settings": settings, "registry": registry, "pipeline": pipeline, "metrics": metrics}
         finally:
             await asyncio.to_thread(media.close)
             await asyncio.to_thread(registry.close)

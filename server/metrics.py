@@ -1,0 +1,96 @@
+"""Prometheus series of the engines: made from their statistics whenever they are asked for.
+
+The only home of prometheus_client. Knows no engine, only what one tells of itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from server.stats import EngineStats
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+GAUGES: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
+    "running_windows": ("Windows that the model works on.", lambda stats: stats.running),
+    "encoder_cache_bytes": (
+        "Encoder outputs kept for windows that wait for another step.",
+        lambda s: s.cache_bytes,
+    ),
+    "engine_lost": ("1 once the device has failed for good.", lambda stats: float(stats.lost)),
+}
+COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
+    "windows_done": ("Windows finished.", lambda stats: stats.done),
+    "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
+    "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
+    "wait_seconds": ("Time windows spent waiting for their first batch.", lambda stats: stats.wait_s),
+    "run_seconds": ("Time windows spent in batches.", lambda stats: stats.run_s),
+}
+
+
+class EngineCollector(Collector):
+    """Turns the statistics of all engines, by model, into series."""
+
+    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[Metric]:
+        engines = self._engines()
+        for name, (text, value) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"sotto_{name}", text, labels=["model"])
+            for model, stats in engines.items():
+                gauge.add_metric([model], value(stats))
+            yield gauge
+        for name, (text, value) in COUNTERS.items():
+            counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
+            for model, stats in engines.items():
+                counter.add_metric([model], value(stats))
+            yield counter
+        yield from _queues(engines)
+        yield _batches(engines)
+        yield _info(engines)
+
+
+class Metrics:
+    """A registry of its own, so that two applications in a process don't collide."""
+
+    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(EngineCollector(engines))
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _queues(engines: Mapping[str, EngineStats]) -> Iterator[Metric]:
+    windows = GaugeMetricFamily("sotto_queued_windows", "Windows that wait.", labels=["model", "class"])
+    seconds = GaugeMetricFamily("sotto_queued_audio_seconds", "Audio that waits.", labels=["model", "class"])
+    for model, stats in engines.items():
+        for priority, count in stats.queued_by_class.items():
+            windows.add_metric([model, priority], count)
+        for priority, waiting_s in stats.queued_audio_s.items():
+            seconds.add_metric([model, priority], waiting_s)
+    yield windows
+    yield seconds
+
+
+def _batches(engines: Mapping[str, EngineStats]) -> Metric:
+    sizes = HistogramMetricFamily("sotto_batch_windows", "Windows per batch.", labels=["model"])
+    for model, stats in engines.items():
+        counted = stats.batch_sizes.items()
+        buckets = [(str(edge), float(sum(n for size, n in counted if size <= edge))) for edge in BATCH_SIZES]
+        buckets.append(("+Inf", float(sum(stats.batch_sizes.values()))))
+        sizes.add_metric([model], buckets, float(sum(size * n for size, n in counted)))
+    return sizes
+
+
+def _info(engines: Mapping[str, EngineStats]) -> Metric:
+    info = InfoMetricFamily("sotto_engine", "Where a model runs, and in which type.", labels=["model"])
+    for model, stats in engines.items():
+        info.add_metric([model], {"device": stats.device, "compute_type": stats.compute_type})
+    return info
