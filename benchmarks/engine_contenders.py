@@ -1,0 +1,301 @@
+"""What `bench_engine` compares, each in a process of its own: allocator and instruction set are a process's.
+
+`python -m benchmarks.engine_contenders NAME MODEL THREADS` answers lines of JSON: a method's name and its
+arguments in; what the method returned, with the wall and CPU time it took, out.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine_models import clips, floats_of, window_of
+from server.engine import Engine, Limits
+from server.machine import prepare_cpu
+from server.media import Media
+from server.options import DecodingOptions, TranscriptionOptions, UploadFd
+from server.pipeline import Pipeline
+from server.registry import Registry, ServedModel
+from server.settings import Settings
+from server.stats import Priority
+from server.transcript import MAX_WINDOW_S, Window
+
+BATCH = 8  # what BatchedInferencePipeline takes by default
+LONG = "long file"
+
+
+
+
+class Stock:
+    """faster-whisper as it is."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+        self._model = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=threads)
+        self._batched = BatchedInferencePipeline(self._model)
+        self._lock = threading.Lock()
+
+    def burst(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
+        """`count` requests at once, one after another for the lock."""
+        with ThreadPoolExecutor(count) as pool:
+            texts = set(pool.map(lambda clip: self._transcribe(floats_of(clip), beam), clips(count, seconds)))
+        return {"texts": sorted(texts)}
+
+    def _transcribe(self, audio: Any, beam: int) -> str:
+        with self._lock:
+            segments, _ = self._model.transcribe(audio, beam_size=beam)
+            return "".join(segment.text for segment in segments)
+
+    def file(self, path: str) -> dict[str, Any]:
+        """Through BatchedInferencePipeline, which has neither fallback nor, by default, timestamps."""
+        segments, _ = self._batched.transcribe(path, batch_size=BATCH)
+        return {"segments": len(list(segments))}
+
+    def file_with_timestamps(self, path: str) -> dict[str, Any]:
+        segments, _ = self._batched.transcribe(path, batch_size=BATCH, without_timestamps=False)
+        return {"segments": len(list(segments))}
+
+    def windows(self, count: int) -> dict[str, Any]:
+        """That many full windows, already cut."""
+        (clip,) = clips(1, MAX_WINDOW_S)
+        length_s = len(clip) / 16_000
+        cut = [{"start": n * length_s, "end": (n + 1) * length_s} for n in range(count)]
+        audio = floats_of(clip)
+        import numpy as np
+
+        segments, _ = self._batched.transcribe(
+            np.tile(audio, count), batch_size=BATCH, clip_timestamps=cut, vad_filter=False
+        )
+        return {"segments": len(list(segments))}
+
+    def close(self) -> dict[str, Any]:
+        return {}
+
+
+class Ours:
+    """The engine with its defaults; the environment's SOTTO_ settings count."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        settings = Settings(model=str(model), offline=True)
+        before_mb = memory_mb("VmRSS")
+        prepare_cpu(tune_allocator=settings.tune_allocator)
+        from server.whisper import Whisper
+
+        imported_mb = memory_mb("VmRSS")
+        self._whisper = Whisper(
+            model,
+            device="cpu",
+            threads=threads or settings.threads,
+            workers=settings.workers,
+            prompt_bucket=settings.prompt_bucket,
+        )
+        self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
+        self._limits = Limits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
+        self._engine = Engine(self._whisper, self._limits)
+        self._media = Media(workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
+        self._registry = Registry(
+            ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
+        )
+
+    def burst(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
+        """`count` requests at once."""
+        options = DecodingOptions(beam_size=beam)
+        before = self._engine.stats()
+        windows = [window_of(clip) for clip in clips(count, seconds)]
+        futures = [self._submit(window, options, str(n)) for n, window in enumerate(windows)]
+        texts = {"".join(segment.text for segment in future.result().segments) for future in futures}
+        after = self._engine.stats()
+        sizes = {
+            size: number - before.batch_sizes.get(size, 0)
+            for size, number in after.batch_sizes.items()
+            if number > before.batch_sizes.get(size, 0)
+        }
+        return {"texts": sorted(texts), "batches": sizes}
+
+    def by_hand(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
+        """The same windows through the same model in full batches, without queue and futures."""
+        options = DecodingOptions(beam_size=beam)
+        windows = [window_of(clip) for clip in clips(count, seconds)]
+        size = self._limits.interactive
+        batches = [windows[start : start + size] for start in range(0, count, size)]
+        with ThreadPoolExecutor(self._whisper.workers) as pool:
+            texts = set().union(*pool.map(lambda batch: self._heard(batch, options), batches))
+        return {"texts": sorted(texts)}
+
+    def _heard(self, windows: Sequence[Window], options: DecodingOptions) -> set[str]:
+        batch = [self._whisper.hear(window, options) for window in windows]
+        for one in batch:
+            self._whisper.encode([one])
+        self._whisper.detect(batch)
+        self._whisper.generate(batch)
+        results = [self._whisper.result(one) for one in batch]
+        return {"".join(segment.text for segment in result.segments) for result in results}
+
+    def steps(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
+        """CPU milliseconds per window of each step, one batch of `count`."""
+        options = DecodingOptions(beam_size=beam)
+        batch = [self._whisper.hear(window_of(clip), options) for clip in clips(count, seconds)]
+        taken: dict[str, float] = {}
+
+        def step(name: str, do: Callable[[], Any]) -> Any:
+            cpu, wall = time.process_time(), time.perf_counter()
+            done = do()
+            taken[name] = 1000 * (time.process_time() - cpu) / count
+            taken[f"{name} wall"] = 1000 * (time.perf_counter() - wall) / count
+            return done
+
+        step("encode", lambda: [self._whisper.encode([one]) for one in batch])
+        step("detect", lambda: self._whisper.detect(batch))
+        step("generate", lambda: self._whisper.generate(batch))
+        for one in batch:
+            one.options = replace(one.options, word_timestamps=False)
+        step("result", lambda: [self._whisper.result(one) for one in batch])
+        return {"ms": taken}
+
+    def file(self, path: str) -> dict[str, Any]:
+        """From the file to its segments: decoding, voice detection, windows, timestamps, fallback."""
+        before = self._engine.stats()
+        duration_s, segments = asyncio.run(self._transcribe(Path(path)))
+        after = self._engine.stats()
+        return {
+            "duration_s": duration_s,
+            "segments": segments,
+            "windows": after.done - before.done,
+            "fallbacks": after.fallbacks - before.fallbacks,
+        }
+
+    async def _transcribe(self, path: Path) -> tuple[float, int]:
+        pipeline = Pipeline(self._media, self._registry)
+        with path.open("rb") as file:
+            source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, path.name)
+            transcription = pipeline.transcribe(source, TranscriptionOptions())
+            try:
+                transcript = await transcription.result()
+            finally:
+                await transcription.close()
+        return transcript.duration_s, len(transcript.segments)
+
+    def windows(self, count: int) -> dict[str, Any]:
+        """That many full windows of one long file, already cut, straight into the engine."""
+        (clip,) = clips(1, MAX_WINDOW_S)
+        options = DecodingOptions(language="en")
+        futures = [self._submit(window_of(clip, n), options, LONG, "bulk") for n in range(count)]
+        return {"segments": sum(len(future.result().segments) for future in futures)}
+
+    def long_file(self, seconds: float) -> dict[str, Any]:
+        """Windows per second of a long file that has the engine for itself."""
+        with self._long_file() as done:
+            first = _settled(done)
+            began = time.perf_counter()
+            time.sleep(seconds)
+            return {"speed": (done[0] - first) / (time.perf_counter() - began)}
+
+    def clips(self, count: int, seconds: float, every_s: float) -> dict[str, Any]:
+        """Latencies of clips that come one by one."""
+        return {"latencies": self._latencies(count, seconds, every_s)}
+
+    def clips_beside_long_file(self, count: int, seconds: float, every_s: float) -> dict[str, Any]:
+        """The same while a long file has more windows waiting than the engine takes at once."""
+        with self._long_file() as done:
+            first = _settled(done)
+            began = time.perf_counter()
+            latencies = self._latencies(count, seconds, every_s)
+            return {"latencies": latencies, "speed": (done[0] - first) / (time.perf_counter() - began)}
+
+    def memory(self, count: int) -> dict[str, Any]:
+        """MB: bare Python, libraries, the model; the peak with `count` windows in flight; after a minute's rest."""
+        Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): resets the peak
+        self.windows(count)
+        peak, after = memory_mb("VmHWM"), memory_mb("VmRSS")
+        self._whisper.rest()
+        return {"mb": {**self._memory, "peak": peak, "after": after, "rested": memory_mb("VmRSS")}}
+
+    def close(self) -> dict[str, Any]:
+        self._engine.close()
+        self._media.close()
+        return {}
+
+    def _submit(
+        self, window: Window, options: DecodingOptions, request: str, priority: Priority = "interactive"
+    ) -> Any:
+        return self._engine.submit(window, options, request=request, priority=priority)
+
+    def _latencies(self, count: int, seconds: float, every_s: float) -> list[float]:
+        """Of `count` clips, each `every_s` seconds after the last or when that one is through."""
+        options, taken = DecodingOptions(), []
+        for number, clip in enumerate(clips(count, seconds)):
+            began = time.perf_counter()
+            self._submit(window_of(clip), options, str(number)).result()
+            taken.append(time.perf_counter() - began)
+            time.sleep(max(0.0, every_s - taken[-1]))
+        return taken
+
+    @contextmanager
+    def _long_file(self) -> Iterator[list[int]]:
+        """A file of any length, fed as the pipeline does; yields a count of the windows that are through."""
+        (clip,) = clips(1, MAX_WINDOW_S)
+        options, room, done, ended = DecodingOptions(language="en"), threading.Semaphore(0), [0], threading.Event()
+
+        def count(_: object) -> None:
+            done[0] += 1
+            room.release()
+
+        def feed() -> None:
+            while not ended.is_set():
+                self._submit(window_of(clip), options, LONG, "bulk").add_done_callback(count)
+                room.acquire()
+
+        for _ in range(2 * self._engine.max_batch):
+            room.release()
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            yield done
+        finally:
+            ended.set()
+            room.release()
+            feeder.join()
+            self._engine.cancel(LONG)
+            while self._engine.stats().running:
+                time.sleep(0.01)
+
+
+def _settled(done: list[int]) -> int:
+    """The count once the first batch is through."""
+    while not done[0]:
+        time.sleep(0.01)
+    return done[0]
+
+
+def memory_mb(field: str) -> float:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
+
+
+CONTENDERS: dict[str, Callable[[Path, int], Any]] = {"stock": Stock, "ours": Ours}
+
+
+def main() -> None:
+    name, model, threads = sys.argv[1:]
+    contender = CONTENDERS[name](Path(model), int(threads))
+    for line in sys.stdin:
+        method, arguments = json.loads(line)
+        cpu, wall = time.process_time(), time.perf_counter()
+        answer = getattr(contender, method)(**arguments)
+        taken = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+        print(json.dumps(answer | taken), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""When a decoding is kept and when it is tried again: faster-whisper's table."""
+
+from dataclasses import replace
+
+import pytest
+
+from server.decoding import Decoded, Hearing
+from server.options import DecodingOptions
+from server.transcript import Span, Window
+
+OPTIONS = DecodingOptions()
+GOOD = Decoded((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
+
+
+def decoded(logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0) -> Decoded:
+    return Decoded((1,), "word", logprob, compression, no_speech, temperature)
+
+
+def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Hearing:
+    return Hearing(Window(0, (Span(0, 16000),)), options, frames)
+
+
+@pytest.mark.parametrize(
+    ("one", "failed", "silence"),
+    [
+        (decoded(-0.5), False, False),
+        (decoded(-1.0), False, False),  # the threshold itself is good enough
+        (decoded(-1.01), True, False),
+        (decoded(-0.5, compression=2.4), False, False),
+        (decoded(-0.5, compression=2.41), True, False),
+        (decoded(-1.01, no_speech=0.6), True, False),
+        (decoded(-1.01, no_speech=0.61), False, True),  # silence is no failure
+        (decoded(-0.5, no_speech=0.99), False, False),  # sure of its words: the model is believed
+        (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
+    ],
+)
+def test_thresholds(one: Decoded, failed: bool, silence: bool) -> None:
+    assert one.failed(OPTIONS) is failed
+    assert one.is_silence(OPTIONS) is silence
+
+
+def test_a_good_first_try_is_kept() -> None:
+    state = hearing()
+    state.add(GOOD)
+    assert state.decoded is GOOD
+
+
+def test_a_failed_try_asks_for_the_next_temperature() -> None:
+    state = hearing()
+    state.add(decoded(-2.0))
+    assert state.decoded is None
+    assert state.temperature == 0.2
+    state.add(replace(GOOD, temperature=0.2))
+    assert state.decoded == replace(GOOD, temperature=0.2)
+
+
+def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
+    state.add(decoded(-0.1, compression=9.0))
+    state.add(decoded(-1.5, temperature=0.2))
+    state.add(decoded(-1.9, temperature=0.4))
+    assert state.decoded == decoded(-1.5, temperature=0.4)
+
+
+def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state.add(decoded(-0.1, compression=9.0))
+    state.add(decoded(-0.3, compression=9.0, temperature=0.2))
+    assert state.decoded == decoded(-0.1, compression=9.0, temperature=0.2)
+
+
+@pytest.mark.parametrize("bad", [decoded(-2.0), decoded(-0.1, compression=9.0), decoded(-2.0, no_speech=0.9)])
+def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: Decoded) -> None:
+    state = hearing(frames=1000)
+    state.encoded = object()
+    state.add(bad)
+    assert (state.frames, state.encoded, state.tries) == (3000, None, [])
+    state.add(GOOD)
+    assert state.decoded is GOOD
+
+
+def test_detection_decides_among_the_languages_that_were_named() -> None:
+    state = hearing(DecodingOptions(languages=("de", "es")))
+    state.detect([("en", 0.6), ("es", 0.3), ("de", 0.1)])
+    assert state.options.language == "es"
+    assert state.language_probs == (("es", 0.3), ("de", 0.1))

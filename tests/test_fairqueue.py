@@ -1,0 +1,155 @@
+"""The queue's promises: fair between requests, no class starves, batches of equal keys, bounded, closable."""
+
+import threading
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from server.errors import QueueFull, Unavailable
+from server.fairqueue import BULK_EVERY, FairQueue
+from server.stats import Priority
+
+DEADLINE_S = 10.0
+
+
+@dataclass(eq=False)
+class Thing:
+    """The smallest item."""
+
+    request: str
+    name: str = ""
+    priority: Priority = "bulk"
+    key: Hashable = "key"
+    wanted: bool = True
+
+    def begin(self) -> bool:
+        return self.wanted
+
+
+def things(request: str, count: int, priority: Priority = "bulk", key: Hashable = "key") -> list[Thing]:
+    return [Thing(request, f"{request}{number}", priority, key) for number in range(count)]
+
+
+def queue_of(*items: Thing, mix_classes: bool = False, capacity: int = 100) -> FairQueue[Thing]:
+    queue: FairQueue[Thing] = FairQueue(capacity, mix_classes=mix_classes, company_s=0.0)
+    for item in items:
+        queue.put(item)
+    return queue
+
+
+def take(queue: FairQueue[Thing], limit: int) -> list[str]:
+    batch = queue.take(lambda _: limit)
+    assert batch is not None
+    return [item.name for item in batch.items]
+
+
+def drain(queue: FairQueue[Thing], limit: int) -> list[list[str]]:
+    batches = []
+    while len(queue):
+        batches.append(take(queue, limit))
+    return batches
+
+
+def test_requests_share_a_batch_in_turn() -> None:
+    queue = queue_of(*things("a", 5), *things("b", 2))
+    assert drain(queue, 3) == [["a0", "b0", "a1"], ["b1", "a2", "a3"], ["a4"]]
+
+
+def test_a_long_request_gets_one_place_per_round_beside_many() -> None:
+    queue = queue_of(*things("long", 50), *(Thing(name, name) for name in "xyz"))
+    assert take(queue, 4) == ["long0", "x", "y", "z"]
+
+
+def test_interactive_goes_first_and_is_not_topped_up() -> None:
+    queue = queue_of(*things("bulk", 3), *things("quick", 1, "interactive"))
+    assert take(queue, 4) == ["quick0"]
+
+
+def test_where_classes_mix_an_interactive_batch_is_topped_up() -> None:
+    queue = queue_of(*things("bulk", 3), *things("quick", 1, "interactive"), mix_classes=True)
+    assert take(queue, 3) == ["quick0", "bulk0", "bulk1"]
+
+
+def test_bulk_gets_every_fourth_take_while_interactive_never_ends() -> None:
+    queue = queue_of(*things("bulk", 3), *things("quick", 40, "interactive"))
+    takes = [queue.take(lambda _: 1) for _ in range(3 * BULK_EVERY)]
+    classes = [batch.priority for batch in takes if batch]
+    assert classes == ["interactive", "interactive", "interactive", "bulk"] * 3
+    assert [batch.turn_of_bulk for batch in takes if batch] == [False, False, False, True] * 3
+
+
+def test_a_batch_holds_one_key_and_the_rest_keeps_its_place() -> None:
+    queue = queue_of(Thing("a", "a", key=1), Thing("b", "b", key=2), Thing("c", "c", key=1))
+    assert drain(queue, 8) == [["a", "c"], ["b"]]
+
+
+def test_what_nobody_wants_any_more_is_dropped() -> None:
+    queue = queue_of(Thing("a", "a", wanted=False), Thing("b", "b"), Thing("c", "c", wanted=False))
+    assert take(queue, 8) == ["b"]
+    assert len(queue) == 0
+
+
+def test_put_back_goes_in_front_in_its_old_order() -> None:
+    queue = queue_of(*things("a", 3), *things("b", 1))
+    batch = queue.take(lambda _: 2)
+    assert batch is not None
+    assert queue.put_back(batch.items)
+    assert take(queue, 4) == ["a0", "b0", "a1", "a2"]
+
+
+def test_removed_requests_are_handed_out_and_gone() -> None:
+    queue = queue_of(*things("a", 2), *things("b", 1))
+    assert [item.name for item in queue.remove("a")] == ["a0", "a1"]
+    assert drain(queue, 8) == [["b0"]]
+
+
+def test_a_full_queue_refuses_but_takes_back() -> None:
+    queue = queue_of(*things("a", 2), capacity=2)
+    with pytest.raises(QueueFull):
+        queue.put(Thing("b"))
+    assert queue.put_back([Thing("c", "c")])
+    assert len(queue) == 3
+
+
+def test_a_closed_queue_lets_nothing_in_and_hands_out_the_rest() -> None:
+    queue = queue_of(*things("a", 2))
+    assert [item.name for item in queue.close()] == ["a0", "a1"]
+    assert not queue.put_back([Thing("a")])
+    assert queue.take(lambda _: 1) is None
+    with pytest.raises(Unavailable):
+        queue.put(Thing("b"))
+
+
+def test_closing_wakes_a_waiting_worker() -> None:
+    queue = queue_of()
+    ended = threading.Event()
+
+    def work() -> None:
+        queue.take(lambda _: 1)
+        ended.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    queue.close()
+    assert ended.wait(DEADLINE_S)
+    worker.join(DEADLINE_S)
+
+
+def test_an_idle_worker_waits_for_company_and_a_busy_one_does_not() -> None:
+    queue: FairQueue[Thing] = FairQueue(100, mix_classes=False, company_s=DEADLINE_S)
+    got: list[Sequence[str]] = []
+    worker = threading.Thread(target=lambda: got.append(take(queue, 2)))
+    worker.start()
+    queue.put(Thing("a", "a"))
+    queue.put(Thing("b", "b"))  # the batch is full: it goes long before company_s is over
+    worker.join(DEADLINE_S / 2)
+    assert got == [["a", "b"]]
+    queue.put(Thing("c", "c"))
+    assert take(queue, 2) == ["c"]  # something was there at once: no wait, or this test takes ten seconds
+
+
+def test_nothing_for_a_while_gives_an_empty_take() -> None:
+    batch = queue_of().take(lambda _: 1, idle_s=0.01)
+    assert batch is not None
+    assert batch.items == []

@@ -1,0 +1,59 @@
+"""Engine statistics as Prometheus reads them."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from server.metrics import Metrics
+from server.stats import EngineStats
+
+STATS = EngineStats(
+    queued=3,
+    running=2,
+    done=40,
+    failed=1,
+    batches=12,
+    queued_by_class={"interactive": 1, "bulk": 2},
+    queued_audio_s={"interactive": 5.0, "bulk": 55.5},
+    batch_sizes={1: 5, 3: 4, 8: 3},
+    fallbacks=7,
+    wait_s=1.5,
+    run_s=9.25,
+    cache_bytes=1024,
+    device="cpu",
+    compute_type="int8",
+)
+
+
+def samples() -> dict[tuple[str, str], float]:
+    text = Metrics(lambda: {"demo": STATS}).render().decode()
+    return {
+        (sample.name, sample.labels.get("class") or sample.labels.get("le") or ""): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_statistic_has_a_series() -> None:
+    read = samples()
+    assert read["sotto_running_windows", ""] == 2
+    assert read["sotto_windows_done_total", ""] == 40
+    assert read["sotto_windows_failed_total", ""] == 1
+    assert read["sotto_fallbacks_total", ""] == 7
+    assert read["sotto_wait_seconds_total", ""] == 1.5
+    assert read["sotto_run_seconds_total", ""] == 9.25
+    assert read["sotto_encoder_cache_bytes", ""] == 1024
+    assert read["sotto_engine_lost", ""] == 0
+    assert read["sotto_queued_windows", "interactive"] == 1
+    assert read["sotto_queued_audio_seconds", "bulk"] == 55.5
+
+
+def test_batch_sizes_are_a_cumulative_histogram() -> None:
+    read = samples()
+    assert read["sotto_batch_windows_bucket", "1"] == 5
+    assert read["sotto_batch_windows_bucket", "4"] == 9
+    assert read["sotto_batch_windows_bucket", "+Inf"] == 12
+    assert read["sotto_batch_windows_sum", ""] == 5 + 12 + 24
+
+
+def test_the_engine_says_where_it_runs() -> None:
+    text = Metrics(lambda: {"demo": STATS}).render().decode()
+    assert 'sotto_engine_info{compute_type="int8",device="cpu",model="demo"} 1.0' in text
