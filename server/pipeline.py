@@ -101,7 +101,8 @@ class Transcription:
 
     def cancel(self) -> None:
         """End it: what waits in the engine's queue is forgotten, decoding stops at the next block."""
-        self._run.cancel()
+        # Not at once: a task that is cancelled before its first step never gets to its `finally`.
+        asyncio.get_running_loop().call_soon(self._run.cancel)
 
     async def close(self) -> None:
         """Cancel what is left, and return once the source is no longer read."""
@@ -180,10 +181,15 @@ class Transcription:
         """Hear `window` in a task of its own, once there is room for it."""
         await self._own_room.acquire()
         task = asyncio.create_task(self._hear(window, decoding))
-        task.add_done_callback(lambda _: self._own_room.release())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
         return task
+
+    def _end(self, task: asyncio.Task[Heard]) -> None:
+        self._tasks.discard(task)
+        self._own_room.release()
+        if not task.cancelled():
+            task.exception()  # seen: where many windows fail, one error is told and asyncio logs no others
 
     async def _hear(self, window: Window, decoding: DecodingOptions) -> Heard:
         """What the model makes of `window`: where it stops inside, the rest is given to it again."""

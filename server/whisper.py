@@ -77,7 +77,7 @@ class Whisper:
         threads: int = 0,
         workers: int = 1,
     ) -> None:
-        """Load the model in folder `path`, which must be complete: a missing tokenizer would be downloaded.
+        """Load the model in folder `path`, which must be complete: nothing is downloaded.
 
         `device` is auto, cpu, cuda or cuda:N; `threads` 0 shares the usable CPUs among `workers`.
         Raises `ModelUnavailable` with the cause.
@@ -85,6 +85,8 @@ class Whisper:
         self.device, index = pick_device(device)
         self.compute_type = pick_compute_type(self.device, index) if compute_type == "auto" else compute_type
         self.workers = workers
+        if not (path / "tokenizer.json").is_file():
+            raise ModelUnavailable(f"The model in {path} can't be loaded: it has no tokenizer.json")
         try:
             self._model = WhisperModel(
                 str(path),
@@ -95,12 +97,11 @@ class Whisper:
                 num_workers=workers,
                 local_files_only=True,
             )
-        except (RuntimeError, ValueError, OSError) as error:
+            self._ct2: Any = self._model.model
+            self._filters: Floats = self._model.feature_extractor.mel_filters
+            self._suppressed = get_suppressed_tokens(self._tokenizer(DecodingOptions()), [-1])
+        except Exception as error:  # a broken file raises whatever its reader meets, tokenizers a bare Exception
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
-        self._ct2: Any = self._model.model
-        self._filters: Floats = self._model.feature_extractor.mel_filters
-        tokenizer = self._tokenizer(DecodingOptions())
-        self._suppressed = get_suppressed_tokens(tokenizer, [-1])
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -262,8 +263,8 @@ class Whisper:
         return Segment(
             id=0,
             seek=phrase["seek"],
-            start=phrase["start"],
-            end=phrase["end"],
+            start=float(phrase["start"]),  # a numpy scalar where words were aligned
+            end=float(phrase["end"]),
             text=tokenizer.decode(phrase["tokens"]),
             tokens=tuple(phrase["tokens"]),
             temperature=decoded.temperature,
@@ -284,8 +285,8 @@ class Whisper:
     def _prompt(self, options: DecodingOptions) -> list[int]:
         """The decoder's prompt: hotwords as far as there is room, the end of the user's prompt, the task."""
         tokenizer = self._tokenizer(options)
-        prompt = tokenizer.encode(f" {options.prompt.strip()}") if options.prompt.strip() else []
-        hotwords = tokenizer.encode(f" {options.hotwords.strip()}") if options.hotwords.strip() else []
+        prompt = _text_tokens(tokenizer, options.prompt)
+        hotwords = _text_tokens(tokenizer, options.hotwords)
         previous = hotwords[: max(0, MAX_PROMPT - len(prompt))] + prompt[-MAX_PROMPT:]
         tokens: list[int] = self._model.get_prompt(tokenizer, previous)
         return tokens
@@ -350,6 +351,12 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
         "sampling_topk": 0,
         "sampling_temperature": temperature,
     }
+
+
+def _text_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Tokens of a caller's text. A `<|startoftranscript|>` spelt out in it must not steer the decoder."""
+    text = text.strip()
+    return [token for token in tokenizer.encode(f" {text}") if token < tokenizer.eot] if text else []
 
 
 def _words(raw: Iterable[dict[str, Any]], spaced: bool) -> list[Word]:

@@ -91,7 +91,7 @@ def _listed(name: str, value: str) -> Iterator[str]:
         return
     try:
         entries = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(name, f"'{name}' is no valid JSON array: {error}") from error
     for entry in entries:
         if not isinstance(entry, str):
