@@ -21,6 +21,7 @@ LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
 LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
 UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
 MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
+MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
 INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
 
 # What one window gave: itself, or its rest where the model stopped inside it, each with its result.
@@ -195,7 +196,7 @@ class Transcription:
         """What the model makes of `window`: where it stops inside, the rest is given to it again."""
         heard: Heard = []
         rest: Window | None = window
-        while rest:
+        while rest and len(heard) <= MAX_RESTS:
             result = await self._submit(rest, decoding)
             heard.append((rest, result))
             decoding = replace(decoding, language=result.language)

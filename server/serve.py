@@ -31,7 +31,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            logger.info("listening on http://%s:%d", self._settings.host, port)
+            host = self._settings.host
+            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
 
 
