@@ -1,6 +1,7 @@
 """Whisper models of real dimensions that always answer the same, and the speech they are given. Offline."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def words(count: int) -> str:
     return " ".join([word for word in plain if word.isascii() and word.islower() and word.isalpha()][:count])
 
 
+@cache
 def speech() -> Samples:
     """Two minutes of speech, 16 kHz mono."""
     with SPEECH.open("rb") as file, open_audio(file, limit_s=float("inf")) as blocks:

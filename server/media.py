@@ -96,16 +96,17 @@ class Media:
     ) -> float:
         """Decode `source` into the spool, announce its windows, and count its seconds."""
         detector, packer = make_detector(self._speech_model, options), Packer(options)
-        with open(source.fd, "rb", closefd=False) as file:
-            file.seek(0)
-            with open_audio(file, limit_s=self._max_audio_s) as blocks:
-                recording.duration_hint_s = blocks.duration_hint_s
-                for block in blocks:
-                    if recording.stop.is_set():
-                        raise Cancelled("The request was cancelled.")
-                    recording.spool.append(block)
-                    for window in packer.feed(block, detector.feed(block)):
-                        on_window(window)
+        with (
+            open(source.fd, "rb", closefd=False) as file,
+            open_audio(file, limit_s=self._max_audio_s) as blocks,
+        ):
+            recording.duration_hint_s = blocks.duration_hint_s
+            for block in blocks:
+                if recording.stop.is_set():
+                    raise Cancelled("The request was cancelled.")
+                recording.spool.append(block)
+                for window in packer.feed(block, detector.feed(block)):
+                    on_window(window)
         for window in packer.close(detector.close()):
             on_window(window)
         return recording.spool.samples / SAMPLE_RATE

@@ -22,6 +22,7 @@ LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
 LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
 UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
 MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
+MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
 INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
 
 # What one window gave: itself, or its rest where the model stopped inside it, each with its result.
@@ -102,7 +103,8 @@ class Transcription:
 
     def cancel(self) -> None:
         """End it: what waits in the engine's queue is forgotten, decoding stops at the next block."""
-        self._run.cancel()
+        # Not at once: a task that is cancelled before its first step never gets to its `finally`.
+        asyncio.get_running_loop().call_soon(self._run.cancel)
 
     async def close(self) -> None:
         """Cancel what is left, and return once the source is no longer read."""
@@ -202,16 +204,21 @@ class Transcription:
         """Hear `window` in a task of its own, once there is room for it; `once`: without what the model left."""
         await self._own_room.acquire()
         task = asyncio.create_task(self._hear(window, decoding, once=once))
-        task.add_done_callback(lambda _: self._own_room.release())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
         return task
+
+    def _end(self, task: asyncio.Task[Heard]) -> None:
+        self._tasks.discard(task)
+        self._own_room.release()
+        if not task.cancelled():
+            task.exception()  # seen: where many windows fail, one error is told and asyncio logs no others
 
     async def _hear(self, window: Window, decoding: DecodingOptions, *, once: bool) -> Heard:
         """What the model makes of `window`: where it stops inside, the rest is given to it again."""
         heard: Heard = []
         rest: Window | None = window
-        while rest:
+        while rest and len(heard) <= MAX_RESTS:
             result = await self._submit(rest, decoding)
             heard.append((rest, result))
             decoding = replace(decoding, language=result.language)

@@ -21,7 +21,7 @@ class Placer:
 
     def _place(self, segment: Segment, window: Window, time: FileTime) -> Segment:
         words = [_in_file(word, time) for word in segment.words or ()]
-        # With words, these are nearer to the truth than the timestamp tokens, and in the same silence-free time.
+        # As faster-whisper does: with words, theirs are the segment's times.
         start = words[0].start if words else time.of(segment.start)
         end = words[-1].end if words else time.of(segment.end, end=True)
         start = max(start, self.end_s)

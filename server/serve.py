@@ -3,15 +3,15 @@
 import ipaddress
 import logging
 import shlex
+import signal
 import socket
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from server import logs
 from server.api.app import create_app
 from server.catalog import data_path
-from server.registry import load
+from server.registry import Registry, load
 from server.settings import Settings
 
 SAMPLE = "demo/sample.wav"
@@ -31,7 +31,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            logger.info("listening on http://%s:%d", self._settings.host, port)
+            host = self._settings.host
+            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
 
 
@@ -40,8 +41,10 @@ def serve(settings: Settings) -> int:
     logs.set_up(settings.log_level, settings.log_format)
     if warning := exposure(settings):
         logger.warning(warning)
-    app = create_app(settings, load(settings))
-    server = Server(_config(app, settings), settings)
+    server = Server(_config(settings, load(settings)), settings)
+    # uvicorn ends by raising the signal again, which would end the process as if it had been killed: a stop that
+    # was asked for is a success.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server.run()
     return 0 if server.started else 1
 
@@ -58,11 +61,21 @@ def exposure(settings: Settings) -> str:
 
 def example(settings: Settings, port: int) -> str:
     """A curl command to paste, for a recording that is at hand."""
-    host = settings.host if _is_loopback(settings.host) else "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
     key = '-H "Authorization: Bearer $SOTTO_API_KEY" ' if settings.api_keys else ""
+    url = shlex.quote(f"http://{_reachable(settings.host)}:{port}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))
-    return f"curl {key}http://{host}:{port}/v1/audio/transcriptions -F model=whisper-1 -F file=@{file}"
+    return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
+
+
+def _reachable(host: str) -> str:
+    """How this machine reaches a server that listens on `host`: on `::` it hears no IPv4."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host or "127.0.0.1"
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"
 
 
 def _is_loopback(host: str) -> bool:
@@ -72,9 +85,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def _config(settings: Settings, registry: Registry) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        create_app(settings, registry),
         host=settings.host,
         port=settings.port,
         http="h11",  # httptools loses the body of a POST that offers `Upgrade: h2c`, as every JDK client does

@@ -19,7 +19,13 @@ PREFIX = "SOTTO_"
 class Settings(BaseSettings):
     """The server's settings; field names in capitals behind `SOTTO_` are the environment's."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # it may be a key, under a misspelt name
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -117,7 +123,11 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not Path(file).is_file():
             raise FileNotFoundError(f"{PREFIX}CONFIG names {file}, which is not a file")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        try:
+            toml = TomlConfigSettingsSource(settings_cls, toml_file=file)
+        except ValueError as error:
+            raise OSError(f"{PREFIX}CONFIG names {file}, which is not TOML: {error}") from error
+        return init_settings, env_settings, toml
 
     @property
     def max_upload_bytes(self) -> int:

@@ -44,15 +44,17 @@ class Spool:
         # Already unlinked: nothing is left after a crash. Closed by `close`, not by a with block.
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self.samples = 0
+        self._taken = 0  # bytes of the budget
 
     def append(self, block: npt.NDArray[np.int16]) -> None:
         """Add samples; raises `Unavailable` when the budget or the disk is full."""
         data = block.tobytes()
         self._budget.take(len(data))
-        self.samples += len(block)  # first: what was taken from the budget is given back by count
+        self._taken += len(data)
         rest = memoryview(data)
         while rest:
             rest = rest[self._write(rest) :]
+        self.samples += len(block)  # last: a reader in another thread must not look for what is not there yet
 
     def _write(self, data: memoryview) -> int:
         try:
@@ -79,4 +81,4 @@ class Spool:
         """Free the disk space; calling it again does nothing."""
         if not self._file.closed:
             self._file.close()
-            self._budget.give_back(self.samples * SAMPLE_BYTES)
+            self._budget.give_back(self._taken)

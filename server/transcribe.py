@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from server import logs
-from server.errors import SottoError
+from server.errors import InvalidRequest
 from server.formats import render
 from server.media import Media
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
@@ -42,6 +43,10 @@ def transcribe(settings: Settings, batch: Batch) -> int:
     logs.set_up("warning", settings.log_format)
     if batch.output:
         batch.output.mkdir(parents=True, exist_ok=True)
+        targets = Counter(_target(path, batch) for path in batch.files)
+        for target, recordings in targets.items():
+            if recordings > 1:
+                raise InvalidRequest(f"{recordings} of the recordings would be written to {target}")
     registry = load(settings)
     media = Media(
         workers=settings.media_workers, spool_bytes=settings.spool_bytes, max_audio_s=settings.max_audio_seconds
@@ -60,7 +65,7 @@ async def _all(pipeline: Pipeline, batch: Batch) -> int:
         try:
             transcript = await _one(pipeline, path, batch.options)
             _write(path, transcript, batch)
-        except (SottoError, OSError) as error:
+        except Exception as error:  # whatever is wrong with one recording, the others go on
             failed += 1
             print(f"sotto: {path}: {error}", file=sys.stderr)
     return failed
@@ -96,7 +101,11 @@ def _write(path: Path, transcript: Transcript, batch: Batch) -> None:
         sys.stdout.buffer.write(body if body.endswith(b"\n") else body + b"\n")
         sys.stdout.flush()
         return
-    target = batch.output / f"{path.stem}{SUFFIXES[batch.options.response_format]}"
+    target = _target(path, batch)
     half = target.with_name(f".{target.name}.part")
     half.write_bytes(body)  # renamed when complete: an interrupted run leaves nothing half-written
     half.replace(target)
+
+
+def _target(path: Path, batch: Batch) -> Path:
+    return (batch.output or Path()) / f"{path.stem}{SUFFIXES[batch.options.response_format]}"

@@ -79,7 +79,7 @@ class Whisper:
         prompt_bucket: int = 1,
         dynamic_context: bool = False,
     ) -> None:
-        """Load the model in folder `path`, which must be complete: a missing tokenizer would be downloaded.
+        """Load the model in folder `path`, which must be complete: nothing is downloaded.
 
         `device` is auto, cpu, cuda or cuda:N; `threads` 0 shares the usable CPUs among `workers`. Previous text
         is cut to a multiple of `prompt_bucket` tokens. `dynamic_context` lets the encoder see less than 30 s
@@ -91,6 +91,8 @@ class Whisper:
         self.workers = workers
         self._prompt_bucket = prompt_bucket
         self._dynamic_context = dynamic_context
+        if not (path / "tokenizer.json").is_file():
+            raise ModelUnavailable(f"The model in {path} can't be loaded: it has no tokenizer.json")
         try:
             self._model = WhisperModel(
                 str(path),
@@ -101,13 +103,12 @@ class Whisper:
                 num_workers=workers,
                 local_files_only=True,
             )
-        except (RuntimeError, ValueError, OSError) as error:
+            self._ct2: Any = self._model.model
+            self.mels: int = len(self._model.feature_extractor.mel_filters)
+            self._filters = mel_filters(self.mels)
+            self._suppressed = get_suppressed_tokens(self._tokenizer(DecodingOptions()), [-1])
+        except Exception as error:  # a broken file raises whatever its reader meets, tokenizers a bare Exception
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
-        self._ct2: Any = self._model.model
-        self.mels: int = len(self._model.feature_extractor.mel_filters)
-        self._filters = mel_filters(self.mels)
-        tokenizer = self._tokenizer(DecodingOptions())
-        self._suppressed = get_suppressed_tokens(tokenizer, [-1])
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -282,8 +283,8 @@ class Whisper:
         return Segment(
             id=0,
             seek=0,
-            start=phrase["start"] - options.clock_s,
-            end=phrase["end"] - options.clock_s,
+            start=float(phrase["start"]) - options.clock_s,  # a numpy scalar where words were aligned
+            end=float(phrase["end"]) - options.clock_s,
             text=tokenizer.decode(phrase["tokens"]),
             tokens=tuple(phrase["tokens"]),
             temperature=decoded.temperature,
@@ -306,8 +307,8 @@ class Whisper:
     def _prompt(self, options: DecodingOptions) -> list[int]:
         """The decoder's prompt: hotwords as far as there is room, the end of what came before, the task."""
         tokenizer = self._tokenizer(options)
-        prompt = tokenizer.encode(f" {options.prompt.strip()}") if options.prompt.strip() else []
-        hotwords = tokenizer.encode(f" {options.hotwords.strip()}") if options.hotwords.strip() else []
+        prompt = _text_tokens(tokenizer, options.prompt)
+        hotwords = _text_tokens(tokenizer, options.hotwords)
         said = options.previous_tokens[-MAX_PROMPT:]
         # Prompts of few different lengths share more batches. The user's own is never shortened for that.
         said = said[len(said) % self._prompt_bucket :]
@@ -363,6 +364,12 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
         "sampling_topk": 0,
         "sampling_temperature": temperature,
     }
+
+
+def _text_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Tokens of a caller's text. A `<|startoftranscript|>` spelt out in it must not steer the decoder."""
+    text = text.strip()
+    return [token for token in tokenizer.encode(f" {text}") if token < tokenizer.eot] if text else []
 
 
 def _words(raw: Iterable[dict[str, Any]], clock_s: float, spaced: bool) -> list[Word]:

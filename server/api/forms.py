@@ -38,6 +38,9 @@ def parse_transcription(form: FormData, settings: Settings) -> tuple[UploadFile,
         decoding=DecodingOptions(
             language=_language(fields),
             multilingual=fields.flag("multilingual", False),
+            condition_on_previous_text=fields.flag(
+                "condition_on_previous_text", settings.condition_on_previous_text
+            ),
             prompt=fields.text("prompt")[-PROMPT_CHARACTERS:],
             beam_size=settings.beam_size,
             temperatures=_temperatures(fields),
@@ -91,7 +94,7 @@ def _listed(name: str, value: str) -> Iterator[str]:
         return
     try:
         entries = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(name, f"'{name}' is no valid JSON array: {error}") from error
     for entry in entries:
         if not isinstance(entry, str):

@@ -54,6 +54,11 @@ class Gate:
                     await self.wrapped(scope, exchange.receive, exchange.send)
             except SottoError as error:
                 await error_response(error)(scope, exchange.receive, exchange.send)
+            except asyncio.CancelledError:  # only uvicorn cancels: a stop has waited for as long as it may
+                if exchange.begun:
+                    raise
+                stopping = Unavailable("The server is shutting down.")
+                await error_response(stopping)(scope, exchange.receive, exchange.send)
         finally:
             exchange.log()
             request_id.reset(token)
@@ -114,11 +119,17 @@ class Exchange:
         self._receive, self._send = receive, send
         self._max_bytes = max_bytes
         self._read_bytes = 0
+        self._body_left = self.declared_bytes > 0 or "transfer-encoding" in headers
         # A client that waits for 100 Continue has sent no body and won't after a refusal.
-        self._body_left = "expect" not in headers and (self.declared_bytes > 0 or "transfer-encoding" in headers)
+        self._holds_back = "expect" in headers
         self._overrun = False
         self._status = 0
         self._began = time.perf_counter()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._status != 0
 
     async def receive(self) -> Message:
         """The next message for the application; raises `UploadTooLarge` beyond the limit."""
@@ -138,7 +149,9 @@ class Exchange:
             headers["x-request-id"] = self.id
             headers["openai-processing-ms"] = str(round((time.perf_counter() - self._began) * 1000))
             headers["x-content-type-options"] = "nosniff"
-        elif self._body_left and not message.get("more_body"):
+            if self._body_left:
+                headers["connection"] = "close"  # else uvicorn would read on to the body's end, however far that is
+        elif self._body_left and not self._holds_back and not message.get("more_body"):
             await self._send({**message, "more_body": True})
             await self._discard()
             message = {"type": "http.response.body", "body": b""}
@@ -151,6 +164,7 @@ class Exchange:
     def _count(self, message: Message) -> None:
         self._read_bytes += len(message.get("body", b""))
         self._body_left = message.get("more_body", False)
+        self._holds_back = False
 
     async def _discard(self) -> None:
         """Read on for a moment, and throw away what comes."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from fastapi import APIRouter
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,8 +16,8 @@ from server.pipeline import Pipeline, Transcription
 from server.transcript import Transcript
 
 MAX_FILES = 8
-MAX_FIELDS = 1000
-MAX_TEXT_BYTES = 8 << 20  # a text part; ten seconds of reference audio as a data URL exceed a megabyte
+MAX_FIELDS = 200
+MAX_TEXT_BYTES = 4 << 20  # a text part, held in memory; ten seconds of reference audio as a data URL exceed 1 MiB
 
 router = APIRouter()
 
@@ -26,7 +26,8 @@ router = APIRouter()
 async def transcribe(request: Request) -> Response:
     """Transcribe an uploaded recording."""
     _check_content_type(request)
-    async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT_BYTES) as form:
+    form = await _form(request)
+    try:
         upload, options = parse_transcription(form, request.state.settings)
         pipeline: Pipeline = request.state.pipeline
         transcription = pipeline.transcribe(await _on_disk(upload), options)
@@ -34,6 +35,8 @@ async def transcribe(request: Request) -> Response:
             transcript = await _unless_client_leaves(request, transcription)
         finally:
             await transcription.close()
+    finally:
+        await form.close()
     # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
     content_type, body = await asyncio.to_thread(render, transcript, options)
     return Response(body, headers={"content-type": content_type})
@@ -47,6 +50,14 @@ def _check_content_type(request: Request) -> None:
             f"Invalid Content-Type header ({given[:100] or 'none'}), expected multipart/form-data. "
             "(HINT: If you're using curl, you can pass -F instead of -d.)"
         )
+
+
+async def _form(request: Request) -> FormData:
+    """The parsed form; its files lie on disk or, below a megabyte, in memory. To be closed."""
+    try:
+        return await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT_BYTES)
+    except (UnicodeError, LookupError) as error:  # a charset that there isn't, or that the text isn't in
+        raise InvalidRequest(f"Could not parse multipart form: {error}") from error
 
 
 async def _on_disk(upload: UploadFile) -> UploadFd:

@@ -1,0 +1,74 @@
+from collections.abc import Iterator
+
+import openai
+import pytest
+from openai import OpenAI
+from starlette.testclient import TestClient
+
+from server.api.app import create_app
+from server.registry import Registry, ServedModel
+from server.settings import Settings
+from tests.fakes import FakeEngine
+
+IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
+    large = ServedModel(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
+    with TestClient(create_app(Settings(), Registry(demo, large))) as client:
+        yield client
+
+
+def entry(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sotto"}
+
+
+def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
+    assert client.get("/v1/models").json() == {"object": "list", "data": [entry(name) for name in IDS]}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("demo", "demo"),
+        ("whisper-demo", "whisper-demo"),
+        ("whisper-1", "whisper-1"),
+        ("gpt-4o-transcribe", "gpt-4o-transcribe"),
+        ("org/large%20v3", "org/large v3"),
+        ("org%2Flarge%20v3", "org/large v3"),
+    ],
+)
+def test_model_is_found_by_any_of_its_names(client: TestClient, path: str, name: str) -> None:
+    assert client.get(f"/v1/models/{path}").json() == entry(name)
+
+
+@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "demo/", "%00", "x" * 2_000])
+def test_unknown_model_is_not_found(client: TestClient, path: str) -> None:
+    answer = client.get(f"/v1/models/{path}")
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    if error["code"]:  # the client itself may have resolved `..`
+        assert (error["type"], error["param"], error["code"]) == (
+            "invalid_request_error",
+            "model",
+            "model_not_found",
+        )
+        assert error["message"].startswith("The model '")
+        assert "' does not exist" in error["message"]
+    assert len(answer.content) < 600
+
+
+def test_sdk_lists_and_retrieves(sdk: OpenAI) -> None:
+    names = [model.id for model in sdk.models.list()]
+    assert {"demo", "whisper-1"} <= set(names)
+    assert [sdk.models.retrieve(name).id for name in names] == names
+
+
+@pytest.mark.parametrize("name", ["none", "org/none", "org/a name"])
+def test_sdk_raises_for_an_unknown_model(sdk: OpenAI, name: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        sdk.models.retrieve(name)
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+    assert f"The model '{name}' does not exist" in caught.value.message

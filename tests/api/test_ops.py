@@ -1,0 +1,67 @@
+import threading
+import time
+
+import httpx2
+
+from server import __version__
+from tests.bad_inputs import DATA
+from tests.serving import Running
+from tests.wire import Connection, field, file, form
+
+LONG = form(field("model", "whisper-1"), file((DATA / "ten_minutes.ogg").read_bytes()))
+SHORT = "en_02.wav"
+HEALTH_S = 0.5  # measured: 1 to 83 ms with both of two cores busy
+
+
+def test_health_tells_what_serves_and_what_waits(server: Running) -> None:
+    answer = server.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ok",
+        "version": __version__,
+        "model": "demo",
+        "queued_windows": 0,
+        "running_windows": 0,
+    }
+
+
+class HealthChecks:
+    """Asks for /health, over and over, in a thread; keeps the longest time that an answer took."""
+
+    def __init__(self, server: Running) -> None:
+        self.slowest_s = 0.0
+        self.answers = 0
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> "HealthChecks":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with httpx2.Client(base_url=self._server.base_url, trust_env=False, timeout=30) as client:
+            while not self._stop.wait(0.01):
+                began = time.monotonic()
+                client.get("/health").raise_for_status()
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+                self.answers += 1
+
+
+def test_while_a_long_recording_is_transcribed_the_server_answers_and_short_ones_end(server: Running) -> None:
+    with Connection(server.base_url) as connection:
+        with HealthChecks(server) as checks:
+            connection.send_head({"Content-Length": str(len(LONG))})
+            connection.send(LONG)
+            server.wait_until_busy()
+            for _ in range(2):
+                assert server.transcribe(SHORT, {"language": "en"}).json()["text"] == "The party ends at eight."
+            queued, running = server.queue()
+        assert queued + running > 0, "the long recording was through before the short ones"
+        assert checks.answers > 50
+        assert checks.slowest_s < HEALTH_S
+    server.wait_until_idle()  # its client has gone

@@ -1,0 +1,84 @@
+"""What many tests need and is made once: models loaded, recordings decoded, windows of either.
+
+Heavy libraries are imported inside the fixtures, so that tests without a model start at once.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from server.transcript import Span, Window
+
+if TYPE_CHECKING:
+    from server.whisper import Whisper
+
+DATA = Path(__file__).parent / "data"
+DEMO = Path(__file__).parent.parent / "models" / "demo"
+SCRIPTED_TEXT = " Hello world, this is a test."
+SCRIPTED_END_S = 2.4
+
+Samples = npt.NDArray[np.int16]
+
+
+@cache
+def samples_of(name: str) -> Samples:
+    """A recording of `tests/data` at 16 kHz, mono."""
+    from server.audio import open_audio
+
+    with (DATA / name).open("rb") as file, open_audio(file, limit_s=3600) as blocks:
+        samples = np.concatenate(list(blocks))
+    samples.flags.writeable = False  # every test gets the same array
+    return samples
+
+
+def window_of(samples: Samples | str, start: int = 0, end: int | None = None, *, context: int = 0) -> Window:
+    """A window over `samples[start:end]`, or a recording's, with `context` samples around it where there are."""
+    audio = samples_of(samples) if isinstance(samples, str) else samples
+    end = len(audio) if end is None else end
+    lead, tail = min(context, start), min(context, len(audio) - end)
+    data = audio[start - lead : end + tail].tobytes()
+    return Window(0, (Span(start, end),), samples=data, lead=lead, tail=tail)
+
+
+@pytest.fixture(scope="session")
+def manifest() -> list[dict[str, Any]]:
+    """What `tests/data/README.md` says of each recording."""
+    return [json.loads(line) for line in (DATA / "manifest.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """Folder of the bundled model."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a model that answers `SCRIPTED_TEXT` to everything."""
+    from tests.scripted import Script, build
+
+    return build(tmp_path_factory.mktemp("models") / "scripted", script=Script(SCRIPTED_TEXT, SCRIPTED_END_S))
+
+
+@pytest.fixture(scope="session")
+def demo(demo_model: Path) -> Iterator["Whisper"]:
+    yield from _loaded(demo_model)
+
+
+@pytest.fixture(scope="session")
+def scripted(scripted_model: Path) -> Iterator["Whisper"]:
+    yield from _loaded(scripted_model)
+
+
+def _loaded(folder: Path) -> Iterator["Whisper"]:
+    from server.whisper import Whisper
+
+    model = Whisper(folder, device="cpu", threads=1)
+    yield model
+    model.close()

@@ -1,0 +1,239 @@
+"""The command line, in this process where that shows it and in one of its own where only that does."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server import __version__
+from server.cli import run
+from server.serve import example, exposure
+from server.settings import PREFIX, Settings
+from tests.bad_inputs import DATA
+from tests.fakes import wait_until
+
+ROOT = Path(__file__).parent.parent
+END_S = 60.0
+
+ENGLISH, SPANISH = DATA / "en_00.wav", DATA / "es_00.wav"
+ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza a las seis."
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SOTTO_DEVICE", "cpu")
+    monkeypatch.setenv("SOTTO_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """`sotto transcribe` sends all logging to its own standard error."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def sotto(*arguments: str | Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "server", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Help and mistakes
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_as_a_user_asks_for_them(option: str) -> None:
+    process = sotto(option)
+    out, err = process.communicate(timeout=END_S)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("usage: sotto" if option == "--help" else f"sotto {__version__}\n")
+    assert option == "--version" or {"serve", "transcribe"} <= set(out.split())
+
+
+def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "usage: sotto" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["serve", "transcribe"])
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run([command, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: sotto {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SOTTO_PORT", "70000"), ("SOTTO_DEVICE", "tpu"), ("SOTTO_BEAM_SIZE", "many"), ("SOTTO_COMPUTE_TYPE", "int3")],
+)
+def test_a_bad_setting_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert run(["transcribe", str(ENGLISH)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sotto: {name}: ")
+
+
+def test_a_bad_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--port", "70000"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sotto: SOTTO_PORT (or the option of that name): ")
+
+
+def test_a_broken_settings_file_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sotto.toml"
+    file.write_text("port = [")
+    monkeypatch.setenv("SOTTO_CONFIG", str(file))
+    assert run(["transcribe", str(ENGLISH)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["--language", "klingon"], "'klingon'"), (["--model", "no-such-model"], "no-such-model")],
+)
+def test_what_is_not_known_is_named(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["transcribe", str(ENGLISH), *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("sotto: ")
+    assert complaint in line
+
+
+# sotto transcribe
+
+
+def test_two_files_become_two_subtitles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "new" / "folder"
+    assert run(["transcribe", str(ENGLISH), str(SPANISH), "--format", "srt", "--output", str(folder)]) == 0
+    assert names_in(folder) == ["en_00.srt", "es_00.srt"]
+    for stem, text in (("en_00", ENGLISH_TEXT), ("es_00", SPANISH_TEXT)):
+        number, times, *lines = (folder / f"{stem}.srt").read_text(encoding="utf-8").strip().splitlines()
+        assert (number, lines) == ("1", [text])
+        assert times.startswith("00:00:0")
+    assert capsys.readouterr().out == ""
+
+
+def test_text_goes_to_standard_output_one_line_a_file(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(["transcribe", str(ENGLISH), str(SPANISH)]) == 0
+    out, err = capfdbinary.readouterr()
+    assert out.decode().splitlines() == [ENGLISH_TEXT, SPANISH_TEXT]
+    assert err == b""
+
+
+@pytest.mark.parametrize("bad", ["missing.wav", "README.md", "."])
+def test_a_bad_file_is_reported_and_the_others_are_written(
+    bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["transcribe", str(DATA / bad), str(ENGLISH), "--output", str(tmp_path)]) == 1
+    assert names_in(tmp_path) == ["en_00.txt"]
+    assert (tmp_path / "en_00.txt").read_text().strip() == ENGLISH_TEXT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sotto: {DATA / bad}: ")
+
+
+def test_words_and_language_are_as_asked(tmp_path: Path) -> None:
+    arguments = ["--format", "verbose_json", "--words", "--language", "Spanish", "--output", str(tmp_path)]
+    assert run(["transcribe", str(SPANISH), *arguments]) == 0
+    answer = json.loads((tmp_path / "es_00.json").read_bytes())
+    assert answer["language"] == "spanish"
+    assert [word["word"] for word in answer["words"]] == "El tren empieza a las seis".split()
+    assert answer["segments"][0]["text"].strip() == SPANISH_TEXT
+
+
+def test_a_language_that_the_model_does_not_know_fails_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["transcribe", str(ENGLISH), "--language", "cantonese"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Invalid language 'yue'" in line
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    done = tmp_path / "en_00.txt"
+    process = sotto("transcribe", ENGLISH, DATA / "ten_minutes.ogg", "--output", tmp_path)
+    try:
+        wait_until(lambda: done.exists() or process.poll() is not None, END_S)
+        process.send_signal(signal.SIGINT)  # in the middle of the long one
+        out, err = process.communicate(timeout=END_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out, err) == (130, "", "")
+    assert names_in(tmp_path) == ["en_00.txt"]
+    assert done.read_text().strip() == ENGLISH_TEXT
+
+
+# sotto serve
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_who_listens_to_itself_only_is_not_warned(host: str) -> None:
+    assert exposure(Settings(host=host)) == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "server.example"])  # noqa: S104
+def test_who_is_open_to_others_without_a_key_is_warned(host: str) -> None:
+    warning = exposure(Settings(host=host))
+    assert host in warning
+    assert "SOTTO_API_KEYS" in warning
+    assert exposure(Settings(host=host, api_keys="secret")) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080/"),
+        ("0.0.0.0", "http://127.0.0.1:8080/"),  # noqa: S104
+        ("localhost", "http://localhost:8080/"),
+        ("192.0.2.7", "http://192.0.2.7:8080/"),  # it listens nowhere else
+        ("server.example", "http://server.example:8080/"),
+        ("::1", "'http://[::1]:8080/"),  # a shell takes brackets for a pattern
+        ("::", "'http://[::1]:8080/"),
+        ("2001:db8::7", "'http://[2001:db8::7]:8080/"),
+    ],
+)
+def test_the_example_reaches_the_server(host: str, url: str) -> None:
+    line = example(Settings(host=host), 8080)
+    assert f"curl {url}" in line
+    assert "Authorization" not in line
+
+
+def test_the_example_names_a_file_that_is_there_and_shows_no_key() -> None:
+    line = example(Settings(api_keys="secret-1,secret-2"), 8000)
+    assert '-H "Authorization: Bearer $SOTTO_API_KEY" ' in line
+    assert "secret" not in line
+    assert Path(line.partition("file=@")[2]).is_file()
+
+
+def test_two_recordings_of_one_name_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run(["transcribe", "a/one.wav", "b/one.mp3", "--output", str(tmp_path), "--format", "srt"])
+    assert status == 1
+    assert f"2 of the recordings would be written to {tmp_path / 'one.srt'}" in capsys.readouterr().err

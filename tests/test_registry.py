@@ -1,0 +1,110 @@
+import pytest
+
+from server.errors import ModelNotFound, ModelUnavailable
+from server.registry import EngineLike, Registry, ServedModel, load
+from server.settings import Settings
+from tests.fakes import FakeEngine
+
+
+def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
+    return ServedModel(engine or FakeEngine(), names=names, languages=("en",))
+
+
+TURBO = served("large-v3-turbo", "turbo", "openai/whisper-large-v3-turbo")
+DEMO = served("demo", "Whisper-Demo")
+REGISTRY = Registry(TURBO, DEMO)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("large-v3-turbo", TURBO),
+        ("turbo", TURBO),
+        ("TURBO", TURBO),
+        (" turbo ", TURBO),
+        ("openai/whisper-large-v3-turbo", TURBO),
+        ("demo", DEMO),
+        ("whisper-demo", DEMO),
+        ("WHISPER-DEMO", DEMO),
+    ],
+)
+def test_a_model_is_found_by_any_of_its_names_in_any_case(name: str, model: ServedModel) -> None:
+    assert REGISTRY.find(name) is model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "whisper-1",
+        "Whisper-1",
+        "gpt-4o-transcribe",
+        "GPT-4o-Transcribe",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+        "gpt-transcribe",
+        "gpt-4o-transcribe-diarize",
+    ],
+)
+def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> None:
+    assert REGISTRY.find(name) is REGISTRY.default is TURBO
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tiny",  # in the catalogue, but not loaded
+        "whisper-2",
+        "gpt-4o",
+        "my-gpt-4o-transcribe",
+        "gpt-4o transcribe",
+        "gpt-4o-transcribe/../demo",
+        "Systran/faster-whisper-tiny",
+        "models/demo",
+        "./models/demo",
+        "/",
+        "~",
+        "demo\0",
+    ],
+)
+def test_any_other_name_is_refused_and_never_looked_for(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        REGISTRY.find(name)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+    assert f"'{name}'" in caught.value.message
+    for known in REGISTRY.ids():
+        assert known in caught.value.message
+
+
+def test_ids_are_all_names_and_those_of_the_cloud() -> None:
+    assert REGISTRY.ids() == [*TURBO.names, *DEMO.names, "whisper-1"]
+    assert all(REGISTRY.find(name) for name in REGISTRY.ids())
+
+
+def test_a_model_is_called_by_its_first_name() -> None:
+    assert TURBO.name == "large-v3-turbo"
+
+
+def test_closing_closes_every_engine() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    Registry(*(served(f"model-{number}", engine=engine) for number, engine in enumerate(engines))).close()
+    assert [engine.closed for engine in engines] == [True, True]
+
+
+def test_the_bundled_model_is_loaded_under_its_names() -> None:
+    registry = load(Settings(model="demo", device="cpu", offline=True))
+    try:
+        model = registry.default
+        assert model.names[0] == "demo"
+        assert registry.find("whisper-1") is model
+        assert {"en", "de", "es"} <= set(model.languages)
+        assert model.description == "demo, int8 on cpu"
+        assert model.engine.stats().done == 0
+    finally:
+        registry.close()
+
+
+def test_a_model_that_is_not_there_is_not_pulled_offline() -> None:
+    with pytest.raises(ModelUnavailable, match="tiny"):
+        load(Settings(model="tiny", models_dir="/nonexistent", offline=True))

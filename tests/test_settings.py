@@ -1,0 +1,198 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from server.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"numpy", "av", "onnxruntime", "ctranslate2", "faster_whisper", "fastapi", "uvicorn"}
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting comes from the shell that runs the tests."""
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty TOML file that `SOTTO_CONFIG` names."""
+    path = tmp_path / "sotto.toml"
+    path.touch()
+    monkeypatch.setenv("SOTTO_CONFIG", str(path))
+    return path
+
+
+def keys(settings: Settings) -> list[str]:
+    return [key.get_secret_value() for key in settings.api_keys]
+
+
+def test_without_settings_the_server_is_local_open_and_runs_the_demo() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port, settings.model, settings.api_keys) == ("127.0.0.1", 8000, "demo", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("port", "0", 0),
+        ("offline", "1", True),
+        ("offline", "false", False),
+        ("device", "cuda:1", "cuda:1"),
+        ("grace_seconds", "0.5", 0.5),
+        ("log_format", "json", "json"),
+        ("models_dir", "/srv/models", Path("/srv/models")),
+        ("models_dir", "~/models", Path.home() / "models"),
+    ],
+)
+def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", text)
+    assert getattr(Settings(), name) == value
+
+
+def test_the_default_folder_of_models_is_in_the_home() -> None:
+    assert Settings().models_dir == Path.home() / ".cache" / "sotto" / "models"
+
+
+def test_a_toml_file_sets(toml: Path) -> None:
+    toml.write_text('port = 9001\nmodel = "small"\noffline = true\n')
+    settings = Settings()
+    assert (settings.port, settings.model, settings.offline) == (9001, "small", True)
+
+
+def test_the_environment_goes_before_the_file_and_the_command_line_before_both(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text('port = 9001\nhost = "file"\nmodel = "file"\n')
+    monkeypatch.setenv("SOTTO_HOST", "environment")
+    monkeypatch.setenv("SOTTO_MODEL", "environment")
+    settings = Settings(model="command line")
+    assert (settings.port, settings.host, settings.model) == (9001, "environment", "command line")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    defaults = Settings()
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", "")
+    assert Settings() == defaults
+
+
+def test_an_empty_config_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTO_CONFIG", "")
+    assert Settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a", ["a"]), ("a,b", ["a", "b"]), (" a , b ,", ["a", "b"]), (" , ", []), ("[1]", ["[1]"])],
+)
+def test_keys_are_a_comma_list(monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
+    monkeypatch.setenv("SOTTO_API_KEYS", text)
+    assert keys(Settings()) == expected
+
+
+@pytest.mark.parametrize("text", ['api_keys = "a,b"', 'api_keys = ["a", "b"]'])
+def test_keys_in_the_file_are_a_list_or_a_comma_list(toml: Path, text: str) -> None:
+    toml.write_text(text)
+    assert keys(Settings()) == ["a", "b"]
+
+
+def test_keys_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTO_API_KEYS", "hunter2,swordfish")
+    settings = Settings()
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hunter2" not in shown
+    assert "swordfish" not in shown
+
+
+@pytest.mark.parametrize(
+    "text", ['api_key = "hunter2"', 'api_keys = ["hunter2", 5]', 'api_keys = { a = "hunter2" }']
+)
+def test_keys_are_not_shown_when_they_are_refused(toml: Path, text: str) -> None:
+    toml.write_text(text)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert "hunter2" not in f"{refused.value} {refused.value!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("port", "65536"),
+        ("port", "eight"),
+        ("device", "gpu"),
+        ("device", "cuda:x"),
+        ("compute_type", "int4"),
+        ("threads", "-1"),
+        ("max_audio_seconds", "0"),
+        ("max_upload_mb", "0"),
+        ("offline", "perhaps"),
+        ("log_level", "loud"),
+        ("beam_size", "21"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", text)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert [error["loc"] for error in refused.value.errors()] == [(name,)]
+    assert name in str(refused.value)
+
+
+def test_a_bad_value_in_the_file_is_refused_by_name(toml: Path) -> None:
+    toml.write_text("port = 99999")
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
+
+
+def test_an_unknown_key_in_the_file_is_refused_by_name(toml: Path) -> None:
+    toml.write_text("prot = 8001")
+    with pytest.raises(ValidationError, match="prot"):
+        Settings()
+
+
+def test_a_config_file_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTO_CONFIG", str(tmp_path / "absent.toml"))
+    with pytest.raises(OSError, match=r"SOTTO_CONFIG names .*absent\.toml"):
+        Settings()
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"port: 8000", b"\xff\xfe"])
+def test_a_config_file_that_is_not_toml_is_named(toml: Path, content: bytes) -> None:
+    toml.write_bytes(content)
+    with pytest.raises(OSError, match=r"SOTTO_CONFIG names .*sotto\.toml, which is not TOML"):
+        Settings()
+
+
+def test_settings_can_not_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]  # mypy knows it too
+
+
+def test_limits_are_kept_in_mebibytes() -> None:
+    settings = Settings(max_upload_mb=2, spool_mb=3)
+    assert (settings.max_upload_bytes, settings.spool_bytes) == (2 * 1024**2, 3 * 1024**2)
+
+
+def modules_loaded_by(*arguments: str) -> set[str]:
+    """Top-level modules that `python ARGUMENTS` imports."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    names = (
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+    )
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-c", "import server.settings"), ("-c", "import server.cli"), ("-m", "server", "--help")]
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: tuple[str, ...]) -> None:
+    loaded = modules_loaded_by(*arguments)
+    assert {"server", "pydantic_settings"} <= loaded
+    assert not loaded & HEAVY

@@ -1,0 +1,832 @@
+import copy
+import ctypes
+import shutil
+import sys
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import ctranslate2
+import numpy as np
+import pytest
+from faster_whisper import WhisperModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from server import whisper
+from server.decoding import Decoded, Hearing
+from server.errors import ModelUnavailable
+from server.options import FALLBACK_TEMPERATURES, DecodingOptions
+from server.transcript import SAMPLE_RATE, Window, WindowResult
+from server.whisper import (
+    MAX_PROMPT,
+    Whisper,
+    pick_compute_type,
+    pick_device,
+    preload_cublas,
+)
+from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
+from tests.scripted import Script, build
+from tests.stepping import transcribe
+
+ENGLISH = DecodingOptions(language="en")
+WORDS = DecodingOptions(language="en", word_timestamps=True)
+
+NOISE = np.random.default_rng(3).integers(-5_000, 5_000, 3 * SAMPLE_RATE).astype(np.int16)
+
+
+class WatchedModel:
+    """A CTranslate2 model that notes how it is called."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.encoded = 0  # windows
+        self.prompts: list[list[int]] = []
+        self.is_multilingual = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode(self, features: Any, **options: Any) -> Any:
+        self.encoded += features.shape[0]
+        return self._model.encode(features, **options)
+
+    def generate(self, features: Any, prompts: list[list[int]], **options: Any) -> Any:
+        self.prompts += prompts
+        return self._model.generate(features, prompts, **options)
+
+
+@pytest.fixture
+def watched(demo: Whisper, monkeypatch: pytest.MonkeyPatch) -> WatchedModel:
+    """The demo model, watched from now on."""
+    watched = WatchedModel(demo._ct2)
+    monkeypatch.setattr(demo, "_ct2", watched)
+    monkeypatch.setattr(demo._model, "model", watched)
+    return watched
+
+
+@pytest.fixture(scope="module")
+def reference(demo_model: Path) -> WhisperModel:
+    """faster-whisper itself with the demo model."""
+    return WhisperModel(str(demo_model), device="cpu", compute_type="int8", cpu_threads=1)
+
+
+def alone(model: Whisper, window: Window, options: DecodingOptions = ENGLISH) -> WindowResult:
+    (result,) = transcribe(model, [(window, options)])
+    return result
+
+
+def text_of(result: WindowResult) -> str:
+    return "".join(segment.text for segment in result.segments)
+
+
+def decoded(
+    text: str = "",
+    tokens: Sequence[int] = (),
+    temperature: float = 0.0,
+    measures: Mapping[str, float] = MappingProxyType({}),
+) -> Decoded:
+    """A good decoding, but for the `measures` given."""
+    good = {"avg_logprob": -0.2, "compression_ratio": 1.2, "no_speech_prob": 0.1}
+    return Decoded(tuple(tokens), text, temperature=temperature, **{**good, **measures})
+
+
+def tokens_of(model: Whisper, *parts: str | float) -> tuple[int, ...]:
+    """Tokens of texts and, where a number stands, of timestamps."""
+    vocabulary = model._model.hf_tokenizer
+    tokens: list[int] = []
+    for part in parts:
+        tokens += (
+            vocabulary.encode(part).ids if isinstance(part, str) else [vocabulary.token_to_id(f"<|{part:.2f}|>")]
+        )
+    return tuple(tokens)
+
+
+def telling(answer: Decoded) -> Callable[[Sequence[Hearing]], None]:
+    """A `generate` whose every try is `answer`."""
+
+    def generate(batch: Sequence[Hearing]) -> None:
+        for one in batch:
+            one.add(answer)
+            one.words_of = (1,) if one.options.word_timestamps else ()
+
+    return generate
+
+
+# What a window becomes
+
+
+def test_a_scripted_model_says_its_text_at_its_time(scripted: Whisper) -> None:
+    result = alone(scripted, window_of(NOISE))
+    (segment,) = result.segments
+    assert (segment.text, segment.start, segment.end) == (SCRIPTED_TEXT, 0.0, SCRIPTED_END_S)
+    assert segment.tokens == tokens_of(scripted, 0.0, SCRIPTED_TEXT, SCRIPTED_END_S)
+    assert (segment.seek, segment.temperature, segment.words) == (0, 0.0, None)
+    assert -0.01 < segment.avg_logprob <= 0
+    assert (result.language, result.consumed, result.language_probs) == ("en", 3 * SAMPLE_RATE, ())
+
+
+def test_the_demo_model_writes_what_is_said(demo: Whisper, manifest: list[dict[str, Any]]) -> None:
+    wanted = [entry for entry in manifest if entry["file"] in {"en_00.wav", "en_12.wav", "es_00.wav", "de_02.wav"}]
+    assert len(wanted) == 4
+    for entry in wanted:
+        result = alone(demo, window_of(entry["file"]), DecodingOptions())
+        assert (result.language, text_of(result).strip()) == (entry["language"], entry["text"])
+
+
+def test_values_are_plain_python(demo: Whisper) -> None:
+    (segment,) = alone(demo, window_of("en_00.wav"), replace(WORDS, language=None)).segments
+    assert segment.words
+    numbers = [segment.start, segment.end, segment.avg_logprob, segment.compression_ratio, segment.no_speech_prob]
+    numbers += [each for word in segment.words for each in (word.start, word.end, word.probability)]
+    assert {type(number) for number in numbers} == {float}
+    assert {type(token) for token in segment.tokens} == {int}
+
+
+@pytest.mark.parametrize("name", ["silence_10s.wav", "noise_10s.flac"])
+def test_silence_and_noise_have_no_segments(demo: Whisper, name: str) -> None:
+    window = window_of(name)
+    result = alone(demo, window, replace(WORDS, language=None))
+    assert result.segments == ()
+    assert result.consumed == window.length
+
+
+def test_words_make_up_their_segment(demo: Whisper) -> None:
+    result = alone(demo, window_of("noisy_10db.flac"), WORDS)
+    assert len(result.segments) == 2
+    for segment in result.segments:
+        assert segment.words
+        assert "".join(word.word for word in segment.words) == segment.text
+        assert (segment.words[0].start, segment.words[-1].end) == (segment.start, segment.end)
+        times = [time for word in segment.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert all(0 < word.probability <= 1 for word in segment.words)
+
+
+@pytest.mark.parametrize(
+    ("parts", "texts", "consumed_s"),
+    [
+        ((0.0, " Good", 1.0, 1.0), [" Good"], 1.0),
+        ((0.0, " Good", 1.0, 1.0, " evening"), [" Good"], 1.0),
+        ((0.0, " Good", 1.0, 1.2, " evening", 1.8, 1.8), [" Good", " evening"], 1.8),
+        ((0.0, " Good", 1.0, 1.0, " evening", 1.8), [" Good", " evening"], 3.0),
+        ((0.0, " Good", 1.0), [" Good"], 3.0),
+        ((0.0, " Good"), [" Good"], 3.0),
+        ((0.0, " Good", 4.0, 4.0), [" Good"], 3.0),  # never more than there is
+        ((0.0, 0.0), [], 0.0),
+        ((0.0, " Good", 1.0, 1.0, 2.0, 2.0), [" Good"], 2.0),  # no text, no segment
+        ((0.0, " Good", 1.0, 1.0, " evening", 1.0, 1.0), [" Good"], 1.0),  # no duration, no segment
+    ],
+)
+def test_where_the_model_stops_inside_a_window_the_rest_is_not_consumed(
+    scripted: Whisper,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: tuple[str | float, ...],
+    texts: list[str],
+    consumed_s: float,
+) -> None:
+    answer = decoded(tokens=tokens_of(scripted, *parts))
+    monkeypatch.setattr(scripted, "generate", telling(answer))
+    result = alone(scripted, window_of(NOISE))
+    assert [segment.text for segment in result.segments] == texts
+    assert result.consumed == consumed_s * SAMPLE_RATE
+
+
+def test_what_is_no_speech_is_never_written(tmp_path: Path) -> None:
+    model = Whisper(build(tmp_path, script=Script("(music) Hello ♪ there [sic]")), device="cpu", threads=1)
+    text = text_of(alone(model, window_of(NOISE)))
+    model.close()
+    assert "Hello" in text
+    assert not set(text) & set("()♪[]")
+
+
+# Batches
+
+
+def key_of(model: Whisper, options: DecodingOptions) -> Hashable:
+    return model.decode_key(model.hear(window_of(NOISE), options))
+
+
+def batch_of_many_kinds() -> list[tuple[Window, DecodingOptions]]:
+    """Languages, tasks, prompts and window lengths all differ; two windows ask for the language."""
+    base = DecodingOptions(prompt="Hello there", word_timestamps=True)
+    return [
+        (window_of("en_00.wav"), replace(base, language="en")),
+        (window_of("de_digits_1.wav"), replace(base, language="de", task="translate")),
+        (window_of("es_00.wav"), base),
+        (window_of("noisy_10db.flac"), replace(base, language="en", word_timestamps=False)),
+        (window_of("human_00.wav"), replace(base, prompt="Good evening")),
+        (window_of("silence_10s.wav"), replace(base, language="en")),
+        (window_of("de_00.wav"), replace(base, language="de")),
+    ]
+
+
+@pytest.mark.parametrize("changes", [{}, {"beam_size": 1}, {"prompt": "", "temperatures": (0.0,)}])
+def test_a_window_in_a_batch_is_the_window_alone_bit_for_bit(demo: Whisper, changes: dict[str, Any]) -> None:
+    batch = [(window, replace(options, **changes)) for window, options in batch_of_many_kinds()]
+    assert len({key_of(demo, options) for _, options in batch}) == 1
+    together = transcribe(demo, batch)
+    assert together == [alone(demo, window, options) for window, options in batch]
+    assert len({text_of(result) for result in together}) >= 6
+    assert {result.language for result in together} == {"en", "de", "es"}
+
+
+def test_windows_of_several_threads_do_not_disturb_each_other(demo: Whisper) -> None:
+    batch = batch_of_many_kinds()
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda each: alone(demo, *each), batch))
+    assert results == transcribe(demo, batch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "equal"),
+    [
+        ({"language": "de"}, True),
+        ({"language": None}, True),
+        ({"task": "translate"}, True),
+        ({"word_timestamps": True}, True),
+        ({"prompt": "Good evening"}, True),
+        ({"prompt": "Good evening and thank you"}, False),
+        ({"prompt": ""}, False),
+        ({"hotwords": "Anna"}, False),
+        ({"beam_size": 1}, False),
+        ({"best_of": 1}, False),
+        ({"patience": 2.0}, False),
+        ({"temperatures": (0.0,)}, True),
+        ({"temperatures": (0.4,)}, False),
+    ],
+)
+def test_batch_keys_differ_where_a_batch_must_be_equal(demo: Whisper, changes: dict[str, Any], equal: bool) -> None:
+    options = replace(ENGLISH, prompt="Hello there")
+    assert (key_of(demo, options) == key_of(demo, replace(options, **changes))) is equal
+
+
+def test_a_window_is_encoded_once_whatever_is_done_with_it(demo: Whisper, watched: WatchedModel) -> None:
+    options = DecodingOptions(word_timestamps=True, logprob_threshold=1.0, temperatures=(0.0, 0.5))
+    results = transcribe(demo, [(window_of("en_00.wav"), options), (window_of("es_00.wav"), options)])
+    assert [result.language for result in results] == ["en", "es"]
+    assert all(result.segments and result.segments[0].words for result in results)
+    assert len(watched.prompts) == 4  # two tries for each
+    assert watched.encoded == 2
+
+
+def test_warming_up_runs_the_model(demo: Whisper, watched: WatchedModel) -> None:
+    demo.warm_up()
+    assert watched.encoded == 1
+
+
+# Languages
+
+
+def test_the_demo_model_knows_the_languages_of_its_vocabulary(demo: Whisper) -> None:
+    assert len(demo.languages) == 99
+    assert {"en", "de", "es"} <= set(demo.languages)
+    assert "yue" not in demo.languages
+
+
+def test_detected_languages_come_best_first_and_add_up(demo: Whisper) -> None:
+    probs = alone(demo, window_of("de_00.wav"), DecodingOptions()).language_probs
+    assert probs[0][0] == "de"
+    assert [p for _, p in probs] == sorted((p for _, p in probs), reverse=True)
+    assert sum(p for _, p in probs) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_language_is_detected_among_those_allowed(demo: Whisper) -> None:
+    result = alone(demo, window_of("en_00.wav"), DecodingOptions(languages=("fr", "es", "de")))
+    assert {code for code, _ in result.language_probs} == {"fr", "es", "de"}
+    assert result.language == result.language_probs[0][0] != "en"
+
+
+def test_where_none_of_the_allowed_languages_is_known_all_are_allowed(demo: Whisper) -> None:
+    assert alone(demo, window_of("en_00.wav"), DecodingOptions(languages=("yue",))).language == "en"
+
+
+def test_a_model_of_english_alone_detects_nothing(demo: Whisper, watched: WatchedModel) -> None:
+    watched.is_multilingual = False
+    window = window_of("en_00.wav")
+    asked, told = transcribe(demo, [(window, DecodingOptions()), (window, ENGLISH)])
+    assert (asked.language, asked.language_probs) == ("en", (("en", 1.0),))
+    assert (told.language, told.language_probs) == ("en", ())
+    assert demo.languages == ("en",)
+    assert [len(prompt) for prompt in watched.prompts[:2]] == [1, 1]  # neither language nor task
+
+
+# Prompts
+
+
+def numbered_words(count: int) -> str:
+    return " ".join(f"word{number}" for number in range(count))
+
+
+def asked_with(demo: Whisper, watched: WatchedModel, **changes: Any) -> list[int]:
+    """The decoder's prompt for these options."""
+    options = replace(ENGLISH, temperatures=(0.0,), **changes)
+    assert alone(demo, window_of("en_00.wav"), options).consumed > 0
+    return watched.prompts[-1]
+
+
+def task_tokens(demo: Whisper, *names: str) -> list[int]:
+    return [demo._model.hf_tokenizer.token_to_id(f"<|{name}|>") for name in names]
+
+
+def test_without_previous_text_the_prompt_is_the_task(demo: Whisper, watched: WatchedModel) -> None:
+    tokens = asked_with(demo, watched, language="de", task="translate", prompt=" \n", hotwords=" ")
+    assert tokens == task_tokens(demo, "startoftranscript", "de", "translate")
+
+
+def test_the_prompt_goes_before_the_task(demo: Whisper, watched: WatchedModel) -> None:
+    tokens = asked_with(demo, watched, prompt=" Anna and Tom\n")
+    before, after = (
+        task_tokens(demo, "startofprev"),
+        task_tokens(demo, "startoftranscript", "en", "transcribe"),
+    )
+    assert tokens == [*before, *tokens_of(demo, " Anna and Tom"), *after]
+
+
+def test_the_end_of_a_long_prompt_survives(demo: Whisper, watched: WatchedModel) -> None:
+    text = numbered_words(1_000)
+    tokens = asked_with(demo, watched, prompt=text, hotwords="Anna")
+    assert MAX_PROMPT == 223
+    assert tokens[1:-3] == list(tokens_of(demo, f" {text}"))[-223:]
+    assert tokens[-3:] == task_tokens(demo, "startoftranscript", "en", "transcribe")
+
+
+def test_hotwords_fill_what_the_prompt_leaves(demo: Whisper, watched: WatchedModel) -> None:
+    hotwords, prompt = numbered_words(500), "Anna and Tom"
+    tokens = asked_with(demo, watched, prompt=prompt, hotwords=hotwords)
+    last = list(tokens_of(demo, f" {prompt}"))
+    first = list(tokens_of(demo, f" {hotwords}"))[: 223 - len(last)]
+    assert tokens[1:-3] == first + last
+
+
+def test_hotwords_alone_keep_their_beginning(demo: Whisper, watched: WatchedModel) -> None:
+    hotwords = numbered_words(500)
+    assert asked_with(demo, watched, hotwords=hotwords)[1:-3] == list(tokens_of(demo, f" {hotwords}"))[:223]
+
+
+def test_a_hundred_thousand_characters_of_prompt_work(demo: Whisper, watched: WatchedModel) -> None:
+    assert len(asked_with(demo, watched, prompt="lamp " * 20_000, hotwords="x" * 100_000)) == 1 + 223 + 3
+
+
+CONTROL = "<|startoftranscript|><|de|><|translate|> Anna <|endoftext|><|startofprev|><|0.00|> Tom"
+
+
+@pytest.mark.parametrize("field", ["prompt", "hotwords"])
+def test_control_tokens_in_a_prompt_are_left_out(demo: Whisper, watched: WatchedModel, field: str) -> None:
+    tokens = asked_with(demo, watched, **{field: CONTROL})
+    end = task_tokens(demo, "endoftext")[0]
+    assert all(token < end for token in tokens[1:-3])
+    assert demo._model.hf_tokenizer.decode(tokens[1:-3]).split() == ["Anna", "Tom"]
+
+
+def test_control_tokens_in_a_prompt_do_not_fail_its_neighbours(demo: Whisper) -> None:
+    bad = replace(ENGLISH, prompt="<|startoftranscript|> Anna Anna")
+    others = [replace(ENGLISH, prompt="Anna " * count) for count in range(1, 9)]
+    (good,) = [options for options in others if key_of(demo, options) == key_of(demo, bad)]
+    window = window_of("en_00.wav")
+    assert transcribe(demo, [(window, bad), (window, good)])[1] == alone(demo, window, good)
+
+
+# Fallback
+
+TABLE = DecodingOptions()  # thresholds: compression ratio 2.4, logprob -1.0, no speech 0.6
+
+
+@pytest.mark.parametrize(
+    ("measures", "failed", "silence"),
+    [
+        ({}, False, False),
+        ({"compression_ratio": 2.4}, False, False),
+        ({"compression_ratio": 2.5}, True, False),
+        ({"avg_logprob": -1.0}, False, False),
+        ({"avg_logprob": -1.1}, True, False),
+        ({"no_speech_prob": 0.9}, False, False),  # sure of its words
+        ({"no_speech_prob": 0.6, "avg_logprob": -1.1}, True, False),
+        ({"no_speech_prob": 0.7, "avg_logprob": -1.1}, False, True),
+        ({"no_speech_prob": 0.7, "avg_logprob": -1.0}, False, True),
+        ({"no_speech_prob": 0.7, "avg_logprob": -1.1, "compression_ratio": 2.5}, False, True),
+        ({"no_speech_prob": 0.7, "compression_ratio": 2.5}, True, False),
+    ],
+)
+def test_a_decoding_fails_or_is_silence(measures: dict[str, float], failed: bool, silence: bool) -> None:
+    one = decoded(measures=measures)
+    assert one.failed(TABLE) is failed
+    assert one.is_silence(TABLE) is silence
+
+
+@pytest.mark.parametrize(
+    ("tries", "chosen"),
+    [
+        ([{}], 0),
+        ([{"avg_logprob": -1.1}, {"avg_logprob": -0.9}], 1),
+        ([{"compression_ratio": 3.0, "avg_logprob": -0.1}, {"avg_logprob": -0.9}], 1),
+        ([{"avg_logprob": -1.1}, {"avg_logprob": -1.5}], 0),
+        ([{"avg_logprob": -1.5}, {"avg_logprob": -1.1}, {"avg_logprob": -1.2}], 1),
+        # Repetition is worse than doubt ...
+        ([{"avg_logprob": -0.1, "compression_ratio": 3.0}, {"avg_logprob": -1.1}], 1),
+        # ... but where all repeat themselves, the surest is taken.
+        ([{"avg_logprob": -0.3, "compression_ratio": 3.0}, {"avg_logprob": -0.5, "compression_ratio": 2.5}], 0),
+    ],
+)
+def test_the_best_of_the_tries_is_chosen(tries: list[dict[str, float]], chosen: int) -> None:
+    ladder = [decoded(str(n), temperature=n / 5, measures=measures) for n, measures in enumerate(tries)]
+    state = Hearing(window_of(NOISE), replace(TABLE, temperatures=tuple(one.temperature for one in ladder)))
+    for one in ladder:
+        state.add(one)
+    best = state.decoded
+    assert best
+    assert best.text == str(chosen)
+    assert best.temperature == ladder[-1].temperature
+
+
+class ToldModel:
+    """A CTranslate2 model whose outcome at each temperature a test tells."""
+
+    def __init__(self, outcomes: dict[float, Any]) -> None:
+        self._outcomes = outcomes
+        self.is_multilingual = True
+
+    def generate(self, features: Any, prompts: list[Any], *, sampling_temperature: float = 0.0, **_: Any) -> Any:
+        return [self._outcomes[sampling_temperature] for _ in prompts]
+
+
+REPETITIVE, PLAIN = " to to" * 40, " Good evening"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([-0.5, -0.99, -1.01, -3.0]), st.sampled_from([0.5, 0.7]), st.booleans()),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_fallback_does_what_faster_whisper_does(demo: Whisper, told: list[tuple[float, float, bool]]) -> None:
+    ladder = FALLBACK_TEMPERATURES[: len(told)]
+    outcomes = {}
+    for temperature, (logprob, no_speech_prob, repetitive) in zip(ladder, told, strict=True):
+        tokens = list(tokens_of(demo, 0.0, REPETITIVE if repetitive else PLAIN, 1.0 + temperature))
+        score = logprob * (len(tokens) + 1) / len(tokens)
+        outcomes[temperature] = SimpleNamespace(
+            sequences_ids=[tokens], scores=[score], no_speech_prob=no_speech_prob
+        )
+    model, theirs = copy.copy(demo), copy.copy(demo._model)
+    model._ct2 = theirs.model = ToldModel(outcomes)
+    options = replace(ENGLISH, temperatures=ladder)
+    state = Hearing(window_of(NOISE), options, encoded=np.zeros((1, 1500, 128), np.float32))
+    while state.decoded is None:
+        model.generate([state])
+    ours = state.decoded
+    result, avg_logprob, temperature, compression_ratio = theirs.generate_with_fallback(
+        None, [], model._tokenizer(options), faster_whisper_defaults(temperatures=ladder)
+    )
+    assert ours.tokens == tuple(result.sequences_ids[0])
+    assert ours.avg_logprob == pytest.approx(avg_logprob)
+    assert (ours.temperature, ours.compression_ratio) == (temperature, compression_ratio)
+    assert ours.no_speech_prob == result.no_speech_prob
+
+
+def faster_whisper_defaults(temperatures: Sequence[float]) -> SimpleNamespace:
+    """faster-whisper's decoding options as its `transcribe` has them by default."""
+    return SimpleNamespace(
+        temperatures=temperatures,
+        max_initial_timestamp=1.0,
+        max_new_tokens=None,
+        best_of=5,
+        beam_size=5,
+        patience=1,
+        length_penalty=1,
+        repetition_penalty=1,
+        no_repeat_ngram_size=0,
+        suppress_blank=True,
+        suppress_tokens=[],
+        compression_ratio_threshold=2.4,
+        log_prob_threshold=-1.0,
+        no_speech_threshold=0.6,
+    )
+
+
+def test_where_every_try_fails_the_best_of_all_is_reported_hot(demo: Whisper) -> None:
+    window = window_of("en_00.wav")
+    expected = alone(demo, window)
+    result = alone(demo, window, replace(ENGLISH, logprob_threshold=1.0))
+    assert {segment.temperature for segment in result.segments} == {1.0}
+    assert result.segments[0].avg_logprob >= expected.segments[0].avg_logprob
+    assert text_of(result) == text_of(expected)
+
+
+@pytest.fixture(scope="module")
+def noisy(demo: Whisper) -> Hearing:
+    """A recording that the model is not sure of, encoded."""
+    state = demo.hear(window_of("noisy_10db.flac"), ENGLISH)
+    demo.encode([state])
+    return state
+
+
+def samples_drawn(
+    demo: Whisper, encoded: Hearing, best_of: int, count: int, temperature: float = 1.0
+) -> list[Decoded]:
+    options = replace(ENGLISH, best_of=best_of, temperatures=(temperature,))
+    states = [replace(encoded, options=options, tries=[], decoded=None) for _ in range(count)]
+    for state in states:
+        demo.generate([state])
+    return [state.tries[-1] for state in states]
+
+
+def test_a_temperature_above_zero_really_samples(demo: Whisper, noisy: Hearing) -> None:
+    assert len({one.tokens for one in samples_drawn(demo, noisy, 1, 10)}) > 5
+    assert len({one.tokens for one in samples_drawn(demo, noisy, 1, 3, temperature=0.0)}) == 1
+
+
+def test_the_best_of_several_samples_is_taken(demo: Whisper, noisy: Hearing) -> None:
+    # -0.58 against -1.10, five standard deviations apart
+    best = [one.avg_logprob for one in samples_drawn(demo, noisy, 5, 10)]
+    any_one = [one.avg_logprob for one in samples_drawn(demo, noisy, 1, 30)]
+    assert np.mean(best) > np.mean(any_one)
+
+
+# Against faster-whisper itself
+
+CLIPS = """
+    en_00.wav en_03.wav en_11.wav en_14.mp3 en_17.webm human_00.wav human_05.wav noisy_10db.flac quiet.wav
+    lead_silence.flac long_pause.flac silence_10s.wav noise_10s.flac
+""".split()
+
+
+def test_every_clip_is_a_single_window() -> None:
+    assert all(len(samples_of(name)) < 30 * SAMPLE_RATE for name in CLIPS)
+
+
+def theirs(reference: WhisperModel, name: str, **options: Any) -> tuple[list[Any], str]:
+    """faster-whisper's segments of the first window."""
+    samples = samples_of(name).astype(np.float32) / 32768
+    segments, info = reference.transcribe(samples, temperature=0.0, condition_on_previous_text=False, **options)
+    return [segment for segment in segments if segment.seek == 0], info.language
+
+
+def assert_equal_to(result: WindowResult, segments: list[Any]) -> None:
+    assert [(s.text, s.tokens) for s in result.segments] == [(s.text, tuple(s.tokens)) for s in segments]
+    for ours, other in zip(result.segments, segments, strict=True):
+        assert (ours.start, ours.end, ours.seek) == (other.start, other.end, other.seek)
+        assert (ours.temperature, ours.compression_ratio) == (other.temperature, other.compression_ratio)
+        assert ours.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
+        assert ours.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_clip_becomes_what_faster_whisper_makes_of_it(demo: Whisper, reference: WhisperModel, name: str) -> None:
+    expected, language = theirs(reference, name)
+    result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,)))
+    assert_equal_to(result, expected)
+    assert result.language == language
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("de_digits_1.wav", {"language": "de", "task": "translate"}),
+        ("es_03.wav", {"language": "es", "beam_size": 1}),
+        ("en_05.wav", {"language": "en", "beam_size": 3, "patience": 2.0}),
+    ],
+)
+def test_options_mean_what_they_mean_to_faster_whisper(
+    demo: Whisper, reference: WhisperModel, name: str, options: dict[str, Any]
+) -> None:
+    expected, _ = theirs(reference, name, **options)
+    assert_equal_to(alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,), **options)), expected)
+
+
+def test_a_prompt_means_what_it_means_to_faster_whisper(demo: Whisper, reference: WhisperModel) -> None:
+    prompt = "Hello there. Thank you very much."
+    expected, _ = theirs(reference, "en_00.wav", language="en", initial_prompt=prompt)
+    assert_equal_to(alone(demo, window_of("en_00.wav"), replace(ENGLISH, prompt=prompt)), expected)
+
+
+@pytest.mark.parametrize("name", ["en_00.wav", "human_00.wav", "noisy_10db.flac", "es_00.wav", "long_pause.flac"])
+def test_words_are_those_of_faster_whisper_joined(demo: Whisper, reference: WhisperModel, name: str) -> None:
+    expected, _ = theirs(reference, name, word_timestamps=True)
+    result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,), word_timestamps=True))
+    assert_equal_to(result, expected)
+    for ours, other in zip(result.segments, expected, strict=True):
+        begun = [word for word in other.words if word.word.startswith(" ")]
+        ends = [other.words[other.words.index(word) - 1].end for word in begun[1:]] + [other.words[-1].end]
+        found = [(word.start, word.end) for word in ours.words or ()]
+        assert found == [(word.start, end) for word, end in zip(begun, ends, strict=True)]
+
+
+# Words
+
+
+def raw_words(*pieces: str) -> list[dict[str, Any]]:
+    """Pieces as faster-whisper gives them: a tenth of a second each, less probable one after the other."""
+    return [
+        {"word": piece, "start": n / 10, "end": (n + 1) / 10, "probability": 0.9 - n / 10}
+        for n, piece in enumerate(pieces)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "spaced", "words"),
+    [
+        ([" twenty", "-three", " cats."], True, [" twenty-three", " cats."]),
+        ([" o", "'", "clock"], True, [" o'clock"]),
+        (["Hello", " there"], True, ["Hello", " there"]),
+        (["你好", "世界"], False, ["你好", "世界"]),
+        ([" one", "two"], False, [" one", "two"]),
+        ([], True, []),
+    ],
+)
+def test_words_split_at_punctuation_are_joined_where_there_are_spaces(
+    pieces: list[str], spaced: bool, words: list[str]
+) -> None:
+    assert [word.word for word in whisper._words(raw_words(*pieces), 0.0, spaced)] == words
+
+
+def test_a_joined_word_spans_its_pieces_and_is_as_probable_as_the_least() -> None:
+    (word,) = whisper._words(raw_words(" mother", "-in", "-law"), -10.0, spaced=True)
+    assert (word.start, word.end, word.probability) == pytest.approx((10.0, 10.3, 0.7))
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", 1), ("zh", 2)])
+def test_words_are_joined_by_the_language_that_is_written(
+    scripted: Whisper, monkeypatch: pytest.MonkeyPatch, language: str, words: int
+) -> None:
+    answer = decoded(tokens=tokens_of(scripted, 0.0, " twenty", "-three", 2.4))
+    monkeypatch.setattr(scripted, "generate", telling(answer))
+    monkeypatch.setattr(scripted, "align", lambda batch: setattr(batch[0], "alignment", "known"))
+    pieces = raw_words(" twenty", "-three")
+
+    def add_words(segments: list[list[dict[str, Any]]], *_: Any, **__: Any) -> None:
+        segments[0][0]["words"] = pieces
+
+    monkeypatch.setattr(scripted._model, "add_word_timestamps", add_words)
+    (segment,) = alone(scripted, window_of(NOISE), replace(WORDS, language=language)).segments
+    assert len(segment.words or ()) == words
+
+
+# Devices
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 2)
+
+
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_the_cpu_is_taken(asked: str) -> None:
+    assert pick_device(asked) == ("cpu", 0)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:0", "cuda:1"])
+@pytest.mark.usefixtures("no_gpu")
+def test_a_gpu_that_is_not_there_is_refused(asked: str, scripted_model: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=f"SOTTO_DEVICE={asked}: .* 0 CUDA devices"):
+        Whisper(scripted_model, device=asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "picked"),
+    [("auto", ("cuda", 0)), ("cuda", ("cuda", 0)), ("cuda:1", ("cuda", 1)), ("cpu", ("cpu", 0))],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_with_gpus_the_one_asked_for_is_taken(asked: str, picked: tuple[str, int]) -> None:
+    assert pick_device(asked) == picked
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_beyond_the_last_is_refused() -> None:
+    with pytest.raises(ModelUnavailable, match="2 CUDA devices"):
+        pick_device("cuda:2")
+
+
+def test_a_cpu_computes_in_int8(demo: Whisper) -> None:
+    assert pick_compute_type("cpu", 0) == "int8"
+    assert (demo.device, demo.compute_type) == ("cpu", "int8")
+
+
+@pytest.mark.parametrize(
+    ("supported", "picked"), [({"float16", "float32", "int8"}, "float16"), ({"float32"}, "default")]
+)
+def test_a_gpu_computes_in_float16_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, supported: set[str], picked: str
+) -> None:
+    monkeypatch.setattr(ctranslate2, "get_supported_compute_types", lambda *_: supported)
+    assert pick_compute_type("cuda", 0) == picked
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Libraries that are loaded from now on, by file name, and how; none really is."""
+    libraries: list[tuple[str, int]] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: libraries.append((Path(path).name, mode)))
+    return libraries
+
+
+MakeWheel = Callable[..., None]
+
+
+@pytest.fixture
+def cublas_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWheel]:
+    """Makes a package `nvidia.cublas`, in place of a real one, whose folder `lib` holds the files named."""
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "nvidia"}
+
+    def make(*files: str) -> None:
+        (tmp_path / "nvidia" / "cublas" / "lib").mkdir(parents=True)
+        for package in ("nvidia", "nvidia/cublas"):
+            (tmp_path / package / "__init__.py").touch()
+        for name in files:
+            (tmp_path / "nvidia" / "cublas" / "lib" / name).touch()
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
+        del sys.modules[name]
+    sys.modules.update(hidden)
+
+
+def test_cublas_is_loaded_from_its_wheel(loaded: list[tuple[str, int]], cublas_wheel: MakeWheel) -> None:
+    cublas_wheel("libcublas.so.12", "libcublasLt.so.12")
+    assert preload_cublas()
+    # In this order, as the second needs the first, and for all to see.
+    assert loaded == [("libcublasLt.so.12", ctypes.RTLD_GLOBAL), ("libcublas.so.12", ctypes.RTLD_GLOBAL)]
+
+
+def test_another_version_of_cublas_is_not_loaded(loaded: list[tuple[str, int]], cublas_wheel: MakeWheel) -> None:
+    cublas_wheel("libcublas.so.13", "libcublasLt.so.13")
+    assert not preload_cublas()
+    assert loaded == []
+
+
+def test_without_the_wheel_no_cublas_is_loaded(
+    loaded: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whisper, "find_spec", lambda _: None)
+    assert not preload_cublas()
+    assert loaded == []
+
+
+# Broken models
+
+
+def write(name: str, content: bytes) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return spoil
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut_weights(folder: Path) -> None:
+    content = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(content[: len(content) // 2])
+
+
+def take_another_tokenizer(folder: Path) -> None:
+    Tokenizer(models.BPE()).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(shutil.rmtree, id="no folder"),
+        pytest.param(remove("model.bin"), id="no weights"),
+        pytest.param(remove("vocabulary.json"), id="no vocabulary"),
+        pytest.param(remove("tokenizer.json"), id="no tokenizer"),
+        pytest.param(write("model.bin", b"<html>404</html>"), id="weights are a web page"),
+        pytest.param(write("model.bin", b""), id="weights are empty"),
+        pytest.param(cut_weights, id="weights are cut"),
+        pytest.param(write("tokenizer.json", b"{"), id="tokenizer is cut"),
+        pytest.param(take_another_tokenizer, id="tokenizer of another model"),
+        pytest.param(write("vocabulary.json", b"["), id="vocabulary is cut"),
+        pytest.param(write("config.json", b"{"), id="config is cut"),
+        pytest.param(write("preprocessor_config.json", b"[]"), id="preprocessor is no object"),
+    ],
+)
+def test_a_broken_model_is_unavailable(
+    scripted_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+) -> None:
+    def download(*_: Any, **__: Any) -> None:
+        raise AssertionError("tried to download")
+
+    monkeypatch.setattr("faster_whisper.transcribe.download_model", download)
+    monkeypatch.setattr("tokenizers.Tokenizer.from_pretrained", download)
+    folder = tmp_path / "model"
+    shutil.copytree(scripted_model, folder)
+    spoil(folder)
+    with pytest.raises(ModelUnavailable) as refused:
+        Whisper(folder, device="cpu", threads=1)
+    assert str(folder) in refused.value.message
+    assert "download" not in refused.value.message
