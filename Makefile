@@ -33,6 +33,11 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraints requirements.lock --output-file requirements-dev.lock
 
+	echo 'nvidia-cublas-cu12>=12.8' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements-cuda.lock
+	echo 'hatchling>=1.27' | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock
+
 $(VENV)/.run: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sotto needs Python 3.11 or later")'

@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -361,3 +365,12 @@ def test_memory_does_not_grow_with_the_recording() -> None:
         tracemalloc.stop()
     assert windows >= 60
     assert max(sizes) < 100_000  # an hour of loudness values would be 1.4 MB
+
+
+def test_onnxruntime_does_not_report_home(tmp_path: Path) -> None:
+    """It writes a device id into the home folder when it is about to."""
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    script = "from server.vad import SpeechModel; SpeechModel()"
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

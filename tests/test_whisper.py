@@ -155,6 +155,15 @@ def test_silence_and_noise_have_no_segments(demo: Whisper, name: str) -> None:
     assert result.consumed == window.length
 
 
+def test_words_that_the_model_doubts_and_takes_for_silence_are_dropped(
+    scripted: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = {"no_speech_prob": 0.9, "avg_logprob": -1.5}
+    answer = decoded(tokens=tokens_of(scripted, 0.0, " Thank you.", 1.0, 1.0), measures=doubtful)
+    monkeypatch.setattr(scripted, "generate", lambda *_: [answer])
+    assert alone(scripted, window_of(NOISE)) == WindowResult((), "en", 3 * SAMPLE_RATE)
+
+
 def test_words_make_up_their_segment(demo: Whisper) -> None:
     result = alone(demo, window_of("noisy_10db.flac"), WORDS)
     assert len(result.segments) == 2

@@ -115,7 +115,8 @@ class Exchange:
         headers = Headers(scope=scope)
         self.id = f"req_{uuid.uuid4().hex}"
         self.declared_bytes = _content_length(headers)
-        self._asked = f"{scope['method']} {scope['path']}"
+        self._path = scope["path"]
+        self._asked = f"{scope['method']} {self._path}"
         self._receive, self._send = receive, send
         self._max_bytes = max_bytes
         self._read_bytes = 0
@@ -159,7 +160,9 @@ class Exchange:
 
     def log(self) -> None:
         seconds = time.perf_counter() - self._began
-        logger.info("%s %d %.3fs", self._asked, self._status, seconds)
+        # Health checks come every few seconds for ever.
+        level = logging.DEBUG if self._path in OPEN_PATHS else logging.INFO
+        logger.log(level, "%s %d %.3fs", self._asked, self._status, seconds)
 
     def _count(self, message: Message) -> None:
         self._read_bytes += len(message.get("body", b""))
