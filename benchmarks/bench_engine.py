@@ -88,7 +88,9 @@ class Bench:
     hours: float
 
     def contender(self, name: str, model: Path) -> Contender:
-        return Contender(name, model, self.threads)
+        contender = Contender(name, model, self.threads)
+        contender("burst", count=1, seconds=CLIP_S, beam=5)  # the first is slower
+        return contender
 
     def short(self) -> Path:
         """Answers a clip of 5 s."""
@@ -267,16 +269,16 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
 
 
 def in_turns(rounds: int, ways: Sequence[Callable[[], Answer]]) -> list[list[Answer]]:
-    """Each way's answers, taken round by round; a first one warms up."""
-    for way in ways:
-        way()
+    """Each way's answers, taken round by round."""
     taken = [[way() for way in ways] for _ in range(rounds)]
     return [list(of_way) for of_way in zip(*taken, strict=True)]
 
 
 def paired(ones: Sequence[Answer], others: Sequence[Answer], field: str) -> float:
     """Median over rounds of the ratio inside one round."""
-    return statistics.median(float(one[field]) / float(other[field]) for one, other in zip(ones, others, strict=True))
+    return statistics.median(
+        float(one[field]) / float(other[field]) for one, other in zip(ones, others, strict=True)
+    )
 
 
 def median(answers: Sequence[Answer], field: str) -> float:

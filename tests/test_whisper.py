@@ -160,8 +160,8 @@ def test_words_that_the_model_doubts_and_takes_for_silence_are_dropped(
 ) -> None:
     doubtful = {"no_speech_prob": 0.9, "avg_logprob": -1.5}
     answer = decoded(tokens=tokens_of(scripted, 0.0, " Thank you.", 1.0, 1.0), measures=doubtful)
-    monkeypatch.setattr(scripted, "generate", lambda *_: [answer])
-    assert alone(scripted, window_of(NOISE)) == WindowResult((), "en", 3 * SAMPLE_RATE)
+    monkeypatch.setattr(scripted, "generate", telling(answer))
+    assert alone(scripted, window_of(NOISE)) == WindowResult((), "en", 3 * SAMPLE_RATE, silent=True)
 
 
 def test_words_make_up_their_segment(demo: Whisper) -> None:
