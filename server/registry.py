@@ -95,7 +95,7 @@ def load(settings: Settings) -> Registry:
     Raises `ModelUnavailable` with what to do about it.
     """
     # Here, not above: a server with a stand-in for its engine, and every test of one, does without these.
-    prepare_cpu(tune_allocator=settings.tune_allocator)
+    prepared = prepare_cpu(tune_allocator=settings.tune_allocator)
     from server.catalog import resolve
     from server.hub import pull
     from server.whisper import Whisper
@@ -137,5 +137,5 @@ def load(settings: Settings) -> Registry:
         mels=model.mels,
         description=f"{folder.name}, {model.compute_type} on {model.device}",
     )
-    logger.info("model %s is loaded (%s)", served.name, served.description)
+    logger.info("model %s is loaded (%s; %s)", served.name, served.description, prepared)
     return Registry(served)

@@ -207,3 +207,7 @@ def test_file_instead_of_a_directory_is_told(tmp_path: Path) -> None:
     folder = filled(tmp_path / "model", *WHOLE)
     with pytest.raises(ModelUnavailable, match="is a file; a model is the directory around it"):
         catalog.resolve(str(folder / "model.bin"), tmp_path)
+
+
+def test_only_the_model_that_was_trained_for_it_may_see_short_windows() -> None:
+    assert [model.name for model in catalog.load().models if model.dynamic_context] == ["demo"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.machine import usable_cpus
+from server.machine import FORCE_ISA, has_avx512, prepare_cpu, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +63,53 @@ def test_without_affinity_all_cpus_count(
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
     assert usable_cpus(tmp_path) == cpus
+
+
+ALL_OF_IT = "avx512f avx512dq avx512cd avx512bw avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [(f"flags : fpu {ALL_OF_IT} vme", True), ("flags : fpu avx2 avx512f", False), ("Features : asimd", False)],
+)
+def test_avx512_counts_where_all_of_it_is_there(tmp_path: Path, flags: str, has: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\nbugs :\n")
+    assert has_avx512(tmp_path / "cpuinfo") is has
+
+
+def test_where_the_cpu_cannot_be_read_there_is_no_avx512(tmp_path: Path) -> None:
+    assert not has_avx512(tmp_path / "absent")
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that says nothing of instruction sets and waiting threads."""
+    for name in (FORCE_ISA, "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is restored, whatever the test sets
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("server.machine.allocator.tune", lambda: True)
+    return monkeypatch
+
+
+def test_avx512_is_forced_where_it_is_and_the_choice_is_told(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr("server.machine.has_avx512", lambda: True)
+    assert prepare_cpu(tune_allocator=True).endswith("CT2_FORCE_CPU_ISA=AVX512, allocator tuned")
+    assert os.environ[FORCE_ISA] == "AVX512"
+
+
+def test_the_operators_instruction_set_stays(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr("server.machine.has_avx512", lambda: True)
+    clean.setenv(FORCE_ISA, "AVX2")
+    assert "CT2_FORCE_CPU_ISA=AVX2" in prepare_cpu(tune_allocator=True)
+
+
+def test_without_avx512_nothing_is_forced(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr("server.machine.has_avx512", lambda: False)
+    assert "no AVX-512, allocator as it is" in prepare_cpu(tune_allocator=False)
+    assert FORCE_ISA not in os.environ
+
+
+def test_threads_never_spin_while_they_wait(clean: pytest.MonkeyPatch) -> None:
+    clean.setenv("OMP_WAIT_POLICY", "active")
+    prepare_cpu(tune_allocator=False)
+    assert "OMP_WAIT_POLICY" not in os.environ

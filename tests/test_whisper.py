@@ -839,3 +839,59 @@ def test_a_broken_model_is_unavailable(
         Whisper(folder, device="cpu", threads=1)
     assert str(folder) in refused.value.message
     assert "download" not in refused.value.message
+
+
+# Short encoder windows
+
+
+@pytest.fixture(scope="module")
+def dynamic(demo_model: Path) -> Iterator[Whisper]:
+    """The demo model, which was trained for it, seeing no more than a window needs."""
+    model = Whisper(demo_model, device="cpu", threads=1, dynamic_context=True)
+    yield model
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"),
+    [(1.0, 1000), (8.0, 1000), (8.1, 1500), (13.0, 1500), (18.0, 2000), (18.5, 3000), (30.0, 3000)],
+)
+def test_the_encoder_sees_a_window_and_two_seconds_more(dynamic: Whisper, seconds: float, frames: int) -> None:
+    window = window_of(np.zeros(int(seconds * SAMPLE_RATE), np.int16))
+    assert dynamic.hear(window, ENGLISH).frames == frames
+
+
+def test_no_length_is_twice_a_number_of_mel_bands() -> None:
+    assert not {160, 256} & set(whisper.CONTEXT_BUCKETS)
+
+
+def test_other_models_see_thirty_seconds(demo: Whisper) -> None:
+    assert demo.hear(window_of("en_00.wav"), ENGLISH).frames == 3000
+
+
+@pytest.mark.parametrize("name", ["en_00.wav", "human_09.wav", "es_00.wav"])
+def test_short_encoder_windows_give_the_same_words(demo: Whisper, dynamic: Whisper, name: str) -> None:
+    options = DecodingOptions(word_timestamps=True)
+    assert text_of(alone(dynamic, window_of(name), options)) == text_of(alone(demo, window_of(name), options))
+
+
+def test_what_fails_short_is_heard_with_the_full_window(dynamic: Whisper, demo: Whisper) -> None:
+    strict = replace(ENGLISH, logprob_threshold=1.0, temperatures=(0.0,))  # nothing is ever good enough
+    assert alone(dynamic, window_of("en_00.wav"), strict) == alone(demo, window_of("en_00.wav"), strict)
+
+
+# Previous text
+
+
+def test_previous_text_goes_behind_the_users_prompt(demo: Whisper, watched: WatchedModel) -> None:
+    said = tokens_of(demo, " Good evening")
+    tokens = asked_with(demo, watched, prompt="Anna", previous_tokens=said)
+    assert tokens[1:-3] == [*tokens_of(demo, " Anna"), *said]
+
+
+def test_previous_text_is_cut_to_the_bucket_and_the_users_prompt_never(demo_model: Path) -> None:
+    model = Whisper(demo_model, device="cpu", threads=1, prompt_bucket=16)
+    options = replace(ENGLISH, prompt="Anna and Tom", previous_tokens=tuple(range(1000, 1050)))
+    tokens = model._prompt(options)
+    model.close()
+    assert tokens[1:-3] == [*tokens_of(model, " Anna and Tom"), *range(1002, 1050)]

@@ -215,3 +215,9 @@ def test_file_and_model_are_required(pairs: Pairs, param: str | None, message: s
     with pytest.raises(InvalidRequest, match=message) as caught:
         parse_transcription(FormData(pairs), SETTINGS)
     assert caught.value.param == param
+
+
+def test_previous_text_conditions_where_the_request_or_the_setting_says_so() -> None:
+    assert not parse().decoding.condition_on_previous_text
+    assert parse(("condition_on_previous_text", "true")).decoding.condition_on_previous_text
+    assert parse(settings=Settings(condition_on_previous_text=True)).decoding.condition_on_previous_text

@@ -2,9 +2,11 @@ import threading
 import time
 
 import httpx2
+from prometheus_client.parser import text_string_to_metric_families
 
 from server import __version__
 from tests.bad_inputs import DATA
+from tests.fakes import wait_until
 from tests.serving import Running
 from tests.wire import Connection, field, file, form
 
@@ -65,3 +67,29 @@ def test_while_a_long_recording_is_transcribed_the_server_answers_and_short_ones
         assert checks.answers > 50
         assert checks.slowest_s < HEALTH_S
     server.wait_until_idle()  # its client has gone
+
+
+def test_metrics_count_what_was_done(server: Running) -> None:
+    before = series(server)
+    with (DATA / "en_00.wav").open("rb") as file:
+        answer = httpx2.post(
+            f"{server.base_url}/v1/audio/transcriptions",
+            files={"file": file},
+            data={"model": "whisper-1"},
+            timeout=60,
+        )
+    assert answer.status_code == 200
+    wait_until(lambda: series(server)["sotto_windows_done_total"] == before["sotto_windows_done_total"] + 1)
+    assert series(server)["sotto_run_seconds_total"] > before["sotto_run_seconds_total"]
+
+
+def series(server: Running) -> dict[str, float]:
+    """Series without labels but the model's."""
+    answer = httpx2.get(f"{server.base_url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if set(sample.labels) == {"model"}
+    }

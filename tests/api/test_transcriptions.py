@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+import httpx2
 import pytest
 import srt
 import webvtt
@@ -421,3 +422,20 @@ def test_odd_and_broken_files_are_understood_or_refused(server: Running, name: s
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "file", code)
     assert error["message"].startswith(message)
     assert str(DATA) not in answer.text
+
+
+def test_a_recording_can_be_decoded_in_sequence(server: Running) -> None:
+    """Over 40 s: the second window is prompted with the first one's text."""
+    with (DATA / "german_45s.mp3").open("rb") as file:
+        answer = httpx2.post(
+            f"{server.base_url}/v1/audio/transcriptions",
+            files={"file": file},
+            data={"model": "whisper-1", "response_format": "verbose_json", "condition_on_previous_text": "true"},
+            timeout=120,
+        ).json()
+    assert answer["language"] == "german"
+    starts = [segment["start"] for segment in answer["segments"]]
+    assert starts == sorted(starts)
+    assert starts[-1] > 35
+    # Two windows of up to 30 s, not five of 10.
+    assert len({segment["seek"] for segment in answer["segments"]}) == 2
