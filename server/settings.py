@@ -101,8 +101,13 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        """Take `a,b` from the environment; a TOML list passes through."""
-        return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
+        """Take `a,b` from the environment or a list from TOML; empty keys would lock everybody out."""
+        keys = value.split(",") if isinstance(value, str) else value
+        if not isinstance(keys, list):
+            return keys
+        return [
+            key.strip() if isinstance(key, str) else key for key in keys if key != "" and not str(key).isspace()
+        ]
 
     @field_validator("models_dir")
     @classmethod

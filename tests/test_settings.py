@@ -96,7 +96,7 @@ def test_keys_are_a_comma_list(monkeypatch: pytest.MonkeyPatch, text: str, expec
     assert keys(Settings()) == expected
 
 
-@pytest.mark.parametrize("text", ['api_keys = "a,b"', 'api_keys = ["a", "b"]'])
+@pytest.mark.parametrize("text", ['api_keys = "a,b"', 'api_keys = ["a", "b"]', 'api_keys = ["", " a", " ", "b"]'])
 def test_keys_in_the_file_are_a_list_or_a_comma_list(toml: Path, text: str) -> None:
     toml.write_text(text)
     assert keys(Settings()) == ["a", "b"]

@@ -598,7 +598,7 @@ def test_a_clip_becomes_what_faster_whisper_makes_of_it(demo: Whisper, reference
     ("name", "options"),
     [
         ("de_digits_1.wav", {"language": "de", "task": "translate"}),
-        ("es_03.wav", {"language": "es", "beam_size": 1}),
+        ("noisy_10db.flac", {"language": "en", "beam_size": 1}),  # five beams hear something else
         ("en_05.wav", {"language": "en", "beam_size": 3, "patience": 2.0}),
     ],
 )

@@ -22,7 +22,7 @@ from server.options import (
 )
 from server.settings import Settings
 
-PROMPT_CHARACTERS = 16_000  # its last 223 tokens count; a token is rarely longer than 20 characters
+PROMPT_CHARACTERS = 6_000  # its last 223 tokens count; a token is rarely longer than 20 characters
 YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off"})
 
