@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, window_of
-from server.engine import Engine, Limits
+from server.engine import Engine
+from server.job import Limits
 from server.machine import prepare_cpu
 from server.media import Media
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd

@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from server.engine import Engine, Limits
+from server.engine import Engine
 from server.errors import ModelNotFound
+from server.job import Limits
 from server.machine import prepare_cpu
 from server.options import DecodingOptions
 from server.settings import Settings

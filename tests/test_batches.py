@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.engine import Engine, Limits
+from server.engine import Engine
+from server.job import Limits
 from server.options import DecodingOptions
 from server.transcript import WindowResult
 from server.whisper import Whisper

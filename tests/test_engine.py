@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from server.decoding import Decoded, Hearing
-from server.engine import Engine, Job, Limits
+from server.engine import Engine
 from server.errors import Cancelled, QueueFull, Unavailable
+from server.job import Job, Limits
 from server.options import DecodingOptions
 from server.stats import Priority
 from server.transcript import Window, WindowResult

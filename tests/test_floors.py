@@ -14,7 +14,7 @@ FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio catalog decoding formats hub logs machine mel metrics spool vad",
     "model": "whisper",
-    "engine": "engine fairqueue media",
+    "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.app api.envelope api.forms api.gate api.models api.ops api.transcriptions",
     "start": "__main__ cli serve transcribe",
@@ -24,7 +24,7 @@ FLOORS: dict[str, str] = {
 SIDEWAYS: dict[str, str] = {
     "options": "transcript",
     "machine": "allocator",
-    "engine": "fairqueue",
+    "engine": "fairqueue job",
     "pipeline": "placing registry sequential",
     "api.gate": "api.envelope",
     "api.transcriptions": "api.forms",
