@@ -57,6 +57,7 @@ SAMPLE_S = 0.5
 POLL_S = 0.05
 IDLE_S = 20.0
 TENTHS = 10
+WARM_UP_S = 600.0  # 20 windows of 30 s: batches reach their full size with every model
 
 
 def main() -> None:
@@ -189,11 +190,12 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
 
 
 def memory(given: argparse.Namespace, folder: Path) -> None:
-    """A file of hours to a server that has warmed up on one piece of it."""
+    """A file of hours to a server that has warmed up on batches of full size."""
     long = write_repeated(folder / "long.mp3", given.hours * 3600)
+    warm_up = write_repeated(folder / "warm_up.mp3", WARM_UP_S)
     with ServerProcess(folder, given.model) as server, httpx2.Client() as client:
         started = server.memory()
-        transcribe(client, server, SPEECH, words=given.words)  # batches of full size
+        transcribe(client, server, warm_up.path, words=given.words)
         idle = settled(server)
         server.reset_peak()
         cpu_s = server.cpu_s()

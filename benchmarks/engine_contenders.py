@@ -28,7 +28,7 @@ from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import Registry, ServedModel
 from server.settings import Settings
-from server.stats import Priority
+from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
@@ -111,12 +111,7 @@ class Ours:
         windows = [window_of(clip) for clip in clips(count, seconds)]
         futures = [self._submit(window, options, str(n)) for n, window in enumerate(windows)]
         texts = {"".join(segment.text for segment in future.result().segments) for future in futures}
-        after = self._engine.stats()
-        sizes = {
-            size: number - before.batch_sizes.get(size, 0)
-            for size, number in after.batch_sizes.items()
-            if number > before.batch_sizes.get(size, 0)
-        }
+        sizes = batches_between(before, self._engine.stats())
         return {"texts": sorted(texts), "batches": sizes}
 
     def by_hand(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
@@ -173,6 +168,7 @@ class Ours:
             "segments": segments,
             "windows": after.done - before.done,
             "fallbacks": after.fallbacks - before.fallbacks,
+            "batches": batches_between(before, after),
         }
 
     async def _transcribe(self, path: Path) -> tuple[float, int]:
@@ -197,9 +193,8 @@ class Ours:
         """Windows per second of a long file that has the engine for itself."""
         with self._long_file() as done:
             first = _settled(done)
-            began = time.perf_counter()
             time.sleep(seconds)
-            return {"speed": (done[0] - first) / (time.perf_counter() - began)}
+            return {"speed": _speed(done[first - 1 :])}
 
     def clips(self, count: int, seconds: float, every_s: float) -> dict[str, Any]:
         """Latencies of clips that come one by one."""
@@ -211,7 +206,8 @@ class Ours:
             first = _settled(done)
             began = time.perf_counter()
             latencies = self._latencies(count, seconds, every_s)
-            return {"latencies": latencies, "speed": (done[0] - first) / (time.perf_counter() - began)}
+            period_s = time.perf_counter() - began
+            return {"latencies": latencies, "period_s": period_s, "speed": _speed(done[first - 1 :])}
 
     def memory(self, count: int) -> dict[str, Any]:
         """MB: bare Python, libraries, the model; the peak with `count` windows in flight; after a minute's rest."""
@@ -242,13 +238,14 @@ class Ours:
         return taken
 
     @contextmanager
-    def _long_file(self) -> Iterator[list[int]]:
-        """A file of any length, fed as the pipeline does; yields a count of the windows that are through."""
+    def _long_file(self) -> Iterator[list[float]]:
+        """A file of any length, fed as the pipeline does; yields the times at which windows were through."""
         (clip,) = clips(1, MAX_WINDOW_S)
-        options, room, done, ended = DecodingOptions(language="en"), threading.Semaphore(0), [0], threading.Event()
+        options, room, ended = DecodingOptions(language="en"), threading.Semaphore(0), threading.Event()
+        done: list[float] = []
 
         def count(_: object) -> None:
-            done[0] += 1
+            done.append(time.perf_counter())
             room.release()
 
         def feed() -> None:
@@ -271,11 +268,23 @@ class Ours:
                 time.sleep(0.01)
 
 
-def _settled(done: list[int]) -> int:
-    """The count once the first batch is through."""
-    while not done[0]:
+def _settled(done: list[float]) -> int:
+    """How many windows are through, once the first batch is."""
+    while not done:
         time.sleep(0.01)
-    return done[0]
+    time.sleep(0.1)
+    return len(done)
+
+
+def _speed(done: list[float]) -> float:
+    """Windows per second, from the end of one batch to the end of another: a batch ends all at once."""
+    return (len(done) - 1) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+
+
+def batches_between(before: EngineStats, after: EngineStats) -> dict[int, int]:
+    """How many batches of which size."""
+    counts = {size: count - before.batch_sizes.get(size, 0) for size, count in after.batch_sizes.items()}
+    return {size: count for size, count in sorted(counts.items()) if count}
 
 
 def memory_mb(field: str) -> float:
