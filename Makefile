@@ -1,14 +1,12 @@
 # Two commands do everything: `make run` and `make test`. They need Python 3.11 or later, make and a package index.
 PYTHON ?= python3
-PORT ?= 8000
-MODEL ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: run test test-all lint format lock clean
 
 run: $(VENV)/.run
-	@SOTTO_PORT=$(PORT) SOTTO_MODEL="$(MODEL)" $(BIN)/sotto serve
+	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -41,6 +39,7 @@ lock: $(VENV)/.dev
 $(VENV)/.run: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sotto needs Python 3.11 or later")'
+	@echo "Installing into $(VENV), about half a minute ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

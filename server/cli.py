@@ -85,6 +85,9 @@ def _explain(error: ValidationError) -> str:
     wrong = []
     for item in error.errors():
         name = f"{PREFIX}{'_'.join(map(str, item['loc'][:1])).upper()}"
+        if item["type"] == "extra_forbidden":
+            wrong.append(f"{os.environ.get(f'{PREFIX}CONFIG')} has {item['loc'][0]!r}, which is no setting")
+            continue
         source = "" if name in os.environ else " (or the option of that name)"
         wrong.append(f"{name}{source}: {item['msg']}")
     return "; ".join(wrong)

@@ -90,7 +90,7 @@ class Engine:
                 done=self._counts["done"],
                 failed=self._counts["failed"],
                 batches=self._counts["batches"],
-                queued_by_class=dict(Counter(job.priority for job in jobs)),
+                queued_by_class={priority: sum(job.priority == priority for job in jobs) for priority in audio_s},
                 queued_audio_s=audio_s,
                 batch_sizes=dict(self._batch_sizes),
                 fallbacks=self._counts["fallbacks"],

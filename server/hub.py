@@ -284,7 +284,10 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
     elif status is not None:
         text = f"can't be pulled now, {endpoint} answers {status}: try again later"
     else:
-        text = f"is not on this machine, and {endpoint} can't be reached: {error or type(error).__name__}"
+        text = (
+            f"is not on this machine, and {endpoint} can't be reached: {error or type(error).__name__}. "
+            "Behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT; by hand: models/README.md"
+        )
     raise ModelUnavailable(f"{repository} {text}") from error
 
 

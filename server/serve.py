@@ -1,10 +1,13 @@
 """`sotto serve`: the server's start and stop, in order."""
 
+import difflib
 import ipaddress
 import logging
+import os
 import shlex
 import signal
 import socket
+from collections.abc import Iterable, Mapping
 
 import uvicorn
 
@@ -12,7 +15,7 @@ from server import logs
 from server.api.app import create_app
 from server.catalog import data_path
 from server.registry import Registry, load
-from server.settings import Settings
+from server.settings import PREFIX, Settings
 
 SAMPLE = "demo/sample.wav"
 KEEP_ALIVE_S = 75  # longer than the usual proxy's, so that it is never us who hang up first
@@ -33,14 +36,22 @@ class Server(uvicorn.Server):
             port = self.servers[0].sockets[0].getsockname()[1]
             host = self._settings.host
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            if self._settings.model == "demo":
+                print("The bundled model knows digits and simple sentences; for real speech: --model small")
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("stopping; requests under way have %g s", self._settings.grace_seconds)
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> int:
     """Load the model, listen until a signal comes, end what is under way. Returns an exit status."""
     logs.set_up(settings.log_level, settings.log_format)
-    if warning := exposure(settings):
-        logger.warning(warning)
+    for warning in (exposure(settings), *unknown_variables(os.environ)):
+        if warning:
+            logger.warning(warning)
+    check_address(settings.host, settings.port)
     server = Server(_config(settings, load(settings)), settings)
     # uvicorn ends by raising the signal again, which would end the process as if it had been killed: a stop that
     # was asked for is a success.
@@ -55,16 +66,41 @@ def exposure(settings: Settings) -> str:
         return ""
     return (
         f"listening on {settings.host} without API keys: whoever reaches this address can use the server. "
-        "Set a key: SOTTO_API_KEYS=$(openssl rand -hex 24), and send it as 'Authorization: Bearer <key>'."
+        "Make a key (openssl rand -hex 24), set SOTTO_API_KEYS to it, and send it as 'Authorization: Bearer <key>'."
     )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Warnings about variables that look like settings and are none."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return [f"there is no setting {name}{_meant(name, known)}" for name in unknown]
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise OSError, with what to do, if nobody can listen there: before a model is loaded for nothing."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        choice = "choose another address by --host or SOTTO_HOST, another port by --port or SOTTO_PORT (0: any)"
+        raise OSError(f"can't listen on {host} port {port}: {error.strerror}; {choice}") from error
 
 
 def example(settings: Settings, port: int) -> str:
     """A curl command to paste, for a recording that is at hand."""
-    key = '-H "Authorization: Bearer $SOTTO_API_KEY" ' if settings.api_keys else ""
+    key = '-H "Authorization: Bearer YOUR_KEY" ' if settings.api_keys else ""
     url = shlex.quote(f"http://{_reachable(settings.host)}:{port}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))
     return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _reachable(host: str) -> str:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from server import __version__
 from server.cli import run
-from server.serve import example, exposure
+from server.serve import check_address, example, exposure, unknown_variables
 from server.settings import PREFIX, Settings
 from tests.bad_inputs import DATA
 from tests.fakes import wait_until
@@ -226,7 +227,7 @@ def test_the_example_reaches_the_server(host: str, url: str) -> None:
 
 def test_the_example_names_a_file_that_is_there_and_shows_no_key() -> None:
     line = example(Settings(api_keys="secret-1,secret-2"), 8000)
-    assert '-H "Authorization: Bearer $SOTTO_API_KEY" ' in line
+    assert '-H "Authorization: Bearer YOUR_KEY" ' in line
     assert "secret" not in line
     assert Path(line.partition("file=@")[2]).is_file()
 
@@ -237,3 +238,27 @@ def test_two_recordings_of_one_name_are_refused_before_any_work(
     status = run(["transcribe", "a/one.wav", "b/one.mp3", "--output", str(tmp_path), "--format", "srt"])
     assert status == 1
     assert f"2 of the recordings would be written to {tmp_path / 'one.srt'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "warnings"),
+    [
+        (["SOTTO_PORT", "SOTTO_CONFIG", "HOME"], []),
+        (["SOTTO_PROT"], ["there is no setting SOTTO_PROT; did you mean SOTTO_PORT?"]),
+        (["SOTTO_XYZZY_QUUX"], ["there is no setting SOTTO_XYZZY_QUUX"]),
+    ],
+)
+def test_variables_that_are_no_settings_are_told(names: list[str], warnings: list[str]) -> None:
+    assert unknown_variables(dict.fromkeys(names, "1")) == warnings
+
+
+def test_an_address_nobody_can_listen_on_is_told_before_a_model_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}: .*SOTTO_PORT"):
+            check_address("127.0.0.1", port)
+    check_address("127.0.0.1", 0)
+    with pytest.raises(OSError, match=r"can't listen on no\.such\.host\.invalid"):
+        check_address("no.such.host.invalid", 8000)

@@ -18,7 +18,7 @@ def default_of(name: str) -> str:
     """A setting's default as the README writes it."""
     value = Settings.model_fields[name].default
     if value == ():
-        return "none"
+        return "empty"
     if isinstance(value, bool):
         return str(int(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -27,7 +27,9 @@ def default_of(name: str) -> str:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_setting_is_in_the_table_as_it_is_in_the_code(name: str) -> None:
     description = Settings.model_fields[name].description
-    assert f"| `SOTTO_{name.upper()}` | `{default_of(name)}` | {description} |" in README
+    default = default_of(name)
+    written = default if default == "empty" else f"`{default}`"
+    assert f"| `SOTTO_{name.upper()}` | {written} | {description} |" in README
 
 
 def test_table_has_no_setting_that_is_gone() -> None:

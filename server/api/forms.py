@@ -30,6 +30,13 @@ NO = frozenset({"false", "0", "no", "off"})
 def parse_transcription(form: FormData, settings: Settings) -> tuple[UploadFile, TranscriptionOptions]:
     """The file and the options of a transcription request. Raises `InvalidRequest` naming the field."""
     fields = Fields(form)
+    if fields.flag("stream", False):
+        # A JSON answer would look to OpenAI's SDKs like a stream without a word in it.
+        raise InvalidRequest(
+            "Streaming is not supported by this server yet: leave 'stream' out.",
+            param="stream",
+            code="unsupported_value",
+        )
     options = TranscriptionOptions(
         model=_model(fields),
         response_format=_response_format(fields),

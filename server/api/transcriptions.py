@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.forms import parse_transcription
-from server.errors import Cancelled, InvalidRequest
+from server.errors import Cancelled, InvalidRequest, UndecodableAudio
 from server.formats import render
 from server.options import UploadFd
 from server.pipeline import Pipeline, Transcription
@@ -62,6 +62,8 @@ async def _form(request: Request) -> FormData:
 
 async def _on_disk(upload: UploadFile) -> UploadFd:
     """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
+    if not upload.size:
+        raise UndecodableAudio("It is empty.")
     descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
     await asyncio.to_thread(upload.file.flush)
     return UploadFd(descriptor, upload.size or 0, upload.filename or "")

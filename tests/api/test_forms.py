@@ -221,3 +221,14 @@ def test_previous_text_conditions_where_the_request_or_the_setting_says_so() -> 
     assert not parse().decoding.condition_on_previous_text
     assert parse(("condition_on_previous_text", "true")).decoding.condition_on_previous_text
     assert parse(settings=Settings(condition_on_previous_text=True)).decoding.condition_on_previous_text
+
+
+@pytest.mark.parametrize("value", ["true", "1", "True"])
+def test_streaming_is_refused_rather_than_answered_with_what_an_sdk_takes_for_no_text(value: str) -> None:
+    with pytest.raises(InvalidRequest, match="Streaming") as refused:
+        parse(("stream", value))
+    assert (refused.value.param, refused.value.code) == ("stream", "unsupported_value")
+
+
+def test_stream_false_is_no_stream() -> None:
+    assert parse(("stream", "false")) == parse()

@@ -113,7 +113,7 @@ def test_port_that_is_taken_is_told_in_one_line() -> None:
             assert server.wait_for_end() not in (0, -signal.SIGTERM)
     assert "Traceback" not in server.log
     assert "Ready" not in server.log
-    (line,) = re.findall(r".*address already in use.*", server.log)
+    (line,) = re.findall(r".*Address already in use.*", server.log)
     assert str(port) in line
 
 
