@@ -15,12 +15,12 @@ from typing import Any
 
 from server.errors import ModelUnavailable
 from server.languages import NAMES
+from server.transcript import MAX_WINDOW_S
 
 PACKAGE = Path(__file__).resolve().parent
 DATA_FOLDERS = (PACKAGE / "_data", PACKAGE.parent / "models")
 CATALOG = "catalog.toml"
 
-MAX_WINDOW_S = 30.0
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 # All of them, or loading would fetch what lacks: without tokenizer.json, faster_whisper.WhisperModel takes that
 # of openai/whisper-tiny from the hub, besides the wrong one for large-v3 (SYSTRAN/faster-whisper#835).

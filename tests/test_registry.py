@@ -1,8 +1,12 @@
 import pytest
 
+from server.engine import Engine
 from server.errors import ModelNotFound, ModelUnavailable
+from server.job import Limits
+from server.machine import FORCE_ISA
 from server.registry import EngineLike, Registry, ServedModel, load
 from server.settings import Settings
+from server.whisper import Whisper
 from tests.fakes import FakeEngine
 
 
@@ -108,3 +112,22 @@ def test_the_bundled_model_is_loaded_under_its_names() -> None:
 def test_a_model_that_is_not_there_is_not_pulled_offline() -> None:
     with pytest.raises(ModelUnavailable, match="tiny"):
         load(Settings(model="tiny", models_dir="/nonexistent", offline=True))
+
+
+def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FORCE_ISA, "")  # so that it is restored, whatever loading sets
+    monkeypatch.delenv(FORCE_ISA)
+    settings = Settings(
+        batch=3, bulk_batch=5, encoder_cache_mb=7, encoder_window="auto", prompt_bucket=16, workers=2, threads=1
+    )
+    registry = load(settings)
+    try:
+        engine = registry.default.engine
+        assert isinstance(engine, Engine)
+        model = engine._model
+        assert isinstance(model, Whisper)
+        assert engine._limits == Limits(3, 5, cache_bytes=7 << 20)
+        assert (model.workers, model._prompt_bucket, model._dynamic_context) == (2, 16, True)
+        assert (registry.default.mels, registry.default.window_s) == (80, 10.0)
+    finally:
+        registry.close()
