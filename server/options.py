@@ -7,9 +7,11 @@ from server.transcript import MAX_WINDOW_S, Task
 
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Granularity = Literal["segment", "word"]
+StreamEvent = Literal["segments", "progress"]
 
 RESPONSE_FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -31,7 +33,7 @@ class DecodingOptions:
 
     `language` None asks for detection, among `languages` where any are named: once for the file, or for each
     window if `multilingual`. `temperatures` is the fallback ladder. `prompt` goes before each window as
-    previous text; its last 223 tokens count.
+    previous text; its last 223 tokens count. `token_logprobs` come by alignment, as word times do.
 
     With `condition_on_previous_text` windows follow each other, and carry what the ones before leave them:
     `previous_tokens`, the time of audio that lies before (`clock_s`) and the end of its last word.
@@ -51,6 +53,7 @@ class DecodingOptions:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
     word_timestamps: bool = False
+    token_logprobs: bool = False
     condition_on_previous_text: bool = False
     previous_tokens: tuple[int, ...] = ()
     clock_s: float = 0.0
@@ -59,12 +62,17 @@ class DecodingOptions:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionOptions:
-    """One request as its client put it, defaults filled in. `model` empty means the server's default."""
+    """One request as its client put it, defaults filled in. `model` empty means the server's default.
+
+    With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
+    """
 
     model: str = ""
     response_format: ResponseFormat = "json"
     granularities: frozenset[Granularity] = frozenset({"segment"})
     nested_words: bool = False
+    stream: bool = False
+    stream_events: frozenset[StreamEvent] = frozenset()
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     vad: VadOptions = field(default_factory=VadOptions)
 

@@ -29,8 +29,20 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A text token, the natural logarithm of its probability, and its UTF-8 bytes: maybe part of a character."""
+
+    token: str
+    logprob: float
+    bytes: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """A phrase between two timestamp tokens, with openai/whisper's fields. `seek`: mel frames of 10 ms."""
+    """A phrase between two timestamp tokens, with openai/whisper's fields. `seek`: mel frames of 10 ms.
+
+    `text_tokens` says how many of `tokens` are text; `logprobs` are theirs, where they were asked for.
+    """
 
     id: int
     seek: int
@@ -43,6 +55,8 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
+    text_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +161,7 @@ class WindowResult:
     the model stopped inside it and the rest must be submitted again (`Window.after`).
     `language_probs` is the detection's outcome, best first; empty where the language was given. `silent`: the
     model heard no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept try.
+    `prompt_tokens` of the caller's went before it: prompt and hotwords, without Whisper's own markers.
     """
 
     segments: tuple[Segment, ...]
@@ -156,6 +171,7 @@ class WindowResult:
     silent: bool = False
     open_ended: bool = False
     temperature: float = 0.0
+    prompt_tokens: int = 0
 
 
 Task = Literal["transcribe", "translate"]
@@ -163,13 +179,17 @@ Task = Literal["transcribe", "translate"]
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A finished transcription, in file time. `duration_s` is counted, never read from a header."""
+    """A finished transcription, in file time. `duration_s` is counted, never read from a header.
+
+    `prompt_tokens`: how many tokens the caller's prompt and hotwords make, as every window saw them.
+    """
 
     task: Task
     language: str
     language_probability: float | None
     duration_s: float
     segments: tuple[Segment, ...]
+    prompt_tokens: int = 0
 
     @property
     def text(self) -> str:
