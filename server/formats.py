@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from server.languages import name_of
@@ -51,6 +51,34 @@ def to_json(value: Json) -> str:
 def usage(duration_s: float) -> Json:
     """`{"type":"duration","seconds":n}`, whole seconds rounded up from the duration that is reported."""
     return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
+
+
+def token_usage(transcript: Transcript) -> Json:
+    """The usage of `gpt-*` models: ten tokens for a second of audio, begun tenths whole; the text's own tokens."""
+    audio_tokens = math.ceil(_ms(transcript.duration_s) / 100)
+    text_tokens = transcript.prompt_tokens
+    output_tokens = sum(segment.text_tokens for segment in transcript.segments)
+    return {
+        "type": "tokens",
+        "input_tokens": text_tokens + audio_tokens,
+        "input_token_details": {"text_tokens": text_tokens, "audio_tokens": audio_tokens},
+        "output_tokens": output_tokens,
+        "total_tokens": text_tokens + audio_tokens + output_tokens,
+    }
+
+
+def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
+    """`token`, `logprob` and `bytes` (a list of integers) of every text token whose logprob was asked for."""
+    return [
+        {"token": each.token, "logprob": _score(each.logprob, WORST_LOGPROB), "bytes": list(each.bytes)}
+        for segment in segments
+        for each in segment.logprobs or ()
+    ]
+
+
+def language_dicts(transcript: Transcript) -> list[Json]:
+    """`[{"code": "en"}]`, or nothing where nobody speaks: no language could be told then."""
+    return [{"code": transcript.language}] if transcript.segments else []
 
 
 def segment_dict(segment: Segment) -> Json:
@@ -113,8 +141,15 @@ def timestamp(milliseconds: int, separator: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{milliseconds:03d}"
 
 
-def _json(transcript: Transcript, _: TranscriptionOptions) -> Json:
-    return {"text": transcript.text} | _usage_if_due(transcript)
+def _json(transcript: Transcript, options: TranscriptionOptions) -> Json:
+    answer: Json = {"text": transcript.text}
+    if options.decoding.token_logprobs:
+        answer["logprobs"] = logprob_dicts(transcript.segments)
+    if transcript.task == "translate":
+        return answer  # OpenAI's translations carry no more
+    if options.reports_languages:
+        answer["languages"] = language_dicts(transcript)
+    return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
 
 
 def _text(transcript: Transcript, _: TranscriptionOptions) -> str:
@@ -152,7 +187,9 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
         answer["segments"] = [_verbose_segment(segment, nested) for segment in transcript.segments]
     if with_words:
         answer["words"] = word_dicts(transcript.words)
-    return answer | _usage_if_due(transcript)
+    if transcript.task == "transcribe":
+        answer["usage"] = usage(transcript.duration_s)  # never in tokens: the schema has only this one here
+    return answer
 
 
 FORMATS: dict[ResponseFormat, Format] = {
@@ -167,11 +204,6 @@ FORMATS: dict[ResponseFormat, Format] = {
 def _verbose_segment(segment: Segment, nested: bool) -> Json:
     words: Json = {"words": word_dicts(segment.words or ())} if nested else {}
     return segment_dict(segment) | words
-
-
-def _usage_if_due(transcript: Transcript) -> Json:
-    # OpenAI's translations carry none.
-    return {"usage": usage(transcript.duration_s)} if transcript.task == "transcribe" else {}
 
 
 def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:

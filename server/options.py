@@ -76,6 +76,16 @@ class TranscriptionOptions:
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     vad: VadOptions = field(default_factory=VadOptions)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether usage is told in tokens, as of the cloud's `gpt-*` models; else in seconds."""
+        return self.model.casefold().startswith("gpt-")
+
+    @property
+    def reports_languages(self) -> bool:
+        """Whether `json` says which language was heard, as the cloud's `gpt-transcribe` does."""
+        return bool(self.decoding.languages) or self.model.casefold().startswith("gpt-transcribe")
+
 
 @dataclass(frozen=True, slots=True)
 class UploadFd:

@@ -13,9 +13,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
 
-from server.formats import FORMATS, bare_word, cue_text, render, segment_dict, timestamp, to_json, usage, word_dict
-from server.options import RESPONSE_FORMATS, Granularity, ResponseFormat, TranscriptionOptions
-from server.transcript import Segment, Task, Transcript, Word
+from server.formats import (
+    FORMATS,
+    bare_word,
+    cue_text,
+    render,
+    segment_dict,
+    timestamp,
+    to_json,
+    token_usage,
+    usage,
+    word_dict,
+)
+from server.options import RESPONSE_FORMATS, DecodingOptions, Granularity, ResponseFormat, TranscriptionOptions
+from server.transcript import Segment, Task, TokenLogprob, Transcript, Word
 
 SEGMENT_FIELDS = set(
     "id seek start end text tokens temperature avg_logprob compression_ratio no_speech_prob".split()
@@ -184,6 +195,81 @@ def test_translations_are_english_and_carry_no_usage() -> None:
     answer = verbose(translated)
     assert (answer["task"], answer["language"], answer["language_code"]) == ("translate", "english", "en")
     assert "usage" not in answer
+
+
+GPT = "gpt-4o-transcribe"
+HEARD = transcript(
+    replace(
+        SHORT, text_tokens=8, logprobs=(TokenLogprob(" Hi", -0.25, b" Hi"), TokenLogprob("\ufffd", -2.5, b"\xc3"))
+    ),
+    replace(SHORT, text_tokens=3, logprobs=(TokenLogprob("\ufffd", math.nan, b"\xa9"),)),
+    duration_s=1.61,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [("", False), ("whisper-1", False), ("demo", False), (GPT, True), ("GPT-4o-mini-transcribe-2025-03-20", True)],
+)
+def test_usage_of_json_is_in_tokens_for_the_cloud_s_gpt_models(model: str, tokens: bool) -> None:
+    answer = json.loads(body(replace(HEARD, prompt_tokens=4), model=model))
+    assert answer["usage"] == (
+        {
+            "type": "tokens",
+            "input_tokens": 21,
+            "input_token_details": {"text_tokens": 4, "audio_tokens": 17},
+            "output_tokens": 11,
+            "total_tokens": 32,
+        }
+        if tokens
+        else {"type": "duration", "seconds": 2}
+    )
+    assert Transcription.model_validate_json(json.dumps(answer), strict=True).usage
+
+
+@pytest.mark.parametrize("duration_s", [0.1, 1.7, 1.7000000476837158, 2.0, 7200.5])
+def test_audio_tokens_are_tenths_of_a_second_rounded_up(duration_s: float) -> None:
+    details = token_usage(transcript(duration_s=duration_s))["input_token_details"]
+    assert details == {"text_tokens": 0, "audio_tokens": math.ceil(round(duration_s, 3) * 10)}
+
+
+def test_usage_of_verbose_json_is_never_in_tokens() -> None:
+    assert verbose(HEARD, model=GPT)["usage"] == {"type": "duration", "seconds": 2}
+
+
+def test_logprobs_are_told_where_they_are_asked_for() -> None:
+    assert "logprobs" not in json.loads(body(HEARD))
+    asked = body(HEARD, decoding=DecodingOptions(token_logprobs=True))
+    assert json.loads(asked)["logprobs"] == [
+        {"token": " Hi", "logprob": -0.25, "bytes": [32, 72, 105]},
+        {"token": "\ufffd", "logprob": -2.5, "bytes": [195]},
+        {"token": "\ufffd", "logprob": -100.0, "bytes": [169]},
+    ]
+    read = Transcription.model_validate_json(asked, strict=True)
+    assert [each.token for each in read.logprobs or []] == [" Hi", "\ufffd", "\ufffd"]
+
+
+def test_logprobs_of_silence_are_an_empty_list() -> None:
+    answer = json.loads(body(transcript(), decoding=DecodingOptions(token_logprobs=True)))
+    assert answer["logprobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "value", "languages"),
+    [
+        ("gpt-transcribe", (), HEARD, [{"code": "en"}]),
+        ("gpt-transcribe", (), transcript(), []),
+        ("whisper-1", ("de", "en"), HEARD, [{"code": "en"}]),
+        ("whisper-1", (), HEARD, None),
+        (GPT, (), HEARD, None),
+        ("gpt-transcribe", ("en",), replace(HEARD, task="translate"), None),
+    ],
+)
+def test_json_tells_the_languages_where_the_cloud_would_or_where_some_were_named(
+    model: str, asked: tuple[str, ...], value: Transcript, languages: object
+) -> None:
+    answer = json.loads(body(value, model=model, decoding=DecodingOptions(languages=asked)))
+    assert answer.get("languages") == languages
 
 
 @pytest.mark.parametrize(("code", "name"), [("de", "german"), ("yue", "cantonese"), ("xx", "xx"), ("", "")])
