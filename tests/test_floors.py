@@ -16,7 +16,8 @@ FLOORS: dict[str, str] = {
     "model": "whisper",
     "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",
-    "doors": "api.__init__ api.app api.envelope api.forms api.gate api.models api.ops api.transcriptions",
+    "doors": "api.__init__ api.app api.envelope api.forms api.gate api.models api.ops "
+    "api.transcriptions api.uploads",
     "start": "__main__ cli serve transcribe",
 }
 
@@ -27,7 +28,7 @@ SIDEWAYS: dict[str, str] = {
     "engine": "fairqueue job",
     "pipeline": "placing registry sequential",
     "api.gate": "api.envelope",
-    "api.transcriptions": "api.forms",
+    "api.transcriptions": "api.forms api.uploads",
     "api.app": "api.envelope api.gate api.models api.ops api.transcriptions",
     "cli": "serve transcribe",
     "__main__": "cli",

@@ -21,28 +21,24 @@ from server.options import (
     TranscriptionOptions,
 )
 from server.settings import Settings
+from server.transcript import Task
 
 PROMPT_CHARACTERS = 6_000  # its last 223 tokens count; a token is rarely longer than 20 characters
 YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off"})
 
 
-def parse_transcription(form: FormData, settings: Settings) -> tuple[UploadFile, TranscriptionOptions]:
-    """The file and the options of a transcription request. Raises `InvalidRequest` naming the field."""
+def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFile, TranscriptionOptions]:
+    """The file and the options of a request. Raises `InvalidRequest` naming the field."""
     fields = Fields(form)
-    if fields.flag("stream", False):
-        # A JSON answer would look to OpenAI's SDKs like a stream without a word in it.
-        raise InvalidRequest(
-            "Streaming is not supported by this server yet: leave 'stream' out.",
-            param="stream",
-            code="unsupported_value",
-        )
     options = TranscriptionOptions(
         model=_model(fields),
         response_format=_response_format(fields),
         granularities=_granularities(fields),
+        stream=fields.flag("stream", False),
         nested_words=fields.flag("nested_words", settings.nested_words),
         decoding=DecodingOptions(
+            task=task,
             language=_language(fields),
             multilingual=fields.flag("multilingual", False),
             condition_on_previous_text=fields.flag(

@@ -117,7 +117,12 @@ WHOLE = form(MODEL, file(AUDIO))
         pytest.param(content_type(), form(b"no headers"), id="no headers"),
         pytest.param(content_type(), form(*[MODEL] * 1_001, file(AUDIO)), id="too many fields"),
         pytest.param(content_type(), form(*[file(b"x")] * 9, MODEL), id="too many files"),
-        pytest.param(content_type(), form(MODEL, field("prompt", "x" * (8 << 20) + "x")), id="too long a field"),
+        pytest.param(content_type(), form(MODEL, field("prompt", "x" * (16 << 20) + "x")), id="too long a field"),
+        pytest.param(content_type(), form(MODEL, *[field("x", "x" * (6 << 20))] * 3), id="too much text"),
+        pytest.param(content_type(), WHOLE[:20_000], id="cut off inside the file"),
+        pytest.param(content_type(), WHOLE[:-20], id="cut off inside the last boundary"),
+        pytest.param(content_type(), b"", id="empty body"),
+        pytest.param(f"{content_type()}; charset=punycode", WHOLE, id="slow charset"),
     ],
 )
 def test_form_that_cannot_be_parsed_is_told_so(client: TestClient, given: str, body: bytes) -> None:
@@ -127,15 +132,7 @@ def test_form_that_cannot_be_parsed_is_told_so(client: TestClient, given: str, b
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
 
 
-# Starlette forgets to close the file that it was at, and Python says so.
-@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
-@pytest.mark.parametrize("body", [WHOLE[:20_000], WHOLE[:-20]], ids=["inside the file", "inside the last boundary"])
-def test_form_that_was_cut_off_is_refused(client: TestClient, body: bytes) -> None:
-    answer = client.post(TRANSCRIPTIONS, content=body, headers={"content-type": content_type()})
-    assert error_of(answer, 400)["type"] == "invalid_request_error"
-
-
-@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "none-such", "rot13", "base64", "utf-16"])
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "none-such", "rot13", "base64", "utf-7"])
 def test_charset_of_a_form_is_never_a_fault(client: TestClient, charset: str) -> None:
     given = f"{content_type()}; charset={charset}"
     answer = post(client, field("prompt", "Füße"), MODEL, file(AUDIO), **{"content-type": given})

@@ -3,7 +3,7 @@ import io
 import pytest
 from starlette.datastructures import FormData, UploadFile
 
-from server.api.forms import PROMPT_CHARACTERS, Fields, parse_transcription
+from server.api.forms import PROMPT_CHARACTERS, Fields, parse_form
 from server.errors import InvalidRequest
 from server.options import FALLBACK_TEMPERATURES, RESPONSE_FORMATS, DecodingOptions, TranscriptionOptions
 from server.settings import Settings
@@ -15,7 +15,7 @@ Pairs = list[tuple[str, str | UploadFile]]
 
 
 def parse(*pairs: tuple[str, str | UploadFile], settings: Settings = SETTINGS) -> TranscriptionOptions:
-    return parse_transcription(FormData([("file", UPLOAD), ("model", "whisper-1"), *pairs]), settings)[1]
+    return parse_form(FormData([("file", UPLOAD), ("model", "whisper-1"), *pairs]), settings, "transcribe")[1]
 
 
 def refused(*pairs: tuple[str, str | UploadFile]) -> InvalidRequest:
@@ -25,7 +25,7 @@ def refused(*pairs: tuple[str, str | UploadFile]) -> InvalidRequest:
 
 
 def test_form_of_a_file_and_a_model_gets_the_defaults() -> None:
-    upload, options = parse_transcription(FormData([("model", "whisper-1"), ("file", UPLOAD)]), SETTINGS)
+    upload, options = parse_form(FormData([("model", "whisper-1"), ("file", UPLOAD)]), SETTINGS, "transcribe")
     assert upload is UPLOAD
     assert options == TranscriptionOptions(model="whisper-1")
 
@@ -213,7 +213,7 @@ def test_file_in_a_text_field_s_place_is_refused(name: str) -> None:
 )
 def test_file_and_model_are_required(pairs: Pairs, param: str | None, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
-        parse_transcription(FormData(pairs), SETTINGS)
+        parse_form(FormData(pairs), SETTINGS, "transcribe")
     assert caught.value.param == param
 
 
@@ -223,12 +223,11 @@ def test_previous_text_conditions_where_the_request_or_the_setting_says_so() -> 
     assert parse(settings=Settings(condition_on_previous_text=True)).decoding.condition_on_previous_text
 
 
-@pytest.mark.parametrize("value", ["true", "1", "True"])
-def test_streaming_is_refused_rather_than_answered_with_what_an_sdk_takes_for_no_text(value: str) -> None:
-    with pytest.raises(InvalidRequest, match="Streaming") as refused:
-        parse(("stream", value))
-    assert (refused.value.param, refused.value.code) == ("stream", "unsupported_value")
+def test_task_is_that_of_the_route() -> None:
+    _, options = parse_form(FormData([("file", UPLOAD), ("model", "whisper-1")]), SETTINGS, "translate")
+    assert options.decoding.task == "translate"
 
 
-def test_stream_false_is_no_stream() -> None:
+def test_stream_is_an_option() -> None:
+    assert parse(("stream", "true")).stream
     assert parse(("stream", "false")) == parse()

@@ -9,11 +9,11 @@ import pytest
 import srt
 import webvtt
 from openai import OpenAI
-from openai.types.audio import Transcription, TranscriptionVerbose
+from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
 
 from server.options import RESPONSE_FORMATS, ResponseFormat
 from tests.bad_inputs import BAD_INPUTS, DATA, SPEECH_TEXT, speech, wav
-from tests.serving import Running
+from tests.serving import REQUEST_S, Running
 from tests.wer import word_error_rate
 from tests.wire import Connection, field, file, form, part
 
@@ -225,6 +225,54 @@ def test_sdk_sends_bytes_without_a_name(sdk: OpenAI) -> None:
 def test_sdk_gives_the_request_id(sdk: OpenAI) -> None:
     raw = sdk.audio.transcriptions.with_raw_response.create(model="whisper-1", file=DATA / SILENCE)
     assert raw.request_id == raw.headers["x-request-id"]
+
+
+# Translations.
+
+
+def translate(server: Running, audio: str, **fields: str) -> httpx2.Response:
+    return httpx2.post(
+        f"{server.base_url}/v1/audio/translations",
+        data={"model": "whisper-1", **fields},
+        files={"file": (DATA / audio).read_bytes()},
+        timeout=REQUEST_S,
+        trust_env=False,
+    )
+
+
+def test_translation_has_a_text_and_no_usage(server: Running) -> None:
+    assert translate(server, SPEECH).content == f'{{"text":"{SPEECH_TEXT}"}}'.encode()
+
+
+@pytest.mark.parametrize("response_format", RESPONSE_FORMATS)
+def test_translation_comes_in_every_format(server: Running, response_format: ResponseFormat) -> None:
+    answer = translate(server, SPEECH, response_format=response_format)
+    assert answer.headers["content-type"] == CONTENT_TYPES.get(response_format, PLAIN)
+    assert SPEECH_TEXT in answer.text
+    assert "usage" not in answer.text
+
+
+@pytest.mark.parametrize("fields", [{}, {"language": "de"}, {"language": "german"}])
+def test_translation_is_english_whatever_the_source(server: Running, fields: dict[str, str]) -> None:
+    answer = translate(server, "de_00.wav", response_format="verbose_json", **fields).json()
+    assert (answer["task"], answer["language"], answer["language_code"]) == ("translate", "english", "en")
+    assert answer["segments"][0].keys() == SEGMENT_FIELDS
+
+
+def test_translation_takes_the_fields_of_transcriptions(server: Running) -> None:
+    fields = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    assert translate(server, SILENCE, **fields).json()["words"] == []
+
+
+# The whole class is marked so, since whisper-1 is to end.
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_sdk_reads_translations(sdk: OpenAI) -> None:
+    answer = sdk.audio.translations.create(model="whisper-1", file=DATA / SPEECH)
+    assert type(answer) is Translation
+    assert answer.text == SPEECH_TEXT
+    verbose = sdk.audio.translations.create(model="whisper-1", file=DATA / SPEECH, response_format="verbose_json")
+    assert type(verbose) is TranslationVerbose
+    assert (verbose.language, verbose.duration, verbose.text) == ("english", SPEECH_S, SPEECH_TEXT)
 
 
 # How the fields come.

@@ -1,0 +1,85 @@
+"""The body of a request in: its form within bounds, its file on disk. What the fields mean is not known here."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from server.errors import InvalidRequest, UndecodableAudio
+from server.options import UploadFd
+
+MAX_FILES = 8
+MAX_FIELDS = 200
+MAX_TEXT_BYTES = 16 << 20  # all text parts, held in memory: four reference clips of 10 s as data URLs must pass
+
+# Python has charsets that take minutes to decode a few megabytes, and some that give half characters.
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
+
+
+async def read_form(request: Request) -> FormData:
+    """The parsed form; its files lie on disk or, below a megabyte, in memory. To be closed."""
+    _check_content_type(request.headers.get("content-type", ""))
+    parser = _BoundedParser(request)
+    async with aclosing(parser.stream):
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            raise InvalidRequest(f"Could not parse multipart form: {error.message}") from error
+
+
+async def on_disk(upload: UploadFile) -> UploadFd:
+    """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
+    if not upload.size:
+        raise UndecodableAudio("It is empty.")
+    descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
+    await asyncio.to_thread(upload.file.flush)
+    return UploadFd(descriptor, upload.size or 0, upload.filename or "")
+
+
+class _BoundedParser(MultiPartParser):
+    """Starlette's, but the text parts together have a limit, and a form that ends too early is an error."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(
+            request.headers,
+            self._to_the_end(request.stream()),
+            max_files=MAX_FILES,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_TEXT_BYTES,
+        )
+        self._text_left = MAX_TEXT_BYTES
+        self._ended = False
+
+    def on_part_end(self) -> None:
+        super().on_part_end()
+        _, value = self.items[-1]
+        self._text_left -= len(value) if isinstance(value, str) else 0
+        if self._text_left < 0:
+            raise MultiPartException(f"Its text parts exceed {MAX_TEXT_BYTES} bytes.")
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def _to_the_end(self, body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        async with aclosing(body):
+            async for chunk in body:
+                yield chunk
+        if not self._ended:  # raised in here, the parser closes its files
+            raise MultiPartException("It ends too early.")
+
+
+def _check_content_type(given: str) -> None:
+    """Starlette would take any other body for an empty form."""
+    kind, parameters = parse_options_header(given)
+    if kind != b"multipart/form-data":
+        raise InvalidRequest(
+            f"Invalid Content-Type header ({given[:100] or 'none'}), expected multipart/form-data. "
+            "(HINT: If you're using curl, you can pass -F instead of -d.)"
+        )
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in CHARSETS:
+        raise InvalidRequest(f"Could not parse multipart form: its charset is {charset[:40]!r}, not UTF-8.")
