@@ -170,7 +170,11 @@ class Exchange:
         self._holds_back = False
 
     async def _discard(self) -> None:
-        """Read on for a moment, and throw away what comes."""
+        """Read on for a moment, and throw away what comes; then only hold the connection.
+
+        A socket that closes with bytes unread is reset, and Node's fetch, which writes what it has before it looks
+        for an answer, would throw for that.
+        """
         stop_at = self._read_bytes + DISCARD_BYTES
         try:
             async with asyncio.timeout(DISCARD_S):
@@ -179,6 +183,8 @@ class Exchange:
                     if message["type"] != "http.request":
                         return
                     self._count(message)
+                if self._body_left:
+                    await asyncio.sleep(DISCARD_S)
         except TimeoutError:
             pass
 

@@ -178,6 +178,16 @@ def test_refused_body_without_an_end_is_not_read_to_its_end(guarded: Running) ->
     assert sent <= DISCARD_BYTES + SLACK
 
 
+def test_connection_is_held_while_the_client_may_not_have_looked_for_the_answer(guarded: Running) -> None:
+    """Node's fetch writes what it has first: a reset would be all that it sees."""
+    with Connection(guarded.base_url) as connection:
+        connection.send_head({"Content-Length": str(8 * DISCARD_BYTES), **bearer(FIRST_KEY)})
+        connection.socket.settimeout(AT_ONCE_S / 2)
+        with pytest.raises(TimeoutError):  # the server has stopped reading; it has not closed
+            connection.send(bytes(8 * DISCARD_BYTES))
+        assert connection.answer().status == 413
+
+
 def test_refused_body_that_never_comes_is_not_waited_for(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": "1000000", **bearer(WRONG_KEY)})
