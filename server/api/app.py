@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server import __version__
-from server.api import models, ops, transcriptions
+from server.api import docs, models, ops, transcriptions
 from server.api.envelope import add_handlers
 from server.api.gate import Gate
+from server.api.schema import describe
 from server.media import Media
 from server.metrics import Metrics
 from server.pipeline import Pipeline
@@ -36,11 +36,11 @@ def create_app(settings: Settings, registry: Registry) -> Gate:
             await asyncio.to_thread(media.close)
             await asyncio.to_thread(registry.close)
 
-    # Swagger's page would load its script from another host; redirects of slashes would lose bodies.
-    app = FastAPI(
-        title="Sotto", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+    # FastAPI's own page would load its script from another host; redirects of slashes would lose bodies.
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    document = describe()
+    app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
     add_handlers(app)
-    for module in (transcriptions, models, ops):
+    for module in (transcriptions, models, ops, docs):
         app.include_router(module.router)
     return Gate(app, settings)

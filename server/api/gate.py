@@ -23,7 +23,8 @@ from server.errors import RateLimited, SottoError, Unauthorized, Unavailable, Up
 from server.logs import request_id
 from server.settings import Settings
 
-OPEN_PATHS = frozenset({"/health"})  # for load balancers and container health checks
+HEALTH = "/health"  # for load balancers and container health checks
+OPEN_PATHS = frozenset({HEALTH, "/docs", "/openapi.json"})  # none of them tells of anything but this version
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
 
@@ -161,7 +162,7 @@ class Exchange:
     def log(self) -> None:
         seconds = time.perf_counter() - self._began
         # Health checks come every few seconds for ever.
-        level = logging.DEBUG if self._path in OPEN_PATHS else logging.INFO
+        level = logging.DEBUG if self._path == HEALTH else logging.INFO
         logger.log(level, "%s %d %.3fs", self._asked, self._status, seconds)
 
     def _count(self, message: Message) -> None:

@@ -57,7 +57,7 @@ def test_good_form_is_answered(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/audio", "/v1/audio/transcriptions/", "/docs", "/v2/x", "/%00"]
+    "path", ["/", "/v1", "/v1/", "/v1/audio", "/v1/audio/transcriptions/", "/redoc", "/v2/x", "/%00"]
 )
 def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> None:
     error = error_of(client.get(path), 404)
