@@ -78,6 +78,13 @@ class Engine:
             job.future.cancel()
             job.fail(Cancelled("The request was cancelled."))
 
+    def position(self, request: str) -> int:
+        """How many other requests have their turn before `request`: 0 while a window of its runs. Momentary."""
+        with self._lock:
+            if any(job.request == request for job in self._running):
+                return 0
+        return self._queue.ahead(request)
+
     def stats(self) -> EngineStats:
         jobs = list(self._queue)
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}

@@ -114,6 +114,12 @@ class FairQueue(Generic[T]):
             self._changed.notify_all()
             return left
 
+    def ahead(self, request: str) -> int:
+        """How many other requests have their turn before `request`; all that wait, where nothing of it is here."""
+        with self._changed:
+            waiting = [*self._rings["interactive"], *self._rings["bulk"]]
+        return len(set(waiting[: waiting.index(request)] if request in waiting else waiting))
+
     def waits(self, priority: Priority) -> bool:
         """Whether anything of that class waits. Cheap, and momentary."""
         return bool(self._rings[priority])

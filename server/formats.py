@@ -81,6 +81,18 @@ def language_dicts(transcript: Transcript) -> list[Json]:
     return [{"code": transcript.language}] if transcript.segments else []
 
 
+def json_answer(transcript: Transcript, options: TranscriptionOptions) -> Json:
+    """What `json` answers, not yet written."""
+    answer: Json = {"text": transcript.text}
+    if options.decoding.token_logprobs:
+        answer["logprobs"] = logprob_dicts(transcript.segments)
+    if transcript.task == "translate":
+        return answer  # OpenAI's translations carry no more
+    if options.reports_languages:
+        answer["languages"] = language_dicts(transcript)
+    return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
+
+
 def segment_dict(segment: Segment) -> Json:
     """The ten fields of openai/whisper, all required by Go and Rust clients; `start` and `end` in seconds."""
     return {
@@ -95,6 +107,12 @@ def segment_dict(segment: Segment) -> Json:
         "compression_ratio": segment.compression_ratio,
         "no_speech_prob": _score(segment.no_speech_prob, 1.0),
     }
+
+
+def verbose_segment(segment: Segment, *, with_words: bool) -> Json:
+    """`segment_dict`, with its words inside if they are wanted."""
+    words: Json = {"words": word_dicts(segment.words or ())} if with_words else {}
+    return segment_dict(segment) | words
 
 
 def word_dict(word: Word) -> Json:
@@ -141,17 +159,6 @@ def timestamp(milliseconds: int, separator: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{milliseconds:03d}"
 
 
-def _json(transcript: Transcript, options: TranscriptionOptions) -> Json:
-    answer: Json = {"text": transcript.text}
-    if options.decoding.token_logprobs:
-        answer["logprobs"] = logprob_dicts(transcript.segments)
-    if transcript.task == "translate":
-        return answer  # OpenAI's translations carry no more
-    if options.reports_languages:
-        answer["languages"] = language_dicts(transcript)
-    return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
-
-
 def _text(transcript: Transcript, _: TranscriptionOptions) -> str:
     return transcript.text + "\n"
 
@@ -184,7 +191,7 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
     with_words = "word" in options.granularities
     if "segment" in options.granularities or not with_words:
         nested = with_words and options.nested_words
-        answer["segments"] = [_verbose_segment(segment, nested) for segment in transcript.segments]
+        answer["segments"] = [verbose_segment(segment, with_words=nested) for segment in transcript.segments]
     if with_words:
         answer["words"] = word_dicts(transcript.words)
     if transcript.task == "transcribe":
@@ -193,17 +200,12 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
 
 
 FORMATS: dict[ResponseFormat, Format] = {
-    "json": Format(JSON, _json),
+    "json": Format(JSON, json_answer),
     "text": Format(PLAIN, _text),
     "srt": Format(PLAIN, _srt),
     "verbose_json": Format(JSON, _verbose_json),
     "vtt": Format(PLAIN, _vtt),
 }
-
-
-def _verbose_segment(segment: Segment, nested: bool) -> Json:
-    words: Json = {"words": word_dicts(segment.words or ())} if nested else {}
-    return segment_dict(segment) | words
 
 
 def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:

@@ -28,6 +28,8 @@ INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
 # What one window gave: itself, or its rest where the model stopped inside it, each with its result.
 Heard = list[tuple[Window, WindowResult]]
 
+Passage = tuple[Segment, ...]  # what leaves together: one window's segments
+
 
 class Pipeline:
     """Transcribes files with the models of a registry. Closing it is its maker's business, part by part."""
@@ -51,7 +53,7 @@ class Pipeline:
 
 
 class Transcription:
-    """One request under way: iterate for its segments, or take the whole by `result`. Always close it.
+    """One request under way: iterate for its segments, and take the whole by `result`. Always close it.
 
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
     file's header claims, as soon as it is open. `done_s` says how far the segments have come.
@@ -76,7 +78,9 @@ class Transcription:
         self._own_room = asyncio.Semaphore(2 * model.engine.max_batch)
         self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
-        self._segments: asyncio.Queue[Segment | None] = asyncio.Queue()
+        self._passages: asyncio.Queue[Passage | None] = asyncio.Queue()
+        self._segments: list[Segment] = []
+        self._begun = False
         self._tasks: set[asyncio.Task[Heard]] = set()
         self._recording = self._open(media, source)
         self._run = asyncio.create_task(self._whole())
@@ -85,20 +89,34 @@ class Transcription:
     def duration_hint_s(self) -> float | None:
         return self._recording.duration_hint_s
 
-    async def __aiter__(self) -> AsyncIterator[Segment]:
-        while (segment := await self._segments.get()) is not None:
-            yield segment
+    @property
+    def queue_position(self) -> int:
+        """How many requests the model goes to before it begins with this one; then 0: they take turns."""
+        return 0 if self._begun else self._model.engine.position(self.id)
+
+    async def passages(self) -> AsyncIterator[Passage]:
+        """The segments of each window, once it and all before it are heard.
+
+        Before these comes an empty passage, as soon as speech was found: the file is audio.
+        """
+        while (passage := await self._passages.get()) is not None:
+            yield passage
         await asyncio.shield(self._run)  # raises what ended it
 
+    async def __aiter__(self) -> AsyncIterator[Segment]:
+        async for passage in self.passages():
+            for segment in passage:
+                yield segment
+
     async def result(self) -> Transcript:
-        """The finished transcription."""
-        segments = tuple([segment async for segment in self])
+        """The finished transcription, whoever has taken its segments meanwhile."""
+        duration_s = await asyncio.shield(self._run)
         return Transcript(
             task=self._options.decoding.task,
             language=self.language,
             language_probability=self.language_probability,
-            duration_s=await asyncio.shield(self._run),
-            segments=segments,
+            duration_s=duration_s,
+            segments=tuple(self._segments),
         )
 
     def cancel(self) -> None:
@@ -137,7 +155,7 @@ class Transcription:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
             for part in done:
                 part.result()
-            self.duration_s = decoding.result()
+            self.duration_s = self.done_s = decoding.result()
             return self.duration_s
         except asyncio.CancelledError:
             raise Cancelled("The request was cancelled.") from None
@@ -147,7 +165,7 @@ class Transcription:
                 each.cancel()
             self._model.engine.cancel(self.id)
             self._recording.close()
-            self._segments.put_nowait(None)
+            self._passages.put_nowait(None)
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _feed(self) -> None:
@@ -178,10 +196,15 @@ class Transcription:
         if decoding.language is None and not decoding.multilingual:
             decoding = await self._settle_language(windows)
         async for window in windows:
-            self._ordered.put_nowait(await self._start(window, decoding))
+            task = await self._start(window, decoding)
+            self._ordered.put_nowait(task)
+            if self._options.stream and window.index == 0:
+                await asyncio.wait([task])  # ahead of the others: in a batch with them it would take longer
 
     async def _windows(self) -> AsyncIterator[Window]:
         while (window := await self._arrivals.get()) is not None:
+            if window.index == 0:
+                self._passages.put_nowait(())
             yield window
 
     async def _settle_language(self, windows: AsyncIterator[Window]) -> DecodingOptions:
@@ -233,18 +256,22 @@ class Transcription:
             future = self._model.engine.submit(
                 loaded, decoding, request=self.id, priority="interactive" if short else "bulk"
             )
-            return await asyncio.wrap_future(future)
+            result = await asyncio.wrap_future(future)
+            self._begun = True
+            return result
 
     async def _collect(self) -> None:
         """Take results in order and let their segments out."""
         placer = Placer()
         while (task := await self._ordered.get()) is not None:
+            passage: list[Segment] = []
             for window, result in await task:
                 if self.language_probability is None and result.language_probs:
                     self.language, self.language_probability = result.language_probs[0]
-                for segment in placer.place(window, result):
-                    self._segments.put_nowait(segment)
+                passage += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
+            self._segments += passage
+            self._passages.put_nowait(tuple(passage))
 
 
 def _rest(window: Window, result: WindowResult) -> Window | None:

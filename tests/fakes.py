@@ -168,6 +168,7 @@ class FakeEngine:
         self.submissions: list[Submission] = []
         self.cancelled: list[str] = []
         self.most_waiting = 0
+        self.ahead = 0  # what `position` tells
         self.closed = False
         self._answer = answer
 
@@ -205,6 +206,9 @@ class FakeEngine:
         for each in self.waiting:
             if each.request == request:
                 each.future.cancel()
+
+    def position(self, request: str) -> int:
+        return self.ahead
 
     def stats(self) -> EngineStats:
         done = len(self.submissions) - len(self.waiting)

@@ -256,6 +256,15 @@ def test_stats_count_what_waits_runs_is_done_and_failed() -> None:
         wait_until(lambda: counts(engine) == {"queued": 0, "running": 0, "done": 3, "failed": 1, "batches": 2})
 
 
+def test_position_is_behind_those_that_came_before_and_nought_while_a_window_runs() -> None:
+    with busy(FakeModel()) as engine:
+        for request in ("first", "second", "first"):
+            submit(engine, 1, request=request)
+        assert [engine.position(request) for request in ("other", "first", "second", "coming")] == [0, 0, 1, 2]
+        submit(engine, 2, request="other")
+        assert engine.position("other") == 0
+
+
 def test_a_failed_window_is_logged_with_its_request(caplog: pytest.LogCaptureFixture) -> None:
     with running(FakeModel(failing(4))) as engine:
         submit(engine, 4, request="abc").exception(DEADLINE_S)

@@ -104,6 +104,16 @@ def test_removed_requests_are_handed_out_and_gone() -> None:
     assert drain(queue, 8) == [["b0"]]
 
 
+def test_position_counts_the_requests_that_have_their_turn_before() -> None:
+    queue = queue_of(*things("a", 3), *things("b", 1), *things("c", 2), *things("quick", 2, "interactive"))
+    assert [queue.ahead(request) for request in ("quick", "a", "b", "c")] == [0, 1, 2, 3]
+    assert queue.ahead("not here yet") == 4
+    assert take(queue, 2) == ["quick0", "quick1"]
+    assert take(queue, 1) == ["a0"]
+    assert [queue.ahead(request) for request in ("b", "c", "a", "quick")] == [0, 1, 2, 3]
+    assert queue_of().ahead("a") == 0
+
+
 def test_a_full_queue_refuses_but_takes_back() -> None:
     queue = queue_of(*things("a", 2), capacity=2)
     with pytest.raises(QueueFull):

@@ -12,7 +12,8 @@ SERVER = Path(__file__).parent.parent / "server"
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
-    "signal and text": "allocator audio catalog children decoding formats hub logs machine mel metrics spool vad",
+    "signal and text": "allocator audio catalog children decoding events formats hub logs "
+    "machine mel metrics spool vad",
     "model": "whisper",
     "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",
@@ -25,6 +26,7 @@ FLOORS: dict[str, str] = {
 SIDEWAYS: dict[str, str] = {
     "options": "transcript",
     "machine": "allocator",
+    "events": "formats",
     "engine": "fairqueue job",
     "pipeline": "placing registry sequential",
     "api.gate": "api.envelope",

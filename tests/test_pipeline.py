@@ -62,11 +62,17 @@ class Flow:
 
     @asynccontextmanager
     async def request(
-        self, source: UploadFd, decoding: DecodingOptions = ENGLISH, *, vad: bool = False, model: str = ""
+        self,
+        source: UploadFd,
+        decoding: DecodingOptions = ENGLISH,
+        *,
+        vad: bool = False,
+        model: str = "",
+        stream: bool = False,
     ) -> AsyncIterator[Transcription]:
         """A transcription that leaves no task and no decoded audio behind."""
         before = asyncio.all_tasks()
-        options = TranscriptionOptions(model=model, decoding=decoding, vad=VadOptions(enabled=vad))
+        options = TranscriptionOptions(model=model, stream=stream, decoding=decoding, vad=VadOptions(enabled=vad))
         transcription = self.pipeline.transcribe(source, options)
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -179,6 +185,49 @@ async def test_a_segment_comes_as_soon_as_all_before_it_are_there() -> None:
             assert [(await behind).text, (await anext(segments)).text] == [" w1", " w2"]
 
 
+async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_file() -> None:
+    engine = FakeEngine(
+        lambda window, _: make_result(window, *[f" w{window.index}"] * (window.index % 3)), held=True
+    )
+    with flow(engine) as on, upload(tone(3.5)) as source:
+        async with on.request(source) as transcription:
+            passages = aiter(transcription.passages())
+            assert await anext(passages) == ()
+            await eventually(lambda: bool(engine.waiting))
+            engine.let_go()
+            assert [texts(passage) async for passage in passages] == [[], ["w1"], ["w2", "w2"], []]
+
+
+async def test_a_file_without_speech_has_no_passages() -> None:
+    with flow(FakeEngine()) as on, upload(silence(2)) as source:
+        async with on.request(source, vad=True) as transcription:
+            assert [passage async for passage in transcription.passages()] == []
+            assert (await transcription.result()).segments == ()
+            assert transcription.done_s == 2.0
+
+
+@pytest.mark.parametrize("decoding", [ENGLISH, DETECT, replace(DETECT, multilingual=True)])
+async def test_the_first_window_of_a_stream_goes_ahead_alone(decoding: DecodingOptions) -> None:
+    engine = FakeEngine(max_batch=4, held=True)
+    with flow(engine) as on, upload(tone(6.5)) as source:
+        async with on.request(source, decoding, stream=True) as transcription:
+            await eventually(lambda: len(engine.waiting) == 1)
+            await peek()
+            (first,) = engine.waiting
+            engine.let_go(first)
+            await eventually(lambda: len(engine.waiting) == 6)
+            assert (await anext(aiter(transcription))).text == " w0"
+            engine.let_go()
+            assert texts((await transcription.result()).segments) == numbered(7)
+
+
+async def test_the_first_window_of_a_stream_may_fail() -> None:
+    with flow(FakeEngine(failing_at(0))) as on, upload(tone(3.5)) as source:
+        async with on.request(source, stream=True) as transcription:
+            with pytest.raises(ValueError, match="bad 0"):
+                await transcription.result()
+
+
 async def test_a_request_keeps_twice_a_batch_with_the_engine() -> None:
     engine = FakeEngine(max_batch=3, held=True)
     with flow(engine) as on, upload(tone(30)) as source:
@@ -275,6 +324,20 @@ async def test_short_files_go_first(duration_s: float, priority: str) -> None:
             await transcription.result()
     assert {submission.priority for submission in engine.submissions} == {priority}
     assert {submission.request for submission in engine.submissions} == {transcription.id}
+
+
+async def test_the_queue_is_behind_a_request_once_its_first_result_is_there() -> None:
+    engine = FakeEngine(held=True)
+    engine.ahead = 3
+    with flow(engine) as on, upload(tone(3.5)) as source:
+        async with on.request(source) as transcription:
+            assert transcription.queue_position == 3
+            await eventually(lambda: len(engine.waiting) == 4)
+            assert transcription.queue_position == 3
+            engine.let_go(engine.waiting[0])
+            await eventually(lambda: transcription.queue_position == 0)
+            engine.let_go()
+            await transcription.result()
 
 
 # Language
