@@ -1,5 +1,6 @@
 """What is installed and shipped: pinned by hash, bound to no package index, and the same in every file."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -59,6 +60,19 @@ def test_lock_holds_what_pyproject_asks_for(lock: str) -> None:
         versions = [str(one.specifier).removeprefix("==") for one in pinned if one.name == name]
         assert versions, f"{name} is not in {lock}: run `make lock`"
         assert all(wanted.specifier.contains(version) for version in versions), f"{name} {versions}"
+
+
+def test_node_packages_are_pinned_by_hash_and_name_no_registry() -> None:
+    folder = "tests/clients/node"
+    wanted = json.loads(text_of(f"{folder}/package.json"))["dependencies"]
+    locked = json.loads(text_of(f"{folder}/package-lock.json"))["packages"]
+    itself = locked.pop("")
+    assert itself["dependencies"] == wanted
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    for package in locked.values():
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
+    assert "://" not in text_of(f"{folder}/.npmrc")
 
 
 def test_tests_run_on_what_is_shipped() -> None:

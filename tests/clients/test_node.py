@@ -1,0 +1,212 @@
+"""npm `openai` and Vercel's AI SDK, driven by the scripts in `node/`; its lock says which versions."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.bad_inputs import SPEECH_TEXT
+from tests.clients.conftest import BUSY_KEYS, KEY, MODEL, NODE, uploads_under_way
+from tests.serving import Running
+
+pytestmark = pytest.mark.slow
+
+SCRIPT_S = 100.0
+WORDS = "The party ends at two o'clock".split()
+INVALID = "invalid_request_error"
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class Script:
+    """One of the scripts under way, as a program of its own that knows the server by its environment alone."""
+
+    def __init__(self, node: str, name: str, server: Running, *cases: str, key: str = KEY) -> None:
+        told = {"OPENAI_BASE_URL": f"{server.base_url}/v1", "OPENAI_API_KEY": key}
+        self._process = subprocess.Popen(
+            [node, NODE / name, *cases],
+            env=os.environ | told,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def results(self) -> Results:
+        """What became of each case: {"value": ...} or {"error": {...}}."""
+        try:
+            out, err = self._process.communicate(timeout=SCRIPT_S)
+        finally:
+            self._process.kill()
+        assert self._process.returncode == 0, err
+        results: Results = json.loads(out)
+        return results
+
+
+@pytest.fixture(scope="module")
+def openai(node: str, server: Running) -> Results:
+    return Script(node, "openai.mjs", server).results()
+
+
+@pytest.fixture(scope="module")
+def ai_sdk(node: str, server: Running) -> Results:
+    return Script(node, "ai-sdk.mjs", server).results()
+
+
+def value(results: Results, case: str) -> Any:
+    assert "error" not in results[case], results[case]["error"]
+    return results[case]["value"]
+
+
+def error(results: Results, case: str) -> dict[str, Any]:
+    found = results[case]
+    assert "error" in found, found
+    return dict(found["error"])
+
+
+# npm openai.
+
+
+@pytest.mark.parametrize("case", ["stream", "file", "buffer", "blob"])
+def test_openai_uploads_in_every_way(openai: Results, case: str) -> None:
+    assert value(openai, case) == {"text": SPEECH_TEXT, "usage": {"type": "duration", "seconds": 3}}
+
+
+@pytest.mark.parametrize("case", ["text", "srt", "vtt"])
+def test_openai_gets_text_formats_as_they_are(openai: Results, server: Running, case: str) -> None:
+    assert value(openai, case) == server.transcribe("en_00.wav", {"response_format": case}, key=KEY).text
+
+
+def test_openai_gets_segments_by_default(openai: Results) -> None:
+    answer = value(openai, "verbose")
+    assert (answer["language"], answer["duration"]) == ("english", 2.444)
+    assert [segment["text"] for segment in answer["segments"]] == [f" {SPEECH_TEXT}"]
+    assert "words" not in answer
+
+
+@pytest.mark.parametrize("case", ["words", "words_and_segments", "extra_body"])
+def test_openai_gets_the_granularities_it_asks_for(openai: Results, case: str) -> None:
+    answer = value(openai, case)
+    assert [word["word"] for word in answer["words"]] == WORDS
+    assert ("segments" in answer) == (case == "words_and_segments")
+
+
+def test_openai_sends_scalars_as_text(openai: Results) -> None:
+    assert value(openai, "scalars")["text"] == SPEECH_TEXT
+
+
+def test_openai_lists_and_retrieves_models(openai: Results) -> None:
+    assert {MODEL, "whisper-1"} <= set(value(openai, "models"))
+    assert value(openai, "model_with_slash")["id"] == MODEL
+
+
+def test_openai_gives_the_request_id(openai: Results) -> None:
+    answer = value(openai, "request_id")
+    assert answer["text"] == SPEECH_TEXT
+    assert answer["request_id"] == answer["headers"]["x-request-id"]
+    assert int(answer["headers"]["openai-processing-ms"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "status", "param", "code"),
+    [
+        ("bad_temperature", "BadRequestError", 400, "temperature", "invalid_value"),
+        ("no_audio", "BadRequestError", 400, "file", "invalid_value"),
+        ("wrong_key", "AuthenticationError", 401, None, "invalid_api_key"),
+        ("unknown_model", "NotFoundError", 404, "model", "model_not_found"),
+        ("unknown_model_retrieved", "NotFoundError", 404, "model", "model_not_found"),
+        ("unknown_path", "NotFoundError", 404, None, None),
+    ],
+)
+def test_openai_throws_the_class_of_the_error(
+    openai: Results, case: str, kind: str, status: int, param: str | None, code: str | None
+) -> None:
+    found = error(openai, case)
+    assert (found["class"], found["status"], found["type"]) == (kind, status, INVALID)
+    assert (found["param"], found["code"]) == (param, code)
+    assert found["requestID"].startswith("req_")
+
+
+@pytest.mark.parametrize("case", ["too_large", "too_large_in_chunks"])
+def test_openai_can_read_that_an_upload_is_too_large(openai: Results, case: str) -> None:
+    found = error(openai, case)
+    assert (found["class"], found["status"], found["type"]) == ("APIError", 413, "server_error")
+    assert "Maximum content size limit" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"), [("aborted", "APIUserAbortError"), ("timed_out", "APIConnectionTimeoutError")]
+)
+def test_openai_leaves_and_its_work_is_dropped(openai: Results, server: Running, case: str, kind: str) -> None:
+    assert error(openai, case)["class"] == kind
+    server.wait_for_line(r"POST /v1/audio/transcriptions 499 [\s\S]*POST /v1/audio/transcriptions 499 ")
+
+
+@pytest.mark.parametrize(
+    ("busy", "key", "kind", "status"),
+    [
+        (BUSY_KEYS[:1], BUSY_KEYS[0], "RateLimitError", 429),
+        (BUSY_KEYS, KEY, "InternalServerError", 503),
+    ],
+)
+def test_openai_tells_a_busy_client_from_a_busy_server(
+    node: str, server: Running, busy: tuple[str, ...], key: str, kind: str, status: int
+) -> None:
+    with uploads_under_way(server, *busy):
+        found = error(Script(node, "openai.mjs", server, "refused", key=key).results(), "refused")
+    assert (found["class"], found["status"]) == (kind, status)
+
+
+def test_openai_tries_again_after_429(node: str, server: Running) -> None:
+    key = BUSY_KEYS[1]
+    with uploads_under_way(server, key):
+        script = Script(node, "openai.mjs", server, "retried", key=key)
+        server.wait_for_line(r"POST /v1/audio/transcriptions 429 ")
+    assert value(script.results(), "retried")["text"] == SPEECH_TEXT
+
+
+# Vercel's AI SDK.
+
+
+def test_ai_sdk_gets_text_and_duration(ai_sdk: Results) -> None:
+    answer = value(ai_sdk, "defaults")
+    assert (answer["text"], answer["durationInSeconds"], answer["warnings"]) == (SPEECH_TEXT, 3, [])
+
+
+@pytest.mark.parametrize(("case", "language"), [("segments", "en"), ("german", "de")])
+def test_ai_sdk_gets_segments_and_a_language_code(ai_sdk: Results, case: str, language: str) -> None:
+    answer = value(ai_sdk, case)
+    (segment,) = answer["segments"]
+    assert answer["language"] == language
+    assert segment["text"].strip() == answer["text"]
+    assert 0 <= segment["startSecond"] < segment["endSecond"] <= answer["durationInSeconds"]
+
+
+def test_ai_sdk_gets_words_as_segments(ai_sdk: Results) -> None:
+    assert [segment["text"] for segment in value(ai_sdk, "words")["segments"]] == WORDS
+
+
+@pytest.mark.parametrize("case", ["gpt", "logprobs"])
+def test_ai_sdk_may_send_what_only_other_formats_have(ai_sdk: Results, case: str) -> None:
+    assert value(ai_sdk, case)["text"] == SPEECH_TEXT
+
+
+def test_ai_sdk_takes_silence_for_no_transcript(ai_sdk: Results) -> None:
+    assert error(ai_sdk, "silence")["class"] == "NoTranscriptGeneratedError"
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "message"),
+    [
+        ("wrong_key", 401, "Incorrect API key provided"),
+        ("unknown_model", 404, "The model 'org/none' does not exist"),
+        ("no_audio", 400, "The audio file could not be decoded"),
+        ("bad_language", 400, "Invalid language 'xx'"),
+    ],
+)
+def test_ai_sdk_shows_the_server_s_own_words(ai_sdk: Results, case: str, status: int, message: str) -> None:
+    found = error(ai_sdk, case)
+    assert (found["class"], found["status"]) == ("APICallError", status)
+    assert found["message"].startswith(message)
