@@ -1,4 +1,4 @@
-"""One window on its way through a model, and the rules by which a decoding is kept or tried again.
+"""One window on its way through a model: what prompts it, and the rules by which a decoding is kept or tried again.
 
 The rules are openai/whisper's as faster-whisper applies them. No model here, no tensors looked into.
 """
@@ -9,6 +9,31 @@ from typing import Any
 
 from server.options import DecodingOptions
 from server.transcript import MAX_FRAMES, Window
+
+MAX_LENGTH = 448  # tokens the decoder can hold; CTranslate2 lets half of them be new
+MAX_PROMPT = MAX_LENGTH // 2 - 1
+HOTWORDS_ROOM = 64  # before a full prompt; 158 tokens are left to the answer. faster-whisper's 223 leave none
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The tokens a decoder is given as text before the window's; `own` of them are the caller's."""
+
+    tokens: tuple[int, ...] = ()
+    own: int = 0
+
+
+def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], said: Sequence[int], bucket: int = 1) -> Prompt:
+    """The beginning of the hotwords, then the end of the caller's prompt and of what was said in earlier windows.
+
+    Prompts of few different lengths share more batches: what was said is cut to a multiple of `bucket` tokens, the
+    caller's own is never shortened for that.
+    """
+    said = said[-MAX_PROMPT:]
+    said = said[len(said) % bucket :]
+    before = [*prompt, *said][-MAX_PROMPT:]
+    first = hotwords[: max(MAX_PROMPT - len(before), HOTWORDS_ROOM)]
+    return Prompt((*first, *before), len(first) + len(before) - len(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +69,13 @@ class Hearing:
 
     `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is
     set once the language is known; `decoded` once a try is kept; `words_of` are the text tokens that alignment is
-    to place in time, `alignment` says where.
+    to place in time, `alignment` says where and how probable each is.
     """
 
     window: Window
     options: DecodingOptions
     frames: int = MAX_FRAMES
+    prompt: Prompt = Prompt()
     encoded: Any = None
     language_probs: tuple[tuple[str, float], ...] = ()
     tries: list[Decoded] = field(default_factory=list)

@@ -56,7 +56,8 @@ class Transcription:
     """One request under way: iterate for its segments, and take the whole by `result`. Always close it.
 
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
-    file's header claims, as soon as it is open. `done_s` says how far the segments have come.
+    file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
+    the caller's own, known with the first segment; 0 if nothing was heard.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Transcription:
         self.language = options.decoding.language or UNKNOWN_LANGUAGE
         self.language_probability: float | None = None
         self.duration_s: float | None = None
+        self.prompt_tokens = 0
         self.done_s = 0.0
         self._model = model
         self._options = options
@@ -117,6 +119,7 @@ class Transcription:
             language_probability=self.language_probability,
             duration_s=duration_s,
             segments=tuple(self._segments),
+            prompt_tokens=self.prompt_tokens,
         )
 
     def cancel(self) -> None:
@@ -268,6 +271,8 @@ class Transcription:
             for window, result in await task:
                 if self.language_probability is None and result.language_probs:
                     self.language, self.language_probability = result.language_probs[0]
+                # Once, though every window sees them: the first has all, later ones may have what was said instead.
+                self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
                 passage += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self._segments += passage

@@ -5,9 +5,11 @@ pin). Knows tensors and tokens; no queue, no request. What must be equal inside 
 """
 
 import ctypes
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 
 from server import allocator
-from server.decoding import Decoded, Hearing
+from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
 from server.errors import ModelUnavailable
 from server.languages import NAMES
 from server.machine import usable_cpus
 from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
+from server.tokens import token_logprob
 from server.transcript import (
     FRAME_SAMPLES,
     MAX_FRAMES,
@@ -34,13 +37,11 @@ from server.transcript import (
     Span,
     Window,
     WindowResult,
-    Word,
 )
+from server.words import joined
 
 Floats = npt.NDArray[np.float32]
 
-MAX_LENGTH = 448  # tokens the decoder can hold; CTranslate2 lets half of them be new
-MAX_PROMPT = MAX_LENGTH // 2 - 1
 MEDIAN_FILTER = 7  # frames; openai/whisper's
 MAX_INITIAL_TIMESTAMP = 50  # index of <|1.00|>: a first segment starts within a second
 NO_LANGUAGE = "en"  # what the tokenizer needs before a language is known; it decides nothing then
@@ -51,8 +52,6 @@ CONTEXT_MARGIN = 200
 # As faster-whisper's defaults: punctuation that belongs to the word behind it, or to the one before.
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
-
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
 
 
 class _Aligned:
@@ -106,7 +105,8 @@ class Whisper:
             self._ct2: Any = self._model.model
             self.mels: int = len(self._model.feature_extractor.mel_filters)
             self._filters = mel_filters(self.mels)
-            self._suppressed = get_suppressed_tokens(self._tokenizer(DecodingOptions()), [-1])
+            self._text = self._tokenizer(DecodingOptions())  # for text alone, of any language
+            self._suppressed = get_suppressed_tokens(self._text, [-1])
         except Exception as error:  # a broken file raises whatever its reader meets, tokenizers a bare Exception
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
 
@@ -140,7 +140,7 @@ class Whisper:
         options = hearing.options
         return (
             hearing.frames,
-            len(self._prompt(options)),
+            len(hearing.prompt.tokens),
             hearing.temperature,
             options.beam_size,
             options.best_of,
@@ -155,7 +155,8 @@ class Whisper:
         """A window at the beginning of its way."""
         wanted = frames_of(window) + CONTEXT_MARGIN
         buckets = CONTEXT_BUCKETS if self._dynamic_context else ()
-        return Hearing(window, options, next((frames for frames in buckets if frames >= wanted), MAX_FRAMES))
+        frames = next((frames for frames in buckets if frames >= wanted), MAX_FRAMES)
+        return Hearing(window, options, frames, self._prompt(options))
 
     def encode(self, batch: Sequence[Hearing]) -> None:
         """Give windows of equal `frames` their encoder outputs [1, frames / 2, d], on the host."""
@@ -179,7 +180,7 @@ class Whisper:
         first = batch[0]
         results = self._ct2.generate(
             _stacked(batch),
-            [self._prompt(one.options) for one in batch],
+            [self._start(one) for one in batch],
             max_length=MAX_LENGTH,
             max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
             suppress_blank=True,
@@ -191,11 +192,11 @@ class Whisper:
         temperature = first.temperature
         for one, result in zip(batch, results, strict=True):
             one.add(self._decoded(result, temperature))
-            if one.decoded is not None and one.options.word_timestamps:
+            if one.decoded is not None and (one.options.word_timestamps or one.options.token_logprobs):
                 one.words_of = self._words_of(one)
 
     def align(self, batch: Sequence[Hearing]) -> None:
-        """Find where the words of windows with one align key are heard."""
+        """Find where the words of windows with one align key are heard, and how probable their tokens are."""
         results = self._ct2.align(
             _stacked(batch),
             self._tokenizer(batch[0].options).sot_sequence,
@@ -207,29 +208,36 @@ class Whisper:
             one.alignment = result
 
     def result(self, hearing: Hearing) -> WindowResult:
-        """The segments of a decoded window, with words if it is aligned."""
+        """The segments of a decoded window, with words and logprobs where it is aligned for them."""
         window, decoded, options = hearing.window, hearing.decoded, hearing.options
-        language = options.language or NO_LANGUAGE
+        result = WindowResult(
+            (),
+            options.language or NO_LANGUAGE,
+            window.length,
+            hearing.language_probs,
+            prompt_tokens=hearing.prompt.own,
+        )
         if decoded is None or decoded.is_silence(options):
-            return WindowResult((), language, window.length, hearing.language_probs, silent=True)
+            return replace(result, silent=True)
         tokenizer = self._tokenizer(options)
         phrases, seek, closed = self._phrases(hearing, tokenizer)
-        if hearing.alignment is not None:
+        if hearing.alignment is not None and options.word_timestamps:
             self._add_words(phrases, tokenizer, hearing)
+        if hearing.alignment is not None and options.token_logprobs:
+            self._add_logprobs(phrases, hearing)
         segments = (self._segment(phrase, tokenizer, decoded, options) for phrase in phrases)
-        return WindowResult(
+        return replace(
+            result,
             # As openai/whisper: what has no text or no duration is no segment.
             segments=tuple(s for s in segments if s.text.strip() and s.start != s.end),
-            language=language,
             consumed=window.length if seek >= frames_of(window) else seek * FRAME_SAMPLES,
-            language_probs=hearing.language_probs,
             open_ended=not closed,
             temperature=decoded.temperature,
         )
 
     def _decoded(self, result: Any, temperature: float) -> Decoded:
         tokens = tuple(result.sequences_ids[0])
-        text = self._tokenizer(DecodingOptions()).decode(list(tokens)).strip()
+        text = self._text.decode(list(tokens)).strip()
         return Decoded(
             tokens=tokens,
             text=text,
@@ -244,9 +252,12 @@ class Whisper:
         """The text tokens of the phrases that will be reported: the model may stop inside the window."""
         if hearing.decoded is None or hearing.decoded.is_silence(hearing.options):
             return ()
-        tokenizer = self._tokenizer(hearing.options)
-        phrases, _, _ = self._phrases(hearing, tokenizer)
-        return tuple(token for phrase in phrases for token in phrase["tokens"] if token < tokenizer.eot)
+        phrases, _, _ = self._phrases(hearing, self._tokenizer(hearing.options))
+        return tuple(token for phrase in phrases for token in self._text_tokens(phrase))
+
+    def _text_tokens(self, phrase: Any) -> list[int]:
+        """A phrase's tokens but for its timestamps."""
+        return [token for token in phrase["tokens"] if token < self._text.eot]
 
     def _phrases(self, hearing: Hearing, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
         """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
@@ -277,6 +288,17 @@ class Whisper:
             last_speech_timestamp=hearing.options.last_speech_s,
         )
 
+    def _add_logprobs(self, phrases: list[Any], hearing: Hearing) -> None:
+        """Put into `phrases` how probable each text token is, given the sound and the text tokens before it."""
+        entry_of = self._model.hf_tokenizer.id_to_token
+        probabilities = hearing.alignment.text_token_probs
+        scored = (
+            token_logprob(entry_of(token) or "", probability)
+            for token, probability in zip(hearing.words_of, probabilities, strict=True)
+        )
+        for phrase in phrases:
+            phrase["logprobs"] = tuple(islice(scored, len(self._text_tokens(phrase))))
+
     def _segment(self, phrase: Any, tokenizer: Tokenizer, decoded: Decoded, options: DecodingOptions) -> Segment:
         # A phrase of nothing but punctuation gets no words from faster-whisper: an empty list then.
         words = phrase.get("words", [] if options.word_timestamps else None)
@@ -291,9 +313,9 @@ class Whisper:
             avg_logprob=decoded.avg_logprob,
             compression_ratio=decoded.compression_ratio,
             no_speech_prob=decoded.no_speech_prob,
-            words=None
-            if words is None
-            else tuple(_words(words, options.clock_s, tokenizer.language_code not in UNSPACED)),
+            words=None if words is None else joined(words, options.clock_s, tokenizer.language_code),
+            text_tokens=len(self._text_tokens(phrase)),
+            logprobs=phrase.get("logprobs"),
         )
 
     def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
@@ -304,17 +326,20 @@ class Whisper:
             language=options.language or NO_LANGUAGE,
         )
 
-    def _prompt(self, options: DecodingOptions) -> list[int]:
-        """The decoder's prompt: hotwords as far as there is room, the end of what came before, the task."""
-        tokenizer = self._tokenizer(options)
-        prompt = _text_tokens(tokenizer, options.prompt)
-        hotwords = _text_tokens(tokenizer, options.hotwords)
-        said = options.previous_tokens[-MAX_PROMPT:]
-        # Prompts of few different lengths share more batches. The user's own is never shortened for that.
-        said = said[len(said) % self._prompt_bucket :]
-        before = [*prompt, *said][-MAX_PROMPT:]
-        tokens: list[int] = self._model.get_prompt(tokenizer, hotwords[: MAX_PROMPT - len(before)] + before)
-        return tokens
+    def _prompt(self, options: DecodingOptions) -> Prompt:
+        prompt, hotwords = (self._encoded(text) for text in (options.prompt, options.hotwords))
+        return prompt_of(prompt, hotwords, options.previous_tokens, self._prompt_bucket)
+
+    def _encoded(self, text: str) -> list[int]:
+        """Tokens of a caller's text. A `<|startoftranscript|>` spelt out in it must not steer the decoder."""
+        text = text.strip()
+        return [token for token in self._text.encode(f" {text}") if token < self._text.eot] if text else []
+
+    def _start(self, hearing: Hearing) -> list[int]:
+        """What the decoder goes on from: the prompt, if any, and the task."""
+        before = hearing.prompt.tokens
+        task = self._tokenizer(hearing.options).sot_sequence
+        return [self._text.sot_prev, *before, *task] if before else task
 
 
 def pick_device(asked: str) -> tuple[str, int]:
@@ -364,27 +389,6 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
         "sampling_topk": 0,
         "sampling_temperature": temperature,
     }
-
-
-def _text_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Tokens of a caller's text. A `<|startoftranscript|>` spelt out in it must not steer the decoder."""
-    text = text.strip()
-    return [token for token in tokenizer.encode(f" {text}") if token < tokenizer.eot] if text else []
-
-
-def _words(raw: Iterable[dict[str, Any]], clock_s: float, spaced: bool) -> list[Word]:
-    """faster-whisper's words in window time. It splits at punctuation; where `spaced`, "twenty" and "-three"
-    are one again."""
-    words: list[Word] = []
-    for one in raw:
-        start, end = float(one["start"]) - clock_s, float(one["end"]) - clock_s
-        word = Word(one["word"], start, end, float(one["probability"]))
-        if spaced and words and not word.word.startswith(" "):
-            begun = words.pop()
-            probability = min(begun.probability, word.probability)
-            word = Word(begun.word + word.word, begun.start, word.end, probability)
-        words.append(word)
-    return words
 
 
 def _stacked(batch: Sequence[Hearing]) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.decoding import Decoded, Hearing
+from server.decoding import Decoded, Hearing, prompt_of
 from server.options import DecodingOptions
 from server.transcript import Span, Window
 
@@ -84,3 +84,35 @@ def test_detection_decides_among_the_languages_that_were_named() -> None:
     state.detect([("en", 0.6), ("es", 0.3), ("de", 0.1)])
     assert state.options.language == "es"
     assert state.language_probs == (("es", 0.3), ("de", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hotwords", "said", "kept", "own"),
+    [
+        (0, 0, 0, (0, 0, 0), 0),
+        (5, 3, 0, (3, 5, 0), 8),
+        (5, 3, 7, (3, 5, 7), 8),  # what was said is not the caller's
+        (500, 0, 0, (0, 223, 0), 223),
+        (0, 500, 0, (223, 0, 0), 223),
+        (100, 500, 0, (123, 100, 0), 223),
+        (500, 500, 0, (64, 223, 0), 287),  # hotwords take nothing from a prompt, nor do they vanish beside it
+        (500, 3, 0, (3, 223, 0), 226),
+        (100, 0, 200, (0, 23, 200), 23),
+        (100, 3, 500, (3, 0, 223), 3),
+        (0, 500, 500, (64, 0, 223), 64),
+    ],
+)
+def test_a_prompt_is_the_first_hotwords_and_the_end_of_what_goes_before(
+    prompt: int, hotwords: int, said: int, kept: tuple[int, int, int], own: int
+) -> None:
+    before, words, text = range(1_000, 1_000 + prompt), range(2_000, 2_000 + hotwords), range(3_000, 3_000 + said)
+    made = prompt_of(before, words, text)
+    first, middle, last = kept
+    assert made.tokens == (*words[:first], *before[prompt - middle :], *text[said - last :])
+    assert made.own == own
+
+
+def test_only_what_was_said_is_cut_to_the_bucket() -> None:
+    made = prompt_of(range(10), range(20, 25), range(100, 150), bucket=16)
+    assert made.tokens == (*range(20, 25), *range(10), *range(102, 150))
+    assert made.own == 15

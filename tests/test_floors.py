@@ -13,7 +13,7 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio catalog children decoding events formats hub logs "
-    "machine mel metrics spool vad",
+    "machine mel metrics spool tokens vad words",
     "model": "whisper",
     "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",

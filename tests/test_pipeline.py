@@ -316,6 +316,20 @@ async def test_the_result_holds_the_whole_transcription() -> None:
     assert [segment.id for segment in transcript.segments] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("counts", [(5, 5, 5), (5, 2, 0), (0, 0, 0)])
+async def test_the_callers_prompt_is_counted_once(counts: tuple[int, ...]) -> None:
+    def answer(window: Window, options: DecodingOptions) -> WindowResult:
+        return replace(hear(window, options), prompt_tokens=counts[window.index])
+
+    with flow(FakeEngine(answer)) as running, upload(tone(2.5)) as source:
+        async with running.request(source) as transcription:
+            assert transcription.prompt_tokens == 0
+            async for _ in transcription:
+                assert transcription.prompt_tokens == counts[0]
+        async with running.request(source) as transcription:
+            assert (await transcription.result()).prompt_tokens == counts[0]
+
+
 @pytest.mark.parametrize(("duration_s", "priority"), [(59, "interactive"), (61, "bulk")])
 async def test_short_files_go_first(duration_s: float, priority: str) -> None:
     engine = FakeEngine()

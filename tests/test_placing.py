@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.placing import Placer
-from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult, Word
+from server.transcript import SAMPLE_RATE, Segment, Span, TokenLogprob, Window, WindowResult, Word
 from tests.fakes import make_segment
 
 
@@ -51,6 +51,14 @@ def test_words_lie_in_the_span_of_their_middle_and_the_segment_around_them() -> 
     assert [(word.start, word.end) for word in placed.words] == [(10.5, 11.0), (11.5, 12.0), (20.0, 20.5)]
     assert (placed.start, placed.end) == (10.5, 20.5)
     assert [(word.word, word.probability) for word in placed.words] == [(" a", 0.9), (" b", 0.8), (" c", 0.7)]
+
+
+def test_tokens_and_logprobs_stay_with_their_segment() -> None:
+    logprobs = (TokenLogprob(" words", -0.5, b" words"),)
+    heard = replace(make_segment(0.0, 9.0), text_tokens=1, logprobs=logprobs)
+    cut = replace(heard, words=(Word(" words", 0.5, 9.0, 0.9),))
+    placed = Placer().place(TWO_SPANS, result(TWO_SPANS, heard, cut))
+    assert [(each.text_tokens, each.logprobs) for each in placed] == [(1, logprobs), (1, logprobs)]
 
 
 def test_words_that_overlap_are_put_one_behind_the_other() -> None:

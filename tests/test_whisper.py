@@ -1,5 +1,6 @@
 import copy
 import ctypes
+import math
 import shutil
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -18,12 +19,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from server import whisper
-from server.decoding import Decoded, Hearing
+from server.decoding import MAX_PROMPT, Decoded, Hearing
 from server.errors import ModelUnavailable
 from server.options import FALLBACK_TEMPERATURES, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
 from server.whisper import (
-    MAX_PROMPT,
     Whisper,
     pick_compute_type,
     pick_device,
@@ -32,6 +32,7 @@ from server.whisper import (
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
 from tests.scripted import Script, build
 from tests.stepping import transcribe
+from tests.test_words import raw_words
 
 ENGLISH = DecodingOptions(language="en")
 WORDS = DecodingOptions(language="en", word_timestamps=True)
@@ -45,6 +46,7 @@ class WatchedModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         self.encoded = 0  # windows
+        self.aligned = 0
         self.prompts: list[list[int]] = []
         self.is_multilingual = True
 
@@ -58,6 +60,10 @@ class WatchedModel:
     def generate(self, features: Any, prompts: list[list[int]], **options: Any) -> Any:
         self.prompts += prompts
         return self._model.generate(features, prompts, **options)
+
+    def align(self, features: Any, *arguments: Any, **options: Any) -> Any:
+        self.aligned += features.shape[0]
+        return self._model.align(features, *arguments, **options)
 
 
 @pytest.fixture
@@ -360,7 +366,7 @@ def test_the_end_of_a_long_prompt_survives(demo: Whisper, watched: WatchedModel)
     text = numbered_words(1_000)
     tokens = asked_with(demo, watched, prompt=text, hotwords="Anna")
     assert MAX_PROMPT == 223
-    assert tokens[1:-3] == list(tokens_of(demo, f" {text}"))[-223:]
+    assert tokens[1:-3] == [*tokens_of(demo, " Anna"), *tokens_of(demo, f" {text}")[-223:]]
     assert tokens[-3:] == task_tokens(demo, "startoftranscript", "en", "transcribe")
 
 
@@ -378,7 +384,7 @@ def test_hotwords_alone_keep_their_beginning(demo: Whisper, watched: WatchedMode
 
 
 def test_a_hundred_thousand_characters_of_prompt_work(demo: Whisper, watched: WatchedModel) -> None:
-    assert len(asked_with(demo, watched, prompt="lamp " * 20_000, hotwords="x" * 100_000)) == 1 + 223 + 3
+    assert len(asked_with(demo, watched, prompt="lamp " * 20_000, hotwords="x" * 100_000)) == 1 + 64 + 223 + 3
 
 
 CONTROL = "<|startoftranscript|><|de|><|translate|> Anna <|endoftext|><|startofprev|><|0.00|> Tom"
@@ -398,6 +404,44 @@ def test_control_tokens_in_a_prompt_do_not_fail_its_neighbours(demo: Whisper) ->
     (good,) = [options for options in others if key_of(demo, options) == key_of(demo, bad)]
     window = window_of("en_00.wav")
     assert transcribe(demo, [(window, bad), (window, good)])[1] == alone(demo, window, good)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"hotwords": "Anna"},
+        {"hotwords": numbered_words(20), "prompt": "Anna and Tom"},
+        {"hotwords": numbered_words(20), "prompt": numbered_words(500)},
+        {"hotwords": numbered_words(500)},
+        {"hotwords": "Anna", "prompt": "Tom", "previous_tokens": tuple(range(1000, 1300))},
+        {"hotwords": numbered_words(20), "previous_tokens": tuple(range(1000, 1100))},
+    ],
+)
+def test_the_prompt_is_what_faster_whisper_makes_of_prompt_hotwords_and_previous_text(
+    demo: Whisper, watched: WatchedModel, reference: WhisperModel, changes: dict[str, Any]
+) -> None:
+    tokens = asked_with(demo, watched, **changes)
+    options = replace(ENGLISH, **changes)
+    previous = [*(tokens_of(demo, f" {options.prompt}") if options.prompt else ()), *options.previous_tokens]
+    assert tokens == reference.get_prompt(demo._text, previous, hotwords=options.hotwords or None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, ()),
+        ({"prompt": "Anna and Tom"}, (" Anna and Tom",)),
+        ({"prompt": "Anna", "hotwords": "Tom"}, (" Tom", " Anna")),
+        ({"prompt": "Anna", "previous_tokens": tuple(range(1000, 1100))}, (" Anna",)),
+    ],
+)
+@pytest.mark.parametrize("name", ["en_00.wav", "silence_10s.wav"])
+def test_prompt_tokens_are_the_callers(
+    demo: Whisper, name: str, changes: dict[str, Any], counted: tuple[str, ...]
+) -> None:
+    result = alone(demo, window_of(name), replace(ENGLISH, **changes))
+    assert result.prompt_tokens == len(tokens_of(demo, *counted))
 
 
 # Fallback
@@ -630,36 +674,6 @@ def test_words_are_those_of_faster_whisper_joined(demo: Whisper, reference: Whis
 # Words
 
 
-def raw_words(*pieces: str) -> list[dict[str, Any]]:
-    """Pieces as faster-whisper gives them: a tenth of a second each, less probable one after the other."""
-    return [
-        {"word": piece, "start": n / 10, "end": (n + 1) / 10, "probability": 0.9 - n / 10}
-        for n, piece in enumerate(pieces)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "spaced", "words"),
-    [
-        ([" twenty", "-three", " cats."], True, [" twenty-three", " cats."]),
-        ([" o", "'", "clock"], True, [" o'clock"]),
-        (["Hello", " there"], True, ["Hello", " there"]),
-        (["你好", "世界"], False, ["你好", "世界"]),
-        ([" one", "two"], False, [" one", "two"]),
-        ([], True, []),
-    ],
-)
-def test_words_split_at_punctuation_are_joined_where_there_are_spaces(
-    pieces: list[str], spaced: bool, words: list[str]
-) -> None:
-    assert [word.word for word in whisper._words(raw_words(*pieces), 0.0, spaced)] == words
-
-
-def test_a_joined_word_spans_its_pieces_and_is_as_probable_as_the_least() -> None:
-    (word,) = whisper._words(raw_words(" mother", "-in", "-law"), -10.0, spaced=True)
-    assert (word.start, word.end, word.probability) == pytest.approx((10.0, 10.3, 0.7))
-
-
 @pytest.mark.parametrize(("language", "words"), [("en", 1), ("zh", 2)])
 def test_words_are_joined_by_the_language_that_is_written(
     scripted: Whisper, monkeypatch: pytest.MonkeyPatch, language: str, words: int
@@ -675,6 +689,108 @@ def test_words_are_joined_by_the_language_that_is_written(
     monkeypatch.setattr(scripted._model, "add_word_timestamps", add_words)
     (segment,) = alone(scripted, window_of(NOISE), replace(WORDS, language=language)).segments
     assert len(segment.words or ()) == words
+
+
+# Logprobs
+
+LOGPROBS = replace(ENGLISH, token_logprobs=True)
+
+
+def assert_accounted(result: WindowResult, end_of_text: int) -> None:
+    """Every text token of every segment has its logprob, and their bytes are the text."""
+    assert result.segments
+    for segment in result.segments:
+        assert segment.logprobs is not None
+        assert len(segment.logprobs) == segment.text_tokens == sum(token < end_of_text for token in segment.tokens)
+        assert b"".join(each.bytes for each in segment.logprobs) == segment.text.encode()
+        assert all(-100 < each.logprob <= 0 for each in segment.logprobs)
+        assert {type(each.logprob) for each in segment.logprobs} == {float}
+
+
+@pytest.mark.parametrize("name", ["en_00.wav", "noisy_10db.flac", "human_00.wav", "es_00.wav"])
+@pytest.mark.parametrize("words", [False, True])
+def test_every_text_token_has_its_logprob(demo: Whisper, name: str, words: bool) -> None:
+    options = DecodingOptions(token_logprobs=True, word_timestamps=words)
+    result = alone(demo, window_of(name), options)
+    assert_accounted(result, demo._text.eot)
+    without = [replace(segment, logprobs=None) for segment in result.segments]
+    assert without == list(alone(demo, window_of(name), replace(options, token_logprobs=False)).segments)
+
+
+def test_logprobs_and_words_tell_the_same_probabilities(demo: Whisper) -> None:
+    (segment,) = alone(demo, window_of("en_00.wav"), replace(LOGPROBS, word_timestamps=True)).segments
+    first = (segment.logprobs or ())[0]
+    word = (segment.words or ())[0]
+    assert first.token == word.word
+    assert math.exp(first.logprob) == pytest.approx(word.probability)
+
+
+@pytest.mark.parametrize("text", [" 你好，世界", " Grüße 😀 aus Köln", " สวัสดีครับ", " नमस्ते"])
+def test_bytes_make_up_texts_of_any_script(tmp_path: Path, text: str) -> None:
+    model = Whisper(build(tmp_path, script=Script(text)), device="cpu", threads=1)
+    result = alone(model, window_of(NOISE), LOGPROBS)
+    model.close()
+    assert text_of(result) == text
+    assert_accounted(result, model._text.eot)
+
+
+def test_logprobs_of_a_window_in_several_segments_stay_with_their_text(
+    scripted: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = (0.0, " Good", 1.0, 1.0, " lost", 1.0, 1.0, " evening, Anna", 1.8, 1.8, " unfinished")
+    answer = decoded(tokens=tokens_of(scripted, *parts))
+
+    def generate(batch: Sequence[Hearing]) -> None:
+        for one in batch:
+            one.add(answer)
+            one.words_of = scripted._words_of(one)
+
+    monkeypatch.setattr(scripted, "generate", generate)
+    result = alone(scripted, window_of(NOISE), LOGPROBS)
+    texts = ["".join(each.token for each in segment.logprobs or ()) for segment in result.segments]
+    assert texts == [segment.text for segment in result.segments] == [" Good", " evening, Anna"]
+
+
+def test_logprobs_are_of_text_tokens_alone_given_those_before_and_no_prompt(demo: Whisper) -> None:
+    window, options = window_of("en_00.wav"), replace(LOGPROBS, temperatures=(0.0,))
+    (plain,) = alone(demo, window, options).segments
+    (prompted,) = alone(demo, window, replace(options, prompt="Hello there.", hotwords="Anna")).segments
+    assert prompted.text == plain.text
+    assert prompted.avg_logprob != plain.avg_logprob
+    assert prompted.logprobs == plain.logprobs
+
+    tokenizer, hearing = demo._tokenizer(options), demo.hear(window, options)
+    demo.encode([hearing])
+    start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+    features = ctranslate2.StorageView.from_array(hearing.encoded)
+    (answer,) = demo._ct2.generate(
+        features, [start], beam_size=1, suppress_blank=False, suppress_tokens=[], return_logits_vocab=True
+    )
+    logits = np.asarray(answer.logits[0][0], np.float64)[: tokenizer.eot]
+    expected = logits[plain.tokens[1]] - np.logaddexp.reduce(logits)
+    assert (plain.logprobs or ())[0].logprob == pytest.approx(expected, abs=1e-3)
+
+
+def test_windows_are_aligned_for_words_or_logprobs_only_and_together(demo: Whisper, watched: WatchedModel) -> None:
+    window = window_of("en_00.wav")
+    alone(demo, window)
+    assert watched.aligned == 0
+    kinds = [ENGLISH, LOGPROBS, WORDS, replace(LOGPROBS, word_timestamps=True)]
+    together = transcribe(demo, [(window, options) for options in kinds])
+    assert watched.aligned == 3
+    assert [(s.words is not None, s.logprobs is not None) for one in together for s in one.segments] == [
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+    assert together == [alone(demo, window, options) for options in kinds]
+
+
+def test_text_tokens_are_counted_without_being_asked_for(demo: Whisper) -> None:
+    (segment,) = alone(demo, window_of("en_00.wav")).segments
+    assert segment.text_tokens == len(segment.tokens) - 2 == 9
+    assert segment.logprobs is None
 
 
 # Devices
@@ -892,6 +1008,6 @@ def test_previous_text_goes_behind_the_users_prompt(demo: Whisper, watched: Watc
 def test_previous_text_is_cut_to_the_bucket_and_the_users_prompt_never(demo_model: Path) -> None:
     model = Whisper(demo_model, device="cpu", threads=1, prompt_bucket=16)
     options = replace(ENGLISH, prompt="Anna and Tom", previous_tokens=tuple(range(1000, 1050)))
-    tokens = model._prompt(options)
+    prompt = model.hear(window_of(NOISE), options).prompt
     model.close()
-    assert tokens[1:-3] == [*tokens_of(model, " Anna and Tom"), *range(1002, 1050)]
+    assert prompt.tokens == (*tokens_of(model, " Anna and Tom"), *range(1002, 1050))

@@ -1,0 +1,23 @@
+"""Words as faster-whisper finds them, made ours: in window time, and whole. Pure; knows no model."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from server.transcript import Word
+
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
+
+
+def joined(raw: Iterable[dict[str, Any]], clock_s: float, language: str) -> tuple[Word, ...]:
+    """faster-whisper's words, less the time `clock_s` before the window. It splits at punctuation; where a language
+    has spaces, "twenty" and "-three" are one again."""
+    words: list[Word] = []
+    for one in raw:
+        start, end = float(one["start"]) - clock_s, float(one["end"]) - clock_s
+        word = Word(one["word"], start, end, float(one["probability"]))
+        if words and language not in UNSPACED and not word.word.startswith(" "):
+            begun = words.pop()
+            probability = min(begun.probability, word.probability)
+            word = Word(begun.word + word.word, begun.start, word.end, probability)
+        words.append(word)
+    return tuple(words)
