@@ -61,6 +61,7 @@ def _transcribe(given: argparse.Namespace) -> int:
     options = TranscriptionOptions(
         response_format=given.format,
         granularities=frozenset({"segment", "word"} if given.words else {"segment"}),
+        response_dialect=settings.response_dialect,
         nested_words=settings.nested_words,
         decoding=decoding,
     )

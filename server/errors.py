@@ -72,9 +72,10 @@ class UnknownLanguage(InvalidRequest):
     param = "language"
     code = "invalid_language_format"
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, *, param: str | None = None) -> None:
         super().__init__(
-            f"Invalid language '{language[:40]}'. Language parameter must be specified in ISO-639-1 format."
+            f"Invalid language '{language[:40]}'. Language parameter must be specified in ISO-639-1 format.",
+            param=param,
         )
 
 

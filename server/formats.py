@@ -181,18 +181,19 @@ def _vtt(transcript: Transcript, _: TranscriptionOptions) -> str:
 
 def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json:
     code = "en" if transcript.task == "translate" else transcript.language  # of the text, not of the speech
+    nested = options.response_dialect == "nested"
     answer: Json = {
         "task": transcript.task,
-        "language": name_of(code),
+        "language": code if nested else name_of(code),
         "language_code": code,
         "duration": _seconds(transcript.duration_s),
         "text": transcript.text,
     }
     with_words = "word" in options.granularities
-    if "segment" in options.granularities or not with_words:
-        nested = with_words and options.nested_words
-        answer["segments"] = [verbose_segment(segment, with_words=nested) for segment in transcript.segments]
-    if with_words:
+    if nested or "segment" in options.granularities or not with_words:
+        words_inside = with_words and (nested or options.nested_words)
+        answer["segments"] = [verbose_segment(segment, with_words=words_inside) for segment in transcript.segments]
+    if with_words and not nested:
         answer["words"] = word_dicts(transcript.words)
     if transcript.task == "transcribe":
         answer["usage"] = usage(transcript.duration_s)  # never in tokens: the schema has only this one here

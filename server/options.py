@@ -6,13 +6,18 @@ from typing import Literal, get_args
 from server.transcript import MAX_WINDOW_S, Task
 
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+ResponseDialect = Literal["openai", "nested"]
 Granularity = Literal["segment", "word"]
 StreamEvent = Literal["segments", "progress"]
 
 RESPONSE_FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
+RESPONSE_DIALECTS: tuple[ResponseDialect, ...] = get_args(ResponseDialect)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 
+MAX_BEAM_SIZE = 20
+MAX_SPEAKERS = 4
+MAX_VAD_MS = 60_000
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -64,11 +69,15 @@ class DecodingOptions:
 class TranscriptionOptions:
     """One request as its client put it, defaults filled in. `model` empty means the server's default.
 
+    `response_dialect` is the shape of verbose_json: in the nested one `language` is a code, and words are inside
+    their segments; `nested_words` repeats them there in OpenAI's shape.
+
     With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
     """
 
     model: str = ""
     response_format: ResponseFormat = "json"
+    response_dialect: ResponseDialect = "openai"
     granularities: frozenset[Granularity] = frozenset({"segment"})
     nested_words: bool = False
     stream: bool = False

@@ -46,9 +46,10 @@ class Pipeline:
         Raises `ModelNotFound` and `UnknownLanguage` at once; errors of the file come while iterating.
         """
         model = self.registry.find(options.model)
-        for language in (options.decoding.language, *options.decoding.languages):
+        given, candidates = options.decoding.language, options.decoding.languages
+        for language in candidates or [given]:
             if language is not None and language not in model.languages:
-                raise UnknownLanguage(language)
+                raise UnknownLanguage(language, param="languages" if candidates else "language")
         return Transcription(self._media, model, source, options, self._room)
 
 

@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     tune_allocator: bool = Field(
         True, description="Keep freed memory for reuse (glibc): faster on a CPU, more of it is held."
     )
+    response_dialect: Literal["openai", "nested"] = Field(
+        "openai", description="`nested`: verbose_json tells language codes, and words only inside segments."
+    )
     nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
     beam_size: int = Field(
         5, ge=1, le=20, description="Beams at temperature 0; 1 is greedy: faster, a little worse."

@@ -17,8 +17,8 @@ FLOORS: dict[str, str] = {
     "model": "whisper",
     "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",
-    "doors": "api.__init__ api.app api.docs api.envelope api.forms api.gate api.models api.ops api.parameters "
-    "api.schema api.transcriptions api.uploads",
+    "doors": "api.__init__ api.app api.docs api.envelope api.fields api.forms api.gate api.models api.ops "
+    "api.parameters api.schema api.transcriptions api.uploads",
     "start": "__main__ cli serve transcribe",
 }
 
@@ -30,6 +30,7 @@ SIDEWAYS: dict[str, str] = {
     "engine": "fairqueue job",
     "pipeline": "placing registry sequential",
     "api.gate": "api.envelope",
+    "api.forms": "api.fields",
     "api.schema": "api.parameters",
     "api.transcriptions": "api.forms api.uploads",
     "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",

@@ -1,108 +1,76 @@
-"""A multipart form in, a checked `TranscriptionOptions` out. Reads fields in every way that clients write them."""
+"""The form of a request in, a checked `TranscriptionOptions` out: what every field means."""
 
-import json
-import math
-import re
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import get_args
 
 from starlette.datastructures import FormData, UploadFile
 
+from server.api.fields import Fields, invalid, listing, quoted
 from server.errors import InvalidRequest, UnknownLanguage
 from server.languages import code_of
 from server.options import (
     FALLBACK_TEMPERATURES,
     GRANULARITIES,
+    MAX_BEAM_SIZE,
+    MAX_SPEAKERS,
+    MAX_VAD_MS,
+    RESPONSE_DIALECTS,
     RESPONSE_FORMATS,
+    STREAM_EVENTS,
     DecodingOptions,
-    Granularity,
     ResponseFormat,
     TranscriptionOptions,
+    VadOptions,
 )
 from server.settings import Settings
 from server.transcript import Task
 
-PROMPT_CHARACTERS = 6_000  # its last 223 tokens count; a token is rarely longer than 20 characters
-YES = frozenset({"true", "1", "yes", "on"})
-NO = frozenset({"false", "0", "no", "off"})
+PROMPT_CHARACTERS = 6_000  # 223 tokens count; a token is rarely longer than 20 characters
 
 
 def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFile, TranscriptionOptions]:
     """The file and the options of a request. Raises `InvalidRequest` naming the field."""
-    fields = Fields(form)
+    fields = Fields(form.multi_items())
+    model = _model(fields)
+    response_format = _response_format(fields, model)
+    granularities = fields.choices("timestamp_granularities", GRANULARITIES) or frozenset({"segment"})
+    include = fields.choices("include", ("logprobs",))
+    stream = fields.flag("stream", False)
+    language, languages = _languages(fields)
     options = TranscriptionOptions(
-        model=_model(fields),
-        response_format=_response_format(fields),
-        granularities=_granularities(fields),
-        stream=fields.flag("stream", False),
+        model=model,
+        response_format=response_format,
+        response_dialect=fields.choice("response_dialect", RESPONSE_DIALECTS, settings.response_dialect),
+        granularities=granularities,
         nested_words=fields.flag("nested_words", settings.nested_words),
+        stream=stream,
+        stream_events=fields.choices("stream_events", STREAM_EVENTS),
+        vad=_vad(fields),
         decoding=DecodingOptions(
             task=task,
-            language=_language(fields),
+            language=language,
+            languages=languages,
             multilingual=fields.flag("multilingual", False),
             condition_on_previous_text=fields.flag(
                 "condition_on_previous_text", settings.condition_on_previous_text
             ),
             prompt=fields.text("prompt")[-PROMPT_CHARACTERS:],
-            beam_size=settings.beam_size,
+            hotwords=_hotwords(fields),
+            beam_size=fields.whole("beam_size", settings.beam_size, 1, MAX_BEAM_SIZE),
             temperatures=_temperatures(fields),
+            # Made only where they are shown: both cost an alignment of every window.
+            word_timestamps="word" in granularities and response_format == "verbose_json",
+            token_logprobs="logprobs" in include and (stream or response_format == "json"),
         ),
     )
-    if "word" in options.granularities and options.response_format == "verbose_json":
-        options = replace(options, decoding=replace(options.decoding, word_timestamps=True))
+    _check_speakers(fields)
     return _file(form), options
 
 
-class Fields:
-    """The text fields of a form; an empty one counts as absent."""
-
-    def __init__(self, form: FormData) -> None:
-        self._form = form
-
-    def text(self, name: str) -> str:
-        """The last value of a field, or an empty string."""
-        values = self._form.getlist(name)
-        if not values:
-            return ""
-        if not isinstance(values[-1], str):
-            raise _invalid(name, f"'{name}' must be text, not a file.")
-        return values[-1].strip()
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.text(name).lower()
-        if not value:
-            return default
-        if value not in YES | NO:
-            raise _invalid(name, f"'{name}' must be 'true' or 'false', not {_quoted(value)}.")
-        return value in YES
-
-    def items(self, name: str) -> list[str]:
-        """The values of a list field, in whichever way it was written: `x[]`, `x`, `x[][]`, `x[0]`,
-        `extra_body[x][]`, or one part that holds a JSON array. Doubles are dropped."""
-        spelling = re.compile(rf"(?:{re.escape(name)}|extra_body\[{re.escape(name)}\])(?:\[\d*\])*")
-        found: dict[str, None] = {}
-        for key, value in self._form.multi_items():
-            if spelling.fullmatch(key):
-                if not isinstance(value, str):
-                    raise _invalid(name, f"'{name}' must be text, not a file.")
-                found.update(dict.fromkeys(_listed(name, value)))
-        return list(found)
-
-
-def _listed(name: str, value: str) -> Iterator[str]:
-    value = value.strip()
-    if not value.startswith("["):
-        yield from [value] if value else []
-        return
-    try:
-        entries = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(name, f"'{name}' is no valid JSON array: {error}") from error
-    for entry in entries:
-        if not isinstance(entry, str):
-            raise _invalid(name, f"'{name}' must be a list of strings.")
-        yield entry
+def _model(fields: Fields) -> str:
+    model = fields.text("model")
+    if not model:
+        raise InvalidRequest("you must provide a model parameter", param="model")
+    return model
 
 
 def _file(form: FormData) -> UploadFile:
@@ -113,72 +81,81 @@ def _file(form: FormData) -> UploadFile:
         )
     upload = uploads[-1]
     if not isinstance(upload, UploadFile):
-        raise _invalid("file", "'file' must be an uploaded file (a form part with a filename), not text.")
+        raise invalid("file", "'file' must be an uploaded file (a form part with a filename), not text.")
     return upload
 
 
-def _model(fields: Fields) -> str:
-    model = fields.text("model")
-    if not model:
-        raise InvalidRequest("you must provide a model parameter", param="model")
-    return model
-
-
-def _response_format(fields: Fields) -> ResponseFormat:
-    asked = fields.text("response_format") or "json"
-    for known in RESPONSE_FORMATS:
-        if asked == known:
-            return known
-    if asked == "diarized_json":
-        raise _invalid(
-            "response_format", "response_format 'diarized_json' needs diarization, which is not installed."
+def _response_format(fields: Fields, model: str) -> ResponseFormat:
+    if fields.text("response_format") == "diarized_json":
+        raise InvalidRequest(
+            f"response_format 'diarized_json' is not compatible with model {quoted(model)}: diarization is not "
+            f"installed. Use one of {listing(RESPONSE_FORMATS)} instead.",
+            param="response_format",
+            code="unsupported_value",
         )
-    raise _invalid(
-        "response_format", f"response_format must be one of {_list(RESPONSE_FORMATS)}, not {_quoted(asked)}."
-    )
+    return fields.choice("response_format", RESPONSE_FORMATS, "json")
 
 
-def _granularities(fields: Fields) -> frozenset[Granularity]:
-    asked = fields.items("timestamp_granularities")
-    for value in asked:
-        if value not in get_args(Granularity):
-            raise _invalid(
-                "timestamp_granularities",
-                f"timestamp_granularities must be among {_list(GRANULARITIES)}, not {_quoted(value)}.",
-            )
-    return frozenset(known for known in GRANULARITIES if known in asked) or frozenset({"segment"})
-
-
-def _language(fields: Fields) -> str | None:
+def _languages(fields: Fields) -> tuple[str | None, tuple[str, ...]]:
+    """The language, if it is given; and those of `languages`, of which a single one is given by that."""
     asked = fields.text("language")
-    if not asked or asked.lower() == "auto":
-        return None
-    code = code_of(asked)
+    language = _code("language", asked) if asked and asked.lower() != "auto" else None
+    languages = tuple(dict.fromkeys(_code("languages", each) for each in fields.items("languages")))
+    if language and languages:
+        raise invalid("languages", "'languages' can't be used together with 'language': leave one of them out.")
+    return (languages[0] if len(languages) == 1 else language), languages
+
+
+def _code(name: str, language: str) -> str:
+    code = code_of(language)
     if code is None:
-        raise UnknownLanguage(asked)
+        raise UnknownLanguage(language, param=name)
     return code
+
+
+def _hotwords(fields: Fields) -> str:
+    keywords = fields.items("keywords")
+    for keyword in keywords:
+        if len(keyword.splitlines()) > 1 or "<" in keyword or ">" in keyword:
+            raise invalid(
+                "keywords", f"'keywords' must be single lines without '<' and '>', not {quoted(keyword)}."
+            )
+    hotwords = fields.text("hotwords")
+    return ", ".join([hotwords, *keywords] if hotwords else keywords)[:PROMPT_CHARACTERS]
 
 
 def _temperatures(fields: Fields) -> tuple[float, ...]:
     """The fallback ladder for 0 or nothing; a value above 0 stands alone."""
-    asked = fields.text("temperature") or "0"
-    try:
-        value = float(asked)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise _invalid("temperature", f"temperature must be a number between 0 and 1, not {_quoted(asked)}.")
-    return (value,) if value > 0 else FALLBACK_TEMPERATURES
+    temperature = fields.number("temperature", 0, 0, 1)
+    return (temperature,) if temperature > 0 else FALLBACK_TEMPERATURES
 
 
-def _invalid(param: str, message: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")
+def _vad(fields: Fields) -> VadOptions:
+    """Voice detection as `chunking_strategy` has it; `vad_filter=false` turns it off whatever that says."""
+    return replace(_chunking_strategy(fields), enabled=fields.flag("vad_filter", True))
 
 
-def _quoted(value: str) -> str:
-    """What a client sent, short enough to send back."""
-    return repr(value if len(value) <= 60 else f"{value[:60]}…")
+def _chunking_strategy(fields: Fields) -> VadOptions:
+    strategy = fields.text("chunking_strategy")
+    members = fields.members("chunking_strategy")
+    if not members and strategy in {"", "auto", '"auto"'}:
+        return VadOptions()
+    kind = members.text("chunking_strategy[type]")
+    if kind != "server_vad":
+        raise invalid(
+            "chunking_strategy",
+            f"'chunking_strategy' must be 'auto' or of type 'server_vad', not {quoted(kind or strategy)}.",
+        )
+    return VadOptions(
+        threshold=members.number("chunking_strategy[threshold]", 0.5, 0, 1),
+        prefix_padding_ms=members.whole("chunking_strategy[prefix_padding_ms]", 300, 0, MAX_VAD_MS),
+        silence_duration_ms=members.whole("chunking_strategy[silence_duration_ms]", 200, 0, MAX_VAD_MS),
+    )
 
 
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _check_speakers(fields: Fields) -> None:
+    """Names and voices of known speakers are taken, as many as OpenAI takes, and not used: nobody is told apart."""
+    if len(fields.items("known_speaker_names")) > MAX_SPEAKERS:
+        raise invalid("known_speaker_names", f"'known_speaker_names' must be at most {MAX_SPEAKERS}.")
+    if len(fields.items("known_speaker_references")) > MAX_SPEAKERS:
+        raise invalid("known_speaker_references", f"'known_speaker_references' must be at most {MAX_SPEAKERS}.")

@@ -6,10 +6,21 @@ Says nothing of how a field is read; `forms` knows that, and a test holds the tw
 from dataclasses import dataclass
 
 from server.formats import Json
-from server.options import GRANULARITIES, RESPONSE_FORMATS, TranscriptionOptions
+from server.options import (
+    GRANULARITIES,
+    MAX_BEAM_SIZE,
+    MAX_SPEAKERS,
+    MAX_VAD_MS,
+    RESPONSE_DIALECTS,
+    RESPONSE_FORMATS,
+    STREAM_EVENTS,
+    TranscriptionOptions,
+)
 
 TEXT: Json = {"type": "string"}
+TEXTS: Json = {"type": "array", "items": TEXT}
 FLAG: Json = {"type": "boolean"}
+MILLISECONDS: Json = {"type": "integer", "minimum": 0, "maximum": MAX_VAD_MS}
 DEFAULTS = TranscriptionOptions()
 
 
@@ -51,11 +62,23 @@ PARAMETERS = (
         TEXT,
         "a code (`pt`), a tag (`pt-BR`) or a name (`portuguese`); absent or `auto`: detected",
     ),
+    Parameter(
+        "languages[]",
+        TEXTS,
+        "the languages there may be: of several, one is detected; a single one is as `language`. "
+        "Not together with `language`",
+    ),
     Parameter("prompt", TEXT, "words or context the recording is about; its last 223 tokens count"),
+    Parameter(
+        "keywords[]",
+        TEXTS,
+        "words that may come up, such as names; each one line, without `<` and `>`. "
+        "They go before the prompt, as far as there is room",
+    ),
     Parameter(
         "response_format",
         {"type": "string", "enum": [*RESPONSE_FORMATS], "default": DEFAULTS.response_format},
-        "`json`, `text`, `srt`, `vtt`, `verbose_json`",
+        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: diarization is not installed",
     ),
     Parameter(
         "temperature",
@@ -77,7 +100,65 @@ PARAMETERS = (
         {"type": "boolean", "default": False},
         "`true` is refused: this server does not stream yet",
     ),
+    Parameter(
+        "include[]",
+        {"type": "array", "items": {"const": "logprobs"}},
+        "`logprobs`, for `json` and for streams: every token with its log probability",
+    ),
+    Parameter(
+        "chunking_strategy",
+        {
+            "oneOf": [
+                {"const": "auto"},
+                {
+                    "type": "object",
+                    "required": ["type"],
+                    "properties": {
+                        "type": {"const": "server_vad"},
+                        "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5},
+                        "prefix_padding_ms": {**MILLISECONDS, "default": 300},
+                        "silence_duration_ms": {**MILLISECONDS, "default": 200},
+                    },
+                },
+            ]
+        },
+        "how speech is found: `auto`, as without it; or `server_vad` with `threshold`, `prefix_padding_ms`, "
+        "`silence_duration_ms`",
+    ),
+    Parameter(
+        "known_speaker_names[]",
+        {**TEXTS, "maxItems": MAX_SPEAKERS},
+        "taken and not used: diarization is not installed",
+    ),
+    Parameter("known_speaker_references[]", {**TEXTS, "maxItems": MAX_SPEAKERS}, "the same"),
+    Parameter(
+        "stream_events[]",
+        {"type": "array", "items": {"type": "string", "enum": [*STREAM_EVENTS]}},
+        "events of a stream beyond OpenAI's: `segments`, `progress`",
+        ours=True,
+    ),
+    Parameter("hotwords", TEXT, "the same as `keywords[]`, in one text", ours=True),
+    Parameter(
+        "vad_filter",
+        {"type": "boolean", "default": DEFAULTS.vad.enabled},
+        "`false` takes the whole file for speech, whatever `chunking_strategy` says; "
+        "expect invented words where nobody speaks",
+        ours=True,
+    ),
+    Parameter(
+        "beam_size",
+        {"type": "integer", "minimum": 1, "maximum": MAX_BEAM_SIZE},
+        f"beams at temperature 0, up to {MAX_BEAM_SIZE}; 1 is greedy; absent: `SOTTO_BEAM_SIZE`",
+        ours=True,
+    ),
     Parameter("nested_words", FLAG, "`true` repeats the words inside each segment", ours=True),
+    Parameter(
+        "response_dialect",
+        {"type": "string", "enum": [*RESPONSE_DIALECTS]},
+        "`nested`: `verbose_json` tells the language's code, and has words only inside segments; "
+        "`openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
+        ours=True,
+    ),
     Parameter(
         "condition_on_previous_text",
         FLAG,

@@ -176,7 +176,8 @@ def _schemas() -> Json:
             {"text": TEXT, "usage": {"oneOf": [_ref("DurationUsage"), _ref("TokenUsage")]}},
             {
                 "logprobs": _list(_ref("Logprob")) | {"description": "where `include[]` asked for them"},
-                "languages": _list(_ref("Language")) | {"description": "of `gpt-transcribe`"},
+                "languages": _list(_ref("Language"))
+                | {"description": "of `gpt-transcribe`, and where `languages[]` named some"},
             },
         ),
         "VerboseTranscription": _verbose("transcribe", {"usage": _ref("DurationUsage")}),
@@ -197,7 +198,10 @@ def _schemas() -> Json:
                 "compression_ratio": NUMBER | {"description": "above 2.4: it repeats itself"},
                 "no_speech_prob": NUMBER | {"description": "above 0.6, with a low `avg_logprob`: silence"},
             },
-            {"words": _list(_ref("Word")) | {"description": "where `nested_words` asked for them. Not OpenAI's"}},
+            {
+                "words": _list(_ref("Word"))
+                | {"description": "where `nested_words` or the dialect `nested` asked for them. Not OpenAI's"}
+            },
         ),
         "Word": _object(
             "A word without the spaces and the punctuation around it.",
@@ -275,7 +279,7 @@ def _verbose(task: Task, usage: Json) -> Json:
         "The answer in `verbose_json`.",
         {
             "task": {"const": task},
-            "language": TEXT | {"description": "the text's, by its English name in lower case: `english`"},
+            "language": TEXT | {"description": "the text's, by its English name: `english`; `en` where `nested`"},
             "language_code": TEXT | {"description": "`en`. Not OpenAI's"},
             "duration": SECONDS,
             "text": TEXT | {"description": "the segments' texts joined and trimmed"},
@@ -283,7 +287,8 @@ def _verbose(task: Task, usage: Json) -> Json:
         },
         {
             "segments": _list(_ref("Segment")) | {"description": "unless `word` alone was asked for"},
-            "words": _list(_ref("Word")) | {"description": "where `word` was asked for"},
+            "words": _list(_ref("Word"))
+            | {"description": "where `word` was asked for, but in the dialect `nested`"},
         },
     )
 

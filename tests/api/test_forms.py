@@ -3,12 +3,26 @@ import io
 import pytest
 from starlette.datastructures import FormData, UploadFile
 
-from server.api.forms import PROMPT_CHARACTERS, Fields, parse_form
+from server.api.forms import PROMPT_CHARACTERS, parse_form
 from server.errors import InvalidRequest
-from server.options import FALLBACK_TEMPERATURES, RESPONSE_FORMATS, DecodingOptions, TranscriptionOptions
+from server.options import (
+    FALLBACK_TEMPERATURES,
+    MAX_BEAM_SIZE,
+    MAX_SPEAKERS,
+    MAX_VAD_MS,
+    RESPONSE_FORMATS,
+    DecodingOptions,
+    TranscriptionOptions,
+    VadOptions,
+)
 from server.settings import Settings
 
 SETTINGS = Settings()
+EVERY_FIELD = (
+    "response_format language languages[] prompt temperature timestamp_granularities[] stream stream_events[] "
+    "include[] chunking_strategy chunking_strategy[type] keywords[] hotwords vad_filter beam_size nested_words "
+    "response_dialect condition_on_previous_text multilingual known_speaker_names[] known_speaker_references[]"
+).split()
 UPLOAD = UploadFile(io.BytesIO(b"sound"), filename="speech.wav")
 
 Pairs = list[tuple[str, str | UploadFile]]
@@ -33,12 +47,23 @@ def test_form_of_a_file_and_a_model_gets_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, "") for name in "response_format language prompt temperature nested_words multilingual".split()),
-        *((name, " \t\n") for name in "response_format language prompt temperature nested_words".split()),
+        *((name, "") for name in EVERY_FIELD),
+        *((name, " \t\n") for name in EVERY_FIELD),
+        *((name, "null") for name in EVERY_FIELD),
         ("timestamp_granularities[]", ""),
         ("timestamp_granularities", "[]"),
-        ("vad_filter", "whatever"),
+        ("vad_filter", "true"),
+        ("chunking_strategy", "auto"),
+        ("chunking_strategy", '"auto"'),
+        ("languages", "[]"),
+        ("keywords", "[]"),
+        ("stream", "false"),
+        ("response_dialect", "openai"),
+        ("beam_size", "5"),
+        ("known_speaker_names[]", "Ada"),
+        ("known_speaker_references[]", "data:audio/wav;base64," + "A" * 2_000_000),
         ("temperature_inc", "x"),
+        ("diarize", "whatever"),
         ("language", "auto"),
         ("temperature", "0"),
         ("temperature", "0.0"),
@@ -49,46 +74,6 @@ def test_form_of_a_file_and_a_model_gets_the_defaults() -> None:
 )
 def test_field_that_is_empty_unknown_or_default_changes_nothing(name: str, value: str) -> None:
     assert parse((name, value)) == TranscriptionOptions(model="whisper-1")
-
-
-@pytest.mark.parametrize(
-    ("pairs", "expected"),
-    [
-        ([("x[]", "a"), ("x[]", "b")], ["a", "b"]),
-        ([("x", "a"), ("x", "b")], ["a", "b"]),
-        ([("x[][]", "a"), ("x[][]", "b")], ["a", "b"]),
-        ([("x[0]", "a"), ("x[1]", "b")], ["a", "b"]),
-        ([("extra_body[x][]", "a"), ("extra_body[x][]", "b")], ["a", "b"]),
-        ([("extra_body[x]", "a"), ("extra_body[x][1]", "b")], ["a", "b"]),
-        ([("x", '["a", "b"]')], ["a", "b"]),
-        ([("x[]", ' [\n"a",\n"b"\n] ')], ["a", "b"]),
-        ([("x[]", "a"), ("x", "b"), ("x[0]", '["c"]')], ["a", "b", "c"]),
-        ([("x[]", "a"), ("x", "a"), ("x[]", "a")], ["a"]),
-        ([("x[]", " a "), ("x[]", ""), ("x[]", "a")], ["a"]),
-        ([("x[]", "")], []),
-        ([("x", "[]")], []),
-        ([("y[]", "a"), ("xx", "a"), ("x[a]", "a"), ("extra_body[xx][]", "a"), ("x.0", "a")], []),
-        ([], []),
-    ],
-)
-def test_list_is_read_in_every_spelling(pairs: Pairs, expected: list[str]) -> None:
-    assert Fields(FormData(pairs)).items("x") == expected
-
-
-@pytest.mark.parametrize(
-    "value", ["[", '["word"', "[word]", "[1]", "[null]", '[["word"]]', '[{"a": 1}]', "[" * 200_000]
-)
-def test_list_that_is_no_array_of_strings_is_refused(value: str) -> None:
-    error = refused(("timestamp_granularities", value))
-    assert (error.param, error.code) == ("timestamp_granularities", "invalid_value")
-    assert len(error.message) < 300
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [("true", True), ("True", True), ("1", True), ("on", True), ("no", False), ("0", False)]
-)
-def test_flag_is_read_as_people_write_it(value: str, expected: bool) -> None:
-    assert parse(("nested_words", value)).nested_words is expected
 
 
 def test_setting_is_a_flag_s_default_and_the_request_s_word_goes_before_it() -> None:
@@ -164,8 +149,179 @@ def test_end_of_a_long_prompt_is_kept() -> None:
     assert prompt == "a" * (PROMPT_CHARACTERS - 10) + "b" * 10
 
 
-def test_last_of_two_values_counts() -> None:
-    assert parse(("language", "en"), ("language", "de")).decoding.language == "de"
+@pytest.mark.parametrize("name", ["languages", "languages[]", "extra_body[languages][]"])
+def test_one_of_several_languages_is_detected(name: str) -> None:
+    decoding = parse((name, "de"), (name, "English"), (name, "de-AT")).decoding
+    assert (decoding.language, decoding.languages) == (None, ("de", "en"))
+
+
+def test_single_one_of_languages_is_the_language() -> None:
+    decoding = parse(("languages[]", "pt-BR"), ("language", "auto")).decoding
+    assert (decoding.language, decoding.languages) == ("pt", ("pt",))
+
+
+def test_language_and_languages_exclude_each_other() -> None:
+    error = refused(("language", "de"), ("languages[]", "en"))
+    assert (error.param, error.code) == ("languages", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hotwords"),
+    [
+        ([("keywords[]", "Sotto"), ("keywords[]", "Grüße, Ada!")], "Sotto, Grüße, Ada!"),
+        ([("keywords", '["Sotto", "Ada"]')], "Sotto, Ada"),
+        ([("hotwords", "Sotto Ada")], "Sotto Ada"),
+        ([("keywords[]", "Ada"), ("hotwords", "Sotto")], "Sotto, Ada"),
+        ([("extra_body[hotwords]", "Sotto")], "Sotto"),
+        ([("hotwords", "x" * 10_000)], "x" * PROMPT_CHARACTERS),
+    ],
+)
+def test_keywords_are_hotwords(pairs: Pairs, hotwords: str) -> None:
+    assert parse(*pairs).decoding.hotwords == hotwords
+
+
+@pytest.mark.parametrize("keyword", ["a\nb", "a\r\nb", "a\rb", "a\u2028b", "<b", "a>"])
+def test_keyword_that_openai_refuses_is_refused(keyword: str) -> None:
+    error = refused(("keywords[]", "good"), ("keywords[]", keyword))
+    assert (error.param, error.code) == ("keywords", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "made"),
+    [
+        ([], False),
+        ([("include[]", "logprobs")], True),
+        ([("include[]", "logprobs"), ("stream", "true"), ("response_format", "text")], True),
+        ([("include[]", "logprobs"), ("response_format", "verbose_json")], False),
+        ([("include[]", "logprobs"), ("response_format", "srt")], False),
+    ],
+)
+def test_logprobs_are_made_where_they_are_shown(pairs: Pairs, made: bool) -> None:
+    assert parse(*pairs).decoding.token_logprobs is made
+
+
+SERVER_VAD = VadOptions(threshold=0.4, prefix_padding_ms=100, silence_duration_ms=500)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (
+            [
+                ("chunking_strategy[type]", "server_vad"),
+                ("chunking_strategy[threshold]", "0.4"),
+                ("chunking_strategy[prefix_padding_ms]", "100"),
+                ("chunking_strategy[silence_duration_ms]", "500"),
+            ],
+            SERVER_VAD,
+        ),
+        (
+            [
+                ("extra_body[chunking_strategy][type]", "server_vad"),
+                ("extra_body[chunking_strategy][threshold]", "0.4"),
+                ("extra_body[chunking_strategy][prefix_padding_ms]", "100"),
+                ("extra_body[chunking_strategy][silence_duration_ms]", "500"),
+            ],
+            SERVER_VAD,
+        ),
+        (
+            [
+                (
+                    "chunking_strategy",
+                    '{"type":"server_vad","threshold":0.4,"prefix_padding_ms":100,"silence_duration_ms":500.0}',
+                )
+            ],
+            SERVER_VAD,
+        ),
+        (
+            [("chunking_strategy[type]", "server_vad")],
+            VadOptions(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=200),
+        ),
+        (
+            [("chunking_strategy", '{"type": "server_vad", "threshold": null, "idle_timeout_ms": 1}')],
+            VadOptions(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=200),
+        ),
+        (
+            [("chunking_strategy", '{"type": "server_vad", "threshold": 0, "silence_duration_ms": 0}')],
+            VadOptions(threshold=0, prefix_padding_ms=300, silence_duration_ms=0),
+        ),
+        ([("vad_filter", "false")], VadOptions(enabled=False)),
+        ([("vad_filter", "false"), ("chunking_strategy", "auto")], VadOptions(enabled=False)),
+        ([("vad_filter", "true"), ("chunking_strategy[type]", "server_vad")], VadOptions(True, 0.5, 300, 200)),
+    ],
+)
+def test_voice_detection_is_what_the_request_makes_it(pairs: Pairs, expected: VadOptions) -> None:
+    assert parse(*pairs).vad == expected
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("chunking_strategy", "server_vad")],
+        [("chunking_strategy", "none")],
+        [("chunking_strategy", "{}")],
+        [("chunking_strategy", '{"type": "semantic_vad"}')],
+        [("chunking_strategy", '{"type": "server_vad"')],
+        [("chunking_strategy", '["server_vad"]')],
+        [("chunking_strategy[threshold]", "0.5")],
+        [("chunking_strategy[type]", "semantic_vad")],
+        *(
+            [("chunking_strategy[type]", "server_vad"), (f"chunking_strategy[{name}]", value)]
+            for name, value in [
+                ("threshold", "1.01"),
+                ("threshold", "-0.1"),
+                ("threshold", "high"),
+                ("prefix_padding_ms", "-1"),
+                ("prefix_padding_ms", "0.5"),
+                ("silence_duration_ms", f"{MAX_VAD_MS + 1}"),
+                ("silence_duration_ms", "1e400"),
+            ]
+        ),
+        [("chunking_strategy", '{"type": "server_vad", "threshold": true}')],
+        [("chunking_strategy", '{"type": "server_vad", "threshold": [0.5]}')],
+        [("vad_filter", "false"), ("chunking_strategy", "server_vad")],
+    ],
+)
+def test_chunking_strategy_that_is_none_is_refused(pairs: Pairs) -> None:
+    error = refused(*pairs)
+    assert (error.param, error.code) == ("chunking_strategy", "invalid_value")
+
+
+@pytest.mark.parametrize("name", ["known_speaker_names[]", "known_speaker_references"])
+def test_known_speakers_are_four_at_most(name: str) -> None:
+    pairs: Pairs = [(name, f"{number}") for number in range(MAX_SPEAKERS)]
+    assert parse(*pairs) == parse()
+    assert refused(*pairs, (name, "one more")).param == name.removesuffix("[]")
+
+
+@pytest.mark.parametrize("value", [1, MAX_BEAM_SIZE])
+def test_beam_size_is_the_request_s_within_the_setting_s_limits(value: int) -> None:
+    assert parse(("beam_size", f"{value}")).decoding.beam_size == Settings(beam_size=value).beam_size == value
+
+
+def test_beam_size_beyond_the_setting_s_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="beam_size"):
+        Settings(beam_size=MAX_BEAM_SIZE + 1)
+    assert refused(("beam_size", f"{MAX_BEAM_SIZE + 1}")).param == "beam_size"
+
+
+def test_stream_events_are_picked() -> None:
+    assert parse(("stream_events[]", "segments")).stream_events == {"segments"}
+    assert parse(("stream_events", '["progress","segments"]')).stream_events == {"progress", "segments"}
+
+
+def test_dialect_is_the_setting_s_unless_the_request_has_its_own() -> None:
+    nested = Settings(response_dialect="nested")
+    assert parse(("response_dialect", "nested")).response_dialect == "nested"
+    assert parse(settings=nested).response_dialect == "nested"
+    assert parse(("response_dialect", "openai"), settings=nested).response_dialect == "openai"
+
+
+def test_diarized_json_is_refused_as_an_unfit_format_and_says_why() -> None:
+    error = refused(("response_format", "diarized_json"))
+    assert (error.param, error.code) == ("response_format", "unsupported_value")
+    assert error.message.startswith("response_format 'diarized_json' is not compatible with model 'whisper-1'")
+    assert "diarization is not installed" in error.message
 
 
 @pytest.mark.parametrize(
@@ -179,7 +335,17 @@ def test_last_of_two_values_counts() -> None:
         ("temperature", "9" * 10_000, "invalid_value"),
         ("response_format", "xml", "invalid_value"),
         ("response_format", "JSON!" * 1_000, "invalid_value"),
-        ("response_format", "diarized_json", "invalid_value"),
+        ("languages", "xx", "invalid_language_format"),
+        ("languages", "auto", "invalid_language_format"),
+        ("include", "usage", "invalid_value"),
+        ("stream", "perhaps", "invalid_value"),
+        ("stream_events", "words", "invalid_value"),
+        ("vad_filter", "whatever", "invalid_value"),
+        ("beam_size", "0", "invalid_value"),
+        ("beam_size", "1.5", "invalid_value"),
+        ("beam_size", "large", "invalid_value"),
+        ("response_dialect", "groq", "invalid_value"),
+        ("condition_on_previous_text", "maybe", "invalid_value"),
         ("timestamp_granularities", "sentence", "invalid_value"),
         ("language", "xx", "invalid_language_format"),
         ("language", "Klingon", "invalid_language_format"),
@@ -194,12 +360,10 @@ def test_bad_value_is_refused_by_the_field_s_name(name: str, value: str, code: s
     assert len(error.message) < 300
 
 
-@pytest.mark.parametrize(
-    "name", "model response_format language prompt temperature nested_words timestamp_granularities".split()
-)
+@pytest.mark.parametrize("name", ["model", *EVERY_FIELD])
 def test_file_in_a_text_field_s_place_is_refused(name: str) -> None:
-    error = refused((name, UPLOAD))
-    assert (error.param, error.code) == (name, "invalid_value")
+    error = refused(("chunking_strategy[type]", "server_vad"), (name, UPLOAD))
+    assert (error.param, error.code) == (name.partition("[")[0], "invalid_value")
 
 
 @pytest.mark.parametrize(
