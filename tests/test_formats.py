@@ -183,6 +183,18 @@ def test_nested_words_repeat_those_of_the_top_level() -> None:
     assert [word for entry in answer["segments"] for word in entry["words"]] == answer["words"]
 
 
+@pytest.mark.parametrize("granularities", [frozenset(), WORDS, BOTH])
+def test_nested_dialect_has_a_language_code_and_words_only_inside_segments(
+    granularities: frozenset[Granularity],
+) -> None:
+    openai = verbose(transcript(SHORT), granularities=BOTH)
+    answer = verbose(transcript(SHORT), granularities=granularities, response_dialect="nested")
+    assert answer["language"] == answer["language_code"] == "en"
+    assert set(answer) == set(openai) - {"words"}
+    (entry,) = answer["segments"]
+    assert entry.get("words") == (openai["words"] if granularities else None)
+
+
 def test_a_segment_that_was_not_aligned_has_no_words() -> None:
     answer = verbose(transcript(replace(SHORT, words=None)), granularities=BOTH, nested_words=True)
     assert answer["words"] == []

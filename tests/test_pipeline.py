@@ -471,11 +471,21 @@ async def test_candidate_languages_reach_the_engine() -> None:
     assert engine.submissions[0].options.languages == ("de", "en")
 
 
-@pytest.mark.parametrize("decoding", [replace(ENGLISH, language="fr"), replace(DETECT, languages=("en", "fr"))])
-async def test_a_language_that_the_model_does_not_know_is_refused_at_once(decoding: DecodingOptions) -> None:
+@pytest.mark.parametrize(
+    ("decoding", "param"),
+    [
+        (replace(ENGLISH, language="fr"), "language"),
+        (replace(DETECT, languages=("en", "fr")), "languages"),
+        (replace(ENGLISH, language="fr", languages=("fr",)), "languages"),
+    ],
+)
+async def test_a_language_that_the_model_does_not_know_is_refused_at_once(
+    decoding: DecodingOptions, param: str
+) -> None:
     with flow(FakeEngine()) as on, upload(tone(1)) as source:
-        with pytest.raises(UnknownLanguage, match="'fr'"):
+        with pytest.raises(UnknownLanguage, match="'fr'") as caught:
             on.pipeline.transcribe(source, TranscriptionOptions(decoding=decoding))
+        assert caught.value.param == param
         assert on.media.spooled_bytes == 0
 
 

@@ -311,13 +311,7 @@ def test_empty_fields_mean_unset(server: Running) -> None:
 
 
 def test_unknown_fields_are_ignored(server: Running) -> None:
-    fields = {
-        "vad_filter": "true",
-        "hotwords": "x",
-        "user": "me",
-        "chunking_strategy": "auto",
-        "include[]": "logprobs",
-    }
+    fields = {"diarize": "true", "temperature_inc": "x", "user": "me", "constructor[prototype]": "x", "": "x"}
     assert server.transcribe(SILENCE, fields).json()["text"] == ""
 
 
@@ -425,11 +419,88 @@ def test_prompt_is_what_was_said_before(server: Running) -> None:
     assert server.transcribe(SPEECH, {"prompt": "The film ends at one o'clock."}).json()["text"] == SPEECH_TEXT
 
 
-@pytest.mark.parametrize("prompt", ["word " * 200_000, "Füße \N{PARTY POPPER} <|endoftext|>"], ids=["long", "odd"])
-def test_prompt_is_never_too_long_or_too_odd(server: Running, prompt: str) -> None:
+@pytest.mark.parametrize("name", ["prompt", "hotwords"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["word " * 200_000, "Füße \N{PARTY POPPER} <|endoftext|>", "\0\x1b\ufffd\U0010ffff"],
+    ids=["long", "odd", "raw"],
+)
+def test_prompt_is_never_too_long_or_too_odd(server: Running, name: str, prompt: str) -> None:
     # At a temperature of its own: what such a prompt does to the text is no matter, nor is how often it is retried.
-    fields = {"prompt": prompt, "language": "en", "temperature": "0.2"}
+    fields = {name: prompt, "language": "en", "temperature": "0.2"}
     assert server.transcribe(SPEECH, fields).status_code == 200
+
+
+def test_several_languages_leave_a_choice(server: Running) -> None:
+    assert verbose(server, "es_02.wav", **{"languages[]": ["de", "Spanish"]})["language"] == "spanish"
+    assert verbose(server, "es_02.wav", **{"languages[]": ["de", "en"]})["language"] in {"german", "english"}
+
+
+def test_json_tells_the_language_where_several_were_possible(server: Running) -> None:
+    answer = server.transcribe("es_02.wav", {"languages[]": ["en", "es"]}).json()
+    assert answer["languages"] == [{"code": "es"}]
+    assert server.transcribe(SILENCE, {"model": "gpt-transcribe"}).json()["languages"] == []
+
+
+def test_gpt_model_s_usage_is_in_tokens(server: Running) -> None:
+    usage = server.transcribe(SPEECH, {"model": "gpt-4o-transcribe"}).json()["usage"]
+    assert usage["type"] == "tokens"
+    assert usage["input_token_details"]["audio_tokens"] == 25
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+@pytest.mark.parametrize("response_format", ["text", "srt", "vtt", "verbose_json"])
+def test_gpt_model_serves_the_formats_that_the_cloud_s_has_not(server: Running, response_format: str) -> None:
+    answers = [
+        server.transcribe(SPEECH, {"model": model, "response_format": response_format}).content
+        for model in ("gpt-4o-transcribe", "whisper-1")
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_whole_file_counts_as_speech_without_the_filter(server: Running) -> None:
+    """The model hears the silence then, and says itself that nobody speaks, or not."""
+    fields = {"vad_filter": "false", "language": "en", "response_format": "verbose_json"}
+    assert server.transcribe("lead_silence.flac", fields).json()["segments"][0]["seek"] == 0
+    assert verbose(server, "lead_silence.flac", language="en")["segments"][0]["seek"] > 0
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"chunking_strategy": "auto"},
+        {"chunking_strategy[type]": "server_vad", "chunking_strategy[threshold]": "0.6"},
+        {"chunking_strategy": '{"type": "server_vad", "prefix_padding_ms": 200, "silence_duration_ms": 400}'},
+        {"extra_body[chunking_strategy][type]": "server_vad"},
+    ],
+    ids=lambda strategy: "+".join(strategy),
+)
+def test_speech_is_found_by_every_strategy(server: Running, strategy: dict[str, str]) -> None:
+    assert server.transcribe(SPEECH, strategy).json()["text"] == SPEECH_TEXT
+
+
+def test_threshold_decides_what_is_speech(server: Running) -> None:
+    deaf = {"chunking_strategy[type]": "server_vad", "chunking_strategy[threshold]": "1"}
+    assert server.transcribe(SPEECH, deaf).json()["text"] == ""
+
+
+def test_reference_clips_of_known_speakers_pass(server: Running) -> None:
+    clip = "data:audio/wav;base64," + "A" * (5 << 20 >> 1)
+    fields = {"known_speaker_names[]": list("ABCD"), "known_speaker_references[]": [f"{clip}{n}" for n in range(4)]}
+    assert server.transcribe(SPEECH, fields).json()["text"] == SPEECH_TEXT
+
+
+@pytest.mark.parametrize(
+    "fields", [{"keywords[]": ["party", "o'clock"]}, {"hotwords": "party"}, {"beam_size": "1"}]
+)
+def test_help_for_the_model_is_taken(server: Running, fields: dict[str, Any]) -> None:
+    assert server.transcribe(SPEECH, {"language": "en", **fields}).status_code == 200
+
+
+def test_nested_dialect_is_a_request_s_choice(server: Running) -> None:
+    answer = verbose(server, SPEECH, response_dialect="nested", **{"timestamp_granularities[]": "word"})
+    assert (answer["language"], "words" in answer) == ("en", False)
+    assert [word["word"] for word in answer["segments"][0]["words"]] == "The party ends at two o'clock".split()
 
 
 # What is uploaded.
