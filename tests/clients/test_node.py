@@ -97,6 +97,12 @@ def test_openai_sends_scalars_as_text(openai: Results) -> None:
     assert value(openai, "scalars")["text"] == SPEECH_TEXT
 
 
+def test_openai_gets_translations(openai: Results) -> None:
+    assert value(openai, "translated") == {"text": SPEECH_TEXT}
+    assert value(openai, "translated_text") == f"{SPEECH_TEXT}\n"
+    assert value(openai, "translated_verbose")["task"] == "translate"
+
+
 def test_openai_lists_and_retrieves_models(openai: Results) -> None:
     assert {MODEL, "whisper-1"} <= set(value(openai, "models"))
     assert value(openai, "model_with_slash")["id"] == MODEL
