@@ -6,6 +6,7 @@ fastapi-swagger, each kept by one person) or are too old for OpenAPI 3.1 (swagge
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -87,7 +88,8 @@ def _answers(operation: Json, document: Json) -> Iterator[tuple[str, str]]:
 def _schemas(schemas: Json) -> Iterator[str]:
     for name, schema in schemas.items():
         yield f'<h2 id="{name}">{name}</h2>'
-        yield f"<p>{_text(schema.get('description', ''))}</p>"
+        if "description" in schema:
+            yield f"<p>{_text(schema['description'])}</p>"
         yield _properties(schema) if "properties" in schema else f"<p>{_type(schema)}</p>"
 
 
@@ -100,7 +102,7 @@ def _properties(schema: Json) -> str:
 
 
 def _property(schema: Json, need: str) -> str:
-    default = f"default {_code(repr(schema['default']))}" if "default" in schema else ""
+    default = f"default {_code(json.dumps(schema['default']))}" if "default" in schema else ""
     facts = ", ".join(fact for fact in (_type(schema), need, default) if fact)
     return f"{facts}<br>{_text(schema.get('description', ''))}"
 

@@ -12,7 +12,8 @@ from server.formats import Json
 from server.transcript import Task
 
 DESCRIPTION = """\
-OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it.
+OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it:
+`curl localhost:8000/v1/audio/transcriptions -F model=whisper-1 -F file=@speech.mp3`
 
 Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
 
