@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 CHUNK = 512  # samples per probability: 32 ms, fixed by Silero at 16 kHz
 CONTEXT = 64  # samples of the previous chunk that each chunk starts with
 HYSTERESIS = 0.15  # speech ends below threshold - HYSTERESIS
+CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech pauses in that time
 SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
 
 
@@ -156,7 +157,7 @@ class Detector:
 
 
 class Packer:
-    """Packs speech into windows: as full as they may be, cut at the longest silence of their second half.
+    """Packs speech into windows: nearly as full as they may be, cut at the longest silence of their last part.
 
     Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps
     `prefix_padding_ms` of what is around it; silence beyond that is cut out. Windows never overlap and come
@@ -165,6 +166,7 @@ class Packer:
 
     def __init__(self, options: VadOptions) -> None:
         self._limit = int(min(options.window_s, MAX_WINDOW_S) * SAMPLE_RATE)
+        self._full = self._limit - min(round(CUT_WITHIN_S * SAMPLE_RATE), self._limit // 2)
         self._padding = min(options.prefix_padding_ms * SAMPLE_RATE // 1000, self._limit // 4)
         self._speech: list[Span] = []  # finished, not yet in a window
         self._started: int | None = None  # speech that is going on
@@ -222,16 +224,16 @@ class Packer:
         }
         if not gaps:
             return self._cut_inside(speech[0])
-        late = {count: gap for count, gap in gaps.items() if 2 * self._length(speech[:count]) >= self._limit}
+        late = {count: gap for count, gap in gaps.items() if self._length(speech[:count]) >= self._full}
         # Of equal gaps the later one: fuller windows cost less.
         count = max(late or gaps, key=lambda count: (gaps[count], count))
         middle = (speech[count - 1].end + speech[count].start) // 2
         return self._window(count, max(speech[count].start - self._padding, middle))
 
     def _cut_inside(self, span: Span) -> Window:
-        """A window that ends inside `span`, at the quietest point of the window's second half."""
+        """A window that ends inside `span`, at the quietest point of the window's last part."""
         begin = max(self._floor, span.start - self._padding)
-        cut = self._quietest(max(begin + self._limit // 2, span.start + FRAME_SAMPLES), begin + self._limit)
+        cut = self._quietest(max(begin + self._full, span.start + FRAME_SAMPLES), begin + self._limit)
         head, rest = Span(span.start, min(cut, span.end)), Span(cut, span.end)
         if not self._speech:  # the span that is going on
             self._speech, self._started = [head], cut
