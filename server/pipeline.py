@@ -216,10 +216,11 @@ class Transcription:
         heard: list[asyncio.Task[Heard]] = []
         async for window in windows:
             heard.append(await self._start(window, self._options.decoding))
-            (first, *_) = await heard[-1]
-            if len(heard) == LANGUAGE_WINDOWS or _is_certain(first[1]):
+            # Together, for workers that would be idle until the first is heard; unless somebody waits for that one.
+            alone = self._options.stream and _is_certain((await heard[-1])[0][1])
+            if alone or len(heard) == LANGUAGE_WINDOWS:
                 break
-        results = [task.result()[0] for task in heard]
+        results = [(await task)[0] for task in heard]
         self.language, self.language_probability = _vote([result for _, result in results])
         decoding = replace(self._options.decoding, language=self.language)
         for task, (window, result) in zip(heard, results, strict=True):
@@ -293,8 +294,11 @@ def _is_certain(result: WindowResult) -> bool:
 
 
 def _vote(results: list[WindowResult]) -> tuple[str, float | None]:
-    """The language with the best mean probability over the windows in which something was said."""
+    """The language with the best mean probability over the windows in which something was said, up to the first
+    that is certain."""
     voters = [result for result in results if result.segments] or results
+    certain = next((number for number, result in enumerate(voters) if _is_certain(result)), len(voters))
+    voters = voters[: certain + 1]
     if not voters:
         return UNKNOWN_LANGUAGE, None
     sums: dict[str, float] = {}
