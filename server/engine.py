@@ -23,7 +23,6 @@ from server.stats import EngineStats, Priority
 from server.transcript import Window, WindowResult
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
-BULK_BATCH_S = 0.5  # what a bulk batch may then take
 POLL_S = 0.05
 IDLE_S = 60.0  # without work, after which memory that is only kept for speed is given back
 
@@ -37,15 +36,16 @@ class Engine:
         """Take over `model` and start its worker threads; `close` frees both."""
         self._model = model
         self._limits = limits or Limits.on(model.device)
-        self.max_batch = max(self._limits.interactive, self._limits.bulk)
-        self._queue: FairQueue[Job] = FairQueue(self._limits.max_queued, mix_classes=self._limits.mix_classes)
+        self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
+        self._queue: FairQueue[Job] = FairQueue(
+            self._limits.max_queued, mix_classes=self._limits.mix_classes, spread=self._limits.spread
+        )
         self._lock = threading.Lock()  # of everything below
         self._running: list[Job] = []
         self._lost = ""
         self._counts: Counter[str] = Counter()
         self._batch_sizes: Counter[int] = Counter()
         self._wait_s = self._run_s = 0.0
-        self._row_s = 0.0  # what decoding a window lately took
         self._interactive_s = float("-inf")
         self._threads = [
             threading.Thread(target=self._work, name=f"engine-{number}") for number in range(model.workers)
@@ -143,8 +143,8 @@ class Engine:
         if job.aligning:
             return limit
         company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
-        if company and job.priority == "bulk" and not self._limits.mix_classes and self._row_s:
-            limit = min(limit, int(BULK_BATCH_S / self._row_s))
+        if company and not self._limits.mix_classes:
+            limit = min(limit, self._limits.interactive)
         if job.hearing.tries:  # sampled: every window becomes best_of
             limit //= job.hearing.options.best_of
         return max(1, limit)
@@ -153,7 +153,6 @@ class Engine:
     def _counted(self, take: Take[Job]) -> Iterator[None]:
         began_s = time.monotonic()
         jobs = take.items
-        decoding = not jobs[0].aligning
         with self._lock:
             self._running += jobs
             self._wait_s += sum(began_s - job.submitted_s for job in jobs if not job.hearing.tries)
@@ -166,9 +165,6 @@ class Engine:
                 self._counts["batches"] += 1
                 self._batch_sizes[len(jobs)] += 1
                 self._run_s += took_s * len(jobs)
-                if decoding:
-                    row_s = took_s / len(jobs)
-                    self._row_s = row_s if not self._row_s else 0.8 * self._row_s + 0.2 * row_s
 
     def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
         """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""

@@ -5,6 +5,7 @@ that it never starves. Inside a class each request gets one place per round, so 
 clip of five seconds share the machine.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -51,10 +52,14 @@ class Take(Generic[T]):
 class FairQueue(Generic[T]):
     """Thread-safe; bounded by `capacity` items, not counting those that are put back."""
 
-    def __init__(self, capacity: int, *, mix_classes: bool, company_s: float = COMPANY_S) -> None:
-        """`mix_classes`: whether a batch of one class may be filled up with the other."""
+    def __init__(
+        self, capacity: int, *, mix_classes: bool, spread: bool = False, company_s: float = COMPANY_S
+    ) -> None:
+        """`mix_classes`: whether a batch of one class may be filled up with the other. `spread`: whether idle
+        takers divide what waits among them; else the first takes all that fits."""
         self._capacity = capacity
         self._mix = mix_classes
+        self._spread = spread
         self._company_s = company_s
         self._rings: dict[Priority, OrderedDict[str, deque[T]]] = {
             "interactive": OrderedDict(),
@@ -62,6 +67,7 @@ class FairQueue(Generic[T]):
         }
         self._changed = threading.Condition()
         self._turn = 0
+        self._idle = 0  # takers that wait
         self._closed = False
 
     def put(self, item: T) -> None:
@@ -93,10 +99,17 @@ class FairQueue(Generic[T]):
         """
         with self._changed:
             while True:
-                if not self._wait_for_items(limit_of, idle_s):
+                self._idle += 1
+                try:
+                    came = self._wait_for_items(limit_of, idle_s)
+                finally:
+                    self._idle -= 1
+                if not came:
                     return None if self._closed else Take([], "bulk", False)
                 self._turn += 1
-                if (take := self._next(limit_of)) is not None:
+                if (take := self._next(self._share_of(limit_of))) is not None:
+                    if len(self):
+                        self._changed.notify()  # this taker may have used up the others' wake-ups
                     return take
 
     def remove(self, request: str) -> list[T]:
@@ -149,6 +162,12 @@ class FairQueue(Generic[T]):
                 if not len(self):  # another worker was quicker
                     return self._wait_for_items(limit_of, idle_s)
         return not self._closed
+
+    def _share_of(self, limit_of: Callable[[T], int]) -> Callable[[T], int]:
+        if not (self._spread and self._idle):
+            return limit_of
+        share = math.ceil(len(self) / (self._idle + 1))
+        return lambda item: min(limit_of(item), share)
 
     def _next(self, limit_of: Callable[[T], int]) -> Take[T] | None:
         order: tuple[Priority, Priority] = ("interactive", "bulk")

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, le=256, description="CPU threads per model worker; 0: as many as this process may use."
     )
-    workers: int = Field(1, ge=1, le=16, description="Batches that one model runs at the same time.")
+    workers: int = Field(
+        0, ge=0, le=64, description="Batches that one model runs at the same time; 0: 2, more from 12 CPUs on."
+    )
     media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated keys that clients must send; empty: open to all."

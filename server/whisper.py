@@ -24,7 +24,7 @@ from server import allocator
 from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.machine import usable_cpus
+from server.machine import pick_workers, usable_cpus
 from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
 from server.tokens import token_logprob
@@ -74,20 +74,20 @@ class Whisper:
         device: str = "auto",
         compute_type: str = "auto",
         threads: int = 0,
-        workers: int = 1,
+        workers: int = 0,
         prompt_bucket: int = 1,
         dynamic_context: bool = False,
     ) -> None:
         """Load the model in folder `path`, which must be complete: nothing is downloaded.
 
-        `device` is auto, cpu, cuda or cuda:N; `threads` 0 shares the usable CPUs among `workers`. Previous text
-        is cut to a multiple of `prompt_bucket` tokens. `dynamic_context` lets the encoder see less than 30 s
-        where a window is shorter: for models that were trained for it.
+        `device` is auto, cpu, cuda or cuda:N; `workers` 0 is what suits it, `threads` 0 shares the usable CPUs
+        among them. Previous text is cut to a multiple of `prompt_bucket` tokens. `dynamic_context` lets the encoder
+        see less than 30 s where a window is shorter: for models that were trained for it.
         Raises `ModelUnavailable` with the cause.
         """
         self.device, index = pick_device(device)
         self.compute_type = pick_compute_type(self.device, index) if compute_type == "auto" else compute_type
-        self.workers = workers
+        self.workers = workers or pick_workers(self.device)
         self._prompt_bucket = prompt_bucket
         self._dynamic_context = dynamic_context
         if not (path / "tokenizer.json").is_file():
@@ -98,8 +98,8 @@ class Whisper:
                 device=self.device,
                 device_index=index,
                 compute_type=self.compute_type,
-                cpu_threads=threads or max(1, usable_cpus() // workers),
-                num_workers=workers,
+                cpu_threads=threads or max(1, usable_cpus() // self.workers),
+                num_workers=self.workers,
                 local_files_only=True,
             )
             self._ct2: Any = self._model.model

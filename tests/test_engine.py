@@ -415,16 +415,15 @@ def test_a_bulk_batch_steps_back_between_encodes_when_interactive_work_comes() -
     ]  # nothing is redone
 
 
-def test_bulk_batches_are_short_while_interactive_requests_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(FakeModel(), max_batch=8) as engine:
+def test_bulk_batches_are_as_short_as_interactive_ones_while_such_requests_are_about() -> None:
+    engine = Engine(FakeModel(), Limits(interactive=4, bulk=8))
+    try:
         submit(engine, 0).result(DEADLINE_S)
-        monkeypatch.setattr(engine, "_row_s", 0.2)  # a window takes 0.2 s: two fit into half a second
-        job = engine_job(engine, "bulk")
-        assert engine._limit_of(job) == 8
+        assert engine._limit_of(engine_job(engine, "bulk")) == 8
         engine.submit(make_window(1), BEAMS, request="quick", priority="interactive").result(DEADLINE_S)
-        monkeypatch.setattr(engine, "_row_s", 0.2)
-        assert engine._limit_of(job) == 2
-        assert engine._limit_of(engine_job(engine, "interactive")) == 8
+        assert engine._limit_of(engine_job(engine, "bulk")) == 4
+    finally:
+        engine.close()
 
 
 def engine_job(engine: Engine, priority: Priority) -> Job:
@@ -503,8 +502,8 @@ def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
     ("device", "beam_size", "limits"),
     [
         ("cpu", 5, Limits(4, 8)),
-        ("cuda", 5, Limits(8, 8, mix_classes=True, encode_together=True)),
-        ("cuda", 1, Limits(16, 16, mix_classes=True, encode_together=True)),
+        ("cuda", 5, Limits(8, 8, mix_classes=True, encode_together=True, spread=False)),
+        ("cuda", 1, Limits(16, 16, mix_classes=True, encode_together=True, spread=False)),
     ],
 )
 def test_limits_suit_the_device(device: str, beam_size: int, limits: Limits) -> None:

@@ -9,6 +9,7 @@ import pytest
 from server.errors import QueueFull, Unavailable
 from server.fairqueue import BULK_EVERY, FairQueue
 from server.stats import Priority
+from tests.fakes import wait_until
 
 DEADLINE_S = 10.0
 
@@ -31,8 +32,10 @@ def things(request: str, count: int, priority: Priority = "bulk", key: Hashable 
     return [Thing(request, f"{request}{number}", priority, key) for number in range(count)]
 
 
-def queue_of(*items: Thing, mix_classes: bool = False, capacity: int = 100) -> FairQueue[Thing]:
-    queue: FairQueue[Thing] = FairQueue(capacity, mix_classes=mix_classes, company_s=0.0)
+def queue_of(
+    *items: Thing, mix_classes: bool = False, spread: bool = False, capacity: int = 100
+) -> FairQueue[Thing]:
+    queue: FairQueue[Thing] = FairQueue(capacity, mix_classes=mix_classes, spread=spread, company_s=0.0)
     for item in items:
         queue.put(item)
     return queue
@@ -163,3 +166,28 @@ def test_nothing_for_a_while_gives_an_empty_take() -> None:
     batch = queue_of().take(lambda _: 1, idle_s=0.01)
     assert batch is not None
     assert batch.items == []
+
+
+@pytest.mark.parametrize(("spread", "sizes"), [(True, [2, 3]), (False, [5])])
+def test_idle_takers_divide_what_waits_where_that_is_wanted(spread: bool, sizes: list[int]) -> None:
+    queue = queue_of(spread=spread)
+    took: list[int] = []
+
+    def work() -> None:
+        if batch := queue.take(lambda _: 8):
+            took.append(len(batch.items))
+
+    takers = [threading.Thread(target=work) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+    wait_until(lambda: queue._idle == 2)
+    queue.put_back(things("a", 5))  # all at once
+    wait_until(lambda: sum(took) == 5)
+    queue.close()
+    for taker in takers:
+        taker.join(DEADLINE_S)
+    assert sorted(took) == sizes
+
+
+def test_a_busy_taker_leaves_nothing_to_those_that_are_busy_too() -> None:
+    assert drain(queue_of(*things("a", 5), spread=True), 4) == [[f"a{n}" for n in range(4)], ["a4"]]

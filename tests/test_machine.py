@@ -1,9 +1,11 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from server.machine import FORCE_ISA, has_avx512, prepare_cpu, usable_cpus
+from server.machine import FORCE_ISA, has_avx512, pick_workers, prepare_cpu, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,16 @@ def test_threads_never_spin_while_they_wait(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("OMP_WAIT_POLICY", "active")
     prepare_cpu(tune_allocator=False)
     assert "OMP_WAIT_POLICY" not in os.environ
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 2), (4, 2), (8, 2), (12, 3), (16, 4)])
+def test_a_cpu_is_divided_among_batches(monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int) -> None:
+    monkeypatch.setattr("server.machine.usable_cpus", lambda: cpus)
+    assert pick_workers("cpu") == workers
+
+
+def test_blas_threads_do_not_spin_beside_the_model() -> None:
+    command = "import server, os; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", command], env=clean, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "1"
