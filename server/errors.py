@@ -2,11 +2,13 @@
 
     SottoError                       500  server_error
     ├── InvalidRequest               400  invalid_request_error
+    │   ├── MalformedRequest         400  no HTTP; 431: too long a head; 501: an encoding that isn't known
     │   ├── UndecodableAudio         400  the file is no audio, or broken
     │   ├── AudioTooShort            400  below 0.1 s
     │   ├── AudioTooLong             400  above SOTTO_MAX_AUDIO_SECONDS
     │   └── UnknownLanguage          400
     ├── Unauthorized                 401
+    ├── PermissionDenied             403
     ├── NotFound                     404
     │   └── ModelNotFound            404
     ├── MethodNotAllowed             405
@@ -43,6 +45,12 @@ class InvalidRequest(SottoError):
     type = "invalid_request_error"
 
 
+class MalformedRequest(InvalidRequest):
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class UndecodableAudio(InvalidRequest):
     param = "file"
     code = "invalid_value"
@@ -61,11 +69,11 @@ class AudioTooShort(InvalidRequest):
 
 
 class AudioTooLong(InvalidRequest):
-    param = "file"
     code = "invalid_value"
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(f"audio duration is longer than {limit_s:g} seconds, which is the maximum for this server")
+        known = f"audio duration is longer than {limit_s:g} seconds which is the maximum for this model"
+        super().__init__(f"{known} (SOTTO_MAX_AUDIO_SECONDS)")
 
 
 class UnknownLanguage(InvalidRequest):
@@ -82,6 +90,12 @@ class UnknownLanguage(InvalidRequest):
 class Unauthorized(SottoError):
     status = 401
     type = "invalid_request_error"
+
+
+class PermissionDenied(SottoError):
+    status = 403
+    type = "invalid_request_error"
+    code = "permission_denied"
 
 
 class NotFound(SottoError):
@@ -110,7 +124,8 @@ class UploadTooLarge(SottoError):
     status = 413  # type stays server_error: that is what the cloud answers
 
     def __init__(self, limit_bytes: int, read_bytes: int) -> None:
-        super().__init__(f"Maximum content size limit ({limit_bytes}) exceeded ({read_bytes} bytes read)")
+        known = f"Maximum content size limit ({limit_bytes}) exceeded ({read_bytes} bytes read)"
+        super().__init__(f"{known} (SOTTO_MAX_UPLOAD_MB)")
 
 
 class RateLimited(SottoError):

@@ -14,6 +14,7 @@ import uvicorn
 from server import logs
 from server.api.app import create_app
 from server.catalog import data_path
+from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
 from server.settings import PREFIX, Settings
 
@@ -126,7 +127,8 @@ def _config(settings: Settings, registry: Registry) -> uvicorn.Config:
         create_app(settings, registry),
         host=settings.host,
         port=settings.port,
-        http="h11",  # httptools loses the body of a POST that offers `Upgrade: h2c`, as every JDK client does
+        http=Protocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,

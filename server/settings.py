@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated keys that clients must send; empty: open to all."
     )
+    cors_origins: str = Field(
+        "*",
+        pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
+        description="Web pages that may read answers: `*` (any), origins with commas between them, or `none`.",
+    )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
     max_requests: int = Field(256, ge=1, description="Transcriptions under way at once; beyond: 503.")

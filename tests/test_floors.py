@@ -17,9 +17,9 @@ FLOORS: dict[str, str] = {
     "model": "whisper",
     "engine": "engine fairqueue job media",
     "flow": "pipeline placing registry sequential",
-    "doors": "api.__init__ api.app api.docs api.envelope api.fields api.forms api.gate api.models api.ops "
-    "api.parameters api.schema api.transcriptions api.uploads",
-    "start": "__main__ cli serve transcribe",
+    "doors": "api.__init__ api.app api.cors api.docs api.doors api.envelope api.exchange api.fields api.forms "
+    "api.gate api.keys api.models api.ops api.parameters api.schema api.transcriptions api.uploads",
+    "start": "__main__ cli protocol serve transcribe",
 }
 
 # Who may import from its own floor, and what.
@@ -29,11 +29,14 @@ SIDEWAYS: dict[str, str] = {
     "events": "formats",
     "engine": "fairqueue job",
     "pipeline": "placing registry sequential",
-    "api.gate": "api.envelope",
+    "api.envelope": "api.doors",
+    "api.exchange": "api.doors",
+    "api.gate": "api.cors api.doors api.envelope api.exchange api.keys",
     "api.forms": "api.fields",
     "api.schema": "api.parameters",
     "api.transcriptions": "api.forms api.uploads",
     "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",
+    "serve": "protocol",
     "cli": "serve transcribe",
     "__main__": "cli",
 }
@@ -49,7 +52,8 @@ HOMES: dict[str, str] = {
     "starlette": "api.*",
     "multipart": "api.*",
     "python_multipart": "api.*",
-    "uvicorn": "serve",
+    "uvicorn": "protocol serve",
+    "h11": "protocol",
     "huggingface_hub": "hub",
     "httpx": "hub",
     "prometheus_client": "metrics",

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
+from server.api.doors import asked, nearest
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
 
 
@@ -14,6 +15,8 @@ def error_response(error: SottoError) -> JSONResponse:
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    else:  # OpenAI's clients would repeat a whole upload, twice, for what it can't cure
+        headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allow
     body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
@@ -37,12 +40,12 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     """What Starlette itself refuses: unknown paths, wrong methods, forms that can't be parsed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    asked = f"{request.method} {request.url.path}"
     if error.status_code == 404:
-        return error_response(NotFound(f"Invalid URL ({asked}). {_paths(request.app)}"))
+        return error_response(NotFound(f"Invalid URL ({asked(request.scope)}). {_way(request)}"))
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
-        return error_response(MethodNotAllowed(f"Not allowed to {asked}. {_paths(request.app)}", allow=allow))
+        text = f"Not allowed to {asked(request.scope)}. {_paths(request.app)}"
+        return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
 
 
@@ -60,7 +63,13 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
     return error_response(SottoError("The server had an error while processing your request. Sorry about that!"))
 
 
+def _way(request: Request) -> str:
+    """Where a client should have gone."""
+    if near := nearest(request.url.path, request.app.openapi()["paths"]):
+        return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
+    return f"This server only turns speech into text. {_paths(request.app)}"
+
+
 def _paths(app: FastAPI) -> str:
-    """What this server does serve, for people who mistyped a base URL."""
     known = (f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods)
     return f"This server has {', '.join(known)}."

@@ -17,12 +17,16 @@ OpenAI's audio API on this machine: a client needs no more than this server's ad
 
 Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
 
-A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/health`, `/docs` and `/openapi.json`.\
+A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/health`, `/docs` and `/openapi.json`.
+
+Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
+`/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
 """
 
 ERRORS = {
     400: "The request is wrong, or the file is no audio; `param` names the field.",
     401: "No key was sent, or a wrong one.",
+    403: "This is not for clients to do.",
     404: "There is no such model here.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
     429: "This client has too many requests under way; `Retry-After` says when to come back.",
@@ -51,13 +55,13 @@ def describe() -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"key": []}, {}],
+        "security": [*({scheme: []} for scheme in KEYS), {}],
         "paths": _paths(),
         "components": {
             "schemas": _schemas(),
             "responses": {str(status): _error(status) for status in ERRORS},
             "headers": HEADERS,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": KEYS,
         },
     }
 
@@ -96,6 +100,12 @@ def _paths() -> Json:
                 "parameters": [model],
                 "responses": {"200": _ok("Model"), **_errors(401, 404, 500)},
             },
+            "delete": {
+                "operationId": "deleteModel",
+                "summary": "Refused: models are the operator's",
+                "parameters": [model],
+                "responses": _errors(401, 403, 404, 500),
+            },
         },
         "/health": {
             "get": {
@@ -122,6 +132,11 @@ def _paths() -> Json:
     }
 
 
+KEYS: Json = {
+    "key": {"type": "http", "scheme": "bearer"},
+    "azureKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "password": {"type": "http", "scheme": "basic", "description": "The key as the password, of any user."},
+}
 HEADERS: Json = {
     "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": TEXT},
     "openai-processing-ms": {"description": "Milliseconds until the answer began.", "schema": INTEGER},

@@ -26,9 +26,11 @@ async def read_form(request: Request) -> FormData:
     parser = _BoundedParser(request)
     async with aclosing(parser.stream):
         try:
-            return await parser.parse()
+            form = await parser.parse()
         except MultiPartException as error:
             raise InvalidRequest(f"Could not parse multipart form: {error.message}") from error
+    named = request.path_params.get("model")  # of Azure's clients, who may leave the field out
+    return FormData([*form.multi_items(), ("model", named)]) if named and not form.get("model") else form
 
 
 async def on_disk(upload: UploadFile) -> UploadFd:

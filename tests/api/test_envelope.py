@@ -41,6 +41,7 @@ def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
     assert body.keys() == {"error"}
     error = body["error"]
     assert error.keys() == {"message", "type", "param", "code"}
+    assert answer.headers["x-should-retry"] == "false"  # none of these is cured by asking again
     assert isinstance(error["message"], str)
     assert isinstance(error["type"], str)
     assert "Traceback" not in answer.text
@@ -56,9 +57,7 @@ def test_good_form_is_answered(client: TestClient) -> None:
     assert post(client, MODEL, file(AUDIO)).json()["text"] == "w0"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/audio", "/v1/audio/transcriptions/", "/redoc", "/v2/x", "/%00"]
-)
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x", "/%00"])
 def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> None:
     error = error_of(client.get(path), 404)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
@@ -72,7 +71,6 @@ def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> No
         ("GET", TRANSCRIPTIONS, "POST"),
         ("PUT", TRANSCRIPTIONS, "POST"),
         ("POST", "/v1/models", "GET"),
-        ("DELETE", "/v1/models/demo", "GET"),
         ("POST", "/health", "GET"),
     ],
 )

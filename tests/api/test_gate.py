@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from server.api.envelope import add_handlers
-from server.api.gate import DISCARD_BYTES, DISCARD_S, Gate
+from server.api.exchange import DISCARD_BYTES, DISCARD_S
+from server.api.gate import Gate
 from server.settings import Settings
 from tests.bad_inputs import DATA, wav
 from tests.fakes import wait_until
@@ -121,7 +122,7 @@ def test_client_that_asks_before_it_sends_is_refused_at_once(guarded: Running) -
 
 
 def too_large(read_bytes: str) -> str:
-    return rf"Maximum content size limit \({LIMIT}\) exceeded \({read_bytes} bytes read\)"
+    return rf"Maximum content size limit \({LIMIT}\) exceeded \({read_bytes} bytes read\) \(SOTTO_MAX_UPLOAD_MB\)"
 
 
 def test_declared_size_above_the_limit_is_refused_before_the_body(guarded: Running) -> None:
@@ -206,6 +207,7 @@ def test_more_than_one_client_may_have_is_429(guarded: Running) -> None:
     assert (answer.status_code, error["type"], error["code"]) == (429, "requests", "rate_limit_exceeded")
     assert error["message"].startswith("Rate limit reached")
     assert int(answer.headers["retry-after"]) >= 1
+    assert "x-should-retry" not in answer.headers
     wait_until_let_in(guarded, FIRST_KEY)
 
 
@@ -248,9 +250,35 @@ def test_every_answer_has_an_id_of_its_own_and_its_time(guarded: Running) -> Non
     for answer in answers:
         assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
         assert re.fullmatch(r"\d+", answer.headers["openai-processing-ms"])
+        assert answer.headers["openai-version"] == "2020-10-01"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "server" not in answer.headers
     wait_until(lambda: all(id in guarded.log for id in ids))
+
+
+def test_log_tells_why_a_request_failed(guarded: Running) -> None:
+    for answer, reason in [
+        (
+            guarded.transcribe(SILENCE, key=WRONG_KEY),
+            r"invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
+        ),
+        (guarded.get("/v1/models/none", key=FIRST_KEY), "model_not_found: The model 'none' does not exist"),
+        (guarded.get("/nowhere", key=FIRST_KEY), r"invalid_request_error: Invalid URL \(GET /nowhere\)"),
+        (guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY), "invalid_language_format: .*ISO-639-1"),
+    ]:
+        marker = re.escape(answer.headers["x-request-id"])
+        guarded.wait_for_line(rf"(GET|POST) /\S+ {answer.status_code} \d\.\d{{3}}s {reason}.* \[{marker}\]\n")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/a%0AForged%20line%1b%5b31m", "/v1/models/" + "x" * 5000, "/a%0aForged"]
+)
+def test_log_stays_one_short_line_whatever_a_client_sends(guarded: Running, path: str) -> None:
+    marker = guarded.get(path, key=FIRST_KEY).headers["x-request-id"]
+    line = guarded.wait_for_line(rf".*\[{re.escape(marker)}\]\n")[0]
+    assert f"GET {path[:100]}" in line
+    assert line[:-1].isprintable()
+    assert len(line) < 600
 
 
 def test_no_key_is_ever_logged(guarded: Running) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 
 import openai
@@ -44,9 +45,27 @@ def test_model_is_found_by_any_of_its_names(client: TestClient, path: str, name:
     assert client.get(f"/v1/models/{path}").json() == entry(name)
 
 
-@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "demo/", "%00", "x" * 2_000])
-def test_unknown_model_is_not_found(client: TestClient, path: str) -> None:
-    answer = client.get(f"/v1/models/{path}")
+@pytest.mark.parametrize("path", ["", "/demo"])
+def test_models_are_written_as_openai_writes_them(client: TestClient, path: str) -> None:
+    answer = client.get(f"/v1/models{path}")
+    assert answer.text == json.dumps(answer.json(), indent=2)
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["demo", "whisper-1", "org/large%20v3", "org%2Flarge%20v3"])
+def test_delete_is_refused_and_changes_nothing(client: TestClient, path: str) -> None:
+    answer = client.delete(f"/v1/models/{path}")
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "permission_denied")
+    assert "can't be deleted" in error["message"]
+    assert client.get(f"/v1/models/{path}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "x" * 2_000])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_unknown_model_is_not_found(client: TestClient, path: str, method: str) -> None:
+    answer = client.request(method, f"/v1/models/{path}")
     assert answer.status_code == 404
     error = answer.json()["error"]
     if error["code"]:  # the client itself may have resolved `..`
@@ -58,6 +77,11 @@ def test_unknown_model_is_not_found(client: TestClient, path: str) -> None:
         assert error["message"].startswith("The model '")
         assert "' does not exist" in error["message"]
     assert len(answer.content) < 600
+
+
+def test_sdk_is_refused_to_delete(sdk: OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        sdk.models.delete("demo")
 
 
 def test_sdk_lists_and_retrieves(sdk: OpenAI) -> None:

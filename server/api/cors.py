@@ -1,0 +1,52 @@
+"""CORS: which web pages may read this server's answers.
+
+Browsers ask first, in a preflight without the key, and hide each answer that doesn't name the page's origin: errors
+and event streams too. That keeps no request away, and no program: keys do.
+"""
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
+EXPOSED = "X-Request-ID, OpenAI-Processing-Ms, Retry-After"  # else scripts can't read them
+PREFLIGHT_S = 7200  # as long as Chromium remembers an answer
+VARY = (
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+)
+
+
+class Cors:
+    """The rules for `origins`: `*`, a comma-separated list, or `none`, which leaves browsers to their own rule."""
+
+    def __init__(self, origins: str, *, has_keys: bool) -> None:
+        self._origins = {origin.strip() for origin in origins.split(",")} - {"none"}
+        # Any page of the internet, into a network that browsers guard, without a key: that stays shut.
+        self._private_network = has_keys or "*" not in self._origins
+
+    def headers(self, origin: str) -> dict[str, str]:
+        """What every answer to a page of `origin` carries."""
+        allowed = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
+        if "*" in self._origins:
+            return allowed
+        vary = {"vary": "Origin"} if self._origins else {}
+        return {**allowed, **vary, "access-control-allow-origin": origin} if origin in self._origins else vary
+
+    def is_preflight(self, scope: Scope) -> bool:
+        return (
+            bool(self._origins)
+            and scope["method"] == "OPTIONS"
+            and "access-control-request-method" in Headers(scope=scope)
+        )
+
+    def preflight(self, asked: Headers) -> Response:
+        """Everything asked for is allowed, by its name: `*` would not cover `Authorization`."""
+        headers = {
+            "access-control-allow-methods": asked["access-control-request-method"],
+            "access-control-max-age": str(PREFLIGHT_S),
+            "vary": VARY,
+        }
+        if "access-control-request-headers" in asked:
+            headers["access-control-allow-headers"] = asked["access-control-request-headers"]
+        if self._private_network and "access-control-request-private-network" in asked:
+            headers["access-control-allow-private-network"] = "true"
+        return Response(status_code=204, headers=headers)

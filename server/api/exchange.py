@@ -1,0 +1,127 @@
+"""One request and its answer as they pass the gate: what an answer carries, what is left unread, what is logged."""
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
+
+from server.api.doors import asked
+from server.errors import UploadTooLarge
+
+DISCARD_BYTES = 4 << 20
+DISCARD_S = 2.0
+REASON_CHARACTERS = 200
+API_VERSION = "2020-10-01"  # OpenAI's only one
+
+logger = logging.getLogger("server.access")
+
+
+class Exchange:
+    """Counts the body, adds headers, drains what a refusal left unread."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, max_bytes: int, answer_headers: Mapping[str, str]
+    ) -> None:
+        headers = Headers(scope=scope)
+        self.id = f"req_{uuid.uuid4().hex}"
+        self.declared_bytes = _content_length(headers)
+        self._asked = asked(scope)
+        self._receive, self._send = receive, send
+        self._max_bytes = max_bytes
+        self._answer_headers = answer_headers
+        self._read_bytes = 0
+        self._body_left = self.declared_bytes > 0 or "transfer-encoding" in headers
+        # A client that waits for 100 Continue has sent no body and won't after a refusal.
+        self._holds_back = "expect" in headers
+        self._overrun = False
+        self._status = 0
+        self._reason = ""
+        self._began = time.perf_counter()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._status != 0
+
+    async def receive(self) -> Message:
+        """The next message for the application; raises `UploadTooLarge` beyond the limit."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._count(message)
+            if self._read_bytes > self._max_bytes and not self._overrun:
+                self._overrun = True
+                raise UploadTooLarge(self._max_bytes, self._read_bytes)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a response on, with our headers; its end waits until the client can have read it."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._add_headers(MutableHeaders(scope=message))
+            await self._send(message)
+            return
+        if self._status >= 400:
+            self._reason = self._reason or _reason(message.get("body", b""))
+        if self._body_left and not self._holds_back and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._discard()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    def log(self, level: int) -> None:
+        seconds = time.perf_counter() - self._began
+        logger.log(level, "%s %d %.3fs%s", self._asked, self._status, seconds, self._reason)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        headers["x-request-id"] = self.id
+        headers["openai-processing-ms"] = str(round((time.perf_counter() - self._began) * 1000))
+        headers["openai-version"] = API_VERSION
+        headers["x-content-type-options"] = "nosniff"
+        for name, value in self._answer_headers.items():
+            headers.setdefault(name, value)
+        if self._body_left:
+            headers["connection"] = "close"  # else uvicorn would read on to the body's end, however far that is
+
+    def _count(self, message: Message) -> None:
+        self._read_bytes += len(message.get("body", b""))
+        self._body_left = message.get("more_body", False)
+        self._holds_back = False
+
+    async def _discard(self) -> None:
+        """Read on for a moment, and throw away what comes; then only hold the connection.
+
+        A socket that closes with bytes unread is reset, and Node's fetch, which writes what it has before it looks
+        for an answer, would throw for that.
+        """
+        stop_at = self._read_bytes + DISCARD_BYTES
+        try:
+            async with asyncio.timeout(DISCARD_S):
+                while self._body_left and self._read_bytes < stop_at:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        return
+                    self._count(message)
+                if self._body_left:
+                    await asyncio.sleep(DISCARD_S)
+        except TimeoutError:
+            pass
+
+
+def _content_length(headers: Headers) -> int:
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0
+
+
+def _reason(body: bytes) -> str:
+    """What an error's envelope says, for one line of a log, which nothing that a client sent can break."""
+    try:
+        error = json.loads(body)["error"]
+        text = f" {error['code'] or error['type']}: {error['message']}"
+    except (ValueError, LookupError, TypeError):  # an answer that is no envelope
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text[:REASON_CHARACTERS])

@@ -1,0 +1,71 @@
+import base64
+
+import pytest
+from starlette.datastructures import Headers
+
+from server.api.keys import Keys
+from server.errors import Unauthorized
+
+KEY = "first-key-0123456789abcdefgh"
+SECOND = "second-key-0123456789abcdefg"
+WRONG = "wrong-key-0123456789abcdefgh"
+KEYS = Keys([KEY, SECOND])
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY} "},
+        {"authorization": basic("anyone", KEY)},
+        {"authorization": basic("", KEY)},
+        {"api-key": KEY},
+        {"authorization": "Bearer ", "api-key": KEY},
+        {"authorization": f"Bearer {WRONG}", "api-key": KEY},
+        {"authorization": basic("of the", "proxy"), "api-key": KEY},
+    ],
+)
+def test_key_is_taken_wherever_clients_put_it(headers: dict[str, str]) -> None:
+    assert KEYS.check(Headers(headers)) == KEY
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": KEY},
+        {"authorization": f"Digest {KEY}"},
+        {"authorization": basic("anyone", "")},
+        {"authorization": basic(KEY, "")},
+        {"authorization": "Basic not-base64!"},
+        {"authorization": "Basic /w=="},
+        {"api-key": " "},
+        {"x-api-key": KEY},
+    ],
+)
+def test_what_holds_no_key_is_told_to_bring_one(headers: dict[str, str]) -> None:
+    with pytest.raises(Unauthorized, match=r"^You didn't provide an API key") as caught:
+        KEYS.check(Headers(headers))
+    assert caught.value.code is None
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": f"Bearer {WRONG}"}, {"api-key": WRONG}, {"authorization": basic(KEY, WRONG)}]
+)
+def test_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) -> None:
+    with pytest.raises(Unauthorized, match=r"^Incorrect API key provided: wrong-ke\*\*\*efgh\.$") as caught:
+        KEYS.check(Headers(headers))
+    assert caught.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": "Bearer "}, {"authorization": "Basic !"}, {"api-key": WRONG}]
+)
+def test_without_keys_everybody_is_let_in(headers: dict[str, str]) -> None:
+    assert Keys([]).check(Headers(headers)) == ""
