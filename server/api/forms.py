@@ -69,7 +69,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
 def _model(fields: Fields) -> str:
     model = fields.text("model")
     if not model:
-        raise InvalidRequest("you must provide a model parameter", param="model")
+        raise InvalidRequest("you must provide a model parameter")
     return model
 
 

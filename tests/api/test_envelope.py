@@ -141,9 +141,9 @@ def test_charset_of_a_form_is_never_a_fault(client: TestClient, charset: str) ->
     ("parts", "status", "param", "code", "message"),
     [
         ([MODEL], 400, None, None, "field required"),
-        ([], 400, "model", None, "you must provide a model parameter"),
+        ([], 400, None, None, "you must provide a model parameter"),
         ([MODEL, field("file", "sound")], 400, "file", "invalid_value", "must be an uploaded file"),
-        ([file(AUDIO)], 400, "model", None, "you must provide a model parameter"),
+        ([file(AUDIO)], 400, None, None, "you must provide a model parameter"),
         ([file(AUDIO), field("model", "none")], 404, "model", "model_not_found", "The model 'none' does not exist"),
         ([file(AUDIO), field("model", "../demo")], 404, "model", "model_not_found", "The model '../demo' does not"),
         ([MODEL, file(b"")], 400, "file", "invalid_value", "could not be decoded"),

@@ -371,8 +371,8 @@ def test_file_in_a_text_field_s_place_is_refused(name: str) -> None:
     [
         ([("model", "whisper-1")], None, "field required"),
         ([("model", "whisper-1"), ("file", "sound")], "file", "must be an uploaded file"),
-        ([("file", UPLOAD)], "model", "you must provide a model parameter"),
-        ([("file", UPLOAD), ("model", " ")], "model", "you must provide a model parameter"),
+        ([("file", UPLOAD)], None, "you must provide a model parameter"),
+        ([("file", UPLOAD), ("model", " ")], None, "you must provide a model parameter"),
     ],
 )
 def test_file_and_model_are_required(pairs: Pairs, param: str | None, message: str) -> None:
