@@ -25,7 +25,11 @@ class Script:
     """One of the scripts under way, as a program of its own that knows the server by its environment alone."""
 
     def __init__(self, node: str, name: str, server: Running, *cases: str, key: str = KEY) -> None:
-        told = {"OPENAI_BASE_URL": f"{server.base_url}/v1", "OPENAI_API_KEY": key}
+        told = {
+            "OPENAI_BASE_URL": f"{server.base_url}/v1",
+            "OPENAI_API_KEY": key,
+            "AZURE_OPENAI_API_KEY": key,
+        }
         self._process = subprocess.Popen(
             [node, NODE / name, *cases],
             env=os.environ | told,
@@ -93,8 +97,26 @@ def test_openai_gets_the_granularities_it_asks_for(openai: Results, case: str) -
     assert ("segments" in answer) == (case == "words_and_segments")
 
 
-def test_openai_sends_scalars_as_text(openai: Results) -> None:
-    assert value(openai, "scalars")["text"] == SPEECH_TEXT
+@pytest.mark.parametrize("case", ["scalars", "chunked", "chunked_by_voice", "speakers"])
+def test_openai_sends_every_kind_of_field(openai: Results, case: str) -> None:
+    assert value(openai, case)["text"] == SPEECH_TEXT
+
+
+def test_openai_sends_lists_and_gets_languages(openai: Results) -> None:
+    answer = value(openai, "lists")
+    assert (answer["text"], answer["languages"]) == (SPEECH_TEXT, [{"code": "en"}])
+
+
+def test_openai_gets_usage_in_tokens_for_gpt_models(openai: Results) -> None:
+    usage = value(openai, "usage")["usage"]
+    assert (usage["type"], usage["input_token_details"]) == ("tokens", {"text_tokens": 0, "audio_tokens": 25})
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+def test_openai_gets_log_probabilities(openai: Results) -> None:
+    logprobs = value(openai, "logprobs")["logprobs"]
+    assert bytes(byte for token in logprobs for byte in token["bytes"]).decode().strip() == SPEECH_TEXT
+    assert all(token["logprob"] <= 0 for token in logprobs)
 
 
 def test_openai_gets_translations(openai: Results) -> None:
@@ -108,6 +130,18 @@ def test_openai_lists_and_retrieves_models(openai: Results) -> None:
     assert value(openai, "model_with_slash")["id"] == MODEL
 
 
+@pytest.mark.parametrize("case", ["azure", "without_v1", "like_groq", "trailing_slash"])
+def test_openai_finds_the_server_at_other_addresses(openai: Results, case: str) -> None:
+    assert value(openai, case)["text"] == SPEECH_TEXT
+
+
+@pytest.mark.parametrize("case", ["v1_twice", "whole_path"])
+def test_openai_is_told_the_right_address(openai: Results, case: str) -> None:
+    found = error(openai, case)
+    assert found["class"] == "NotFoundError"
+    assert "/v1/audio/transcriptions" in found["message"]
+
+
 def test_openai_gives_the_request_id(openai: Results) -> None:
     answer = value(openai, "request_id")
     assert answer["text"] == SPEECH_TEXT
@@ -118,6 +152,8 @@ def test_openai_gives_the_request_id(openai: Results) -> None:
 @pytest.mark.parametrize(
     ("case", "kind", "status", "param", "code"),
     [
+        ("bad_chunking", "BadRequestError", 400, "chunking_strategy", "invalid_value"),
+        ("diarized", "BadRequestError", 400, "response_format", "unsupported_value"),
         ("bad_temperature", "BadRequestError", 400, "temperature", "invalid_value"),
         ("no_audio", "BadRequestError", 400, "file", "invalid_value"),
         ("wrong_key", "AuthenticationError", 401, None, "invalid_api_key"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
+from openai import AsyncOpenAI, AzureOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from openai.types.audio import TranscriptionVerbose
 
 from tests.bad_inputs import DATA, SPEECH_TEXT
@@ -66,6 +66,32 @@ def test_open_file_is_taken(client: OpenAI) -> None:
 # Calls.
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    ["auto", {"type": "server_vad", "threshold": 0.4, "prefix_padding_ms": 200, "silence_duration_ms": 300}],
+    ids=["auto", "server_vad"],
+)
+def test_chunking_strategy_is_taken(client: OpenAI, strategy: Any) -> None:
+    answer = client.audio.transcriptions.create(model=MODEL, file=SPEECH, chunking_strategy=strategy)
+    assert answer.text == SPEECH_TEXT
+
+
+def test_lists_are_taken_and_languages_told(client: OpenAI) -> None:
+    answer = client.audio.transcriptions.create(
+        model="gpt-transcribe", file=SPEECH, languages=["en", "de"], keywords=["party", "o'clock"]
+    )
+    assert answer.text == SPEECH_TEXT
+    assert [language.code for language in answer.languages or []] == ["en"]
+
+
+def test_log_probabilities_spell_the_text(client: OpenAI) -> None:
+    answer = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SPEECH, include=["logprobs"])
+    assert answer.logprobs
+    spelled = bytes(int(byte) for token in answer.logprobs for byte in token.bytes or [])
+    assert spelled.decode().strip() == SPEECH_TEXT
+    assert all(token.logprob is not None and token.logprob <= 0 for token in answer.logprobs)
+
+
 def test_extra_body_may_hold_anything(client: OpenAI) -> None:
     answer = client.audio.transcriptions.create(
         model="whisper-1",
@@ -114,6 +140,18 @@ def test_async_client_asks_many_things_at_once(base_url: str) -> None:
             return [json.text, text.strip(), verbose.text]
 
     assert asyncio.run(ask()) == [SPEECH_TEXT] * 3
+
+
+@pytest.mark.parametrize("deployment", [None, "whisper-1"])
+def test_azure_client_finds_its_way(server: Running, deployment: str | None) -> None:
+    with AzureOpenAI(
+        azure_endpoint=server.base_url,
+        azure_deployment=deployment,
+        api_version="2024-10-21",
+        api_key=KEY,
+        http_client=DefaultHttpxClient(trust_env=False),
+    ) as client:
+        assert client.audio.transcriptions.create(model="whisper-1", file=SPEECH).text == SPEECH_TEXT
 
 
 # Leaving and trying again.

@@ -2,18 +2,26 @@
 
 import { createReadStream, openAsBlob } from "node:fs";
 import { readFile } from "node:fs/promises";
-import OpenAI, { toFile } from "openai";
+import OpenAI, { AzureOpenAI, toFile } from "openai";
 import { AUDIO, run } from "./cases.mjs";
 
 const SPEECH = new URL("en_00.wav", AUDIO);
 const TEN_MINUTES = new URL("ten_minutes.ogg", AUDIO);
 const TOO_LARGE = 9 << 20;
 
+const REFERENCE = Buffer.alloc(10 * 24_000 * 2).toString("base64"); // ten seconds, over half a megabyte of text
+const ROOT = new URL(process.env.OPENAI_BASE_URL).origin;
+
 const client = new OpenAI({ maxRetries: 0 });
 
 function transcribe(params, options) {
   const file = createReadStream(SPEECH);
   return client.audio.transcriptions.create({ file, model: "whisper-1", ...params }, options);
+}
+
+function transcribeAt(baseURL) {
+  const there = client.withOptions({ baseURL });
+  return there.audio.transcriptions.create({ file: createReadStream(SPEECH), model: "whisper-1" });
 }
 
 function translate(params) {
@@ -40,6 +48,17 @@ const fields = {
   words_and_segments: () =>
     transcribe({ response_format: "verbose_json", timestamp_granularities: ["word", "segment"] }),
   scalars: () => transcribe({ model: "gpt-4o-transcribe", language: "en", prompt: "A party.", temperature: 0.2 }),
+  usage: () => transcribe({ model: "gpt-4o-transcribe" }),
+  logprobs: () => transcribe({ model: "gpt-4o-transcribe", include: ["logprobs"] }),
+  lists: () =>
+    transcribe({ model: "gpt-transcribe", languages: ["en", "de"], keywords: ["party", "o'clock"], include: [] }),
+  chunked: () => transcribe({ chunking_strategy: "auto" }),
+  chunked_by_voice: () =>
+    transcribe({
+      chunking_strategy: { type: "server_vad", threshold: 0.4, prefix_padding_ms: 200, silence_duration_ms: 300 },
+    }),
+  speakers: () =>
+    transcribe({ known_speaker_names: ["Ann"], known_speaker_references: [`data:audio/wav;base64,${REFERENCE}`] }),
   // This package knows no `extra_body` for parameters: the cloud's own samples arrive as `extra_body[...]`.
   extra_body: () =>
     transcribe({ response_format: "verbose_json", extra_body: { timestamp_granularities: ["word"] } }),
@@ -60,6 +79,19 @@ const models = {
   model_with_slash: () => client.models.retrieve("acme/demo"),
 };
 
+// Addresses that people give instead of the one that ends in /v1.
+const addresses = {
+  azure: () => {
+    const azure = new AzureOpenAI({ endpoint: ROOT, apiVersion: "2024-10-21", baseURL: null, maxRetries: 0 });
+    return azure.audio.transcriptions.create({ file: createReadStream(SPEECH), model: "whisper-1" });
+  },
+  without_v1: () => transcribeAt(ROOT),
+  like_groq: () => transcribeAt(`${ROOT}/openai/v1`),
+  trailing_slash: () => transcribeAt(`${ROOT}/v1/`),
+  v1_twice: () => transcribeAt(`${ROOT}/v1/v1`),
+  whole_path: () => transcribeAt(`${ROOT}/v1/audio/transcriptions`),
+};
+
 const around = {
   request_id: async () => {
     const { data, response, request_id } = await transcribe().withResponse();
@@ -70,6 +102,8 @@ const around = {
 };
 
 const errors = {
+  bad_chunking: () => transcribe({ chunking_strategy: { type: "server_vad", threshold: 2 } }),
+  diarized: () => transcribe({ response_format: "diarized_json" }),
   bad_temperature: () => transcribe({ temperature: 3 }),
   no_audio: async () => transcribe({ file: await toFile(Buffer.from("no audio"), "speech.mp3") }),
   wrong_key: () => client.withOptions({ apiKey: "sk-wrong" }).models.list(),
@@ -85,4 +119,4 @@ const whileBusy = {
   retried: async () => transcribe({ file: await buffered() }, { maxRetries: 2 }),
 };
 
-run({ ...uploads, ...fields, ...translations, ...models, ...around, ...errors }, whileBusy);
+run({ ...uploads, ...fields, ...translations, ...models, ...addresses, ...around, ...errors }, whileBusy);
