@@ -1,5 +1,6 @@
 """The form of a request in, a checked `TranscriptionOptions` out: what every field means."""
 
+import re
 from dataclasses import replace
 
 from starlette.datastructures import FormData, UploadFile
@@ -24,6 +25,7 @@ from server.options import (
 from server.settings import Settings
 from server.transcript import Task
 
+UNFIT_FOR_KEYWORDS = re.compile(r"[<>\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # markup, and all that ends a line
 PROMPT_CHARACTERS = 6_000  # 223 tokens count; a token is rarely longer than 20 characters
 
 
@@ -116,7 +118,7 @@ def _code(name: str, language: str) -> str:
 def _hotwords(fields: Fields) -> str:
     keywords = fields.items("keywords")
     for keyword in keywords:
-        if len(keyword.splitlines()) > 1 or "<" in keyword or ">" in keyword:
+        if UNFIT_FOR_KEYWORDS.search(keyword):
             raise invalid(
                 "keywords", f"'keywords' must be single lines without '<' and '>', not {quoted(keyword)}."
             )

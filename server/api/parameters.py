@@ -73,7 +73,7 @@ PARAMETERS = (
         "keywords[]",
         TEXTS,
         "words that may come up, such as names; each one line, without `<` and `>`. "
-        "They go before the prompt, as far as there is room",
+        "The first 64 tokens of them count, more where the prompt leaves room",
     ),
     Parameter(
         "response_format",
