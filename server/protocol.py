@@ -24,14 +24,20 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Called while the parser's complaint is being handled, which tells the kind of fault."""
+        if (
+            self.cycle and not self.cycle.response_complete
+        ):  # a body that breaks off: to its request, the client left
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         error = sys.exception()
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         response = error_response(MalformedRequest(COMPLAINTS.get(status, msg), status))
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is on its way: only hang up
             headers = [*response.raw_headers, (b"connection", b"close")]
+            asked_for_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
             for event in (
                 h11.Response(status_code=status, headers=headers),
-                h11.Data(data=bytes(response.body)),
+                h11.Data(data=b"" if asked_for_head else bytes(response.body)),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")

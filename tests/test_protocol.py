@@ -72,6 +72,21 @@ def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Runnin
     wait_until(lambda: " 499 " in server.log)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_request_and_broken_body_that_come_together_are_refused_once(server: Running, method: str) -> None:
+    """The request has begun, and has something to say to a client that has its answer."""
+    with Connection(server.base_url) as connection:
+        head = f"{method} /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.send(f"{head}no length\r\n".encode())
+        response = b""
+        while more := connection.socket.recv(1 << 16):
+            response += more
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert response.endswith(b"\r\n\r\n") == (method == "HEAD")
+    assert "Traceback" not in server.log
+
+
 def test_broken_chunks_after_an_answer_only_end_the_connection(server: Running) -> None:
     with Connection(server.base_url) as connection:
         connection.send_head({"Transfer-Encoding": "chunked"}, path="/nowhere")

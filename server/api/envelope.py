@@ -44,7 +44,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return error_response(NotFound(f"Invalid URL ({asked(request.scope)}). {_way(request)}"))
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
-        text = f"Not allowed to {asked(request.scope)}. {_paths(request.app)}"
+        text = f"Not allowed to {asked(request.scope)}. This server has {_paths(request.app)}."
         return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
 
@@ -67,9 +67,9 @@ def _way(request: Request) -> str:
     """Where a client should have gone."""
     if near := nearest(request.url.path, request.app.openapi()["paths"]):
         return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
-    return f"This server only turns speech into text. {_paths(request.app)}"
+    return f"This server only turns speech into text: it has {_paths(request.app)}."
 
 
 def _paths(app: FastAPI) -> str:
     known = (f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods)
-    return f"This server has {', '.join(known)}."
+    return ", ".join(known)
