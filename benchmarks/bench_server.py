@@ -48,6 +48,7 @@ from server.media import Media
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import load
+from server.scan import Scanner
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 from tests.bad_inputs import DATA, wav
@@ -162,7 +163,10 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
     settings = Settings(model=model)
     registry = load(settings)
     media = Media(
-        workers=settings.media_workers, spool_bytes=settings.spool_bytes, max_audio_s=settings.max_audio_seconds
+        Scanner(),
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
     )
     options = TranscriptionOptions(decoding=DecodingOptions(beam_size=settings.beam_size))
     whole = Pipeline(media, registry, max_windows=settings.max_windows)

@@ -27,6 +27,7 @@ from server.media import Media
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import Registry, ServedModel
+from server.scan import Scanner
 from server.settings import Settings
 from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window
@@ -99,7 +100,7 @@ class Ours:
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
         self._limits = Limits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
         self._engine = Engine(self._whisper, self._limits)
-        self._media = Media(workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
+        self._media = Media(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(
             ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
         )

@@ -30,14 +30,16 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 def clean_environment() -> dict[str, str]:
     """What a child needs of this process's environment: no setting, no key, no token."""
-    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"ORT_DISABLE_TELEMETRY": "1"}
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 class Child:
-    """A process that runs the module of that dotted name; `channel` is a Unix stream socket to it."""
+    """A process that runs the module of that dotted name; `channel` is a Unix socket of some `kind` to it."""
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
-        self.channel, theirs = socket.socketpair()
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], kind: int = socket.SOCK_STREAM
+    ) -> None:
+        self.channel, theirs = socket.socketpair(type=kind)
         command = [
             sys.executable,
             "-P",
@@ -68,6 +70,13 @@ class Child:
         """The exit status (negative: the signal that ended it); None while it runs."""
         return self._process.poll()
 
+    def wait(self, within_s: float) -> int | None:
+        """The exit status, None if it still runs after so long."""
+        try:
+            return self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def kill(self) -> None:
         """End it now, whatever it is at; from any thread, and more than once. `close` is still to be called."""
         self._process.kill()
@@ -75,24 +84,26 @@ class Child:
     def close(self, within_s: float = 0.0) -> int:
         """Hang up, kill it unless it ends by itself within `within_s` seconds, and return its exit status."""
         self.channel.close()
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
+        if self.wait(within_s) is None:
             self._process.kill()
         if self._process.stdin:
             self._process.stdin.close()
         return self._process.wait()
 
 
-def attach() -> tuple[socket.socket, list[str]]:
-    """In a child: its end of the channel, and its arguments. From here on it ends with its parent, and only so."""
+def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:
+    """In a child: its end of the channel, and its arguments. From here on it ends with its parent, and only so.
+
+    Without `thread` it may fork, and has to see by itself that its channel has come to an end.
+    """
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides what they mean
         signal.signal(stop, signal.SIG_IGN)
     os.nice(NICENESS)
     # Two ways, as the thread can't run while a library holds the interpreter: then the signal's default, to end.
     fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    if thread:
+        threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     _, channel, *arguments = sys.argv
     return socket.socket(fileno=int(channel)), arguments
 

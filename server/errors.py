@@ -58,6 +58,7 @@ class UndecodableAudio(InvalidRequest):
     def __init__(self, detail: str = "") -> None:
         message = "The audio file could not be decoded or its format is not supported."
         super().__init__(f"{message} {detail}".strip())
+        self.detail = detail
 
 
 class AudioTooShort(InvalidRequest):

@@ -1,20 +1,38 @@
-"""An upload in; its decoded audio and its windows out, in worker threads, as fast as decoding goes.
+"""An upload in; its decoded audio and its windows out, as fast as decoding goes. Threads, or processes behind them.
 
-Knows files, audio and voice detection; no model, no HTTP. A worker is free again when its file is decoded,
-however long the engine takes for it.
+Knows who scans a file, its errors and its spool; no audio, no model, no HTTP. Whoever scans is free again when the
+file is through, however long the engine takes for it.
 """
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Protocol
 
-from server.audio import open_audio
-from server.errors import Cancelled
-from server.mel import loudest, mel_filters
-from server.options import UploadFd, VadOptions
+from server.errors import Cancelled, UndecodableAudio
+from server.frames import Done, Found, Message, Opened, Reached
+from server.options import ScanOptions, UploadFd, VadOptions
 from server.spool import Spool, SpoolBudget
-from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
-from server.vad import Packer, SpeechModel, make_detector
+from server.transcript import SAMPLE_RATE, Window
+from server.workers import WorkerLost
+
+TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
+
+logger = logging.getLogger(__name__)
+
+
+class ScannerLike(Protocol):
+    """Makes passes over files: `scan.Scanner` in this process, `workers.MediaWorkers` in others."""
+
+    def scan(
+        self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event
+    ) -> Generator[Message]: ...
+
+    def wait_until_ready(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Recording:
@@ -24,45 +42,67 @@ class Recording:
     `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was asked for.
     """
 
-    def __init__(self, budget: SpoolBudget) -> None:
+    def __init__(self, budget: SpoolBudget, on_window: Callable[[Window], None]) -> None:
         self.finished: Future[float] = Future()
         self.duration_hint_s: float | None = None
         self.mel_max: float | None = None
         self.stop = threading.Event()
         self.spool = Spool(budget)
+        self._on_window = on_window
+        self._windows = 0
 
     def load(self, window: Window) -> Window:
         """`window` with its samples."""
         return self.spool.load(window)
 
+    def follow(self, messages: Iterator[Message]) -> float:
+        """Take up what one pass over the file tells, but for windows that one before has told; the duration, s."""
+        for message in messages:
+            match message:
+                case Opened(hint_s):
+                    self.duration_hint_s = hint_s
+                case Reached(samples):
+                    self.spool.reach(samples)
+                case Found(window) if window.index == self._windows:
+                    self._windows += 1
+                    self._on_window(window)
+                case Done(samples, mel_max):
+                    self.mel_max = mel_max
+                    return samples / SAMPLE_RATE
+        raise Cancelled("The request was cancelled.")
+
     def close(self) -> None:
         """Stop decoding if it goes on, and free the spool once nobody writes to it any more."""
         self.stop.set()
-        self.finished.cancel()  # if no worker has begun
+        self.finished.cancel()  # if nobody has begun
         self.finished.add_done_callback(lambda _: self.spool.close())
 
 
 class Media:
-    """Decodes files in `workers` threads. Closing waits for what they are at."""
+    """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner."""
 
-    def __init__(self, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="media")
+    def __init__(self, scanner: ScannerLike, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
+        self._scanner = scanner
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
         self._budget = SpoolBudget(spool_bytes)
         self._max_audio_s = max_audio_s
-        self._speech_model = SpeechModel()
 
     def open(
         self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
     ) -> Recording:
         """Start decoding `source`, which must stay open until the recording has finished.
 
-        `on_window` is called from the worker's thread for each window, in order, before `finished` is done.
-        `mels` above 0 asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`,
-        `AudioTooLong` ...) end `finished`.
+        `on_window` is called from a thread for each window, in order, before `finished` is done. `mels` above 0
+        asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
+        end `finished`. Raises `Unavailable` if nothing can be stored.
         """
-        recording = Recording(self._budget)
-        self._pool.submit(self._work, source, options, recording, on_window, mels)
+        recording = Recording(self._budget, on_window)
+        self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
         return recording
+
+    def wait_until_ready(self) -> None:
+        """Return once files can be decoded; raises `Unavailable` if that can't be."""
+        self._scanner.wait_until_ready()
 
     @property
     def spooled_bytes(self) -> int:
@@ -70,50 +110,24 @@ class Media:
         return self._budget.used
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=False)
+        self._threads.shutdown(cancel_futures=False)
+        self._scanner.close()
 
-    def _work(
-        self,
-        source: UploadFd,
-        options: VadOptions,
-        recording: Recording,
-        on_window: Callable[[Window], None],
-        mels: int,
-    ) -> None:
+    def _work(self, source: UploadFd, options: ScanOptions, recording: Recording) -> None:
         if not recording.finished.set_running_or_notify_cancel():
             return
         try:
-            duration_s = self._decode(source, options, recording, on_window)
-            if mels:
-                recording.mel_max = _loudest(recording.spool, mels)
+            duration_s = self._scan(source, options, recording)
         except Exception as error:  # the boundary of a thread: whatever it is, the request has to hear of it
             recording.finished.set_exception(error)
         else:
             recording.finished.set_result(duration_s)
 
-    def _decode(
-        self, source: UploadFd, options: VadOptions, recording: Recording, on_window: Callable[[Window], None]
-    ) -> float:
-        """Decode `source` into the spool, announce its windows, and count its seconds."""
-        detector, packer = make_detector(self._speech_model, options), Packer(options)
-        with (
-            open(source.fd, "rb", closefd=False) as file,
-            open_audio(file, limit_s=self._max_audio_s) as blocks,
-        ):
-            recording.duration_hint_s = blocks.duration_hint_s
-            for block in blocks:
-                if recording.stop.is_set():
-                    raise Cancelled("The request was cancelled.")
-                recording.spool.append(block)
-                for window in packer.feed(block, detector.feed(block)):
-                    on_window(window)
-        for window in packer.close(detector.close()):
-            on_window(window)
-        return recording.spool.samples / SAMPLE_RATE
-
-
-def _loudest(spool: Spool, mels: int) -> float | None:
-    """The largest log-mel value of all that is in `spool`, read once more in pieces of a window's length."""
-    step = int(MAX_WINDOW_S * SAMPLE_RATE)
-    spans = [Span(start, min(start + step, spool.samples)) for start in range(0, spool.samples, step)]
-    return max((loudest(spool.load(Window(0, (span,))), mel_filters(mels)) for span in spans), default=None)
+    def _scan(self, source: UploadFd, options: ScanOptions, recording: Recording) -> float:
+        for _ in range(TRIES):
+            with closing(self._scanner.scan(source.fd, recording.spool, options, recording.stop)) as messages:
+                try:
+                    return recording.follow(messages)
+                except WorkerLost as lost:
+                    logger.warning("a media worker was lost: %s", lost)
+        raise UndecodableAudio("It ended every process that tried.")

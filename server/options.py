@@ -103,3 +103,12 @@ class UploadFd:
     fd: int
     size: int
     name_hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What is asked of a pass over a file: at most `limit_s` of it; the loudest of `mels` bands, if above 0."""
+
+    vad: VadOptions
+    limit_s: float
+    mels: int = 0

@@ -7,16 +7,20 @@ import os
 import shlex
 import signal
 import socket
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 import uvicorn
 
 from server import logs
 from server.api.app import create_app
 from server.catalog import data_path
+from server.media import Media, ScannerLike
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
 from server.settings import PREFIX, Settings
+from server.workers import MediaWorkers
 
 SAMPLE = "demo/sample.wav"
 KEEP_ALIVE_S = 75  # longer than the usual proxy's, so that it is never us who hang up first
@@ -53,12 +57,14 @@ def serve(settings: Settings) -> int:
         if warning:
             logger.warning(warning)
     check_address(settings.host, settings.port)
-    server = Server(_config(settings, load(settings)), settings)
-    # uvicorn ends by raising the signal again, which would end the process as if it had been killed: a stop that
-    # was asked for is a success.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    server.run()
-    return 0 if server.started else 1
+    with closing(open_media(settings)) as media:  # its processes start while the model is loaded
+        server = Server(_config(settings, load(settings), media), settings)
+        media.wait_until_ready()
+        # uvicorn ends by raising the signal again, which would end the process as if it had been killed: a stop
+        # that was asked for is a success.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        server.run()
+        return 0 if server.started else 1
 
 
 def exposure(settings: Settings) -> str:
@@ -122,9 +128,28 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _config(settings: Settings, registry: Registry) -> uvicorn.Config:
+def open_media(settings: Settings) -> Media:
+    """What decodes uploads: in processes of their own, on Linux."""
+    scanner: ScannerLike
+    if sys.platform == "linux":
+        memory_bytes = settings.media_memory_mb << 20
+        scanner = MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
+    else:
+        from server.scan import Scanner
+
+        logger.warning("this system can't confine what decodes uploads: a file that crashes it ends the server")
+        scanner = Scanner()
+    return Media(
+        scanner,
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
+    )
+
+
+def _config(settings: Settings, registry: Registry, media: Media) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(settings, registry),
+        create_app(settings, registry, media),
         host=settings.host,
         port=settings.port,
         http=Protocol,

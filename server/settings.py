@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Batches that one model runs at the same time; 0: 2, more from 12 CPUs on."
     )
     media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
+    media_memory_mb: int = Field(512, ge=16, description="Memory that decoding one file may take, MiB.")
+    media_timeout_seconds: float = Field(
+        30, gt=0, description="How long decoding a file may go on without getting any further, s."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated keys that clients must send; empty: open to all."
     )

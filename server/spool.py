@@ -36,31 +36,21 @@ class SpoolBudget:
         return self._used
 
 
-class Spool:
-    """16 kHz mono int16 samples of one file, appended by one thread and read by any other."""
+class SpoolFile:
+    """16 kHz mono int16 samples of one file, appended by one thread or process and read by any other."""
 
-    def __init__(self, budget: SpoolBudget) -> None:
-        self._budget = budget
-        # Already unlinked: nothing is left after a crash. Closed by `close`, not by a with block.
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self.samples = 0
-        self._taken = 0  # bytes of the budget
 
     def append(self, block: npt.NDArray[np.int16]) -> None:
-        """Add samples; raises `Unavailable` when the budget or the disk is full."""
-        data = block.tobytes()
-        self._budget.take(len(data))
-        self._taken += len(data)
-        rest = memoryview(data)
+        """Add samples; raises `Unavailable` when the disk is full."""
+        rest = memoryview(block.tobytes())
+        offset = self.samples * SAMPLE_BYTES
         while rest:
-            rest = rest[self._write(rest) :]
+            written = self._write(rest, offset)
+            rest, offset = rest[written:], offset + written
         self.samples += len(block)  # last: a reader in another thread must not look for what is not there yet
-
-    def _write(self, data: memoryview) -> int:
-        try:
-            return self._file.write(data) or 0
-        except OSError as error:
-            raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
 
     def load(self, window: Window) -> Window:
         """`window` with its samples, and with the true context around it as far as there is any."""
@@ -71,11 +61,48 @@ class Spool:
         spans[-1][1] += tail
         return replace(window, samples=b"".join(self._read(*span) for span in spans), lead=lead, tail=tail)
 
+    def _write(self, data: memoryview, offset: int) -> int:
+        try:
+            return os.pwrite(self._fd, data, offset)
+        except OSError as error:
+            raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
+
     def _read(self, start: int, end: int) -> bytes:
-        data = os.pread(self._file.fileno(), (end - start) * SAMPLE_BYTES, start * SAMPLE_BYTES)
+        data = os.pread(self._fd, (end - start) * SAMPLE_BYTES, start * SAMPLE_BYTES)
         if len(data) != (end - start) * SAMPLE_BYTES:
             raise Unavailable("Decoded audio is incomplete on disk.")
         return data
+
+
+class Spool(SpoolFile):
+    """The file of one request, under a budget. Who appends to it says by `reach` how far it has come."""
+
+    def __init__(self, budget: SpoolBudget) -> None:
+        """Raises `Unavailable` where no file can be made."""
+        self._budget = budget
+        self._taken = 0  # bytes of the budget
+        try:
+            # Already unlinked: nothing is left after a crash. Closed by `close`, not by a with block.
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
+        super().__init__(self._file.fileno())
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def written(self) -> int:
+        """Samples that are in the file, whoever wrote them."""
+        return os.fstat(self._fd).st_size // SAMPLE_BYTES
+
+    def reach(self, samples: int) -> None:
+        """Count what is in the file, and let `samples` of it be read; raises `Unavailable` beyond the budget."""
+        more = self.written * SAMPLE_BYTES - self._taken
+        if more > 0:
+            self._budget.take(more)
+            self._taken += more
+        self.samples = max(samples, self.samples)
 
     def close(self) -> None:
         """Free the disk space; calling it again does nothing."""

@@ -16,6 +16,7 @@ from server.media import Media
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline, Transcription
 from server.registry import load
+from server.scan import Scanner
 from server.settings import Settings
 from server.transcript import Transcript
 
@@ -49,7 +50,10 @@ def transcribe(settings: Settings, batch: Batch) -> int:
                 raise InvalidRequest(f"{recordings} of the recordings would be written to {target}")
     registry = load(settings)
     media = Media(
-        workers=settings.media_workers, spool_bytes=settings.spool_bytes, max_audio_s=settings.max_audio_seconds
+        Scanner(),
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
     )
     try:
         failed = asyncio.run(_all(Pipeline(media, registry, max_windows=settings.max_windows), batch))

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from server.decoding import Decoded, Hearing
+from server.media import Media
 from server.options import DecodingOptions, UploadFd
+from server.scan import Scanner
 from server.stats import EngineStats, Priority
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
 from tests.bad_inputs import DATA, wav
@@ -216,6 +218,11 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+def make_media(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> Media:
+    """What decodes uploads, in this process."""
+    return Media(Scanner(), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
 
 
 def tone(seconds: float) -> Samples:

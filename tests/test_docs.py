@@ -10,6 +10,7 @@ from server.api.parameters import PARAMETERS
 from server.cli import run
 from server.registry import Registry
 from server.settings import Settings
+from tests.fakes import make_media
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def test_table_has_no_setting_that_is_gone() -> None:
 
 
 def test_every_route_is_listed() -> None:
-    app = create_app(Settings(), Registry())
+    app = create_app(Settings(), Registry(), make_media())
     for path, methods in app.wrapped.openapi()["paths"].items():
         for method in methods:
             assert f"`{method.upper()} {path}`" in README

@@ -12,10 +12,10 @@ SERVER = Path(__file__).parent.parent / "server"
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
-    "signal and text": "allocator audio catalog children decoding events formats hub logs "
+    "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
     "machine mel metrics spool tokens vad words",
     "model": "whisper",
-    "engine": "engine fairqueue job media",
+    "engine": "engine fairqueue job media mediaworker scan workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.app api.cors api.docs api.doors api.envelope api.exchange api.fields api.forms "
     "api.gate api.keys api.models api.ops api.parameters api.schema api.transcriptions api.uploads",
@@ -26,6 +26,9 @@ FLOORS: dict[str, str] = {
 SIDEWAYS: dict[str, str] = {
     "options": "transcript",
     "machine": "allocator",
+    "frames": "cage",
+    "mediaworker": "scan",
+    "media": "workers",
     "events": "formats",
     "engine": "fairqueue job",
     "pipeline": "placing registry sequential",

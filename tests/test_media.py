@@ -1,28 +1,68 @@
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Protocol
 
 import numpy as np
 import pytest
 
 from server.errors import AudioTooLong, AudioTooShort, Cancelled, Unavailable, UndecodableAudio
-from server.media import Media, Recording
+from server.media import Media, Recording, ScannerLike
 from server.options import UploadFd, VadOptions
+from server.scan import Scanner
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Window
+from server.workers import MediaWorkers
 from tests.bad_inputs import silence
 from tests.fakes import DEADLINE_S, Samples, tone, upload, wait_until
 
 EVERYTHING = VadOptions(enabled=False, window_s=1.0)
 
 
-@contextmanager
-def opened_media(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> Iterator[Media]:
-    media = Media(workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
-    try:
-        yield media
-    finally:
-        media.close()
-    assert media.spooled_bytes == 0
+class OpenedMedia(Protocol):
+    """Makes a `Media` that must have given everything back when the block ends."""
+
+    def __call__(
+        self, *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
+    ) -> AbstractContextManager[Media]: ...
+
+
+class Lent:
+    """A scanner that outlives the `Media` that has it."""
+
+    def __init__(self, scanner: ScannerLike) -> None:
+        self.scan = scanner.scan
+        self.wait_until_ready = scanner.wait_until_ready
+
+    def close(self) -> None:
+        """The owner does."""
+
+
+@pytest.fixture(scope="module", params=["threads", "processes"])
+def scanner(request: pytest.FixtureRequest) -> Iterator[ScannerLike]:
+    """Every test of this file is run with both; the processes are started once."""
+    if request.param == "threads":
+        yield Scanner()
+        return
+    if sys.platform != "linux":
+        pytest.skip("media workers need Linux")
+    workers = MediaWorkers(memory_bytes=512 << 20, timeout_s=DEADLINE_S)
+    yield workers
+    workers.close()
+
+
+@pytest.fixture
+def opened_media(scanner: ScannerLike) -> OpenedMedia:
+    @contextmanager
+    def opened(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> Iterator[Media]:
+        media = Media(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+        try:
+            yield media
+        finally:
+            media.close()
+        assert media.spooled_bytes == 0
+
+    return opened
 
 
 def decode(media: Media, source: UploadFd, options: VadOptions) -> tuple[Recording, list[Window], float]:
@@ -64,7 +104,9 @@ class Gate:
         ("silence_10s.wav", 10.0, 0),
     ],
 )
-def test_windows_of_a_file_lie_inside_it_and_in_order(name: str, duration_s: float, windows_expected: int) -> None:
+def test_windows_of_a_file_lie_inside_it_and_in_order(
+    opened_media: OpenedMedia, name: str, duration_s: float, windows_expected: int
+) -> None:
     with opened_media() as media, upload(name) as source:
         recording, windows, counted_s = decode(media, source, VadOptions())
         assert counted_s == pytest.approx(duration_s, abs=0.05)
@@ -79,7 +121,7 @@ def test_windows_of_a_file_lie_inside_it_and_in_order(name: str, duration_s: flo
         recording.close()
 
 
-def test_long_silence_is_in_no_window() -> None:
+def test_long_silence_is_in_no_window(opened_media: OpenedMedia) -> None:
     with opened_media() as media, upload("long_pause.flac") as source:
         recording, windows, _ = decode(media, source, VadOptions())
         heard_s = sum(window.duration_s for window in windows)
@@ -87,7 +129,7 @@ def test_long_silence_is_in_no_window() -> None:
         recording.close()
 
 
-def test_without_detection_every_sample_is_in_a_window() -> None:
+def test_without_detection_every_sample_is_in_a_window(opened_media: OpenedMedia) -> None:
     audio = tone(25)
     with opened_media() as media, upload(audio) as source:
         recording, windows, duration_s = decode(media, source, EVERYTHING)
@@ -97,7 +139,7 @@ def test_without_detection_every_sample_is_in_a_window() -> None:
         recording.close()
 
 
-def test_windows_come_while_the_file_is_decoded() -> None:
+def test_windows_come_while_the_file_is_decoded(opened_media: OpenedMedia) -> None:
     gate = Gate()
     with opened_media() as media, upload(tone(60)) as source:
         recording = media.open(source, EVERYTHING, on_window=gate)
@@ -110,7 +152,7 @@ def test_windows_come_while_the_file_is_decoded() -> None:
         recording.close()
 
 
-def test_the_source_is_read_from_its_start_and_stays_open() -> None:
+def test_the_source_is_read_from_its_start_and_stays_open(opened_media: OpenedMedia) -> None:
     with opened_media() as media, upload(tone(3)) as source:
         for _ in range(2):  # the first run leaves the descriptor at its end
             recording, windows, duration_s = decode(media, source, EVERYTHING)
@@ -123,7 +165,9 @@ def test_the_source_is_read_from_its_start_and_stays_open() -> None:
     ("audio", "error"),
     [(silence(0), UndecodableAudio), (silence(0.05), AudioTooShort), (None, UndecodableAudio)],
 )
-def test_a_file_that_is_no_good_ends_with_its_error(audio: Samples | None, error: type[Exception]) -> None:
+def test_a_file_that_is_no_good_ends_with_its_error(
+    opened_media: OpenedMedia, audio: Samples | None, error: type[Exception]
+) -> None:
     windows: list[Window] = []
     with opened_media() as media, upload("README.md" if audio is None else audio) as source:
         recording = media.open(source, VadOptions(), on_window=windows.append)
@@ -132,7 +176,7 @@ def test_a_file_that_is_no_good_ends_with_its_error(audio: Samples | None, error
         recording.close()
 
 
-def test_a_file_that_is_too_long_is_decoded_no_further_than_the_limit() -> None:
+def test_a_file_that_is_too_long_is_decoded_no_further_than_the_limit(opened_media: OpenedMedia) -> None:
     windows: list[Window] = []
     with opened_media(max_audio_s=15) as media, upload(tone(60)) as source:
         recording = media.open(source, EVERYTHING, on_window=windows.append)
@@ -143,7 +187,7 @@ def test_a_file_that_is_too_long_is_decoded_no_further_than_the_limit() -> None:
         recording.close()
 
 
-def test_a_full_spool_ends_one_file_and_makes_room_again() -> None:
+def test_a_full_spool_ends_one_file_and_makes_room_again(opened_media: OpenedMedia) -> None:
     with opened_media(spool_bytes=600_000) as media, upload(tone(60)) as long, upload(tone(5)) as short:
         recording = media.open(long, EVERYTHING, on_window=lambda _: None)
         assert isinstance(recording.finished.exception(DEADLINE_S), Unavailable)
@@ -153,7 +197,7 @@ def test_a_full_spool_ends_one_file_and_makes_room_again() -> None:
         recording.close()
 
 
-def test_the_spool_is_kept_until_the_recording_is_closed() -> None:
+def test_the_spool_is_kept_until_the_recording_is_closed(opened_media: OpenedMedia) -> None:
     with opened_media() as media, upload(tone(5)) as source:
         recording, windows, _ = decode(media, source, EVERYTHING)
         assert media.spooled_bytes == 5 * SAMPLE_RATE * 2
@@ -164,7 +208,7 @@ def test_the_spool_is_kept_until_the_recording_is_closed() -> None:
         assert media.spooled_bytes == 0
 
 
-def test_closing_stops_the_decoder_and_frees_the_spool_when_it_has_stopped() -> None:
+def test_closing_stops_the_decoder_and_frees_the_spool_when_it_has_stopped(opened_media: OpenedMedia) -> None:
     gate = Gate()
     with opened_media() as media, upload(tone(120)) as source:
         recording = media.open(source, EVERYTHING, on_window=gate)
@@ -177,7 +221,7 @@ def test_closing_stops_the_decoder_and_frees_the_spool_when_it_has_stopped() -> 
         assert len(gate.windows) < 30
 
 
-def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded() -> None:
+def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded(opened_media: OpenedMedia) -> None:
     gate, windows = Gate(), list[Window]()
     with opened_media(workers=1) as media, upload(tone(30)) as first, upload(tone(5)) as second:
         busy = media.open(first, EVERYTHING, on_window=gate)
@@ -191,7 +235,7 @@ def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded() 
     assert windows == []
 
 
-def test_more_files_than_workers_are_all_decoded_and_not_mixed_up() -> None:
+def test_more_files_than_workers_are_all_decoded_and_not_mixed_up(opened_media: OpenedMedia) -> None:
     lengths = [1, 2, 3, 4, 5, 6, 7, 8]
     with opened_media(workers=2) as media, ExitStack() as stack:
         sources = [stack.enter_context(upload(tone(length))) for length in lengths]
@@ -202,7 +246,7 @@ def test_more_files_than_workers_are_all_decoded_and_not_mixed_up() -> None:
             recording.close()
 
 
-def test_an_error_of_who_takes_the_windows_ends_the_recording() -> None:
+def test_an_error_of_who_takes_the_windows_ends_the_recording(opened_media: OpenedMedia) -> None:
     def refuse(window: Window) -> None:
         raise RuntimeError("the loop is closed")
 
@@ -213,7 +257,8 @@ def test_an_error_of_who_takes_the_windows_ends_the_recording() -> None:
         recording.close()
 
 
-def test_no_thread_is_left_after_close() -> None:
+def test_no_thread_is_left_after_close(opened_media: OpenedMedia) -> None:
+    before = set(threading.enumerate())
     with opened_media(workers=3) as media, upload(tone(1)) as source:
         decode(media, source, EVERYTHING)[0].close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("media")]
+    assert set(threading.enumerate()) <= before

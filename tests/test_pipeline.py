@@ -23,6 +23,7 @@ from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Pipeline, Transcription
 from server.registry import EngineLike, Registry, ServedModel
+from server.scan import Scanner
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence
 from tests.fakes import (
@@ -33,6 +34,7 @@ from tests.fakes import (
     Heard,
     Samples,
     hear,
+    make_media,
     make_result,
     tone,
     upload,
@@ -87,7 +89,7 @@ class GatedMedia(Media):
     """Its workers stop at each window until `go` is set."""
 
     def __init__(self) -> None:
-        super().__init__(workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
         self.go = threading.Event()
         self.at_gate = threading.Event()
 
@@ -112,7 +114,7 @@ def flow(
     spool_bytes: int = 1 << 30,
     media: Media | None = None,
 ) -> Iterator[Flow]:
-    media = media or Media(workers=2, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+    media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
     model = ServedModel(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
     try:
         yield Flow(Pipeline(media, Registry(model), max_windows=max_windows), media)

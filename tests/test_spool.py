@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from server.errors import Unavailable
-from server.spool import Spool, SpoolBudget
+from server.spool import Spool, SpoolBudget, SpoolFile
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.fakes import Samples, tone
 
@@ -22,8 +22,13 @@ def budget() -> SpoolBudget:
 def filled(budget: SpoolBudget, *blocks: Samples) -> Spool:
     spool = Spool(budget)
     for block in blocks or (AUDIO,):
-        spool.append(block)
+        add(spool, block)
     return spool
+
+
+def add(spool: Spool, block: Samples) -> None:
+    spool.append(block)
+    spool.reach(spool.samples)
 
 
 def heard(window: Window) -> Samples:
@@ -70,9 +75,9 @@ def test_nothing_is_read_beyond_what_is_written(budget: SpoolBudget, monkeypatch
     loaded: list[Window] = []
     write = Spool._write
 
-    def slow_write(self: Spool, data: memoryview) -> int:
+    def slow_write(self: Spool, data: memoryview, offset: int) -> int:
         loaded.append(spool.load(Window(0, (Span(0, LENGTH),))))
-        return write(self, data)
+        return write(self, data, offset)
 
     monkeypatch.setattr(Spool, "_write", slow_write)
     spool.append(AUDIO)
@@ -83,7 +88,7 @@ def test_nothing_is_read_beyond_what_is_written(budget: SpoolBudget, monkeypatch
 
 def test_a_write_that_stops_halfway_is_continued(budget: SpoolBudget, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Spool._write
-    monkeypatch.setattr(Spool, "_write", lambda self, data: write(self, data[:1_001]))
+    monkeypatch.setattr(Spool, "_write", lambda self, data, offset: write(self, data[:1_001], offset))
     spool = filled(budget)
     assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
     spool.close()
@@ -117,6 +122,38 @@ def test_the_budget_is_shared_and_given_back(budget: SpoolBudget) -> None:
     assert budget.used == 0
 
 
+def test_what_another_process_writes_is_counted_and_read_when_it_says_so(budget: SpoolBudget) -> None:
+    spool = Spool(budget)
+    other = SpoolFile(spool.fileno())
+    other.append(AUDIO)
+    assert (spool.samples, budget.used) == (0, 0)
+    assert spool.written == LENGTH
+    spool.reach(5_000)
+    assert (spool.samples, budget.used) == (5_000, LENGTH * SAMPLE_BYTES)  # all that is on disk counts
+    spool.reach(LENGTH)
+    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
+    assert budget.used == LENGTH * SAMPLE_BYTES
+    spool.close()
+    assert budget.used == 0
+
+
+def test_a_second_pass_over_the_same_file_takes_nothing_back(budget: SpoolBudget) -> None:
+    spool = filled(budget)
+    again = SpoolFile(spool.fileno())
+    again.append(AUDIO[:7])
+    spool.reach(7)
+    assert (spool.samples, budget.used) == (LENGTH, LENGTH * SAMPLE_BYTES)
+    spool.close()
+
+
+def test_no_folder_to_store_in_is_an_error(
+    budget: SpoolBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(Unavailable, match="can't be stored: No such file or directory"):
+        Spool(budget)
+
+
 def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:
     other, spool = filled(budget), filled(budget)
     spool.close()
@@ -129,9 +166,9 @@ def test_what_does_not_fit_is_refused_and_leaves_the_rest_as_it_was() -> None:
     budget = SpoolBudget(LENGTH * SAMPLE_BYTES)
     spool = filled(budget)
     with pytest.raises(Unavailable, match="no room left"):
-        spool.append(AUDIO[:1])
+        add(spool, AUDIO[:1])
     assert budget.used == LENGTH * SAMPLE_BYTES
-    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
+    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)
     spool.close()
     assert budget.used == 0
 

@@ -18,22 +18,16 @@ from server.registry import Registry
 from server.settings import Settings
 
 
-def create_app(settings: Settings, registry: Registry) -> Gate:
-    """The ASGI application over a loaded `registry`, which it closes when it shuts down."""
+def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
+    """The ASGI application over a loaded `registry`, which it closes when it shuts down, and `media`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        media = Media(
-            workers=settings.media_workers,
-            spool_bytes=settings.spool_bytes,
-            max_audio_s=settings.max_audio_seconds,
-        )
         metrics = Metrics(registry.stats)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         try:
             yield {"settings": settings, "registry": registry, "pipeline": pipeline, "metrics": metrics}
         finally:
-            await asyncio.to_thread(media.close)
             await asyncio.to_thread(registry.close)
 
     # FastAPI's own page would load its script from another host; redirects of slashes would lose bodies.

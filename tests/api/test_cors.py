@@ -9,7 +9,7 @@ from server.api.app import create_app
 from server.registry import Registry, ServedModel
 from server.settings import Settings
 from tests.bad_inputs import wav
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 from tests.serving import TRANSCRIPTIONS
 from tests.wire import content_type, field, file, form
 
@@ -21,9 +21,8 @@ ASKED = "authorization, content-type, x-stainless-lang, x-stainless-retry-count"
 
 
 def client_of(**settings: object) -> TestClient:
-    return TestClient(
-        create_app(Settings.model_validate(settings), Registry(ServedModel(FakeEngine(), ("demo",), ("en",))))
-    )
+    registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+    return TestClient(create_app(Settings.model_validate(settings), registry, make_media()))
 
 
 @pytest.fixture(scope="module")

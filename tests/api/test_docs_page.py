@@ -13,7 +13,7 @@ from server.api.parameters import PARAMETERS
 from server.api.schema import describe
 from server.registry import Registry, ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 
 VOID = {"meta", "br", "link", "img", "input"}
 
@@ -21,7 +21,7 @@ VOID = {"meta", "br", "link", "img", "input"}
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     served = ServedModel(FakeEngine(), ("demo",), ("en",))
-    with TestClient(create_app(Settings(api_keys=(SecretStr("a-key"),)), Registry(served))) as client:
+    with TestClient(create_app(Settings(api_keys=(SecretStr("a-key"),)), Registry(served), make_media())) as client:
         yield client
 
 

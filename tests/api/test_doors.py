@@ -9,7 +9,7 @@ from server.api.app import create_app
 from server.registry import Registry, ServedModel
 from server.settings import Settings
 from tests.bad_inputs import DATA, wav
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 from tests.serving import TRANSCRIPTIONS, Running
 from tests.wire import Connection, content_type, field, file, form
 
@@ -22,7 +22,7 @@ AUDIO = file(wav())
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     served = ServedModel(FakeEngine(), ("demo", "org/demo"), ("en",))
-    with TestClient(create_app(Settings(), Registry(served))) as client:
+    with TestClient(create_app(Settings(), Registry(served), make_media())) as client:
         yield client
 
 

@@ -11,7 +11,7 @@ from server.registry import Registry, ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.bad_inputs import wav
-from tests.fakes import FakeEngine, hear
+from tests.fakes import FakeEngine, hear, make_media
 from tests.serving import TRANSCRIPTIONS
 from tests.wire import content_type, field, file, form, part
 
@@ -28,7 +28,9 @@ def break_down(window: Window, options: DecodingOptions) -> WindowResult | Excep
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     served = ServedModel(FakeEngine(break_down), ("demo", "org/demo"), ("en", "de"))
-    with TestClient(create_app(Settings(), Registry(served)), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(Settings(), Registry(served), make_media()), raise_server_exceptions=False
+    ) as client:
         yield client
 
 

@@ -21,7 +21,7 @@ from server.registry import Registry, ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Task
 from tests.bad_inputs import speech, wav
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 from tests.wire import content_type, field, file, form, part
 
 SETTINGS = Settings()
@@ -85,7 +85,7 @@ def parsed(form: FormData, task: Task) -> TranscriptionOptions | InvalidRequest:
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     served = ServedModel(FakeEngine(), ("demo",), ("en", "de", "zh"))
-    with TestClient(create_app(SETTINGS, Registry(served))) as client:  # raises what would be a 500
+    with TestClient(create_app(SETTINGS, Registry(served), make_media())) as client:  # raises what would be a 500
         yield client
 
 

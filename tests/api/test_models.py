@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.registry import Registry, ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
@@ -18,7 +18,7 @@ IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 def client() -> Iterator[TestClient]:
     demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
     large = ServedModel(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
-    with TestClient(create_app(Settings(), Registry(demo, large))) as client:
+    with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
         yield client
 
 

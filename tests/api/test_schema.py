@@ -16,6 +16,7 @@ from server.api.schema import describe
 from server.errors import Cancelled, MethodNotAllowed, SottoError
 from server.registry import Registry
 from server.settings import Settings
+from tests.fakes import make_media
 
 DOCUMENT = describe()
 FORMS = Path(__file__).parent.parent.parent / "server/api/forms.py"
@@ -40,13 +41,13 @@ def test_document_is_valid() -> None:
 
 
 def test_document_is_what_is_served() -> None:
-    app = create_app(Settings(), Registry()).wrapped
+    app = create_app(Settings(), Registry(), make_media()).wrapped
     assert app.openapi() == DOCUMENT
     assert app.openapi() is app.openapi()  # every 404 lists its paths
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    generated = FastAPI.openapi(create_app(Settings(), Registry()).wrapped)["paths"]
+    generated = FastAPI.openapi(create_app(Settings(), Registry(), make_media()).wrapped)["paths"]
     served = {(method, path) for path, methods in generated.items() for method in methods}
     assert {(method, path) for method, path, _ in operations()} == served
 

@@ -15,7 +15,7 @@ from server.settings import Settings
 from tests import wire
 from tests.bad_inputs import wav
 from tests.contract.schemas import fits
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, make_media
 
 KEY = "sk-0123456789abcdefghijklmnop"
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
@@ -27,7 +27,8 @@ INVALID = "invalid_request_error"
 def client() -> Iterator[TestClient]:
     settings = Settings(api_keys=(SecretStr(KEY),), max_upload_mb=1, max_audio_seconds=30)
     served = ServedModel(FakeEngine(), ("demo",), ("en", "de"))
-    with TestClient(create_app(settings, Registry(served)), headers={"authorization": f"Bearer {KEY}"}) as client:
+    app = create_app(settings, Registry(served), make_media())
+    with TestClient(app, headers={"authorization": f"Bearer {KEY}"}) as client:
         yield client
 
 

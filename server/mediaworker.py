@@ -1,0 +1,145 @@
+"""The process that media workers are forked from: a clean interpreter, warm, of one thread.
+
+It reads no file itself. Each file gets a worker of its own, which ends with it: what a file does to its worker, no
+other file meets. Run by `workers.MediaWorkers`; when that hangs up on a worker, the worker is killed.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import threading
+import wave
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from server.cage import confine, end_with, keep_only
+from server.children import attach
+from server.frames import READY, Ended, Message, Order, Started, decode_order, encode, failure
+from server.options import ScanOptions, VadOptions
+from server.scan import Scanner
+from server.spool import SpoolFile
+from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+
+MAX_ORDER_BYTES = 4096
+MELS = (80, 128)  # bands of all of Whisper's models
+FILES = 3  # that come with an order: the worker's channel, the upload, the spool
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    pid: int
+    process: int  # its descriptor: readable when it has ended
+    channel: socket.socket
+
+
+class Forker:
+    """Forks a worker for each order that comes over `control`, and tells how it ended."""
+
+    def __init__(self, control: socket.socket, scanner: Scanner) -> None:
+        self._control = control
+        self._scanner = scanner
+        self._poll = select.poll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._watch(control.fileno(), select.POLLIN, self._obey)
+
+    def run(self) -> None:
+        """Return when `control` comes to its end."""
+        while self._watched:
+            # One at a time: what comes next may be about a file number that this one closes or takes.
+            fd, _ = self._poll.poll()[0]
+            self._watched[fd]()
+
+    def _watch(self, fd: int, events: int, act: Callable[[], None]) -> None:
+        self._poll.register(fd, events)
+        self._watched[fd] = act
+
+    def _forget(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        del self._watched[fd]
+
+    def _obey(self) -> None:
+        order, files, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, FILES)
+        if not order:
+            return self._watched.clear()
+        channel = socket.socket(fileno=files[0])
+        try:
+            self._fork(channel, files, decode_order(order))
+        except OSError:  # no more processes to be had
+            _tell_if_possible(channel, Ended(None))
+            channel.close()
+        for file in files[1:]:
+            os.close(file)
+
+    def _fork(self, channel: socket.socket, files: list[int], order: Order) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                end_with(parent)
+                _work(self._scanner, order, *keep_only(*files))
+            finally:
+                os._exit(0)
+        worker = Worker(pid, os.pidfd_open(pid), channel)
+        self._watch(worker.process, select.POLLIN, partial(self._bury, worker))
+        # Whoever gave the order hangs up when it has the result, or wants none.
+        self._watch(channel.fileno(), select.POLLRDHUP, partial(self._kill, worker))
+
+    def _kill(self, worker: Worker) -> None:
+        os.kill(worker.pid, signal.SIGKILL)
+        self._forget(worker.channel.fileno())
+
+    def _bury(self, worker: Worker) -> None:
+        _, status = os.waitpid(worker.pid, 0)
+        self._forget(worker.process)
+        os.close(worker.process)
+        if worker.channel.fileno() in self._watched:
+            self._forget(worker.channel.fileno())
+        _tell_if_possible(worker.channel, Ended(os.waitstatus_to_exitcode(status)))
+        worker.channel.close()
+
+
+def main() -> None:
+    channel, _ = attach(thread=False)
+    scanner = Scanner()
+    _warm_up(scanner)
+    gc.freeze()  # what is there stays, and stays shared
+    with suppress(OSError):  # nobody waits any more
+        channel.send(READY)
+    Forker(channel, scanner).run()
+    os._exit(0)
+
+
+def _work(scanner: Scanner, order: Order, channel: int, upload: int, spool: int) -> None:
+    """In a worker: scan the upload and tell what is found."""
+    teller = socket.socket(fileno=channel)
+    teller.send(encode(Started()))
+    confine(order.limits)
+    try:
+        for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
+            teller.send(encode(message))
+    except Exception as error:  # the boundary of a process: the request has to hear of it
+        teller.send(encode(failure(error)))
+
+
+def _tell_if_possible(channel: socket.socket, message: Message) -> None:
+    with suppress(OSError):
+        channel.send(encode(message), socket.MSG_DONTWAIT)
+
+
+def _warm_up(scanner: Scanner) -> None:
+    """Scan something, for what libraries load late: a worker opens no file any more."""
+    with open(os.memfd_create("sound"), "w+b") as file, open(os.memfd_create("spool"), "w+b") as spool:
+        with wave.open(file, "wb") as sound:
+            sound.setparams((1, SAMPLE_BYTES, SAMPLE_RATE, 0, "NONE", ""))
+            sound.writeframes(bytes(SAMPLE_RATE * SAMPLE_BYTES))
+        for mels in MELS:
+            options = ScanOptions(VadOptions(), limit_s=10.0, mels=mels)
+            list(scanner.scan(file.fileno(), SpoolFile(spool.fileno()), options, threading.Event()))
+
+
+if __name__ == "__main__":
+    main()

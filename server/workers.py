@@ -1,0 +1,179 @@
+"""Media workers as the main process sees them: files out to them, checked messages back, none of them trusted.
+
+Knows processes and sockets; neither audio nor its libraries, which only the workers load.
+"""
+
+import logging
+import math
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from typing import NoReturn
+
+from server.cage import Limits
+from server.children import Child, clean_environment
+from server.errors import Unavailable, UndecodableAudio
+from server.frames import (
+    MAX_FRAME_BYTES,
+    READY,
+    BadFrame,
+    Course,
+    Done,
+    Ended,
+    Failed,
+    Message,
+    Order,
+    encode_order,
+    error_of,
+    receive,
+)
+from server.options import ScanOptions
+from server.spool import Spool
+from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+
+START_S = 60.0
+END_S = 2.0  # for a worker to be gone
+TICK_S = 0.1  # between looks at whether a file is still wanted
+SLOWEST = 20  # times real time, in CPU time; what is usual is ten times as fast
+LONGEST_S = 1e6  # of audio: limits have to be finite
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerLost(Exception):
+    """A worker ended without a result, by its file's doing or by somebody else's."""
+
+
+class MediaWorkers:
+    """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
+
+    def __init__(self, *, memory_bytes: int, timeout_s: float) -> None:
+        """A worker may take so much memory, and `timeout_s` seconds without getting anywhere."""
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._forker, self._ready = _start(), False
+
+    def wait_until_ready(self) -> None:
+        """Return once files can be scanned; raises `Unavailable` if that can't be."""
+        with self._lock:
+            self._ready_forker()
+
+    def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
+        """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
+        forker, channel = self._order(source, spool, options)
+        course = Course(options.vad.window_s)
+        try:
+            for message in self._messages(forker, channel, stop):
+                if isinstance(message, Failed):
+                    raise error_of(message, options.limit_s)
+                course.check(message, spool.written)
+                yield message
+        except BadFrame as error:
+            logger.warning("a media worker sent what none would send by itself: %s", error)
+            raise UndecodableAudio from error
+        finally:
+            _hang_up(channel)
+
+    def close(self) -> None:
+        with self._lock:
+            self._forker.close()
+
+    def _order(self, source: int, spool: Spool, options: ScanOptions) -> tuple[Child, socket.socket]:
+        """A worker's channel, and the process that it is forked from."""
+        order = encode_order(Order(options, self._limits(options.limit_s)))
+        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        ours.settimeout(TICK_S)
+        with theirs, self._lock:
+            forker = self._ready_forker()
+            try:
+                socket.send_fds(forker.channel, [order], [theirs.fileno(), source, spool.fileno()])
+            except OSError as error:
+                ours.close()
+                forker.kill()
+                raise WorkerLost("the process that forks workers is gone") from error
+        return forker, ours
+
+    def _limits(self, limit_s: float) -> Limits:
+        longest_s = min(limit_s, LONGEST_S)
+        return Limits(
+            memory_bytes=self._memory_bytes,
+            cpu_s=math.ceil(self._timeout_s + longest_s / SLOWEST),
+            file_bytes=math.ceil(longest_s + 1) * SAMPLE_RATE * SAMPLE_BYTES,
+        )
+
+    def _ready_forker(self) -> Child:
+        """With the lock held: the process that forks workers, another one if it has ended."""
+        if self._forker.status is not None:
+            logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
+            self._forker.close()
+            self._forker, self._ready = _start(), False
+        if not self._ready:
+            self._ready = _is_ready(self._forker)
+        if not self._ready:
+            self._forker.kill()
+            raise Unavailable("Audio can't be decoded at present: no media worker starts.")
+        return self._forker
+
+    def _messages(self, forker: Child, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
+        """What a worker tells, up to its result."""
+        begun = False
+        deadline = time.monotonic() + self._timeout_s
+        while not stop.is_set():
+            try:
+                message = receive(channel)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    self._give_up(forker, begun=begun)
+                continue
+            match message:
+                case None:
+                    forker.wait(END_S)  # most likely it is ending, and a second try needs another
+                    raise WorkerLost("it hung up")
+                case Ended(status):
+                    raise _end(status)
+            yield message
+            if isinstance(message, Done | Failed):
+                return
+            begun = True
+            deadline = time.monotonic() + self._timeout_s
+
+    def _give_up(self, forker: Child, *, begun: bool) -> NoReturn:
+        if begun:
+            raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
+        forker.kill()
+        raise WorkerLost("none was forked")
+
+
+def _start() -> Child:
+    return Child("server.mediaworker", environment=clean_environment(), kind=socket.SOCK_SEQPACKET)
+
+
+def _is_ready(forker: Child) -> bool:
+    forker.channel.settimeout(START_S)
+    try:
+        return forker.channel.recv(len(READY)) == READY
+    except OSError:
+        return False
+
+
+def _end(status: int | None) -> Exception:
+    """The error of a worker that ended with `status` before it had a result."""
+    if status is None:
+        return Unavailable("Audio can't be decoded at present: there are too many processes.")
+    if status == -signal.SIGXCPU:
+        return UndecodableAudio("Decoding it takes too long.")
+    return WorkerLost(f"it ended with status {status}")
+
+
+def _hang_up(channel: socket.socket) -> None:
+    """Let the worker be killed, and wait until it is gone."""
+    end = time.monotonic() + END_S
+    with channel, suppress(OSError):
+        channel.shutdown(socket.SHUT_WR)
+        channel.settimeout(END_S)
+        while channel.recv(MAX_FRAME_BYTES) and time.monotonic() < end:
+            pass
