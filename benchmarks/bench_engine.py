@@ -27,6 +27,7 @@ from typing import Any, Self
 
 from benchmarks.engine_models import TEN_MINUTES, model_folder
 from benchmarks.processes import write_repeated
+from server.machine import usable_cpus
 
 ROOT = Path(__file__).parents[1]
 PAUSE_S = 0.5  # between what is compared: threads of the one before may spin on for a moment
@@ -50,7 +51,12 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"SOTTO_SPOOL_MB": "65536", **os.environ},
+            # Stock is as it comes: with as many threads of OpenBLAS's as there are cores. Ours sets 1 by itself.
+            env={
+                "SOTTO_SPOOL_MB": "65536",
+                **({"OPENBLAS_NUM_THREADS": str(os.cpu_count())} if name == "stock" else {}),
+                **os.environ,
+            },
         )
 
     def __call__(self, method: str, **arguments: object) -> Answer:
@@ -210,13 +216,13 @@ def beside(bench: Bench) -> list[Figure]:
     for _ in range(bench.rounds):
         with bench.contender("ours", bench.full()) as ours:
             alone = ours("long_file", seconds=LONG_S)["speed"]
-            before = ours("clips", count=count, seconds=CLIP_S, every_s=0)["latencies"]
+            before = ours("clips", count=count, seconds=CLIP_S, every_s=0)
             mixed = ours("clips_beside_long_file", count=count, seconds=CLIP_S, every_s=EVERY_S)
-            after = ours("clips", count=count, seconds=CLIP_S, every_s=0)["latencies"]
-        idle += before + after
+            after = ours("clips", count=count, seconds=CLIP_S, every_s=0)
+        idle += before["latencies"] + after["latencies"]
         busy += mixed["latencies"]
-        # What the clips take of the machine: their own time when nothing else runs.
-        taken = count * statistics.median(before + after) / mixed["period_s"]
+        # What the clips take of the machine: their CPU time when nothing else runs.
+        taken = statistics.mean((before["cpu_s"], after["cpu_s"])) / (mixed["period_s"] * usable_cpus())
         kept.append(mixed["speed"] / (alone * (1 - taken)))
     remark = f"idle p95 {p95(idle):.2f} s, beside the file {p95(busy):.2f} s, {len(busy)} clips"
     return [

@@ -201,11 +201,17 @@ class Engine:
                 self._model.encode([job.hearing for job in missing])
             return True
         for job in missing:
-            if may_step_back and self._queue.waits("interactive"):
-                self._put_back(self._wanted(jobs))
+            if may_step_back and self._steps_back(jobs):
                 return False
             if not job.abandoned:
                 self._model.encode([job.hearing])
+        return not (may_step_back and self._steps_back(jobs))
+
+    def _steps_back(self, jobs: Sequence[Job]) -> bool:
+        """Whether interactive work waits; `jobs` are in the queue again then."""
+        if not self._queue.waits("interactive"):
+            return False
+        self._put_back(self._wanted(jobs))
         return True
 
     def _decode(self, batch: Sequence[Hearing]) -> None:

@@ -42,7 +42,7 @@ T = TypeVar("T", bound=Item)
 
 @dataclass(frozen=True, slots=True)
 class Take(Generic[T]):
-    """A batch. `turn_of_bulk`: it is here because it was bulk's turn, and must not step back again."""
+    """A batch. `turn_of_bulk`: it goes before interactive items, whose turn it isn't, and must not step back."""
 
     items: list[T]
     priority: Priority
@@ -171,7 +171,7 @@ class FairQueue(Generic[T]):
 
     def _next(self, limit_of: Callable[[T], int]) -> Take[T] | None:
         order: tuple[Priority, Priority] = ("interactive", "bulk")
-        turn_of_bulk = self._turn % BULK_EVERY == 0 and bool(self._rings["bulk"])
+        turn_of_bulk = self._turn % BULK_EVERY == 0 and all(self._rings.values())
         if turn_of_bulk:
             order = ("bulk", "interactive")
         first = next((priority for priority in order if self._rings[priority]), None)

@@ -386,13 +386,14 @@ def test_on_a_gpu_windows_are_encoded_together() -> None:
     assert steps[0] == ("encode", [0, 1])
 
 
-def test_a_bulk_batch_steps_back_between_encodes_when_interactive_work_comes() -> None:
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes(at: int) -> None:
     class Interrupting(Stepping):
-        """While it encodes its second window, a short request comes."""
+        """While it encodes one of its windows, a short request comes."""
 
         def encode(self, batch: Sequence[Hearing]) -> None:
             super().encode(batch)
-            if batch[0].window.index == 1:
+            if batch[0].window.index == at:
                 quick.append(engine.submit(make_window(50), GREEDY, request="quick", priority="interactive"))
 
     quick: list[Future[WindowResult]] = []
@@ -406,13 +407,10 @@ def test_a_bulk_batch_steps_back_between_encodes_when_interactive_work_comes() -
         quick[0].result(DEADLINE_S)
     finally:
         engine.close()
-    assert model.steps[:2] == [("encode", [0]), ("encode", [1])]
-    assert model.steps[2:4] == [("encode", [50]), ("generate 0.0", [50])]
-    assert model.steps[4:] == [
-        ("encode", [2]),
-        ("encode", [3]),
-        ("generate 0.0", [0, 1, 2, 3]),
-    ]  # nothing is redone
+    bulk = [("encode", [n]) for n in range(4)]
+    quickly = [("encode", [50]), ("generate 0.0", [50])]
+    # Nothing is redone.
+    assert model.steps == [*bulk[: at + 1], *quickly, *bulk[at + 1 :], ("generate 0.0", [0, 1, 2, 3])]
 
 
 def test_bulk_batches_are_as_short_as_interactive_ones_while_such_requests_are_about() -> None:

@@ -82,6 +82,12 @@ def test_bulk_gets_every_fourth_take_while_interactive_never_ends() -> None:
     assert [batch.turn_of_bulk for batch in takes if batch] == [False, False, False, True] * 3
 
 
+def test_bulk_may_step_back_where_it_took_nobodys_turn() -> None:
+    queue = queue_of(*things("long", 2 * BULK_EVERY))
+    takes = [queue.take(lambda _: 1) for _ in range(2 * BULK_EVERY)]
+    assert not any(batch.turn_of_bulk for batch in takes if batch)
+
+
 def test_a_batch_holds_one_key_and_the_rest_keeps_its_place() -> None:
     queue = queue_of(Thing("a", "a", key=1), Thing("b", "b", key=2), Thing("c", "c", key=1))
     assert drain(queue, 8) == [["a", "c"], ["b"]]
