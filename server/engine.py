@@ -19,7 +19,7 @@ from server.errors import Cancelled, Unavailable
 from server.fairqueue import FairQueue, Take
 from server.job import Job, Limits, Model
 from server.options import DecodingOptions
-from server.stats import EngineStats, Priority
+from server.stats import Durations, EngineStats, Priority
 from server.transcript import Window, WindowResult
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
@@ -45,7 +45,7 @@ class Engine:
         self._lost = ""
         self._counts: Counter[str] = Counter()
         self._batch_sizes: Counter[int] = Counter()
-        self._wait_s = self._run_s = 0.0
+        self._waits = self._runs = Durations()
         self._interactive_s = float("-inf")
         self._threads = [
             threading.Thread(target=self._work, name=f"engine-{number}") for number in range(model.workers)
@@ -101,8 +101,8 @@ class Engine:
                 queued_audio_s=audio_s,
                 batch_sizes=dict(self._batch_sizes),
                 fallbacks=self._counts["fallbacks"],
-                wait_s=self._wait_s,
-                run_s=self._run_s,
+                waits=self._waits,
+                runs=self._runs,
                 cache_bytes=_cached(jobs),
                 device=self._model.device,
                 compute_type=self._model.compute_type,
@@ -151,20 +151,16 @@ class Engine:
 
     @contextmanager
     def _counted(self, take: Take[Job]) -> Iterator[None]:
-        began_s = time.monotonic()
         jobs = take.items
         with self._lock:
             self._running += jobs
-            self._wait_s += sum(began_s - job.submitted_s for job in jobs if not job.hearing.tries)
         try:
             yield
         finally:
-            took_s = time.monotonic() - began_s
             with self._lock:
                 self._running = [job for job in self._running if job not in jobs]
                 self._counts["batches"] += 1
                 self._batch_sizes[len(jobs)] += 1
-                self._run_s += took_s * len(jobs)
 
     def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
         """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""
@@ -236,7 +232,7 @@ class Engine:
             return False
         result = self._model.result(hearing)
         hearing.encoded = None
-        self._count("done")
+        self._count_done(job)
         job.future.set_result(result)
         return True
 
@@ -270,6 +266,13 @@ class Engine:
         logger.critical("%s", self._lost)
         for job in [*jobs, *self._queue.close()]:
             job.fail(Unavailable(self._lost))
+
+    def _count_done(self, job: Job) -> None:
+        begun_s = job.begun_s or job.submitted_s
+        with self._lock:
+            self._counts["done"] += 1
+            self._waits = self._waits.plus(begun_s - job.submitted_s)
+            self._runs = self._runs.plus(time.monotonic() - begun_s)
 
     def _count(self, what: str) -> None:
         with self._lock:

@@ -79,7 +79,7 @@ class Job:
     model: Model
     future: Future[WindowResult] = field(default_factory=Future)
     submitted_s: float = field(default_factory=time.monotonic)
-    begun: bool = False
+    begun_s: float | None = None
     abandoned: bool = False
     _key: Hashable = None
 
@@ -99,8 +99,8 @@ class Job:
         return self._key
 
     def begin(self) -> bool:
-        if not self.begun:
-            self.begun = True
+        if self.begun_s is None:
+            self.begun_s = time.monotonic()
             self.abandoned = not self.future.set_running_or_notify_cancel()
         return not self.abandoned
 
@@ -110,5 +110,5 @@ class Job:
     def fail(self, error: BaseException) -> None:
         """End the job, if it has not ended. What has not begun may be cancelled by its waiter meanwhile."""
         self.hearing.encoded = None
-        if not self.future.done() and (self.begun or self.future.set_running_or_notify_cancel()):
+        if not self.future.done() and (self.begun_s is not None or self.future.set_running_or_notify_cancel()):
             self.future.set_exception(error)

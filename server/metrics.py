@@ -4,13 +4,14 @@ The only home of prometheus_client. Knows no engine, only what one tells of itse
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.stats import EngineStats
+from server.stats import EDGES_S, Durations, EngineStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -27,8 +28,10 @@ COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "windows_done": ("Windows finished.", lambda stats: stats.done),
     "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
     "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
-    "wait_seconds": ("Time windows spent waiting for their first batch.", lambda stats: stats.wait_s),
-    "run_seconds": ("Time windows spent in batches.", lambda stats: stats.run_s),
+}
+HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
+    "wait_seconds": ("Time from a window's submission to its first batch.", lambda stats: stats.waits),
+    "run_seconds": ("Time from a window's first batch to its result.", lambda stats: stats.runs),
 }
 
 
@@ -50,6 +53,11 @@ class EngineCollector(Collector):
             for model, stats in engines.items():
                 counter.add_metric([model], value(stats))
             yield counter
+        for name, (text, durations) in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(f"sotto_{name}", text, labels=["model"])
+            for model, stats in engines.items():
+                histogram.add_metric([model], _buckets(durations(stats)), durations(stats).sum_s)
+            yield histogram
         yield from _queues(engines)
         yield _batches(engines)
         yield _info(engines)
@@ -65,6 +73,11 @@ class Metrics:
     def render(self) -> bytes:
         """All series in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _buckets(durations: Durations) -> list[tuple[str, float]]:
+    edges = [*map(str, EDGES_S), "+Inf"]
+    return [(edge, float(count)) for edge, count in zip(edges, accumulate(durations.counts), strict=True)]
 
 
 def _queues(engines: Mapping[str, EngineStats]) -> Iterator[Metric]:

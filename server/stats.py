@@ -1,15 +1,34 @@
 """What an engine tells of itself, for health checks, metrics and whoever plans capacity."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 Priority = Literal["interactive", "bulk"]
+
+EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How many durations were at most each of `EDGES_S` and above the one before, or above all; and their sum."""
+
+    counts: tuple[int, ...] = (0,) * (len(EDGES_S) + 1)
+    sum_s: float = 0.0
+
+    def plus(self, duration_s: float) -> Self:
+        counts = list(self.counts)
+        counts[bisect_left(EDGES_S, duration_s)] += 1
+        return type(self)(tuple(counts), self.sum_s + duration_s)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What waits and runs now, in windows, and counters since the start; seconds are sums over windows."""
+    """What waits and runs now, in windows, and counters since the start.
+
+    Of finished windows: `waits` until their first batch, `runs` from there to the result.
+    """
 
     queued: int
     running: int
@@ -20,8 +39,8 @@ class EngineStats:
     queued_audio_s: Mapping[Priority, float] = field(default_factory=dict)
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     fallbacks: int = 0
-    wait_s: float = 0.0
-    run_s: float = 0.0
+    waits: Durations = Durations()
+    runs: Durations = Durations()
     cache_bytes: int = 0
     device: str = ""
     compute_type: str = ""

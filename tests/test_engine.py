@@ -493,7 +493,8 @@ def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
     assert stats.fallbacks == 1
     assert stats.batch_sizes == {1: 2}
     assert (stats.device, stats.compute_type) == ("cpu", "int8")
-    assert stats.run_s > 0
+    assert sum(stats.runs.counts) == sum(stats.waits.counts) == stats.done == 1
+    assert stats.runs.sum_s > 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import Metrics
-from server.stats import EngineStats
+from server.stats import Durations, EngineStats
 
 STATS = EngineStats(
     queued=3,
@@ -15,8 +15,8 @@ STATS = EngineStats(
     queued_audio_s={"interactive": 5.0, "bulk": 55.5},
     batch_sizes={1: 5, 3: 4, 8: 3},
     fallbacks=7,
-    wait_s=1.5,
-    run_s=9.25,
+    waits=Durations().plus(0.5).plus(0.01).plus(1000.0),
+    runs=Durations().plus(9.25),
     cache_bytes=1024,
     device="cpu",
     compute_type="int8",
@@ -38,8 +38,7 @@ def test_every_statistic_has_a_series() -> None:
     assert read["sotto_windows_done_total", ""] == 40
     assert read["sotto_windows_failed_total", ""] == 1
     assert read["sotto_fallbacks_total", ""] == 7
-    assert read["sotto_wait_seconds_total", ""] == 1.5
-    assert read["sotto_run_seconds_total", ""] == 9.25
+    assert read["sotto_run_seconds_sum", ""] == 9.25
     assert read["sotto_encoder_cache_bytes", ""] == 1024
     assert read["sotto_engine_lost", ""] == 0
     assert read["sotto_queued_windows", "interactive"] == 1
@@ -52,6 +51,19 @@ def test_batch_sizes_are_a_cumulative_histogram() -> None:
     assert read["sotto_batch_windows_bucket", "4"] == 9
     assert read["sotto_batch_windows_bucket", "+Inf"] == 12
     assert read["sotto_batch_windows_sum", ""] == 5 + 12 + 24
+
+
+def test_durations_are_cumulative_histograms() -> None:
+    read = samples()
+    assert [read["sotto_wait_seconds_bucket", edge] for edge in ("0.01", "0.3", "1.0", "300.0", "+Inf")] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
+    assert read["sotto_wait_seconds_sum", ""] == 1000.51
+    assert read["sotto_wait_seconds_count", ""] == 3
 
 
 def test_the_engine_says_where_it_runs() -> None:

@@ -80,7 +80,7 @@ def test_metrics_count_what_was_done(server: Running) -> None:
         )
     assert answer.status_code == 200
     wait_until(lambda: series(server)["sotto_windows_done_total"] == before["sotto_windows_done_total"] + 1)
-    assert series(server)["sotto_run_seconds_total"] > before["sotto_run_seconds_total"]
+    assert series(server)["sotto_run_seconds_sum"] > before["sotto_run_seconds_sum"]
 
 
 def series(server: Running) -> dict[str, float]:
