@@ -23,6 +23,7 @@ from server.stats import Durations, EngineStats, Priority
 from server.transcript import Window, WindowResult
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
+USUAL_BEAMS = 5  # what limits are made for; with more beams, which a request may ask for, a batch is smaller
 POLL_S = 0.05
 IDLE_S = 60.0  # without work, after which memory that is only kept for speed is given back
 
@@ -147,6 +148,8 @@ class Engine:
             limit = min(limit, self._limits.interactive)
         if job.hearing.tries:  # sampled: every window becomes best_of
             limit //= job.hearing.options.best_of
+        else:
+            limit = limit * USUAL_BEAMS // max(USUAL_BEAMS, job.hearing.options.beam_size)
         return max(1, limit)
 
     @contextmanager

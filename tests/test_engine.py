@@ -424,8 +424,14 @@ def test_bulk_batches_are_as_short_as_interactive_ones_while_such_requests_are_a
         engine.close()
 
 
-def engine_job(engine: Engine, priority: Priority) -> Job:
-    return Job(Hearing(make_window(), BEAMS), "r", priority, engine._model)
+@pytest.mark.parametrize(("beam_size", "limit"), [(1, 8), (5, 8), (10, 4), (20, 2)])
+def test_more_beams_than_usual_make_smaller_batches(beam_size: int, limit: int) -> None:
+    with running(FakeModel(), max_batch=8) as engine:
+        assert engine._limit_of(engine_job(engine, "bulk", replace(BEAMS, beam_size=beam_size))) == limit
+
+
+def engine_job(engine: Engine, priority: Priority, options: DecodingOptions = BEAMS) -> Job:
+    return Job(Hearing(make_window(), options), "r", priority, engine._model)
 
 
 def test_a_request_cancelled_between_its_steps_takes_no_further_one() -> None:
