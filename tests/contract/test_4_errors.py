@@ -25,9 +25,9 @@ INVALID = "invalid_request_error"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    settings = Settings(api_keys=(SecretStr(KEY),), max_upload_mb=1, max_audio_seconds=30)
+    settings = Settings(api_keys=(SecretStr(KEY),), max_upload_mb=1)
     served = ServedModel(FakeEngine(), ("demo",), ("en", "de"))
-    app = create_app(settings, Registry(served), make_media())
+    app = create_app(settings, Registry(served), make_media(max_audio_s=30))
     with TestClient(app, headers={"authorization": f"Bearer {KEY}"}) as client:
         yield client
 
