@@ -7,7 +7,7 @@ the engine at any time; their results leave in order. Knows asyncio; no HTTP, no
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from server.errors import Cancelled, UnknownLanguage
@@ -28,7 +28,13 @@ INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
 # What one window gave: itself, or its rest where the model stopped inside it, each with its result.
 Heard = list[tuple[Window, WindowResult]]
 
-Passage = tuple[Segment, ...]  # what leaves together: one window's segments
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What leaves together: the segments of a window, and how far into the file they bring what has left, s."""
+
+    segments: tuple[Segment, ...]
+    done_s: float
 
 
 class Pipeline:
@@ -98,9 +104,9 @@ class Transcription:
         return 0 if self._begun else self._model.engine.position(self.id)
 
     async def passages(self) -> AsyncIterator[Passage]:
-        """The segments of each window, once it and all before it are heard.
+        """What each window gave, once it and all before it are heard.
 
-        Before these comes an empty passage, as soon as speech was found: the file is audio.
+        Before these comes an empty passage, as soon as there is speech to hear: the file is audio.
         """
         while (passage := await self._passages.get()) is not None:
             yield passage
@@ -108,7 +114,7 @@ class Transcription:
 
     async def __aiter__(self) -> AsyncIterator[Segment]:
         async for passage in self.passages():
-            for segment in passage:
+            for segment in passage.segments:
                 yield segment
 
     async def result(self) -> Transcript:
@@ -208,7 +214,7 @@ class Transcription:
     async def _windows(self) -> AsyncIterator[Window]:
         while (window := await self._arrivals.get()) is not None:
             if window.index == 0:
-                self._passages.put_nowait(())
+                self._passages.put_nowait(Passage((), 0.0))
             yield window
 
     async def _settle_language(self, windows: AsyncIterator[Window]) -> DecodingOptions:
@@ -269,16 +275,16 @@ class Transcription:
         """Take results in order and let their segments out."""
         placer = Placer()
         while (task := await self._ordered.get()) is not None:
-            passage: list[Segment] = []
+            segments: list[Segment] = []
             for window, result in await task:
                 if self.language_probability is None and result.language_probs:
                     self.language, self.language_probability = result.language_probs[0]
                 # Once, though every window sees them: the first has all, later ones may have what was said instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
-                passage += placer.place(window, result)
+                segments += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
-            self._segments += passage
-            self._passages.put_nowait(tuple(passage))
+            self._segments += segments
+            self._passages.put_nowait(Passage(tuple(segments), self.done_s))
 
 
 def _rest(window: Window, result: WindowResult) -> Window | None:

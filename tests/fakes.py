@@ -4,6 +4,7 @@
 segment in a window, whose text tells which window it was.
 """
 
+import asyncio
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
 from tests.bad_inputs import DATA, wav
 
 DEADLINE_S = 20.0
+PEEK = 20  # rounds in which whatever was to happen has happened
 
 Samples = npt.NDArray[np.int16]
 Heard = WindowResult | Exception
@@ -36,6 +38,19 @@ def wait_until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) ->
     while not condition():
         assert time.monotonic() < end, "the condition did not come to hold"
         time.sleep(0.001)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """The same for coroutines."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.to_thread(lambda: None)
+
+
+async def peek() -> None:
+    """Let everything that can happen now happen: what must not happen would have."""
+    for _ in range(PEEK):
+        await asyncio.to_thread(lambda: None)
 
 
 def make_window(index: int = 0, start_s: float = 0.0, length_s: float = 1.0) -> Window:

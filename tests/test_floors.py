@@ -18,7 +18,8 @@ FLOORS: dict[str, str] = {
     "engine": "engine fairqueue job media mediaworker scan workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.app api.cors api.docs api.doors api.envelope api.exchange api.fields api.forms "
-    "api.gate api.keys api.models api.ops api.parameters api.schema api.transcriptions api.uploads",
+    "api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
+    "api.transcriptions api.uploads",
     "start": "__main__ cli protocol serve transcribe",
 }
 
@@ -37,7 +38,8 @@ SIDEWAYS: dict[str, str] = {
     "api.gate": "api.cors api.doors api.envelope api.exchange api.keys",
     "api.forms": "api.fields",
     "api.schema": "api.parameters",
-    "api.transcriptions": "api.forms api.uploads",
+    "api.streaming": "api.envelope",
+    "api.transcriptions": "api.forms api.streaming api.uploads",
     "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",
     "serve": "protocol",
     "cli": "serve transcribe",

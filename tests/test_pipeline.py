@@ -21,7 +21,7 @@ from server.errors import (
 )
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
-from server.pipeline import Pipeline, Transcription
+from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import EngineLike, Registry, ServedModel
 from server.scan import Scanner
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
@@ -33,9 +33,11 @@ from tests.fakes import (
     FakeModel,
     Heard,
     Samples,
+    eventually,
     hear,
     make_media,
     make_result,
+    peek,
     tone,
     upload,
     wait_until,
@@ -45,7 +47,6 @@ pytestmark = pytest.mark.anyio
 
 ENGLISH = DecodingOptions(language="en")
 DETECT = DecodingOptions()
-PEEK = 20  # rounds in which whatever was to happen has happened
 
 Probs = tuple[tuple[str, float], ...]
 
@@ -124,19 +125,6 @@ def flow(
     assert media.spooled_bytes == 0
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Return once `condition` holds."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.to_thread(lambda: None)
-
-
-async def peek() -> None:
-    """Let everything that can happen now happen: what must not happen would have."""
-    for _ in range(PEEK):
-        await asyncio.to_thread(lambda: None)
-
-
 def texts(segments: tuple[Segment, ...] | list[Segment]) -> list[str]:
     return [segment.text.strip() for segment in segments]
 
@@ -194,10 +182,14 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
     with flow(engine) as on, upload(tone(3.5)) as source:
         async with on.request(source) as transcription:
             passages = aiter(transcription.passages())
-            assert await anext(passages) == ()
+            assert await anext(passages) == Passage((), 0.0)
             await eventually(lambda: bool(engine.waiting))
             engine.let_go()
-            assert [texts(passage) async for passage in passages] == [[], ["w1"], ["w2", "w2"], []]
+            rest = [passage async for passage in passages]
+    assert [texts(passage.segments) for passage in rest] == [[], ["w1"], ["w2", "w2"], []]
+    assert [passage.done_s for passage in rest] == sorted(
+        each.window.end / SAMPLE_RATE for each in engine.submissions
+    )
 
 
 async def test_a_file_without_speech_has_no_passages() -> None:

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 
 from server.api.doors import asked, nearest
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
+from server.formats import Json
 
 
 def error_response(error: SottoError) -> JSONResponse:
@@ -19,8 +20,17 @@ def error_response(error: SottoError) -> JSONResponse:
         headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allow
-    body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return JSONResponse({"error": body}, error.status, headers)
+    return JSONResponse(error_body(error), error.status, headers)
+
+
+def error_body(error: SottoError) -> Json:
+    """The envelope."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def fault() -> SottoError:
+    """What a client is told of a fault of ours: nothing. The traceback is for the log."""
+    return SottoError("The server had an error while processing your request. Sorry about that!")
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -59,8 +69,10 @@ async def _gone(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
-    """A fault of ours: the traceback goes to the log (Starlette raises it again), never to the client."""
-    return error_response(SottoError("The server had an error while processing your request. Sorry about that!"))
+    """Starlette raises it again, for the log, and for that uvicorn closes the connection."""
+    answer = error_response(fault())
+    answer.headers["connection"] = "close"
+    return answer
 
 
 def _way(request: Request) -> str:

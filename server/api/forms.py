@@ -37,6 +37,8 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
     granularities = fields.choices("timestamp_granularities", GRANULARITIES) or frozenset({"segment"})
     include = fields.choices("include", ("logprobs",))
     stream = fields.flag("stream", False)
+    stream_events = fields.choices("stream_events", STREAM_EVENTS)
+    shows_words = "segments" in stream_events if stream else response_format == "verbose_json"
     language, languages = _languages(fields)
     options = TranscriptionOptions(
         model=model,
@@ -45,7 +47,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
         granularities=granularities,
         nested_words=fields.flag("nested_words", settings.nested_words),
         stream=stream,
-        stream_events=fields.choices("stream_events", STREAM_EVENTS),
+        stream_events=stream_events,
         vad=_vad(fields),
         decoding=DecodingOptions(
             task=task,
@@ -60,7 +62,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
             beam_size=fields.whole("beam_size", settings.beam_size, 1, MAX_BEAM_SIZE),
             temperatures=_temperatures(fields),
             # Made only where they are shown: both cost an alignment of every window.
-            word_timestamps="word" in granularities and response_format == "verbose_json",
+            word_timestamps="word" in granularities and shows_words,
             token_logprobs="logprobs" in include and (stream or response_format == "json"),
         ),
     )

@@ -98,7 +98,7 @@ PARAMETERS = (
     Parameter(
         "stream",
         {"type": "boolean", "default": False},
-        "`true` is refused: this server does not stream yet",
+        "`true`: the text comes as server-sent events while the recording is transcribed, whatever the format",
     ),
     Parameter(
         "include[]",

@@ -200,6 +200,19 @@ def test_logprobs_are_made_where_they_are_shown(pairs: Pairs, made: bool) -> Non
     assert parse(*pairs).decoding.token_logprobs is made
 
 
+@pytest.mark.parametrize(
+    ("pairs", "made"),
+    [
+        ([("stream_events", "segments")], True),
+        ([("stream_events", "progress")], False),
+        ([("response_format", "verbose_json")], False),
+    ],
+)
+def test_words_of_a_stream_are_made_where_segments_show_them(pairs: Pairs, made: bool) -> None:
+    options = parse(("stream", "true"), ("timestamp_granularities[]", "word"), *pairs)
+    assert options.decoding.word_timestamps is made
+
+
 SERVER_VAD = VadOptions(threshold=0.4, prefix_padding_ms=100, silence_duration_ms=500)
 
 
