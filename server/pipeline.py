@@ -7,6 +7,7 @@ the engine at any time; their results leave in order. Knows asyncio; no HTTP, no
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,7 +146,8 @@ class Transcription:
         loop = asyncio.get_running_loop()
 
         def arrive(window: Window | None) -> None:
-            loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
+            with suppress(RuntimeError):  # a stop that waited no longer has closed the loop
+                loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
 
         vad = replace(self._options.vad, window_s=self._model.window_s)
         mels = self._model.mels if self._options.decoding.condition_on_previous_text else 0

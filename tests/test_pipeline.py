@@ -706,6 +706,19 @@ async def test_closing_waits_until_the_source_is_no_longer_read() -> None:
             await eventually(lambda: media.spooled_bytes == 0)
 
 
+def test_decoding_that_outlives_the_loop_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    media = GatedMedia()
+    with flow(FakeEngine(), media=media) as on, upload(tone(2)) as source:
+
+        async def leave() -> None:
+            on.pipeline.transcribe(source, TranscriptionOptions(vad=VadOptions(enabled=False)))
+            await asyncio.to_thread(media.at_gate.wait, DEADLINE_S)
+
+        asyncio.run(leave())
+        media.go.set()
+    assert "Event loop is closed" not in caplog.text
+
+
 async def test_closing_does_not_wait_for_the_files_of_others() -> None:
     media = GatedMedia()
     with flow(FakeEngine(), media=media) as on, upload(tone(5)) as one, upload(tone(5)) as other:
