@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all lint format lock clean
+.PHONY: run test test-all soak lint format lock clean
 
 run: $(VENV)/.run
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not soak"
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m soak
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -161,7 +161,7 @@ def least(rounds: Sequence[object], field: str) -> float:
 def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
     """A function that gives a recording's text by the server's pipeline, in this process, with its defaults."""
     settings = Settings(model=model)
-    registry = load(settings)
+    registry = load(settings, in_process=True)
     media = Media(
         Scanner(),
         workers=settings.media_workers,

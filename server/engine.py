@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 
@@ -33,10 +33,16 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Runs windows on one model. Thread-safe; `submit` never blocks."""
 
-    def __init__(self, model: Model, limits: Limits | None = None) -> None:
-        """Take over `model` and start its worker threads; `close` frees both."""
+    def __init__(
+        self, model: Model, limits: Limits | None = None, *, watch: Callable[[], object] = lambda: None
+    ) -> None:
+        """Take over `model` and start its worker threads; `close` frees both.
+
+        `watch` is called, in a worker, when a batch begins and when it has ended.
+        """
         self._model = model
         self._limits = limits or Limits.on(model.device)
+        self._watch = watch
         self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
         self._queue: FairQueue[Job] = FairQueue(
             self._limits.max_queued, mix_classes=self._limits.mix_classes, spread=self._limits.spread
@@ -86,7 +92,17 @@ class Engine:
                 return 0
         return self._queue.ahead(request)
 
+    def turns(self) -> list[str]:
+        """The requests that wait, in the order of their turns."""
+        return self._queue.turns()
+
+    def running(self) -> list[Future[WindowResult]]:
+        """Those of the windows that are in a batch now."""
+        with self._lock:
+            return [job.future for job in self._running]
+
     def stats(self) -> EngineStats:
+        now_s = time.monotonic()
         jobs = list(self._queue)
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         for job in jobs:
@@ -107,7 +123,9 @@ class Engine:
                 cache_bytes=_cached(jobs),
                 device=self._model.device,
                 compute_type=self._model.compute_type,
-                lost=bool(self._lost),
+                running_s=max((now_s - job.taken_s for job in self._running), default=0.0),
+                state="broken" if self._lost else "ready",
+                reason=self._lost,
             )
 
     def close(self, drain_s: float = 0.0) -> None:
@@ -154,9 +172,12 @@ class Engine:
 
     @contextmanager
     def _counted(self, take: Take[Job]) -> Iterator[None]:
-        jobs = take.items
+        jobs, began_s = take.items, time.monotonic()
+        for job in jobs:
+            job.taken_s = began_s
         with self._lock:
             self._running += jobs
+        self._watch()
         try:
             yield
         finally:
@@ -164,6 +185,7 @@ class Engine:
                 self._running = [job for job in self._running if job not in jobs]
                 self._counts["batches"] += 1
                 self._batch_sizes[len(jobs)] += 1
+            self._watch()
 
     def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
         """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""
@@ -265,7 +287,7 @@ class Engine:
         return self._model.device != "cpu" and ("cuda" in text or "cublas" in text)
 
     def _lose(self, jobs: Sequence[Job], error: Exception) -> None:
-        self._lost = f"The device failed and the server has to be restarted: {error}"
+        self._lost = f"The device failed: {error}"
         logger.critical("%s", self._lost)
         for job in [*jobs, *self._queue.close()]:
             job.fail(Unavailable(self._lost))

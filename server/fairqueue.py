@@ -127,11 +127,15 @@ class FairQueue(Generic[T]):
             self._changed.notify_all()
             return left
 
+    def turns(self) -> list[str]:
+        """The requests that wait, in the order of their turns."""
+        with self._changed:
+            return list(dict.fromkeys([*self._rings["interactive"], *self._rings["bulk"]]))
+
     def ahead(self, request: str) -> int:
         """How many other requests have their turn before `request`; all that wait, where nothing of it is here."""
-        with self._changed:
-            waiting = [*self._rings["interactive"], *self._rings["bulk"]]
-        return len(set(waiting[: waiting.index(request)] if request in waiting else waiting))
+        turns = self.turns()
+        return turns.index(request) if request in turns else len(turns)
 
     def waits(self, priority: Priority) -> bool:
         """Whether anything of that class waits. Cheap, and momentary."""

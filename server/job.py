@@ -80,6 +80,7 @@ class Job:
     future: Future[WindowResult] = field(default_factory=Future)
     submitted_s: float = field(default_factory=time.monotonic)
     begun_s: float | None = None
+    taken_s: float = 0.0  # into the batch that runs
     abandoned: bool = False
     _key: Hashable = None
 

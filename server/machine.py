@@ -8,6 +8,7 @@ from server import allocator
 
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
+STATM = Path("/proc/self/statm")
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
 GPU_WORKERS = 2
 THREADS_PER_WORKER = 4
@@ -54,6 +55,14 @@ def prepare_cpu(*, tune_allocator: bool) -> str:
     chosen.append(f"{FORCE_ISA}={os.environ[FORCE_ISA]}" if FORCE_ISA in os.environ else "no AVX-512")
     chosen.append("allocator tuned" if tune_allocator and allocator.tune() else "allocator as it is")
     return ", ".join(chosen)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where it can't be told."""
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def _quota(cgroup: Path) -> int:

@@ -22,12 +22,14 @@ GAUGES: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
         "Encoder outputs kept for windows that wait for another step.",
         lambda s: s.cache_bytes,
     ),
-    "engine_lost": ("1 once the device has failed for good.", lambda stats: float(stats.lost)),
+    "engine_ready": ("1 while the model can be used.", lambda stats: float(stats.state == "ready")),
+    "engine_memory_bytes": ("Memory of the engine's process.", lambda stats: stats.memory_bytes),
 }
 COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "windows_done": ("Windows finished.", lambda stats: stats.done),
     "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
     "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
+    "engine_restarts": ("Times the engine's process ended and was replaced.", lambda stats: stats.restarts),
 }
 HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
     "wait_seconds": ("Time from a window's submission to its first batch.", lambda stats: stats.waits),

@@ -10,11 +10,11 @@ from typing import Protocol
 
 from server.engine import Engine
 from server.errors import ModelNotFound
-from server.job import Limits
-from server.machine import prepare_cpu
 from server.options import DecodingOptions
+from server.recipe import Facts, WhisperRecipe
 from server.settings import Settings
 from server.stats import EngineStats, Priority
+from server.supervise import Supervised
 from server.transcript import MAX_WINDOW_S, Window, WindowResult
 
 # Ids that clients have hard-coded: all mean the default model.
@@ -92,26 +92,26 @@ class Registry:
             model.engine.close()
 
 
-def load(settings: Settings) -> Registry:
+def load(settings: Settings, *, in_process: bool = False) -> Registry:
     """The registry that `settings` ask for: its model found or pulled, loaded and warm. Takes seconds.
 
-    Raises `ModelUnavailable` with what to do about it.
+    The model runs in a process of its own unless `in_process`. Raises `ModelUnavailable` with what to do about it.
     """
-    # Here, not above: a server with a stand-in for its engine, and every test of one, does without these.
-    prepared = prepare_cpu(tune_allocator=settings.tune_allocator)
     from server.catalog import resolve
-    from server.hub import pull
-    from server.whisper import Whisper
 
     found = resolve(settings.model, settings.models_dir)
-    folder = found.folder or pull(
-        found.repository or found.name,
-        found.files,
-        found.target,
-        offline=settings.offline,
-        progress=sys.stderr,
-    )
-    model = Whisper(
+    folder = found.folder
+    if folder is None:
+        from server.hub import pull  # heavy, and seldom needed
+
+        folder = pull(
+            found.repository or found.name,
+            found.files,
+            found.target,
+            offline=settings.offline,
+            progress=sys.stderr,
+        )
+    recipe = WhisperRecipe(
         folder,
         device=settings.device,
         compute_type=settings.compute_type,
@@ -121,24 +121,36 @@ def load(settings: Settings) -> Registry:
         dynamic_context=settings.encoder_window == "auto"
         and found.model is not None
         and found.model.dynamic_context,
+        tune_allocator=settings.tune_allocator,
+        batch=settings.batch,
+        bulk_batch=settings.bulk_batch,
+        beam_size=settings.beam_size,
+        cache_bytes=settings.encoder_cache_mb << 20,
     )
-    model.warm_up()
+    names = tuple(found.model.names) if found.model else (found.name,)
+    engine, facts = _here(recipe) if in_process else _supervised(recipe, names[0], settings)
     served = ServedModel(
-        engine=Engine(
-            model,
-            Limits.on(
-                model.device,
-                batch=settings.batch,
-                bulk_batch=settings.bulk_batch,
-                beam_size=settings.beam_size,
-                cache_bytes=settings.encoder_cache_mb << 20,
-            ),
-        ),
-        names=tuple(found.model.names) if found.model else (found.name,),
-        languages=model.languages,
+        engine=engine,
+        names=names,
+        languages=facts.languages,
         window_s=found.window_s,
-        mels=model.mels,
-        description=f"{folder.name}, {model.compute_type} on {model.device}",
+        mels=facts.mels,
+        description=f"{folder.name}, {facts.compute_type} on {facts.device}",
     )
-    logger.info("model %s is loaded (%s; %s)", served.name, served.description, prepared)
+    logger.info("model %s is loaded (%s; %s)", served.name, served.description, facts.prepared)
     return Registry(served)
+
+
+def _here(recipe: WhisperRecipe) -> tuple[EngineLike, Facts]:
+    loaded = recipe.load()
+    return Engine(loaded.model, loaded.limits), loaded.facts
+
+
+def _supervised(recipe: WhisperRecipe, name: str, settings: Settings) -> tuple[EngineLike, Facts]:
+    engine = Supervised(recipe, name, log_level=settings.log_level, log_format=settings.log_format)
+    try:
+        logger.info("loading model %s from %s", name, recipe.folder)
+        return engine, engine.facts()
+    except BaseException:  # a signal too
+        engine.close()
+        raise

@@ -1,8 +1,10 @@
 """`sotto serve`: the server's start and stop, in order."""
 
+import asyncio
 import difflib
 import ipaddress
 import logging
+import math
 import os
 import shlex
 import signal
@@ -10,6 +12,8 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
@@ -24,12 +28,13 @@ from server.workers import MediaWorkers
 
 SAMPLE = "demo/sample.wav"
 KEEP_ALIVE_S = 75  # longer than the usual proxy's, so that it is never us who hang up first
+ANSWER_S = 5  # after the grace, for telling those who still wait
 
 logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, saying last of all how to use it."""
+    """uvicorn, saying last of all how to use it, and ending as we promise."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -47,24 +52,44 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping; requests under way have %g s", self._settings.grace_seconds)
+        cutting = asyncio.create_task(self._cut_short())
         await super().shutdown(sockets)
+        cutting.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, end at the second; children notice by themselves."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    async def _cut_short(self) -> None:
+        """Once the grace is over, let every request that is left end with a 503: uvicorn alone would not wait."""
+        await asyncio.sleep(self._settings.grace_seconds)
+        for task in self.server_state.tasks:
+            task.cancel()
 
 
 def serve(settings: Settings) -> int:
     """Load the model, listen until a signal comes, end what is under way. Returns an exit status."""
+    # Without a handler, the first process of a container hears no SIGTERM at all. To be stopped is a success.
+    signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
     for warning in (exposure(settings), *unknown_variables(os.environ)):
         if warning:
             logger.warning(warning)
     check_address(settings.host, settings.port)
-    with closing(open_media(settings)) as media:  # its processes start while the model is loaded
-        server = Server(_config(settings, load(settings), media), settings)
+    with (
+        closing(open_media(settings)) as media,  # its processes start while the model is loaded
+        closing(load(settings)) as registry,
+    ):
         media.wait_until_ready()
-        # uvicorn ends by raising the signal again, which would end the process as if it had been killed: a stop
-        # that was asked for is a success.
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        server = Server(_config(settings, registry, media), settings)
         server.run()
         return 0 if server.started else 1
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def exposure(settings: Settings) -> str:
@@ -159,5 +184,5 @@ def _config(settings: Settings, registry: Registry, media: Media) -> uvicorn.Con
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(settings.grace_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.grace_seconds) + ANSWER_S,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 Priority = Literal["interactive", "bulk"]
+State = Literal["loading", "ready", "restarting", "broken", "closed"]
 
 EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
@@ -17,6 +18,10 @@ class Durations:
     counts: tuple[int, ...] = (0,) * (len(EDGES_S) + 1)
     sum_s: float = 0.0
 
+    @property
+    def mean_s(self) -> float:
+        return self.sum_s / max(1, sum(self.counts))
+
     def plus(self, duration_s: float) -> Self:
         counts = list(self.counts)
         counts[bisect_left(EDGES_S, duration_s)] += 1
@@ -25,9 +30,11 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What waits and runs now, in windows, and counters since the start.
+    """What waits and runs now, in windows, and counters since its process began.
 
-    Of finished windows: `waits` until their first batch, `runs` from there to the result.
+    Of finished windows: `waits` until their first batch, `runs` from there to the result. `running_s` is how long
+    the oldest batch has run. A `state` other than ready has its `reason`; `restarts` and `memory_bytes` are of an
+    engine with a process of its own.
     """
 
     queued: int
@@ -44,4 +51,8 @@ class EngineStats:
     cache_bytes: int = 0
     device: str = ""
     compute_type: str = ""
-    lost: bool = False
+    running_s: float = 0.0
+    state: State = "ready"
+    reason: str = ""
+    restarts: int = 0
+    memory_bytes: int = 0

@@ -48,7 +48,7 @@ def transcribe(settings: Settings, batch: Batch) -> int:
         for target, recordings in targets.items():
             if recordings > 1:
                 raise InvalidRequest(f"{recordings} of the recordings would be written to {target}")
-    registry = load(settings)
+    registry = load(settings, in_process=True)
     media = Media(
         Scanner(),
         workers=settings.media_workers,

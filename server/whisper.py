@@ -127,10 +127,11 @@ class Whisper:
         self._ct2.unload_model()
         allocator.trim()
 
-    def warm_up(self) -> None:
-        """Pay for the first encode and the first decoder step now."""
+    def warm_up(self, frames: int = MAX_FRAMES) -> None:
+        """One encode of `frames` and one decoder step: pays for the first ones, or shows that the device works."""
         silence = bytes(SAMPLE_RATE * SAMPLE_BYTES)
-        first = [self.hear(Window(0, (Span(0, SAMPLE_RATE),), samples=silence), DecodingOptions())]
+        window = Window(0, (Span(0, SAMPLE_RATE),), samples=silence)
+        first = [Hearing(window, DecodingOptions(), frames)]
         self.encode(first)
         self.detect(first)
 

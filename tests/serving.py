@@ -105,6 +105,15 @@ class Running:
     def wait_until_idle(self) -> None:
         wait_until(lambda: self.queue() == (0, 0))
 
+    def engines(self) -> list[int]:
+        """The processes in which models run or are loaded."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [int(pid) for task in tasks for pid in task.read_text().split()]
+        return [pid for pid in children if b"server.engine_host" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def wait_until_model_runs(self) -> None:
+        wait_until(lambda: self.get("/ready").status_code == 200)
+
     def ask_to_stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

@@ -467,7 +467,7 @@ def test_a_lost_device_fails_everything_and_takes_nothing_more() -> None:
             assert isinstance(future.exception(DEADLINE_S), Unavailable)
         with pytest.raises(Unavailable, match="illegal memory access"):
             engine.submit(make_window(), GREEDY, request="r")
-        assert engine.stats().lost
+        assert engine.stats().state == "broken"
     finally:
         engine.close()
 

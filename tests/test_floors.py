@@ -15,7 +15,7 @@ FLOORS: dict[str, str] = {
     "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
     "machine mel metrics spool tokens vad words",
     "model": "whisper",
-    "engine": "engine fairqueue job media mediaworker scan workers",
+    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.app api.cors api.docs api.doors api.envelope api.exchange api.fields api.forms "
     "api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
@@ -32,6 +32,11 @@ SIDEWAYS: dict[str, str] = {
     "media": "workers",
     "events": "formats",
     "engine": "fairqueue job",
+    "recipe": "job",
+    "messages": "recipe",
+    "engine_host": "engine messages recipe",
+    "life": "messages",
+    "supervise": "life messages recipe",
     "pipeline": "placing registry sequential",
     "api.envelope": "api.doors",
     "api.exchange": "api.doors",

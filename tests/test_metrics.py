@@ -20,6 +20,9 @@ STATS = EngineStats(
     cache_bytes=1024,
     device="cpu",
     compute_type="int8",
+    state="restarting",
+    restarts=2,
+    memory_bytes=4096,
 )
 
 
@@ -40,7 +43,9 @@ def test_every_statistic_has_a_series() -> None:
     assert read["sotto_fallbacks_total", ""] == 7
     assert read["sotto_run_seconds_sum", ""] == 9.25
     assert read["sotto_encoder_cache_bytes", ""] == 1024
-    assert read["sotto_engine_lost", ""] == 0
+    assert read["sotto_engine_ready", ""] == 0
+    assert read["sotto_engine_restarts_total", ""] == 2
+    assert read["sotto_engine_memory_bytes", ""] == 4096
     assert read["sotto_queued_windows", "interactive"] == 1
     assert read["sotto_queued_audio_seconds", "bulk"] == 55.5
 

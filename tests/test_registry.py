@@ -120,7 +120,7 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
     settings = Settings(
         batch=3, bulk_batch=5, encoder_cache_mb=7, encoder_window="auto", prompt_bucket=16, workers=2, threads=1
     )
-    registry = load(settings)
+    registry = load(settings, in_process=True)
     try:
         engine = registry.default.engine
         assert isinstance(engine, Engine)

@@ -24,8 +24,8 @@ from server.errors import RateLimited, SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
 from server.settings import Settings
 
-HEALTH = "/health"  # for load balancers and container health checks
-OPEN_PATHS = frozenset({HEALTH, "/docs", "/openapi.json"})  # none of them tells of anything but this version
+CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
+OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # none of them tells of what anybody does here
 
 
 class Gate:
@@ -59,8 +59,8 @@ class Gate:
                 stopping = Unavailable("The server is shutting down.")
                 await error_response(stopping)(entered, exchange.receive, exchange.send)
         finally:
-            # Health checks come every few seconds for ever.
-            exchange.log(logging.DEBUG if entered["path"] == HEALTH else logging.INFO)
+            # Checks come every few seconds for ever.
+            exchange.log(logging.DEBUG if entered["path"] in CHECKS else logging.INFO)
             request_id.reset(token)
 
     async def _pass(self, scope: Scope, exchange: Exchange) -> None:

@@ -36,7 +36,9 @@ async def delete(request: Request, model: str) -> Response:
 
 def _entry(registry: Registry, name: str) -> dict[str, object]:
     served = registry.find(name)
-    return {"id": name, "object": "model", "created": served.created, "owned_by": OWNER}
+    stats = served.engine.stats()
+    entry = {"id": name, "object": "model", "created": served.created, "owned_by": OWNER, "state": stats.state}
+    return entry | ({"reason": stats.reason} if stats.reason else {})
 
 
 def _pretty(content: dict[str, object]) -> Response:

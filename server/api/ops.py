@@ -1,10 +1,11 @@
-"""GET /health, which needs no key, and GET /metrics: whether the server works, and how hard."""
+"""GET /health and /ready, which need no key, and GET /metrics: whether the server works, and how hard."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import __version__
+from server.errors import Unavailable
 from server.metrics import CONTENT_TYPE, Metrics
 from server.registry import Registry
 
@@ -13,11 +14,21 @@ router = APIRouter()
 
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
-    """Answers at once, whatever runs."""
+    """Whether the server is alive: answers at once, whatever runs and whatever has failed."""
     registry: Registry = request.state.registry
     stats = registry.default.engine.stats()
     queue = {"queued_windows": stats.queued, "running_windows": stats.running}
     return JSONResponse({"status": "ok", "version": __version__, "model": registry.default.name, **queue})
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """Whether a request would be served now; if not, 503 and why. Answers at once."""
+    model = request.state.registry.default
+    stats = model.engine.stats()
+    if stats.state != "ready":
+        raise Unavailable(stats.reason or f"The model '{model.name}' is {stats.state}.")
+    return JSONResponse({"status": "ready", "model": model.name})
 
 
 @router.get("/metrics")

@@ -4,11 +4,12 @@ Written by hand, since the routes read forms and write answers that FastAPI know
 against the routes, the fields that are read, the errors there are and the answers that are given.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 from server import __version__
 from server.api.parameters import PARAMETERS, Parameter
 from server.formats import Json
+from server.stats import State
 from server.transcript import Task
 
 DESCRIPTION = """\
@@ -17,7 +18,8 @@ OpenAI's audio API on this machine: a client needs no more than this server's ad
 
 Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
 
-A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/health`, `/docs` and `/openapi.json`.
+A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/health`, `/ready`, `/docs` and
+`/openapi.json`.
 
 Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
 `/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
@@ -31,7 +33,7 @@ ERRORS = {
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
     429: "This client has too many requests under way; `Retry-After` says when to come back.",
     500: "A fault of this server's. Its log tells more.",
-    503: "The server is full or stopping; `Retry-After` says when to come back.",
+    503: "The server is full or stopping, or its model does not run; `Retry-After` says when to come back.",
 }
 RETRIED = (429, 503)
 EVERYWHERE = (401, 500)
@@ -113,6 +115,14 @@ def _paths() -> Json:
                 "summary": "Tell whether the server works, its version and queue; answers at once, whatever runs",
                 "security": [],
                 "responses": {"200": _ok("Health")},
+            }
+        },
+        "/ready": {
+            "get": {
+                "operationId": "ready",
+                "summary": "Tell whether a request would be served now; if not, 503 and why",
+                "security": [],
+                "responses": {"200": _ok("Ready"), **_errors(503)},
             }
         },
         "/metrics": {
@@ -275,7 +285,9 @@ def _schemas() -> Json:
                 "object": {"const": "model"},
                 "created": INTEGER | {"description": "Unix time"},
                 "owned_by": TEXT,
+                "state": {"enum": [*get_args(State)], "description": "`ready`, or why it can't be used now"},
             },
+            {"reason": TEXT | {"description": "of a state other than ready"}},
         ),
         "Health": _object(
             "",
@@ -287,6 +299,7 @@ def _schemas() -> Json:
                 "running_windows": INTEGER,
             },
         ),
+        "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default one"}}),
     }
 
 

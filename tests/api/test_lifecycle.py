@@ -1,10 +1,11 @@
+import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -95,12 +96,83 @@ def test_stop_waits_no_longer_than_the_grace_and_says_so() -> None:
     assert time.monotonic() - began < 1 + BATCH_S
 
 
-def test_ctrl_c_stops_without_a_traceback() -> None:
+@contextmanager
+def many_accepted(server: Running, count: int = 20) -> Iterator[list[Connection]]:
+    """Connections that have sent a whole request each, and are accepted."""
+    body = form(field("model", "whisper-1"), file((DATA / SPEECH).read_bytes()))
+    with ExitStack() as stack:
+        connections = [stack.enter_context(Connection(server.base_url)) for _ in range(count)]
+        for connection in connections:
+            connection.send_head({"Content-Length": str(len(body))})
+            connection.send(body)
+        assert server.get("/health").status_code == 200  # they are accepted in order
+        yield connections
+
+
+def test_stop_loses_nothing_that_was_accepted() -> None:
+    with serving() as server, many_accepted(server) as connections:
+        server.ask_to_stop()
+        answers = [connection.answer() for connection in connections]
+        assert [answer.status for answer in answers] == [200] * len(answers)
+        assert {answer.json()["text"] for answer in answers} == {TEXT}
+        assert server.wait_for_end() == 0
+
+
+def test_stop_answers_everybody_whom_it_cannot_serve() -> None:
+    with serving(grace_seconds=0.1) as server, ExitStack() as stack:
+        connections = [stack.enter_context(sent(server)) for _ in range(5)]
+        connections += [stack.enter_context(sent(server, LONG[:-1000])) for _ in range(2)]  # still sending
+        server.wait_until_busy()
+        server.ask_to_stop()
+        assert [connection.answer().status for connection in connections] == [503] * len(connections)
+        assert server.wait_for_end() == 0
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_loses_nothing_either() -> None:
     with started() as server:
         server.wait_until_ready()
-        server.process.send_signal(signal.SIGINT)
+        with many_accepted(server, 5) as connections:
+            os.killpg(server.process.pid, signal.SIGINT)
+            assert [connection.answer().status for connection in connections] == [200] * len(connections)
         assert server.wait_for_end() == 130
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_at_once(stop: signal.Signals) -> None:
+    with started() as server:
+        server.wait_until_ready()
+        with sent(server):
+            server.wait_until_busy()
+            server.process.send_signal(stop)
+            server.wait_for_line("stopping")
+            began = time.monotonic()
+            server.process.send_signal(stop)
+            assert server.wait_for_end() == 128 + stop
+        assert time.monotonic() - began < AT_ONCE_S
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_stop_while_the_model_is_loaded_is_a_stop(stop: signal.Signals, status: int) -> None:
+    with started() as server:
+        server.wait_for_line("loading model")
+        wait_until(lambda: len(server.engines()) == 1)
+        os.kill(server.engines()[0], signal.SIGSTOP)  # it loads for ever
+        server.process.send_signal(stop)
+        assert server.wait_for_end() == status
+    assert "Traceback" not in server.log
+
+
+def test_killed_server_leaves_no_process_behind() -> None:
+    with started() as server:
+        server.wait_until_ready()
+        with sent(server):
+            server.wait_until_busy()
+            server.process.kill()
+            began = time.monotonic()
+            assert server.wait_for_end() == -signal.SIGKILL  # and sees that nothing of its group lives
+    assert time.monotonic() - began < 20  # measured: 0.1 s
 
 
 # Starting.

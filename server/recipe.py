@@ -1,0 +1,97 @@
+"""How a model is loaded, as a value that can be sent to another process; loading it there or here.
+
+Knows which modules load one; imports them only then, for they are heavy.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from server.job import Limits, Model
+from server.machine import prepare_cpu
+
+PROBE_FRAMES = 200  # the least that shows a device at work; never twice a model's mel bands (see whisper)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a loaded model tells of itself. `row_s`: what its first window took, alone."""
+
+    languages: tuple[str, ...]
+    mels: int
+    device: str
+    compute_type: str
+    row_s: float
+    prepared: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, warm, and how to run it. `probe` is a tiny run that raises if the device doesn't work."""
+
+    model: Model
+    limits: Limits
+    facts: Facts
+    probe: Callable[[], None]
+
+
+class Recipe(Protocol):
+    """What can be loaded. Crosses to another process pickled."""
+
+    def load(self) -> Loaded:
+        """Takes seconds; raises `ModelUnavailable` with what to do about it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperRecipe:
+    """A model in `folder` and the settings that concern it; see `server.whisper.Whisper` and `Limits.on`."""
+
+    folder: Path
+    device: str = "auto"
+    compute_type: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    prompt_bucket: int = 1
+    dynamic_context: bool = False
+    tune_allocator: bool = True
+    batch: int = 0
+    bulk_batch: int = 0
+    beam_size: int = 5
+    cache_bytes: int = 1 << 30
+
+    def load(self) -> Loaded:
+        prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
+        from server.whisper import Whisper
+
+        model = Whisper(
+            self.folder,
+            device=self.device,
+            compute_type=self.compute_type,
+            threads=self.threads,
+            workers=self.workers,
+            prompt_bucket=self.prompt_bucket,
+            dynamic_context=self.dynamic_context,
+        )
+        began_s = time.monotonic()
+        model.warm_up()
+        row_s = time.monotonic() - began_s
+        limits = Limits.on(
+            model.device,
+            batch=self.batch,
+            bulk_batch=self.bulk_batch,
+            beam_size=self.beam_size,
+            cache_bytes=self.cache_bytes,
+        )
+        facts = Facts(
+            languages=model.languages,
+            mels=model.mels,
+            device=model.device,
+            compute_type=model.compute_type,
+            row_s=row_s,
+            prepared=prepared,
+        )
+        return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))

@@ -1,0 +1,90 @@
+"""What must not hurt anybody: an engine's process that is killed, stopped or broken, on a real server."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from server.api.app import create_app
+from server.api.gate import Gate
+from server.registry import Registry, ServedModel
+from server.settings import Settings
+from server.supervise import Supervised
+from tests.bad_inputs import DATA
+from tests.fakes import wait_until
+from tests.hosted import FakeRecipe, kill, supervised
+from tests.serving import TRANSCRIPTIONS, Running, serving
+
+SPEECH = "en_02.wav"
+TEXT = "The party ends at eight."
+CLIENTS = 20
+ROUNDS = [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Running]:
+    with serving() as running:
+        yield running
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
+    for _ in range(rounds):
+        own_server.wait_until_model_runs()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = [pool.submit(own_server.transcribe, SPEECH) for _ in range(CLIENTS)]
+            own_server.wait_until_busy()
+            (engine,) = own_server.engines()
+            os.kill(engine, signal.SIGKILL)
+        assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
+        assert {answer.result().json()["text"] for answer in answers} == {TEXT}
+        assert own_server.transcribe(SPEECH).json()["text"] == TEXT
+        assert own_server.engines() != [engine]
+
+
+@pytest.mark.slow
+def test_engine_that_is_frozen_is_replaced(own_server: Running) -> None:
+    own_server.wait_until_model_runs()
+    (engine,) = own_server.engines()
+    os.kill(engine, signal.SIGSTOP)
+    assert own_server.transcribe(SPEECH).json()["text"] == TEXT  # after a minute
+    assert own_server.engines() != [engine]
+
+
+def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: Path) -> None:
+    recipe = FakeRecipe(tmp_path)
+    with supervised(recipe) as engine, TestClient(over(engine)) as client:
+        assert client.get("/ready").json() == {"status": "ready", "model": "fake"}
+        (tmp_path / "broken").write_text("the GPU is gone")
+        kill(engine)
+        wait_until(lambda: engine.stats().state == "broken")
+
+        refusal = client.get("/ready")
+        assert refusal.status_code == 503
+        assert refusal.json()["error"]["message"] == "The model 'fake' does not run: the GPU is gone"
+        assert refusal.headers["retry-after"]
+        assert client.get("/health").status_code == 200
+        entry = client.get("/v1/models/fake").json()
+        assert (entry["state"], entry["reason"]) == ("broken", refusal.json()["error"]["message"])
+        answer = transcribed(client)
+        assert (answer.status_code, answer.json()) == (503, refusal.json())
+
+        (tmp_path / "broken").unlink()
+        wait_until(lambda: client.get("/ready").status_code == 200)
+        assert "reason" not in client.get("/v1/models/fake").json()
+        assert transcribed(client).status_code == 200
+
+
+def over(engine: Supervised) -> Gate:
+    return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))))
+
+
+def transcribed(client: TestClient) -> httpx2.Response:
+    with (DATA / SPEECH).open("rb") as file:
+        return client.post(TRANSCRIPTIONS, data={"model": "whisper-1", "language": "en"}, files={"file": file})
