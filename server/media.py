@@ -30,6 +30,9 @@ class ScannerLike(Protocol):
         self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event
     ) -> Generator[Message]: ...
 
+    @property
+    def is_ready(self) -> bool: ...
+
     def wait_until_ready(self) -> None: ...
 
     def close(self) -> None: ...
@@ -99,6 +102,11 @@ class Media:
         recording = Recording(self._budget, on_window)
         self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
         return recording
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether files can be decoded at once."""
+        return self._scanner.is_ready
 
     def wait_until_ready(self) -> None:
         """Return once files can be decoded; raises `Unavailable` if that can't be."""

@@ -57,6 +57,10 @@ class MediaWorkers:
         self._lock = threading.Lock()
         self._forker, self._ready = _start(), False
 
+    @property
+    def is_ready(self) -> bool:
+        return self._ready and self._forker.status is None
+
     def wait_until_ready(self) -> None:
         """Return once files can be scanned; raises `Unavailable` if that can't be."""
         with self._lock:

@@ -107,9 +107,13 @@ class Running:
 
     def engines(self) -> list[int]:
         """The processes in which models run or are loaded."""
+        return self.children("server.engine_host")
+
+    def children(self, module: str) -> list[int]:
+        """The processes that run `module` for the server."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         children = [int(pid) for task in tasks for pid in task.read_text().split()]
-        return [pid for pid in children if b"server.engine_host" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in children if module in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def wait_until_model_runs(self) -> None:
         wait_until(lambda: self.get("/ready").status_code == 200)

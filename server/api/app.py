@@ -26,7 +26,13 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
         metrics = Metrics(registry.stats)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         try:
-            yield {"settings": settings, "registry": registry, "pipeline": pipeline, "metrics": metrics}
+            yield {
+                "settings": settings,
+                "registry": registry,
+                "media": media,
+                "pipeline": pipeline,
+                "metrics": metrics,
+            }
         finally:
             await asyncio.to_thread(registry.close)
 

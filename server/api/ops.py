@@ -1,11 +1,14 @@
 """GET /health and /ready, which need no key, and GET /metrics: whether the server works, and how hard."""
 
+import asyncio
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import __version__
 from server.errors import Unavailable
+from server.media import Media
 from server.metrics import CONTENT_TYPE, Metrics
 from server.registry import Registry
 
@@ -23,11 +26,14 @@ async def health(request: Request) -> JSONResponse:
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
-    """Whether a request would be served now; if not, 503 and why. Answers at once."""
+    """Whether a request would be served now; if not, 503 and why. Starts media workers that are gone."""
     model = request.state.registry.default
     stats = model.engine.stats()
     if stats.state != "ready":
         raise Unavailable(stats.reason or f"The model '{model.name}' is {stats.state}.")
+    media: Media = request.state.media
+    if not media.is_ready:
+        await asyncio.to_thread(media.wait_until_ready)
     return JSONResponse({"status": "ready", "model": model.name})
 
 

@@ -16,7 +16,7 @@ from server.registry import Registry, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from tests.bad_inputs import DATA
-from tests.fakes import wait_until
+from tests.fakes import make_media, wait_until
 from tests.hosted import FakeRecipe, kill, supervised
 from tests.serving import TRANSCRIPTIONS, Running, serving
 
@@ -57,6 +57,16 @@ def test_engine_that_is_frozen_is_replaced(own_server: Running) -> None:
     assert own_server.engines() != [engine]
 
 
+def test_ready_brings_back_media_workers_that_are_gone() -> None:
+    with serving() as server:
+        (forker,) = server.children("server.mediaworker")
+        os.kill(forker, signal.SIGKILL)
+        wait_until(lambda: server.children("server.mediaworker") == [])
+        assert server.get("/ready").status_code == 200
+        assert len(server.children("server.mediaworker")) == 1
+        assert server.transcribe(SPEECH).json()["text"] == TEXT
+
+
 def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: Path) -> None:
     recipe = FakeRecipe(tmp_path)
     with supervised(recipe) as engine, TestClient(over(engine)) as client:
@@ -82,7 +92,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
 
 
 def over(engine: Supervised) -> Gate:
-    return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))))
+    return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))), make_media())
 
 
 def transcribed(client: TestClient) -> httpx2.Response:
