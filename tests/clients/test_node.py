@@ -10,7 +10,7 @@ import pytest
 
 from tests.bad_inputs import SPEECH_TEXT
 from tests.clients.conftest import BUSY_KEYS, KEY, MODEL, NODE, uploads_under_way
-from tests.serving import Running
+from tests.serving import Running, started
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,11 @@ class Script:
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
+
+    def wait_for_word(self) -> None:
+        """Until the script has written a line to standard error."""
+        assert self._process.stderr
+        assert self._process.stderr.readline()
 
     def results(self) -> Results:
         """What became of each case: {"value": ...} or {"error": {...}}."""
@@ -90,11 +95,16 @@ def test_openai_gets_segments_by_default(openai: Results) -> None:
     assert "words" not in answer
 
 
-@pytest.mark.parametrize("case", ["words", "words_and_segments", "extra_body"])
+@pytest.mark.parametrize("case", ["words", "words_and_segments"])
 def test_openai_gets_the_granularities_it_asks_for(openai: Results, case: str) -> None:
     answer = value(openai, case)
     assert [word["word"] for word in answer["words"]] == WORDS
     assert ("segments" in answer) == (case == "words_and_segments")
+
+
+def test_openai_may_put_lists_and_scalars_into_an_extra_body(openai: Results) -> None:
+    answer = value(openai, "extra_body")
+    assert answer["segments"][0]["words"] == answer["words"]
 
 
 @pytest.mark.parametrize("case", ["scalars", "chunked", "chunked_by_voice", "speakers"])
@@ -117,6 +127,42 @@ def test_openai_gets_log_probabilities(openai: Results) -> None:
     logprobs = value(openai, "logprobs")["logprobs"]
     assert bytes(byte for token in logprobs for byte in token["bytes"]).decode().strip() == SPEECH_TEXT
     assert all(token["logprob"] <= 0 for token in logprobs)
+
+
+@pytest.mark.parametrize("case", ["streamed", "streamed_windows", "streamed_in_another_format", "streamed_silence"])
+def test_openai_streams_deltas_and_their_whole(openai: Results, case: str) -> None:
+    *deltas, done = value(openai, case)
+    assert {delta["type"] for delta in deltas} <= {"transcript.text.delta"}
+    assert done["type"] == "transcript.text.done"
+    assert done["text"] == "".join(delta["delta"] for delta in deltas)
+    assert len(deltas) == {"streamed_windows": 2, "streamed_silence": 0}.get(case, 1)
+
+
+def test_openai_streams_log_probabilities(openai: Results) -> None:
+    *deltas, done = value(openai, "streamed_with_logprobs")
+    assert done["logprobs"] == [token for delta in deltas for token in delta["logprobs"]]
+    assert len(done["logprobs"]) > len(WORDS)
+
+
+def test_openai_throws_what_is_wrong_before_a_stream_begins(openai: Results) -> None:
+    found = error(openai, "stream_refused")
+    assert (found["class"], found["status"], found["param"]) == ("BadRequestError", 400, "file")
+
+
+def test_openai_may_leave_a_stream(openai: Results, server: Running) -> None:
+    (first,) = value(openai, "stream_left")
+    assert first["type"] == "transcript.text.delta"
+    server.wait_until_idle()
+
+
+def test_openai_throws_when_a_stream_is_cut(node: str) -> None:
+    with started(grace_seconds=0) as server:
+        script = Script(node, "openai.mjs", server.wait_until_ready(), "stream_cut")
+        script.wait_for_word()
+        server.ask_to_stop()
+        found = error(script.results(), "stream_cut")
+    assert (found["class"], found["type"]) == ("APIError", "server_error")
+    assert "shutting down" in found["message"]
 
 
 def test_openai_gets_translations(openai: Results) -> None:

@@ -7,6 +7,7 @@ import { AUDIO, run } from "./cases.mjs";
 
 const SPEECH = new URL("en_00.wav", AUDIO);
 const TEN_MINUTES = new URL("ten_minutes.ogg", AUDIO);
+const TWO_SENTENCES = new URL("long_pause.flac", AUDIO);
 const TOO_LARGE = 9 << 20;
 
 const REFERENCE = Buffer.alloc(10 * 24_000 * 2).toString("base64"); // ten seconds, over half a megabyte of text
@@ -26,6 +27,15 @@ function transcribeAt(baseURL) {
 
 function translate(params) {
   return client.audio.translations.create({ file: createReadStream(SPEECH), model: "whisper-1", ...params });
+}
+
+async function stream(params, seen = () => {}) {
+  const events = [];
+  for await (const event of await transcribe({ stream: true, ...params })) {
+    events.push(event);
+    if (seen(event) === "enough") break;
+  }
+  return events;
 }
 
 async function buffered() {
@@ -61,7 +71,20 @@ const fields = {
     transcribe({ known_speaker_names: ["Ann"], known_speaker_references: [`data:audio/wav;base64,${REFERENCE}`] }),
   // This package knows no `extra_body` for parameters: the cloud's own samples arrive as `extra_body[...]`.
   extra_body: () =>
-    transcribe({ response_format: "verbose_json", extra_body: { timestamp_granularities: ["word"] } }),
+    transcribe({
+      response_format: "verbose_json",
+      extra_body: { timestamp_granularities: ["word", "segment"], nested_words: true },
+    }),
+};
+
+const streams = {
+  streamed: () => stream({ model: "gpt-4o-mini-transcribe" }),
+  streamed_windows: () => stream({ file: createReadStream(TWO_SENTENCES) }),
+  streamed_with_logprobs: () => stream({ model: "gpt-4o-transcribe", include: ["logprobs"] }),
+  streamed_in_another_format: () => stream({ response_format: "srt" }),
+  streamed_silence: () => stream({ file: createReadStream(new URL("silence_10s.wav", AUDIO)) }),
+  stream_refused: async () => stream({ file: await toFile(Buffer.from("no audio"), "speech.mp3") }),
+  stream_left: () => stream({ file: createReadStream(TEN_MINUTES) }, () => "enough"),
 };
 
 const translations = {
@@ -114,9 +137,11 @@ const errors = {
   too_large_in_chunks: () => transcribe({ file: createReadStream("/dev/zero", { end: TOO_LARGE }) }),
 };
 
-const whileBusy = {
+const alone = {
+  // The test waits for the first event, and then ends the server.
+  stream_cut: () => stream({ file: createReadStream(TEN_MINUTES) }, () => console.error("an event")),
   refused: () => transcribe(),
   retried: async () => transcribe({ file: await buffered() }, { maxRetries: 2 }),
 };
 
-run({ ...uploads, ...fields, ...translations, ...models, ...addresses, ...around, ...errors }, whileBusy);
+run({ ...uploads, ...fields, ...streams, ...translations, ...models, ...addresses, ...around, ...errors }, alone);
