@@ -61,7 +61,7 @@ def node() -> str:
         except subprocess.TimeoutExpired:
             lacking(f"npm ci has not ended in {INSTALL_S:g} s")
         except subprocess.CalledProcessError as error:
-            lacking(f"npm ci failed: {error.stderr.strip()[-500:]}")
+            lacking(f"npm ci failed: {error.stderr.strip()[:300]}")
     return command
 
 

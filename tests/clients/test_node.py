@@ -12,7 +12,7 @@ from tests.bad_inputs import SPEECH_TEXT
 from tests.clients.conftest import BUSY_KEYS, KEY, MODEL, NODE, uploads_under_way
 from tests.serving import Running, started
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install the packages
 
 SCRIPT_S = 100.0
 WORDS = "The party ends at two o'clock".split()
