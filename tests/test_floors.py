@@ -17,8 +17,8 @@ FLOORS: dict[str, str] = {
     "model": "whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise workers",
     "flow": "pipeline placing registry sequential",
-    "doors": "api.__init__ api.app api.cors api.docs api.doors api.envelope api.exchange api.fields api.forms "
-    "api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
+    "doors": "api.__init__ api.answers api.app api.cors api.docs api.doors api.envelope api.exchange api.fields "
+    "api.forms api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
     "api.transcriptions api.uploads",
     "start": "__main__ cli protocol serve transcribe",
 }
@@ -42,7 +42,7 @@ SIDEWAYS: dict[str, str] = {
     "api.exchange": "api.doors",
     "api.gate": "api.cors api.doors api.envelope api.exchange api.keys",
     "api.forms": "api.fields",
-    "api.schema": "api.parameters",
+    "api.schema": "api.answers api.parameters",
     "api.streaming": "api.envelope",
     "api.transcriptions": "api.forms api.streaming api.uploads",
     "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",

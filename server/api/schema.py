@@ -4,13 +4,12 @@ Written by hand, since the routes read forms and write answers that FastAPI know
 against the routes, the fields that are read, the errors there are and the answers that are given.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 from server import __version__
+from server.api.answers import INTEGER, TEXT, ref, schemas
 from server.api.parameters import PARAMETERS, Parameter
 from server.formats import Json
-from server.stats import State
-from server.transcript import Task
 
 DESCRIPTION = """\
 OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it:
@@ -39,11 +38,6 @@ RETRIED = (429, 503)
 EVERYWHERE = (401, 500)
 UPLOADS = (400, 401, 404, 413, 429, 500, 503)
 
-TEXT: Json = {"type": "string"}
-NUMBER: Json = {"type": "number"}
-INTEGER: Json = {"type": "integer"}
-SECONDS: Json = {"type": "number", "minimum": 0, "description": "seconds"}
-
 
 def describe() -> dict[str, Any]:
     """The document. The same for every server of this version: it tells nothing of settings."""
@@ -60,7 +54,7 @@ def describe() -> dict[str, Any]:
         "security": [*({scheme: []} for scheme in KEYS), {}],
         "paths": _paths(),
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas(),
             "responses": {str(status): _error(status) for status in ERRORS},
             "headers": HEADERS,
             "securitySchemes": KEYS,
@@ -150,9 +144,10 @@ KEYS: Json = {
 HEADERS: Json = {
     "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": TEXT},
     "openai-processing-ms": {"description": "Milliseconds until the answer began.", "schema": INTEGER},
+    "openai-version": {"description": "The version of OpenAI's API that this is.", "schema": TEXT},
     "Retry-After": {"description": "Whole seconds to wait.", "schema": INTEGER | {"minimum": 1}},
 }
-ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", "openai-processing-ms")}
+ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name != "Retry-After"}
 
 
 def _form(parameters: tuple[Parameter, ...]) -> Json:
@@ -173,17 +168,19 @@ def _answers(plain: str, verbose: str) -> Json:
     vtt = "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"
     examples = {name: {"value": value} for name, value in (("text", "Hello world.\n"), ("srt", srt), ("vtt", vtt))}
     return {
-        "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text.",
+        "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
+        "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",
         "headers": ON_ALL,
         "content": {
-            "application/json": {"schema": {"anyOf": [_ref(verbose), _ref(plain)]}},
+            "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
             "text/plain": {"schema": TEXT, "examples": examples},
+            "text/event-stream": {"schema": ref("StreamEvent")},
         },
     }
 
 
 def _ok(schema: str) -> Json:
-    return {"description": "OK", "headers": ON_ALL, "content": {"application/json": {"schema": _ref(schema)}}}
+    return {"description": "OK", "headers": ON_ALL, "content": {"application/json": {"schema": ref(schema)}}}
 
 
 def _errors(*statuses: int) -> Json:
@@ -193,143 +190,3 @@ def _errors(*statuses: int) -> Json:
 def _error(status: int) -> Json:
     retried = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if status in RETRIED else {}
     return _ok("ErrorResponse") | {"description": ERRORS[status], "headers": ON_ALL | retried}
-
-
-def _schemas() -> Json:
-    return {
-        "Transcription": _object(
-            "The answer in `json`.",
-            {"text": TEXT, "usage": {"oneOf": [_ref("DurationUsage"), _ref("TokenUsage")]}},
-            {
-                "logprobs": _list(_ref("Logprob")) | {"description": "where `include[]` asked for them"},
-                "languages": _list(_ref("Language"))
-                | {"description": "of `gpt-transcribe`, and where `languages[]` named some"},
-            },
-        ),
-        "VerboseTranscription": _verbose("transcribe", {"usage": _ref("DurationUsage")}),
-        "Translation": _object("A translation in `json`.", {"text": TEXT}),
-        "VerboseTranslation": _verbose("translate", {}),
-        "Segment": _object(
-            "A phrase between two timestamps of the model's.",
-            {
-                "id": INTEGER | {"description": "counted from 0"},
-                "seek": INTEGER | {"description": "where its window begins, in frames of 10 ms"},
-                "start": SECONDS,
-                "end": SECONDS,
-                "text": TEXT | {"description": "with its leading space"},
-                "tokens": _list(INTEGER) | {"description": "both timestamps' too"},
-                "temperature": NUMBER
-                | {"description": "the one that was kept: 0, unless a try had to be repeated"},
-                "avg_logprob": NUMBER | {"description": "below -1: doubtful"},
-                "compression_ratio": NUMBER | {"description": "above 2.4: it repeats itself"},
-                "no_speech_prob": NUMBER | {"description": "above 0.6, with a low `avg_logprob`: silence"},
-            },
-            {
-                "words": _list(_ref("Word"))
-                | {"description": "where `nested_words` or the dialect `nested` asked for them. Not OpenAI's"}
-            },
-        ),
-        "Word": _object(
-            "A word without the spaces and the punctuation around it.",
-            {
-                "word": TEXT,
-                "start": SECONDS,
-                "end": SECONDS,
-                "probability": NUMBER | {"description": "mean of its tokens'. Not OpenAI's"},
-            },
-        ),
-        "Logprob": _object(
-            "A token of the text.",
-            {
-                "token": TEXT,
-                "logprob": NUMBER | {"description": "natural logarithm of its probability"},
-                "bytes": _list(INTEGER) | {"description": "its UTF-8; a token may be part of a character"},
-            },
-        ),
-        "Language": _object("A language that was heard.", {"code": TEXT}),
-        "DurationUsage": _object(
-            "The usage of Whisper's ids.",
-            {"type": {"const": "duration"}, "seconds": INTEGER | {"description": "rounded up"}},
-        ),
-        "TokenUsage": _object(
-            "The usage of `gpt-*` ids.",
-            {
-                "type": {"const": "tokens"},
-                "input_tokens": INTEGER,
-                "input_token_details": _object(
-                    "",
-                    {
-                        "text_tokens": INTEGER | {"description": "of the prompt"},
-                        "audio_tokens": INTEGER | {"description": "ten for a second"},
-                    },
-                ),
-                "output_tokens": INTEGER | {"description": "of the text"},
-                "total_tokens": INTEGER,
-            },
-        ),
-        "ErrorResponse": _object("Every error.", {"error": _ref("Error")}),
-        "Error": _object(
-            "",
-            {
-                "message": TEXT | {"description": "what was wrong and what is allowed"},
-                "type": TEXT | {"description": "`invalid_request_error`, `server_error` or `requests`"},
-                "param": {"type": ["string", "null"], "description": "the field"},
-                "code": {"type": ["string", "null"], "description": "for programs"},
-            },
-        ),
-        "ModelList": _object("", {"object": {"const": "list"}, "data": _list(_ref("Model"))}),
-        "Model": _object(
-            "",
-            {
-                "id": TEXT,
-                "object": {"const": "model"},
-                "created": INTEGER | {"description": "Unix time"},
-                "owned_by": TEXT,
-                "state": {"enum": [*get_args(State)], "description": "`ready`, or why it can't be used now"},
-            },
-            {"reason": TEXT | {"description": "of a state other than ready"}},
-        ),
-        "Health": _object(
-            "",
-            {
-                "status": {"const": "ok"},
-                "version": TEXT,
-                "model": TEXT | {"description": "the default one"},
-                "queued_windows": INTEGER,
-                "running_windows": INTEGER,
-            },
-        ),
-        "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default one"}}),
-    }
-
-
-def _verbose(task: Task, usage: Json) -> Json:
-    return _object(
-        "The answer in `verbose_json`.",
-        {
-            "task": {"const": task},
-            "language": TEXT | {"description": "the text's, by its English name: `english`; `en` where `nested`"},
-            "language_code": TEXT | {"description": "`en`. Not OpenAI's"},
-            "duration": SECONDS,
-            "text": TEXT | {"description": "the segments' texts joined and trimmed"},
-            **usage,
-        },
-        {
-            "segments": _list(_ref("Segment")) | {"description": "unless `word` alone was asked for"},
-            "words": _list(_ref("Word"))
-            | {"description": "where `word` was asked for, but in the dialect `nested`"},
-        },
-    )
-
-
-def _object(description: str, required: Json, optional: Json | None = None) -> Json:
-    schema: Json = {"type": "object", "required": [*required], "properties": required | (optional or {})}
-    return {"description": description, **schema} if description else schema
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
