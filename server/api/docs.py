@@ -66,6 +66,10 @@ def _operations(document: Json) -> Iterator[str]:
         for method, operation in methods.items():
             yield f'<h2 id="{operation["operationId"]}">{method.upper()} {escape(path)}</h2>'
             yield f"<p>{_text(operation['summary'])}</p>"
+            if "parameters" in operation:
+                yield _table(
+                    (_code(each["name"]), _property(each["schema"] | each, "")) for each in operation["parameters"]
+                )
             if "requestBody" in operation:
                 for content_type, content in operation["requestBody"]["content"].items():
                     yield f"<h3>Form, {_code(content_type)}</h3>"
