@@ -88,6 +88,7 @@ class Whisper:
         self.device, index = pick_device(device)
         self.compute_type = pick_compute_type(self.device, index) if compute_type == "auto" else compute_type
         self.workers = workers or pick_workers(self.device)
+        self.threads = threads or max(1, usable_cpus() // self.workers)
         self._prompt_bucket = prompt_bucket
         self._dynamic_context = dynamic_context
         if not (path / "tokenizer.json").is_file():
@@ -98,7 +99,7 @@ class Whisper:
                 device=self.device,
                 device_index=index,
                 compute_type=self.compute_type,
-                cpu_threads=threads or max(1, usable_cpus() // self.workers),
+                cpu_threads=self.threads,
                 num_workers=self.workers,
                 local_files_only=True,
             )
