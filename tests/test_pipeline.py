@@ -388,7 +388,7 @@ async def test_unsure_first_windows_vote_and_those_heard_otherwise_are_heard_aga
     assert transcript.language_probability == pytest.approx((0.40 + 0.49 + 0.46) / 3)
     assert texts(transcript.segments) == [f"w{index}-de" for index in range(5)]
     asked = [(submission.window.index, submission.options.language) for submission in engine.submissions]
-    assert asked[:3] == [(0, None), (1, None), (2, None)]
+    assert sorted(asked[:3]) == [(0, None), (1, None), (2, None)]
     assert sorted(asked[3:]) == [(0, "de"), (3, "de"), (4, "de")]
 
 
