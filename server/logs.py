@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
@@ -27,12 +27,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, and the request in brackets where there is one."""
+    """Time, level, message, and the request in brackets where there is one.
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+    No text of a client's can pass for a line of its own: a message is one line, and a traceback's are indented.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
         current = request_id.get()
-        return text if current == "-" else f"{text} [{current}]"
+        text = super().formatMessage(record) + ("" if current == "-" else f" [{current}]")
+        return _shown(text)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"    {_shown(line)}" for line in super().formatException(ei).splitlines())
+
+
+def _shown(text: str) -> str:
+    """`text` with what would break a line, or move a terminal's cursor, as its escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def set_up(level: str, style: Literal["text", "json"]) -> None:

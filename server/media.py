@@ -14,6 +14,7 @@ from typing import Protocol
 from server.errors import Cancelled, UndecodableAudio
 from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
+from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget
 from server.transcript import SAMPLE_RATE, Window
 from server.workers import WorkerLost
@@ -45,12 +46,12 @@ class Recording:
     `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was asked for.
     """
 
-    def __init__(self, budget: SpoolBudget, on_window: Callable[[Window], None]) -> None:
+    def __init__(self, spool: Spool, on_window: Callable[[Window], None]) -> None:
         self.finished: Future[float] = Future()
         self.duration_hint_s: float | None = None
         self.mel_max: float | None = None
         self.stop = threading.Event()
-        self.spool = Spool(budget)
+        self.spool = spool
         self._on_window = on_window
         self._windows = 0
 
@@ -82,9 +83,13 @@ class Recording:
 
 
 class Media:
-    """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner."""
+    """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner.
+
+    `scratch` has room for uploads too.
+    """
 
     def __init__(self, scanner: ScannerLike, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
+        self.scratch = Scratch()
         self._scanner = scanner
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
         self._budget = SpoolBudget(spool_bytes)
@@ -99,7 +104,7 @@ class Media:
         asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
         end `finished`. Raises `Unavailable` if nothing can be stored.
         """
-        recording = Recording(self._budget, on_window)
+        recording = Recording(Spool(self._budget, self.scratch), on_window)
         self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
         return recording
 
@@ -120,6 +125,7 @@ class Media:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=False)
         self._scanner.close()
+        self.scratch.close()
 
     def _work(self, source: UploadFd, options: ScanOptions, recording: Recording) -> None:
         if not recording.finished.set_running_or_notify_cancel():

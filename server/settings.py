@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -60,8 +60,14 @@ class Settings(BaseSettings):
     media_timeout_seconds: float = Field(
         30, gt=0, description="How long decoding a file may go on without getting any further, s."
     )
+    api_keys_file: Path | None = Field(
+        None, description="A file with keys, one a line, as below; lines that begin with `#` don't count."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Comma-separated keys that clients must send; empty: open to all."
+        (),
+        validate_default=True,
+        description="Comma-separated keys that clients must send, each with a name before it or without: "
+        "`laptop 3f9c..., 81d2...`; empty: open to all.",
     )
     cors_origins: str = Field(
         "*",
@@ -125,6 +131,22 @@ class Settings(BaseSettings):
         return [
             key.strip() if isinstance(key, str) else key for key in keys if key != "" and not str(key).isspace()
         ]
+
+    @field_validator("api_keys")
+    @classmethod
+    def _add_from_file(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        """Add the file's; one that can't be read, or holds none, would leave the server open to all."""
+        path: Path | None = info.data.get("api_keys_file")
+        if path is None:
+            return keys
+        try:
+            lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, which {PREFIX}API_KEYS_FILE names, can't be read: {error}") from error
+        more = tuple(SecretStr(line) for line in lines if line and not line.startswith("#"))
+        if not more:
+            raise ValueError(f"{path}, which {PREFIX}API_KEYS_FILE names, holds no key")
+        return keys + more
 
     @field_validator("models_dir")
     @classmethod

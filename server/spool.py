@@ -1,7 +1,6 @@
 """Decoded audio on disk: one private file per request that no path leads to, under a common budget."""
 
 import os
-import tempfile
 import threading
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.errors import Unavailable
+from server.scratch import Scratch
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
 
 
@@ -77,13 +77,12 @@ class SpoolFile:
 class Spool(SpoolFile):
     """The file of one request, under a budget. Who appends to it says by `reach` how far it has come."""
 
-    def __init__(self, budget: SpoolBudget) -> None:
+    def __init__(self, budget: SpoolBudget, scratch: Scratch) -> None:
         """Raises `Unavailable` where no file can be made."""
         self._budget = budget
         self._taken = 0  # bytes of the budget
         try:
-            # Already unlinked: nothing is left after a crash. Closed by `close`, not by a with block.
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file = scratch.file()
         except OSError as error:
             raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
         super().__init__(self._file.fileno())

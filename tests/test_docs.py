@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def default_of(name: str) -> str:
     """A setting's default as the README writes it."""
     value = Settings.model_fields[name].default
-    if value == ():
+    if value in ((), None):
         return "empty"
     if isinstance(value, bool):
         return str(int(value))

@@ -13,7 +13,7 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
-    "machine mel metrics spool tokens vad words",
+    "machine mel metrics scratch spool tokens vad words",
     "model": "whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise workers",
     "flow": "pipeline placing registry sequential",
@@ -28,6 +28,7 @@ SIDEWAYS: dict[str, str] = {
     "options": "transcript",
     "machine": "allocator",
     "frames": "cage",
+    "spool": "scratch",
     "mediaworker": "scan",
     "media": "workers",
     "events": "formats",

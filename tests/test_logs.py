@@ -47,6 +47,21 @@ def test_a_line_of_text_names_its_request(capsys: pytest.CaptureFixture[str]) ->
     assert done.endswith(" done")
 
 
+def test_no_text_passes_for_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("info", "text")
+    forged = "\n12:00:00 INFO    all is well\r\x1b[2J\u2028\x85"
+    with during("req_1"):
+        logging.getLogger("server").info("heard %s", f"Grün {forged}")
+        try:
+            raise RuntimeError(forged)
+        except RuntimeError:
+            logging.getLogger("server").exception("failed")
+    heard, failed, *trace = capsys.readouterr().err.split("\n")[:-1]
+    assert heard.endswith(r"heard Grün \n12:00:00 INFO    all is well\r\x1b[2J\u2028\x85 [req_1]")
+    assert failed.endswith("failed [req_1]")
+    assert all(line.startswith("    ") and line.isprintable() for line in trace)
+
+
 def test_a_line_of_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("info", "json")
     with during("req_2"):

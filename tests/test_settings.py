@@ -102,6 +102,35 @@ def test_keys_in_the_file_are_a_list_or_a_comma_list(toml: Path, text: str) -> N
     assert keys(Settings()) == ["a", "b"]
 
 
+def test_keys_of_a_file_come_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# of the office\nlaptop c#1\n\n  d  \n")
+    monkeypatch.setenv("SOTTO_API_KEYS_FILE", str(path))
+    assert keys(Settings()) == ["laptop c#1", "d"]
+    monkeypatch.setenv("SOTTO_API_KEYS", "a,b")
+    assert keys(Settings()) == ["a", "b", "laptop c#1", "d"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "which SOTTO_API_KEYS_FILE names, can't be read: "),
+        (b"\xff", "which SOTTO_API_KEYS_FILE names, can't be read: "),
+        (b"", "which SOTTO_API_KEYS_FILE names, holds no key"),
+        (b"# none yet\n\n", "which SOTTO_API_KEYS_FILE names, holds no key"),
+    ],
+)
+def test_file_without_a_key_opens_no_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, complaint: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("SOTTO_API_KEYS_FILE", str(path))
+    with pytest.raises(ValidationError, match=complaint):
+        Settings()
+
+
 def test_keys_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOTTO_API_KEYS", "hunter2,swordfish")
     settings = Settings()

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from server.errors import Unavailable
+from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget, SpoolFile
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.fakes import Samples, tone
 
 AUDIO = tone(2.0)
 LENGTH = len(AUDIO)
+SCRATCH = Scratch()
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def budget() -> SpoolBudget:
 
 
 def filled(budget: SpoolBudget, *blocks: Samples) -> Spool:
-    spool = Spool(budget)
+    spool = Spool(budget, SCRATCH)
     for block in blocks or (AUDIO,):
         add(spool, block)
     return spool
@@ -123,7 +125,7 @@ def test_the_budget_is_shared_and_given_back(budget: SpoolBudget) -> None:
 
 
 def test_what_another_process_writes_is_counted_and_read_when_it_says_so(budget: SpoolBudget) -> None:
-    spool = Spool(budget)
+    spool = Spool(budget, SCRATCH)
     other = SpoolFile(spool.fileno())
     other.append(AUDIO)
     assert (spool.samples, budget.used) == (0, 0)
@@ -151,7 +153,7 @@ def test_no_folder_to_store_in_is_an_error(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     with pytest.raises(Unavailable, match="can't be stored: No such file or directory"):
-        Spool(budget)
+        Spool(budget, Scratch())
 
 
 def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:

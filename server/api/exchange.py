@@ -29,6 +29,7 @@ class Exchange:
     ) -> None:
         headers = Headers(scope=scope)
         self.id = f"req_{uuid.uuid4().hex}"
+        self.key_name = ""
         self.declared_bytes = _content_length(headers)
         self._asked = asked(scope)
         self._receive, self._send = receive, send
@@ -75,7 +76,8 @@ class Exchange:
 
     def log(self, level: int) -> None:
         seconds = time.perf_counter() - self._began
-        logger.log(level, "%s %d %.3fs%s", self._asked, self._status, seconds, self._reason)
+        whose = f" ({self.key_name})" if self.key_name else ""
+        logger.log(level, "%s %d %.3fs%s%s", self._asked, self._status, seconds, whose, self._reason)
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers["x-request-id"] = self.id

@@ -69,10 +69,10 @@ class Gate:
             await self._cors.preflight(headers)(scope, exchange.receive, exchange.send)
             return
         address = str((scope.get("client") or ("unknown",))[0])
-        key = "" if scope["path"] in OPEN_PATHS else self._keys.check(headers)
+        exchange.key_name = "" if scope["path"] in OPEN_PATHS else self._keys.check(headers)
         if exchange.declared_bytes > self._max_bytes:
             raise UploadTooLarge(self._max_bytes, exchange.declared_bytes)
-        with self._counted(scope, key or address):
+        with self._counted(scope, exchange.key_name or address):
             await self.wrapped(scope, exchange.receive, exchange.send)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""API keys: which are let in, and where clients put theirs."""
+"""API keys: which are let in, under which names, and where clients put theirs."""
 
 import base64
 import hmac
@@ -13,10 +13,12 @@ class Keys:
     """The keys of this server; without any, it is open."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._keys = [key.encode() for key in keys]
+        """Each of `keys` may have a name before it; those that share one count as the same client's."""
+        split = [key.rpartition(" ") for key in keys]
+        self._keys = [(name.strip() or f"key {n}", key.encode()) for n, (name, _, key) in enumerate(split, 1)]
 
     def check(self, headers: Headers) -> str:
-        """The key that a request came with, empty where none is needed. Raises `Unauthorized`."""
+        """The name of the key that a request came with, empty where none is needed. Raises `Unauthorized`."""
         if not self._keys:
             return ""
         offered = [key for key in _offered(headers) if key]
@@ -25,14 +27,14 @@ class Keys:
                 "You didn't provide an API key. You need to provide your API key in an Authorization header "
                 "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
             )
-        for key in offered:
-            if self._knows(key):
-                return key
+        if name := next(filter(None, map(self._name, offered)), None):
+            return name
         raise Unauthorized(f"Incorrect API key provided: {_masked(offered[0])}.", code="invalid_api_key")
 
-    def _knows(self, given: str) -> bool:
+    def _name(self, given: str) -> str | None:
         # Every key is compared, and each in constant time: the answer's delay tells nothing about any.
-        return any([hmac.compare_digest(given.encode(), key) for key in self._keys])
+        found = [name for name, key in self._keys if hmac.compare_digest(given.encode(), key)]
+        return found[0] if found else None
 
 
 def _offered(headers: Headers) -> Iterator[str]:

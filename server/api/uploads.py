@@ -9,8 +9,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from server.errors import InvalidRequest, UndecodableAudio
+from server.errors import InvalidRequest, Unavailable, UndecodableAudio
 from server.options import UploadFd
+from server.scratch import Scratch
 
 MAX_FILES = 8
 MAX_FIELDS = 200
@@ -21,14 +22,19 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin
 
 
 async def read_form(request: Request) -> FormData:
-    """The parsed form; its files lie on disk or, below a megabyte, in memory. To be closed."""
+    """The parsed form; its files lie on disk or, below a megabyte, in memory. To be closed.
+
+    Raises `InvalidRequest`, and `Unavailable` where the disk takes no more.
+    """
     _check_content_type(request.headers.get("content-type", ""))
-    parser = _BoundedParser(request)
+    parser = _BoundedParser(request, request.state.media.scratch)
     async with aclosing(parser.stream):
         try:
             form = await parser.parse()
         except MultiPartException as error:
             raise InvalidRequest(f"Could not parse multipart form: {error.message}") from error
+        except OSError as error:
+            raise _full(error) from error
     named = request.path_params.get("model")  # of Azure's clients, who may leave the field out
     return FormData([*form.multi_items(), ("model", named)]) if named and not form.get("model") else form
 
@@ -37,15 +43,19 @@ async def on_disk(upload: UploadFile) -> UploadFd:
     """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
     if not upload.size:
         raise UndecodableAudio("It is empty.")
-    descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
-    await asyncio.to_thread(upload.file.flush)
+    try:
+        descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
+        await asyncio.to_thread(upload.file.flush)
+    except OSError as error:
+        raise _full(error) from error
     return UploadFd(descriptor, upload.size or 0, upload.filename or "")
 
 
 class _BoundedParser(MultiPartParser):
-    """Starlette's, but the text parts together have a limit, and a form that ends too early is an error."""
+    """Starlette's, but its files lie in `scratch`, the text parts together have a limit, and a form that ends too
+    early is an error."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, scratch: Scratch) -> None:
         super().__init__(
             request.headers,
             self._to_the_end(request.stream()),
@@ -53,8 +63,14 @@ class _BoundedParser(MultiPartParser):
             max_fields=MAX_FIELDS,
             max_part_size=MAX_TEXT_BYTES,
         )
+        self._scratch = scratch
         self._text_left = MAX_TEXT_BYTES
         self._ended = False
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if upload := self._current_part.file:
+            upload.file = self._files_to_close_on_error[-1] = self._scratch.small_file()  # type: ignore[assignment]
 
     def on_part_end(self) -> None:
         super().on_part_end()
@@ -72,6 +88,10 @@ class _BoundedParser(MultiPartParser):
                 yield chunk
         if not self._ended:  # raised in here, the parser closes its files
             raise MultiPartException("It ends too early.")
+
+
+def _full(error: OSError) -> Unavailable:
+    return Unavailable(f"The upload can't be stored: {error.strerror}.")
 
 
 def _check_content_type(given: str) -> None:

@@ -36,7 +36,7 @@ AT_ONCE_S = DISCARD_S * 0.75  # less than it takes to give up on a body
 def guarded() -> Iterator[Running]:
     """Two keys, a megabyte at most, two requests at once of which one per key; everything it can log, it logs."""
     settings = {"max_upload_mb": 1, "max_requests": 2, "max_requests_per_client": 1, "log_level": "debug"}
-    with serving(api_keys=f"{FIRST_KEY}, {SECOND_KEY}", **settings) as running:
+    with serving(api_keys=f"desk {FIRST_KEY}, {SECOND_KEY}", **settings) as running:
         yield running
 
 
@@ -262,9 +262,15 @@ def test_log_tells_why_a_request_failed(guarded: Running) -> None:
             guarded.transcribe(SILENCE, key=WRONG_KEY),
             r"invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
         ),
-        (guarded.get("/v1/models/none", key=FIRST_KEY), "model_not_found: The model 'none' does not exist"),
-        (guarded.get("/nowhere", key=FIRST_KEY), r"invalid_request_error: Invalid URL \(GET /nowhere\)"),
-        (guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY), "invalid_language_format: .*ISO-639-1"),
+        (
+            guarded.get("/v1/models/none", key=FIRST_KEY),
+            r"\(desk\) model_not_found: The model 'none' does not exist",
+        ),
+        (guarded.get("/nowhere", key=SECOND_KEY), r"\(key 2\) invalid_request_error: Invalid URL \(GET /nowhere\)"),
+        (
+            guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY),
+            r"\(desk\) invalid_language_format: .*ISO-639-1",
+        ),
     ]:
         marker = re.escape(answer.headers["x-request-id"])
         guarded.wait_for_line(rf"(GET|POST) /\S+ {answer.status_code} \d\.\d{{3}}s {reason}.* \[{marker}\]\n")

@@ -9,7 +9,7 @@ from server.errors import Unauthorized
 KEY = "first-key-0123456789abcdefgh"
 SECOND = "second-key-0123456789abcdefg"
 WRONG = "wrong-key-0123456789abcdefgh"
-KEYS = Keys([KEY, SECOND])
+KEYS = Keys([f"laptop {KEY}", SECOND])
 
 
 def basic(user: str, password: str) -> str:
@@ -30,7 +30,17 @@ def basic(user: str, password: str) -> str:
     ],
 )
 def test_key_is_taken_wherever_clients_put_it(headers: dict[str, str]) -> None:
-    assert KEYS.check(Headers(headers)) == KEY
+    assert KEYS.check(Headers(headers)) == "laptop"
+
+
+def test_key_without_a_name_goes_by_its_place() -> None:
+    assert KEYS.check(Headers({"api-key": SECOND})) == "key 2"
+
+
+def test_a_name_is_no_part_of_a_key() -> None:
+    for offered in (f"laptop {KEY}", "laptop", ""):
+        with pytest.raises(Unauthorized):
+            KEYS.check(Headers({"api-key": offered}))
 
 
 @pytest.mark.parametrize(
