@@ -70,6 +70,7 @@ class _BoundedParser(MultiPartParser):
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
         if upload := self._current_part.file:
+            upload.file.close()
             upload.file = self._files_to_close_on_error[-1] = self._scratch.small_file()  # type: ignore[assignment]
 
     def on_part_end(self) -> None:
