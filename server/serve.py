@@ -27,7 +27,6 @@ from server.settings import PREFIX, Settings
 from server.workers import MediaWorkers
 
 SAMPLE = "demo/sample.wav"
-KEEP_ALIVE_S = 75  # longer than the usual proxy's, so that it is never us who hang up first
 ANSWER_S = 5  # after the grace, for telling those who still wait
 
 logger = logging.getLogger(__name__)
@@ -183,6 +182,6 @@ def _config(settings: Settings, registry: Registry, media: Media) -> uvicorn.Con
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=settings.idle_timeout_seconds,  # type: ignore[arg-type]  # any number will do
         timeout_graceful_shutdown=math.ceil(settings.grace_seconds) + ANSWER_S,
     )

@@ -74,6 +74,18 @@ class Settings(BaseSettings):
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
         description="Web pages that may read answers: `*` (any), origins with commas between them, or `none`.",
     )
+    max_connections: int = Field(4096, ge=1, description="Connections open at once; beyond: 503.")
+    # Longer than the usual proxy's, so that it is never the server that hangs up first.
+    idle_timeout_seconds: float = Field(75, gt=0, description="How long a connection may wait for a request, s.")
+    head_timeout_seconds: float = Field(
+        20, gt=0, description="How long the head of a request may take to come, s; beyond: 408."
+    )
+    send_timeout_seconds: float = Field(
+        60,
+        ge=1,
+        le=86_400,
+        description="How long a client may take nothing of its answer, or be gone without a word, s (Linux).",
+    )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
     max_requests: int = Field(256, ge=1, description="Transcriptions under way at once; beyond: 503.")

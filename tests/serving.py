@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -114,6 +114,14 @@ class Running:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         children = [int(pid) for task in tasks for pid in task.read_text().split()]
         return [pid for pid in children if module in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def open_files(self, kind: str) -> int:
+        """How many files of a kind (`socket:`, `(deleted)`) the main process holds; on Linux."""
+        found = 0
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found += kind in os.readlink(link)
+        return found
 
     def wait_until_model_runs(self) -> None:
         wait_until(lambda: self.get("/ready").status_code == 200)

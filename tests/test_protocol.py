@@ -1,4 +1,7 @@
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from select import select
 
 import pytest
 
@@ -106,3 +109,82 @@ def test_offer_of_http_2_is_declined_without_a_word(server: Running) -> None:
             assert connection.post(FORM, UPGRADE).status == 200
     assert server.queue() == (0, 0)
     assert "pgrade" not in server.log[logged:]
+
+
+# Patience.
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Running]:
+    """Three connections at once, and a second for everything."""
+    timeouts = {f"{phase}_timeout_seconds": 1 for phase in ("idle", "head", "send")}
+    with serving(max_connections=3, **timeouts) as running:
+        yield running
+
+
+def wait_until_closed(connection: Connection) -> None:
+    assert connection.socket.recv(1) == b""
+
+
+@pytest.mark.parametrize("before", ["", "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
+def test_connection_without_a_request_is_closed(impatient: Running, before: str) -> None:
+    with Connection(impatient.base_url) as connection:
+        if before:
+            connection.send(before.encode())
+            assert connection.answer().status == 200
+        wait_until_closed(connection)
+
+
+@pytest.mark.parametrize("before", ["", "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
+def test_head_that_drips_is_cut(impatient: Running, before: str) -> None:
+    with Connection(impatient.base_url) as connection:
+        if before:
+            connection.send(before.encode())
+            assert connection.answer().status == 200
+        connection.send(POST.encode())
+        sent = 0
+
+        def drip() -> bool:
+            nonlocal sent
+            sent += 1
+            connection.send(f"X-{sent}: {sent}\r\n".encode())
+            return bool(select([connection.socket], [], [], 0.05)[0])
+
+        wait_until(drip)
+        assert sent > 5, "it was cut for something else"
+        message = message_of(connection.answer(), 408)
+        assert message == "The head of the request did not come within 1 seconds."
+        wait_until_closed(connection)
+
+
+def test_answer_that_takes_longer_than_a_head_may_is_given(impatient: Running) -> None:
+    """No timeout of the connection's runs while a request does."""
+    with Connection(impatient.base_url) as connection:
+        connection.send_head({"Content-Length": str(len(FORM))})
+        connection.send(FORM[:1000])
+        assert not select([connection.socket], [], [], 3)[0]
+        connection.send(FORM[1000:])
+        assert connection.answer().status == 200
+
+
+def test_connection_beyond_the_limit_is_refused_and_others_go_on(impatient: Running) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(Connection(impatient.base_url)) for _ in range(3)]
+        answer = stack.enter_context(Connection(impatient.base_url)).answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert answer.json()["error"]["message"].startswith("The server has as many connections as it takes.")
+        held[0].send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert held[0].answer().status == 200
+    wait_until(lambda: impatient.get("/health").status_code == 200)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+def test_client_that_takes_no_answers_is_dropped() -> None:
+    """Its answers fill every buffer there is; a close alone would wait for them for ever."""
+    with serving(send_timeout_seconds=1) as server, Connection(server.base_url) as connection:
+        connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.answer().status == 200
+        before = server.open_files("socket:")
+        while select([], [connection.socket], [], 1.0)[1]:
+            connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+        wait_until(lambda: server.open_files("socket:") < before)
