@@ -34,3 +34,8 @@ def test_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) 
     error = answer.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
     assert error["message"].startswith("The model 'org/none' does not exist")
+
+
+@pytest.mark.parametrize(("path", "schema"), [("/health", "Health"), ("/ready", "Ready")])
+def test_probes_fit_our_schemas(client: TestClient, path: str, schema: str) -> None:
+    fits(client.get(path).json(), None, schema)
