@@ -92,6 +92,6 @@ class WhisperRecipe:
             device=model.device,
             compute_type=model.compute_type,
             row_s=row_s,
-            prepared=f"{prepared}, {model.workers} batches at once, {model.threads} CPU threads each",
+            prepared=f"{prepared}, {model.workers} batches at once (CPU threads each: {model.threads})",
         )
         return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
