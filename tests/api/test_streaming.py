@@ -50,7 +50,7 @@ from tests.fakes import (
     upload,
     wait_until,
 )
-from tests.serving import TRANSCRIPTIONS, Running
+from tests.serving import TRANSCRIPTIONS, Running, serving
 from tests.wire import Connection, field, file, form
 
 SPEECH = "en_00.wav"
@@ -655,16 +655,46 @@ def test_errors_of_a_request_for_a_stream_are_answers_like_any_other(server: Run
         assert answer.json()["error"]["param"] in {"file", "language", "stream_events"}
 
 
-def test_client_that_leaves_mid_stream_takes_its_windows_with_it(server: Running) -> None:
-    logged = len(server.log)
-    body = form(field("model", "whisper-1"), field("stream", "true"), file((DATA / "ten_minutes.ogg").read_bytes()))
+def test_progress_ends_with_the_whole_length(server: Running) -> None:
+    """Though nothing of it was told: nobody speaks."""
+    answer = server.transcribe("silence_10s.wav", {"stream": "true", "stream_events[]": "progress"})
+    assert events_in(answer.content) == [
+        {"type": "sotto.progress", "done_s": 10.0, "total_hint_s": 10.0, "queue_position": 0},
+        {"type": "transcript.text.done", "text": ""},
+        "[DONE]",
+    ]
+
+
+@contextmanager
+def begun(server: Running) -> Iterator[Connection]:
+    """The stream of a long recording, of which the first words have come."""
+    audio = (DATA / "ten_minutes.ogg").read_bytes()
+    body = form(field("model", "whisper-1"), field("stream", "true"), file(audio))
     with Connection(server.base_url) as connection:
         connection.send_head({"Content-Length": str(len(body))})
         connection.send(body)
         received = b""
         while b"transcript.text.delta" not in received:
             received += connection.socket.recv(4096)
+        yield connection
+
+
+def test_client_that_leaves_mid_stream_takes_its_windows_with_it(server: Running) -> None:
+    logged = len(server.log)
+    with begun(server):
+        pass
     server.wait_until_idle()
     wait_until(lambda: "failed after the answer had begun: The request was cancelled." in server.log[logged:])
     assert "Traceback" not in server.log[logged:]
     assert server.transcribe(SPEECH).json()["text"] == SPEECH_TEXT
+
+
+def test_stop_that_waits_no_longer_ends_a_stream_with_an_error() -> None:
+    with serving(grace_seconds=0) as server, begun(server) as connection:
+        server.ask_to_stop()
+        received = b""
+        while chunk := connection.socket.recv(4096):
+            received += chunk
+        assert b'data: {"error":{"message":"The server is shutting down."' in received
+        assert b"[DONE]" not in received
+        assert server.wait_for_end() == 0
