@@ -16,6 +16,7 @@ HARD_CPU_S = 2  # from the signal that ends a process to the one that it can't i
 FIRST_KEPT = 3  # file numbers below lead nowhere
 OUT_OF_THE_WAY = 256  # above every file number of a process that calls `keep_only`
 
+CAPABILITY_VERSION, NO_CAPABILITIES = 0x20080522, bytes(24)  # linux/capability.h
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # sys/prctl.h
 CREATE_RULESET, RESTRICT_SELF, TELL_VERSION = 444, 446, 1  # linux/landlock.h, on every architecture
 FILE_RIGHTS = (0, 13, 14, 15, 15, 16)  # how many kinds there are, by version of Landlock
@@ -62,6 +63,7 @@ def confine(limits: Limits) -> None:
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _restrict()
     _limit(resource.RLIMIT_NOFILE, 0)  # those that are open stay so
+    _libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), NO_CAPABILITIES)  # root could lift what is above
 
 
 def landlock_version() -> int:

@@ -102,10 +102,12 @@ class Forker:
         worker.channel.close()
 
 
-def main() -> None:
+def main(make_scanner: Callable[[], Scanner] = Scanner) -> None:
     channel, _ = attach(thread=False)
-    scanner = Scanner()
+    scanner = make_scanner()
     _warm_up(scanner)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise RuntimeError("a library has started a thread, which would be missing in every worker")
     gc.freeze()  # what is there stays, and stays shared
     with suppress(OSError):  # nobody waits any more
         channel.send(READY)

@@ -36,9 +36,12 @@ from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 START_S = 60.0
 END_S = 2.0  # for a worker to be gone
+NOTICE_S = 0.5  # for an end of their parent to be seen, after theirs
 TICK_S = 0.1  # between looks at whether a file is still wanted
 SLOWEST = 20  # times real time, in CPU time; what is usual is ten times as fast
 LONGEST_S = 1e6  # of audio: limits have to be finite
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # what has more can't be forked safely
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +53,13 @@ class WorkerLost(Exception):
 class MediaWorkers:
     """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
 
-    def __init__(self, *, memory_bytes: int, timeout_s: float) -> None:
+    def __init__(self, *, memory_bytes: int, timeout_s: float, module: str = "server.mediaworker") -> None:
         """A worker may take so much memory, and `timeout_s` seconds without getting anywhere."""
+        self._module = module
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._forker, self._ready = _start(), False
+        self._forker, self._ready = self._start(), False
 
     @property
     def is_ready(self) -> bool:
@@ -68,9 +72,12 @@ class MediaWorkers:
 
     def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
         """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
-        forker, channel = self._order(source, spool, options)
         course = Course(options.vad.window_s)
+        channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        channel.settimeout(TICK_S)
         try:
+            with theirs:
+                forker = self._order(options, theirs.fileno(), source, spool.fileno())
             for message in self._messages(forker, channel, stop):
                 if isinstance(message, Failed):
                     raise error_of(message, options.limit_s)
@@ -86,20 +93,26 @@ class MediaWorkers:
         with self._lock:
             self._forker.close()
 
-    def _order(self, source: int, spool: Spool, options: ScanOptions) -> tuple[Child, socket.socket]:
-        """A worker's channel, and the process that it is forked from."""
+    @property
+    def pid(self) -> int:
+        """Of the process that workers are forked from."""
+        return self._forker.pid
+
+    def _start(self) -> Child:
+        environment = clean_environment() | ONE_THREAD
+        return Child(self._module, environment=environment, kind=socket.SOCK_SEQPACKET)
+
+    def _order(self, options: ScanOptions, *files: int) -> Child:
+        """Have a worker forked; returns by whom."""
         order = encode_order(Order(options, self._limits(options.limit_s)))
-        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        ours.settimeout(TICK_S)
-        with theirs, self._lock:
+        with self._lock:
             forker = self._ready_forker()
             try:
-                socket.send_fds(forker.channel, [order], [theirs.fileno(), source, spool.fileno()])
+                socket.send_fds(forker.channel, [order], files)
             except OSError as error:
-                ours.close()
-                forker.kill()
+                _end_forker(forker)
                 raise WorkerLost("the process that forks workers is gone") from error
-        return forker, ours
+        return forker
 
     def _limits(self, limit_s: float) -> Limits:
         longest_s = min(limit_s, LONGEST_S)
@@ -114,11 +127,11 @@ class MediaWorkers:
         if self._forker.status is not None:
             logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
             self._forker.close()
-            self._forker, self._ready = _start(), False
+            self._forker, self._ready = self._start(), False
         if not self._ready:
             self._ready = _is_ready(self._forker)
         if not self._ready:
-            self._forker.kill()
+            _end_forker(self._forker)
             raise Unavailable("Audio can't be decoded at present: no media worker starts.")
         return self._forker
 
@@ -135,7 +148,7 @@ class MediaWorkers:
                 continue
             match message:
                 case None:
-                    forker.wait(END_S)  # most likely it is ending, and a second try needs another
+                    forker.wait(NOTICE_S)  # where it is ending, a second try must not meet it
                     raise WorkerLost("it hung up")
                 case Ended(status):
                     raise _end(status)
@@ -148,12 +161,14 @@ class MediaWorkers:
     def _give_up(self, forker: Child, *, begun: bool) -> NoReturn:
         if begun:
             raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
-        forker.kill()
+        _end_forker(forker)
         raise WorkerLost("none was forked")
 
 
-def _start() -> Child:
-    return Child("server.mediaworker", environment=clean_environment(), kind=socket.SOCK_SEQPACKET)
+def _end_forker(forker: Child) -> None:
+    """So that whoever comes next finds it gone, and starts another."""
+    forker.kill()
+    forker.wait(NOTICE_S)
 
 
 def _is_ready(forker: Child) -> bool:

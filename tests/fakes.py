@@ -247,9 +247,15 @@ def tone(seconds: float) -> Samples:
 
 
 @contextmanager
-def upload(source: str | Samples) -> Iterator[UploadFd]:
-    """An open upload: a file of tests/data by its name, or samples as a WAV."""
-    data = (DATA / source).read_bytes() if isinstance(source, str) else wav(source.tobytes())
+def upload(source: str | bytes | Samples) -> Iterator[UploadFd]:
+    """An open upload: a file of tests/data by its name, the bytes of any, or samples as a WAV."""
+    match source:
+        case str(name):
+            data = (DATA / name).read_bytes()
+        case bytes(data):
+            pass
+        case samples:
+            data = wav(samples.tobytes())
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
