@@ -4,6 +4,7 @@ The only home of `av` (FFmpeg). Knows nothing of windows, models or requests. Th
 content alone says which container it is, and nothing but the file itself is ever opened.
 """
 
+import errno
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby
 from types import TracebackType
@@ -132,8 +133,15 @@ class _Nameless:
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read
-        self.seek = file.seek
         self.tell = file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Damaged files send FFmpeg to places before their first byte: to be told so is enough for it."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
 
 
 def _best_track(container: InputContainer) -> Track:
@@ -162,8 +170,8 @@ def _packets(container: InputContainer, track: Track) -> "Iterator[Packet[Track]
             return
         except MemoryError:
             raise
-        except av.FFmpegError:  # the demuxer may find its way behind the damage: ask again
-            errors += 1
+        except (av.FFmpegError, IndexError):  # IndexError: of av, for a packet of a stream it has not heard of
+            errors += 1  # the demuxer may find its way behind the damage: ask again
 
 
 def _frames(container: InputContainer, track: Track) -> Iterator[AudioFrame]:

@@ -22,7 +22,7 @@ from server.options import UploadFd, VadOptions
 from server.transcript import Window
 from server.workers import MediaWorkers
 from tests.bad_inputs import BAD_INPUTS, DATA
-from tests.fakes import DEADLINE_S, make_media, tone, upload, wait_until
+from tests.fakes import DEADLINE_S, children_of, make_media, tone, upload, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="media workers need Linux")
 
@@ -37,12 +37,11 @@ import sys, time
 from server.media import Media
 from server.options import UploadFd, VadOptions
 from server.workers import MediaWorkers
-from tests.fakes import upload
-from tests.test_workers import worker_processes
+from tests.fakes import children_of, upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.stub_mediaworker")
 media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
-    tell = lambda _: print(workers.pid, *worker_processes(workers), flush=True)
+    tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)
     media.open(source, VadOptions(), on_window=tell)
     time.sleep(600)
 """
@@ -101,7 +100,7 @@ def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Cas
     media = Media(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
     with closing(media):
         yield Case(workers, media)
-        wait_until(lambda: not worker_processes(workers))
+        wait_until(lambda: not children_of(workers.pid))
     assert media.spooled_bytes == 0
 
 
@@ -116,11 +115,6 @@ def hasty() -> Iterator[Case]:
     """Gives up soon."""
     with opened(timeout_s=SOON_S) as case:
         yield case
-
-
-def worker_processes(workers: MediaWorkers) -> list[int]:
-    children = Path(f"/proc/{workers.pid}/task/{workers.pid}/children")
-    return [int(pid) for pid in children.read_text().split()] if children.exists() else []
 
 
 def lives(pid: int) -> bool:
@@ -157,7 +151,7 @@ def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: C
 @pytest.mark.parametrize("command", ["sleep", "stick"])
 def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> None:
     assert str(hasty.told(f"!{command}".encode()).error).endswith("Decoding it got no further for 0.5 seconds.")
-    assert not worker_processes(hasty.workers)
+    assert not children_of(hasty.workers.pid)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +229,7 @@ def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whol
         told.windows.append(window)
         if not killed.is_set():
             killed.set()
-            (pid,) = worker_processes(patient.workers)
+            (pid,) = children_of(patient.workers.pid)
             os.kill(pid, signal.SIGKILL)
 
     with upload("two_minutes.mp3") as source:
@@ -255,8 +249,8 @@ def test_twenty_files_are_told_whole_though_processes_are_killed_among_them(
     expected = in_this_process("en_14.mp3")
 
     def kill_one() -> None:
-        wait_until(lambda: bool(worker_processes(patient.workers)))
-        pids = worker_processes(patient.workers) if victim == "a worker" else [patient.workers.pid]
+        wait_until(lambda: bool(children_of(patient.workers.pid)))
+        pids = children_of(patient.workers.pid) if victim == "a worker" else [patient.workers.pid]
         for pid in pids[:1]:
             os.kill(pid, signal.SIGKILL)
 
@@ -285,7 +279,7 @@ def test_closing_frees_a_worker_that_hangs(patient: Case, command: str) -> None:
         recording.close()
         assert isinstance(recording.finished.exception(DEADLINE_S), Cancelled)
         assert time.monotonic() - closed_at < 10  # the goal is one second
-        assert not worker_processes(patient.workers)
+        assert not children_of(patient.workers.pid)
 
 
 def test_a_parent_of_workers_that_ends_when_idle_is_replaced(patient: Case) -> None:
@@ -323,7 +317,7 @@ def test_a_worker_has_its_three_files_and_no_other(patient: Case) -> None:
     looked = threading.Event()
 
     def look(_: Window) -> None:
-        (pid,) = worker_processes(patient.workers)
+        (pid,) = children_of(patient.workers.pid)
         seen.extend(os.readlink(file) for file in sorted(Path(f"/proc/{pid}/fd").iterdir()))
         looked.set()
 
@@ -374,7 +368,7 @@ def test_tone_is_heard_over_more_than_one_worker_at_a_time(patient: Case) -> Non
     most: list[int] = []
 
     def count(_: Window) -> None:
-        most.append(len(worker_processes(patient.workers)))
+        most.append(len(children_of(patient.workers.pid)))
 
     with ExitStack() as stack:
         sources = [stack.enter_context(upload(tone(length))) for length in lengths]

@@ -16,7 +16,7 @@ from server.registry import Registry, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from tests.bad_inputs import DATA
-from tests.fakes import make_media, wait_until
+from tests.fakes import children_of, make_media, wait_until
 from tests.hosted import FakeRecipe, kill, supervised
 from tests.serving import TRANSCRIPTIONS, Running, serving
 
@@ -46,6 +46,22 @@ def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, 
         assert {answer.result().json()["text"] for answer in answers} == {TEXT}
         assert own_server.transcribe(SPEECH).json()["text"] == TEXT
         assert own_server.engines() != [engine]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_media_process_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
+    """In turns a worker and the process that all of them come from."""
+    for number in range(rounds):
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = [pool.submit(own_server.transcribe, SPEECH) for _ in range(CLIENTS)]
+            (parent,) = own_server.children("server.mediaworker")
+            wait_until(lambda: bool(children_of(parent)))  # noqa: B023 - it is called here
+            for pid in [parent] if number % 2 else children_of(parent)[:1]:
+                os.kill(pid, signal.SIGKILL)
+        assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
+        assert {answer.result().json()["text"] for answer in answers} == {TEXT}
+        assert own_server.transcribe(SPEECH).json()["text"] == TEXT
 
 
 @pytest.mark.slow
