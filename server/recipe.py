@@ -3,17 +3,24 @@
 Knows which modules load one; imports them only then, for they are heavy.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from server.errors import ModelUnavailable
 from server.job import Limits, Model
 from server.machine import prepare_cpu
 
+if TYPE_CHECKING:
+    from server.whisper import Whisper
+
 PROBE_FRAMES = 200  # the least that shows a device at work; never twice a model's mel bands (see whisper)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +72,7 @@ class WhisperRecipe:
 
     def load(self) -> Loaded:
         prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
-        from server.whisper import Whisper
-
-        model = Whisper(
-            self.folder,
-            device=self.device,
-            compute_type=self.compute_type,
-            threads=self.threads,
-            workers=self.workers,
-            prompt_bucket=self.prompt_bucket,
-            dynamic_context=self.dynamic_context,
-        )
-        began_s = time.monotonic()
-        model.warm_up()
-        row_s = time.monotonic() - began_s
+        model, row_s = self._first_that_works()
         limits = Limits.on(
             model.device,
             batch=self.batch,
@@ -95,3 +89,43 @@ class WhisperRecipe:
             prepared=f"{prepared}, {model.workers} batches at once (CPU threads each: {model.threads})",
         )
         return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
+
+    def _first_that_works(self) -> tuple["Whisper", float]:
+        """The model in the best compute type that its device really has, and what its first window took, s."""
+        from server.devices import compute_types, pick_device
+
+        device, index = pick_device(self.device)
+        ladder = compute_types(device, index) if self.compute_type == "auto" else (self.compute_type,)
+        failures: list[ModelUnavailable] = []
+        for compute_type in ladder:
+            try:
+                model, row_s = self._try_out(device if device == "cpu" else f"{device}:{index}", compute_type)
+            except ModelUnavailable as error:
+                failures.append(error)
+                continue
+            for tried, failure in zip(ladder, failures, strict=False):
+                logger.warning("%s on %s doesn't work, %s does: %s", tried, device, compute_type, failure)
+            return model, row_s
+        raise failures[0]  # the others most likely say the same
+
+    def _try_out(self, device: str, compute_type: str) -> tuple["Whisper", float]:
+        from server.whisper import Whisper
+
+        model = Whisper(
+            self.folder,
+            device=device,
+            compute_type=compute_type,
+            threads=self.threads,
+            workers=self.workers,
+            prompt_bucket=self.prompt_bucket,
+            dynamic_context=self.dynamic_context,
+        )
+        began_s = time.monotonic()
+        try:
+            model.warm_up()
+        except Exception as error:  # whatever a device answers
+            model.close()
+            raise ModelUnavailable(
+                f"The model in {self.folder} fails on {device} with {compute_type}: {error}"
+            ) from error
+        return model, time.monotonic() - began_s

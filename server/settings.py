@@ -48,7 +48,10 @@ class Settings(BaseSettings):
         "float16",
         "bfloat16",
         "float32",
-    ] = Field("auto", description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA.")
+    ] = Field(
+        "auto",
+        description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA, or the next that works.",
+    )
     threads: int = Field(
         0, ge=0, le=256, description="CPU threads per model worker; 0: as many as this process may use."
     )

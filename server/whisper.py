@@ -1,14 +1,12 @@
 """A Whisper model on CTranslate2: a batch of windows in, their segments out.
 
-The only home of ctranslate2 and of faster-whisper, some of whose private parts are reused (hence the exact
+The home of ctranslate2 and of faster-whisper, some of whose private parts are reused (hence the exact
 pin). Knows tensors and tokens; no queue, no request. What must be equal inside a batch: `batch_key`.
 """
 
-import ctypes
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 
 from server import allocator
 from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
+from server.devices import compute_types, pick_device
 from server.errors import ModelUnavailable
 from server.languages import NAMES
 from server.machine import pick_workers, usable_cpus
@@ -86,7 +85,7 @@ class Whisper:
         Raises `ModelUnavailable` with the cause.
         """
         self.device, index = pick_device(device)
-        self.compute_type = pick_compute_type(self.device, index) if compute_type == "auto" else compute_type
+        self.compute_type = compute_types(self.device, index)[0] if compute_type == "auto" else compute_type
         self.workers = workers or pick_workers(self.device)
         self.threads = threads or max(1, usable_cpus() // self.workers)
         self._prompt_bucket = prompt_bucket
@@ -342,43 +341,6 @@ class Whisper:
         before = hearing.prompt.tokens
         task = self._tokenizer(hearing.options).sot_sequence
         return [self._text.sot_prev, *before, *task] if before else task
-
-
-def pick_device(asked: str) -> tuple[str, int]:
-    """CTranslate2's device name and index for auto, cpu, cuda or cuda:N."""
-    if asked != "cpu":
-        preload_cublas()
-    if asked == "auto":
-        asked = "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
-    name, _, index = asked.partition(":")
-    if name == "cuda" and ctranslate2.get_cuda_device_count() <= int(index or 0):
-        raise ModelUnavailable(
-            f"SOTTO_DEVICE={asked}: CTranslate2 sees {ctranslate2.get_cuda_device_count()} CUDA devices"
-        )
-    return name, int(index or 0)
-
-
-def pick_compute_type(device: str, index: int) -> str:
-    """int8 on a CPU, float16 on a GPU that has it, else whatever CTranslate2 would do by itself."""
-    wanted = "int8" if device == "cpu" else "float16"
-    supported = ctranslate2.get_supported_compute_types(device, index)
-    return wanted if wanted in supported else "default"
-
-
-def preload_cublas() -> bool:
-    """Load cuBLAS from its wheel (extra `cuda`), which the dynamic linker doesn't search; False if absent.
-
-    CTranslate2 opens libcublas.so.12 by name on first use and then finds it loaded.
-    """
-    spec = find_spec("nvidia.cublas") if find_spec("nvidia") else None
-    for folder in spec.submodule_search_locations or () if spec else ():
-        for name in ("libcublasLt.so.12", "libcublas.so.12"):
-            library = Path(folder) / "lib" / name
-            if not library.is_file():
-                return False
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        return True
-    return False
 
 
 def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:

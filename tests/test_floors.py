@@ -14,7 +14,7 @@ FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
     "machine mel metrics scratch spool tokens vad words",
-    "model": "whisper",
+    "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.answers api.app api.cors api.docs api.doors api.envelope api.exchange api.fields "
@@ -32,6 +32,7 @@ SIDEWAYS: dict[str, str] = {
     "mediaworker": "scan",
     "media": "workers",
     "events": "formats",
+    "whisper": "devices",
     "engine": "fairqueue job",
     "recipe": "job",
     "messages": "recipe",
@@ -55,7 +56,7 @@ SIDEWAYS: dict[str, str] = {
 # Libraries that live in some modules only; `api.*` is every module of that package.
 HOMES: dict[str, str] = {
     "av": "audio",
-    "ctranslate2": "whisper",
+    "ctranslate2": "devices whisper",
     "faster_whisper": "whisper",
     "tokenizers": "whisper",
     "onnxruntime": "vad",

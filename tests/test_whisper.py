@@ -1,8 +1,6 @@
 import copy
-import ctypes
 import math
 import shutil
-import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,17 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from server import whisper
 from server.decoding import MAX_PROMPT, Decoded, Hearing
 from server.errors import ModelUnavailable
 from server.options import FALLBACK_TEMPERATURES, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
-from server.whisper import (
-    Whisper,
-    pick_compute_type,
-    pick_device,
-    preload_cublas,
-)
+from server.whisper import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
 from tests.scripted import Script, build
 from tests.stepping import transcribe
@@ -793,113 +785,6 @@ def test_text_tokens_are_counted_without_being_asked_for(demo: Whisper) -> None:
     assert segment.logprobs is None
 
 
-# Devices
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
-
-
-@pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 2)
-
-
-@pytest.mark.parametrize("asked", ["auto", "cpu"])
-@pytest.mark.usefixtures("no_gpu")
-def test_without_a_gpu_the_cpu_is_taken(asked: str) -> None:
-    assert pick_device(asked) == ("cpu", 0)
-
-
-@pytest.mark.parametrize("asked", ["cuda", "cuda:0", "cuda:1"])
-@pytest.mark.usefixtures("no_gpu")
-def test_a_gpu_that_is_not_there_is_refused(asked: str, scripted_model: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=f"SOTTO_DEVICE={asked}: .* 0 CUDA devices"):
-        Whisper(scripted_model, device=asked)
-
-
-@pytest.mark.parametrize(
-    ("asked", "picked"),
-    [("auto", ("cuda", 0)), ("cuda", ("cuda", 0)), ("cuda:1", ("cuda", 1)), ("cpu", ("cpu", 0))],
-)
-@pytest.mark.usefixtures("two_gpus")
-def test_with_gpus_the_one_asked_for_is_taken(asked: str, picked: tuple[str, int]) -> None:
-    assert pick_device(asked) == picked
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_a_gpu_beyond_the_last_is_refused() -> None:
-    with pytest.raises(ModelUnavailable, match="2 CUDA devices"):
-        pick_device("cuda:2")
-
-
-def test_a_cpu_computes_in_int8(demo: Whisper) -> None:
-    assert pick_compute_type("cpu", 0) == "int8"
-    assert (demo.device, demo.compute_type) == ("cpu", "int8")
-
-
-@pytest.mark.parametrize(
-    ("supported", "picked"), [({"float16", "float32", "int8"}, "float16"), ({"float32"}, "default")]
-)
-def test_a_gpu_computes_in_float16_where_it_can(
-    monkeypatch: pytest.MonkeyPatch, supported: set[str], picked: str
-) -> None:
-    monkeypatch.setattr(ctranslate2, "get_supported_compute_types", lambda *_: supported)
-    assert pick_compute_type("cuda", 0) == picked
-
-
-@pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Libraries that are loaded from now on, by file name, and how; none really is."""
-    libraries: list[tuple[str, int]] = []
-    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: libraries.append((Path(path).name, mode)))
-    return libraries
-
-
-MakeWheel = Callable[..., None]
-
-
-@pytest.fixture
-def cublas_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWheel]:
-    """Makes a package `nvidia.cublas`, in place of a real one, whose folder `lib` holds the files named."""
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "nvidia"}
-
-    def make(*files: str) -> None:
-        (tmp_path / "nvidia" / "cublas" / "lib").mkdir(parents=True)
-        for package in ("nvidia", "nvidia/cublas"):
-            (tmp_path / package / "__init__.py").touch()
-        for name in files:
-            (tmp_path / "nvidia" / "cublas" / "lib" / name).touch()
-        monkeypatch.syspath_prepend(tmp_path)
-
-    yield make
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
-        del sys.modules[name]
-    sys.modules.update(hidden)
-
-
-def test_cublas_is_loaded_from_its_wheel(loaded: list[tuple[str, int]], cublas_wheel: MakeWheel) -> None:
-    cublas_wheel("libcublas.so.12", "libcublasLt.so.12")
-    assert preload_cublas()
-    # In this order, as the second needs the first, and for all to see.
-    assert loaded == [("libcublasLt.so.12", ctypes.RTLD_GLOBAL), ("libcublas.so.12", ctypes.RTLD_GLOBAL)]
-
-
-def test_another_version_of_cublas_is_not_loaded(loaded: list[tuple[str, int]], cublas_wheel: MakeWheel) -> None:
-    cublas_wheel("libcublas.so.13", "libcublasLt.so.13")
-    assert not preload_cublas()
-    assert loaded == []
-
-
-def test_without_the_wheel_no_cublas_is_loaded(
-    loaded: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(whisper, "find_spec", lambda _: None)
-    assert not preload_cublas()
-    assert loaded == []
-
-
 # Broken models
 
 
@@ -978,7 +863,7 @@ def test_the_encoder_sees_a_window_and_two_seconds_more(dynamic: Whisper, second
 
 
 def test_no_length_is_twice_a_number_of_mel_bands() -> None:
-    assert not {160, 256} & set(whisper.CONTEXT_BUCKETS)
+    assert not {160, 256} & set(CONTEXT_BUCKETS)
 
 
 def test_other_models_see_thirty_seconds(demo: Whisper) -> None:
