@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from server.frames import Done, Found, Message, Opened, Reached
 from server.mel import loudest, mel_filters
 from server.options import ScanOptions, VadOptions
 from server.scan import Scanner
-from server.spool import Spool, SpoolBudget
+from server.spool import SpoolFile
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
 from tests.fakes import Samples, tone, upload
@@ -25,12 +26,11 @@ def scanner() -> Scanner:
 @contextmanager
 def scanned(
     scanner: Scanner, source: str | Samples, *, mels: int = 0, stop: threading.Event | None = None
-) -> Iterator[tuple[Spool, Iterator[Message]]]:
-    spool = Spool(SpoolBudget(1 << 30))
+) -> Iterator[tuple[SpoolFile, Iterator[Message]]]:
     options = ScanOptions(VadOptions(), limit_s=3600, mels=mels)
-    with upload(source) as file:
+    with upload(source) as file, TemporaryFile() as disk:
+        spool = SpoolFile(disk.fileno())
         yield spool, scanner.scan(file.fd, spool, options, stop or threading.Event())
-    spool.close()
 
 
 def test_messages_come_in_order_and_end_with_the_count(scanner: Scanner) -> None:
