@@ -42,6 +42,10 @@ class Life:
             thread.start()
         self.post(start)
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def post(self, message: ToChild) -> None:
         """Send `message`, without waiting for it."""
         self._outbox.put(message)

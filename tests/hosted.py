@@ -118,7 +118,7 @@ def supervised(recipe: FakeRecipe, patience: Patience = QUICK) -> Iterator[Super
 def pid(engine: Supervised) -> int:
     """Of the process that it has now."""
     assert engine._life
-    return engine._life._child.pid
+    return engine._life.pid
 
 
 def kill(engine: Supervised) -> None:

@@ -61,7 +61,15 @@ def test_every_command_and_option_is_named(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/api.md", "models/README.md", "tools/demo_model/README.md"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/api.md",
+        "docs/operations.md",
+        "models/README.md",
+        "tools/demo_model/README.md",
+    ],
 )
 def test_links_lead_to_files(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

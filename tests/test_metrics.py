@@ -1,5 +1,7 @@
 """Engine statistics as Prometheus reads them."""
 
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import Metrics
@@ -33,6 +35,13 @@ def samples() -> dict[tuple[str, str], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def test_every_series_is_documented() -> None:
+    documented = (Path(__file__).parent.parent / "docs/operations.md").read_text("utf-8")
+    for family in text_string_to_metric_families(Metrics(lambda: {"demo": STATS}).render().decode()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert f"`{name}`" in documented
 
 
 def test_every_statistic_has_a_series() -> None:

@@ -1,13 +1,20 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from server.engine import Engine
 from server.errors import ModelNotFound, ModelUnavailable
 from server.job import Limits
-from server.machine import FORCE_ISA
+from server.machine import FORCE_ISA, resident_bytes
+from server.options import DecodingOptions
 from server.registry import EngineLike, Registry, ServedModel, load
 from server.settings import Settings
+from server.supervise import Supervised
 from server.whisper import Whisper
-from tests.fakes import FakeEngine
+from tests.fakes import DEADLINE_S, FakeEngine, make_window, wait_until
+from tests.hosted import pid
 
 
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
@@ -131,3 +138,34 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
         assert (registry.default.mels, registry.default.window_s) == (80, 10.0)
     finally:
         registry.close()
+
+
+HEAVY = "av ctranslate2 faster_whisper huggingface_hub onnxruntime tokenizers".split()
+SERVER = """
+import sys
+import server.serve
+from server.registry import load
+from server.settings import Settings
+registry = load(Settings(model="demo", offline=True))
+registry.close()
+print(*sys.modules)
+"""
+
+
+def test_a_server_itself_loads_no_model_and_no_codec() -> None:
+    done = subprocess.run([sys.executable, "-c", SERVER], capture_output=True, text=True, timeout=100, check=True)
+    assert set(done.stdout.split()).isdisjoint(HEAVY)
+    assert "server.supervise" in done.stdout.split()
+
+
+def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
+    before = resident_bytes()
+    registry = load(Settings(model="demo", device="cpu", offline=True))
+    engine = registry.default.engine
+    assert isinstance(engine, Supervised)
+    engine.submit(make_window(), DecodingOptions(), request="r").result(DEADLINE_S)
+    wait_until(lambda: engine.stats().memory_bytes > 100 << 20)
+    process = pid(engine)
+    registry.close()
+    assert not Path(f"/proc/{process}").exists()
+    assert resident_bytes() - before < 20 << 20
