@@ -102,7 +102,10 @@ class Settings(BaseSettings):
         8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
     )
     keep_alive_spaces_seconds: float = Field(
-        0, ge=0, description="Send a space before JSON answers after each this many seconds of work; 0: never."
+        0,
+        ge=0,
+        description="Send a space before JSON answers after each this many seconds of work, "
+        "which settles their status; 0: never.",
     )
     grace_seconds: float = Field(30, ge=0, description="How long a stop waits for requests under way.")
     batch: int = Field(
