@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -199,6 +200,18 @@ def test_two_bad_windows_fail_alone_too(recipe: FakeRecipe) -> None:
         assert failed == [False, True, True, False]
 
 
+def test_a_window_that_only_waited_is_no_suspect(recipe: FakeRecipe) -> None:
+    with supervised(recipe) as engine:
+        with held(recipe, engine) as first:
+            behind = submit(engine, 1)
+            for killed in (1, 2, 3):
+                wait_until(lambda: engine.stats().running == 1)
+                kill(engine)
+                wait_until(lambda killed=killed: engine.stats().restarts == killed)  # type: ignore[misc]
+        assert isinstance(first.exception(DEADLINE_S), Unavailable)
+        assert text(behind) == " w1"
+
+
 def test_a_suspect_that_is_cancelled_holds_nobody_up(recipe: FakeRecipe) -> None:
     with supervised(recipe) as engine:
         with held(recipe, engine):
@@ -240,6 +253,20 @@ def test_a_gpu_s_model_that_comes_back_on_the_cpu_is_not_taken(tmp_path: Path) -
         kill(engine)
         wait_until(lambda: engine.stats().state == "broken")
         assert "on cpu instead of cuda" in engine.stats().reason
+
+
+def test_a_process_that_ends_leaves_no_descriptor_and_no_thread_behind(recipe: FakeRecipe) -> None:
+    with supervised(recipe) as engine:
+        before = held_here()
+        for killed in range(1, 6):
+            kill(engine)
+            wait_until(lambda killed=killed: engine.stats().restarts == killed)  # type: ignore[misc]
+            wait_until(lambda: engine.stats().state == "ready")
+        assert held_here() == before
+
+
+def held_here() -> tuple[int, int]:
+    return len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
 # Models that don't load.
