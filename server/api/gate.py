@@ -25,6 +25,7 @@ from server.logs import request_id
 from server.settings import Settings
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
+TRANSCRIBING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # none of them tells of what anybody does here
 
 
@@ -78,7 +79,7 @@ class Gate:
     @contextmanager
     def _counted(self, scope: Scope, client: str) -> Iterator[None]:
         """Count a transcription as under way while it is; raises where there are too many."""
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or scope["path"] not in TRANSCRIBING:
             yield
             return
         if self._under_way.total() >= self._max_requests:

@@ -18,7 +18,7 @@ from server.api.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate import Gate
 from server.settings import Settings
 from tests.bad_inputs import DATA, wav
-from tests.fakes import wait_until
+from tests.fakes import eventually, wait_until
 from tests.serving import TRANSCRIPTIONS, Running, serving
 from tests.wire import Connection, field, file, form
 
@@ -381,16 +381,22 @@ def recording_app(seen: list[str]) -> FastAPI:
     return app
 
 
-def refused(gate: Gate, body: Body, *headers: tuple[bytes, bytes]) -> list[Message]:
+async def posted(
+    gate: Gate, body: Body, *headers: tuple[bytes, bytes], path: str = TRANSCRIPTIONS
+) -> list[Message]:
     """What the gate sends for a POST of `body`."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": TRANSCRIPTIONS, "headers": headers, "query_string": b""}
-    asyncio.run(gate(scope, body.receive, send))
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+    await gate(scope, body.receive, send)
     return sent
+
+
+def refused(gate: Gate, body: Body, *headers: tuple[bytes, bytes]) -> list[Message]:
+    return asyncio.run(posted(gate, body, *headers))
 
 
 CHUNKED = (b"transfer-encoding", b"chunked")
@@ -429,6 +435,22 @@ def test_refusals_are_not_counted_as_under_way() -> None:
     for _ in range(3):
         start, *_ = refused(gate, Body(comes=True), RIGHT, (b"content-length", b"99999999"))
         assert start["status"] == 413
+
+
+def test_only_transcriptions_count() -> None:
+    """Else whoever has no key could post to /health, slowly, until nobody else is let in."""
+    seen: list[str] = []
+    gate = Gate(recording_app(seen), Settings(api_keys=(SecretStr(FIRST_KEY),), max_requests=1, max_upload_mb=1))
+
+    async def ask_meanwhile() -> list[Message]:
+        slow = asyncio.create_task(posted(gate, Body(comes=False), CHUNKED, path="/health"))
+        await eventually(lambda: seen == ["health"])
+        answer = await posted(gate, Body(comes=True), RIGHT, CHUNKED)
+        slow.cancel()
+        await slow
+        return answer
+
+    assert asyncio.run(ask_meanwhile())[0]["status"] == 413
 
 
 def test_body_beyond_the_limit_stops_the_application() -> None:
