@@ -60,7 +60,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    return error_response(InvalidRequest(f"Invalid request: {error}"))
+    """No route asks FastAPI to validate anything. Its text would name files of this server's."""
+    return error_response(InvalidRequest("The request is invalid."))
 
 
 async def _gone(request: Request, error: Exception) -> JSONResponse:

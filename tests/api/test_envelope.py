@@ -3,9 +3,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
+from server.api.envelope import add_handlers
 from server.options import DecodingOptions
 from server.registry import Registry, ServedModel
 from server.settings import Settings
@@ -207,6 +209,18 @@ def test_fault_of_ours_is_an_envelope_without_its_cause(
     assert (error["type"], error["param"], error["code"]) == ("server_error", None, None)
     assert CAUSE not in answer.text
     assert post(client, MODEL, file(AUDIO)).status_code == 200
+
+
+def test_complaint_of_the_framework_s_is_an_envelope_without_its_text() -> None:
+    app = FastAPI()
+    add_handlers(app)
+
+    @app.get("/count")
+    async def count(times: int) -> int:
+        return times
+
+    answer = TestClient(app).get("/count?times=many")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "The request is invalid.")
 
 
 def test_uploads_are_closed_after_every_kind_of_request(client: TestClient) -> None:
