@@ -48,7 +48,7 @@ async def on_disk(upload: UploadFile) -> UploadFd:
         await asyncio.to_thread(upload.file.flush)
     except OSError as error:
         raise _full(error) from error
-    return UploadFd(descriptor, upload.size or 0, upload.filename or "")
+    return UploadFd(descriptor, upload.size, upload.filename or "")
 
 
 class _BoundedParser(MultiPartParser):
