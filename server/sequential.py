@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from server.options import DecodingOptions
-from server.transcript import FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
+from server.transcript import FRAME_S, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
 
 RESET_TEMPERATURE = 0.5  # text that took more than this to find is no good prompt
 FRAMES_PER_S = SAMPLE_RATE // FRAME_SAMPLES
@@ -23,7 +23,7 @@ def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float
     while seek < total_frames:
         frames = min(MAX_FRAMES, total_frames - seek)
         window = Window(index, cut(speech, seek * FRAME_SAMPLES, frames * FRAME_SAMPLES), mel_max=mel_max)
-        result = yield window, replace(options, previous_tokens=said, clock_s=seek / FRAMES_PER_S)
+        result = yield window, replace(options, previous_tokens=said, clock_s=seek * FRAME_S)
         if not options.multilingual:
             options = replace(options, language=result.language)
         if result.silent:
@@ -33,9 +33,9 @@ def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float
             if result.temperature > RESET_TEMPERATURE:
                 said = ()
                 options = replace(options, prompt="")
-            if (end_s := _last_word_end_s(result)) is not None:
-                options = replace(options, last_speech_s=seek / FRAMES_PER_S + end_s)
-            seek += _advance(result, frames)
+            if result.words_end is not None:
+                options = replace(options, last_speech_s=result.words_end)
+            seek = _next(result, seek, frames)
         index += 1
 
 
@@ -54,15 +54,8 @@ def cut(speech: Sequence[Span], start: int, length: int) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _advance(result: WindowResult, frames: int) -> int:
-    """How far to go, in frames: to the last word's end where the model stopped inside the window."""
-    end_s = _last_word_end_s(result)
-    if result.open_ended and end_s is not None and end_s > 0:
-        return round(end_s * FRAMES_PER_S)
+def _next(result: WindowResult, seek: int, frames: int) -> int:
+    """The frame to go on from: that of the last word's end where the model stopped inside the window."""
+    end = round(result.words_end * FRAMES_PER_S) if result.open_ended and result.words_end is not None else 0
     # Standing still would never end; openai/whisper's rules can ask for it, by a segment from 0.00 to 0.00.
-    return result.consumed // FRAME_SAMPLES or frames
-
-
-def _last_word_end_s(result: WindowResult) -> float | None:
-    """In window time; faster-whisper asks the last segment that has words."""
-    return next((s.words[-1].end for s in reversed(result.segments) if s.words), None)
+    return end if end > seek else seek + (result.consumed // FRAME_SAMPLES or frames)

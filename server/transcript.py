@@ -10,6 +10,7 @@ from typing import Literal, Self
 SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2  # int16, native order
 FRAME_SAMPLES = 160  # one mel frame: 10 ms
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 MAX_WINDOW_S = 30.0
 MAX_FRAMES = int(MAX_WINDOW_S * SAMPLE_RATE) // FRAME_SAMPLES
 CONTEXT_SAMPLES = 200  # half an STFT frame: what the first and last mel frame of a window look at outside it
@@ -161,6 +162,8 @@ class WindowResult:
     the model stopped inside it and the rest must be submitted again (`Window.after`).
     `language_probs` is the detection's outcome, best first; empty where the language was given. `silent`: the
     model heard no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept try.
+    `words_end`, by the clock of the options, is the end of the last word, or of the last phrase if there is none:
+    where words were asked for.
     `prompt_tokens` of the caller's went before it: prompt and hotwords, without Whisper's own markers.
     """
 
@@ -171,6 +174,7 @@ class WindowResult:
     silent: bool = False
     open_ended: bool = False
     temperature: float = 0.0
+    words_end: float | None = None
     prompt_tokens: int = 0
 
 

@@ -28,6 +28,7 @@ from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
 from server.tokens import token_logprob
 from server.transcript import (
+    FRAME_S,
     FRAME_SAMPLES,
     MAX_FRAMES,
     SAMPLE_BYTES,
@@ -37,7 +38,7 @@ from server.transcript import (
     Window,
     WindowResult,
 )
-from server.words import joined
+from server.words import end_of, joined
 
 Floats = npt.NDArray[np.float32]
 
@@ -198,15 +199,18 @@ class Whisper:
 
     def align(self, batch: Sequence[Hearing]) -> None:
         """Find where the words of windows with one align key are heard, and how probable their tokens are."""
-        results = self._ct2.align(
-            _stacked(batch),
-            self._tokenizer(batch[0].options).sot_sequence,
-            [list(one.words_of) for one in batch],
-            [frames_of(one.window) for one in batch],
-            median_filter_width=MEDIAN_FILTER,
-        )
-        for one, result in zip(batch, results, strict=True):
-            one.alignment = result
+        # On a CPU a batch takes up to twice as long as its windows one by one, and the last bits of each window's
+        # probabilities would depend on how long its neighbours' texts are.
+        for group in [batch] if self.device != "cpu" else [[one] for one in batch]:
+            results = self._ct2.align(
+                _stacked(group),
+                self._tokenizer(group[0].options).sot_sequence,
+                [list(one.words_of) for one in group],
+                [frames_of(one.window) for one in group],
+                median_filter_width=MEDIAN_FILTER,
+            )
+            for one, result in zip(group, results, strict=True):
+                one.alignment = result
 
     def result(self, hearing: Hearing) -> WindowResult:
         """The segments of a decoded window, with words and logprobs where it is aligned for them."""
@@ -234,6 +238,7 @@ class Whisper:
             consumed=window.length if seek >= frames_of(window) else seek * FRAME_SAMPLES,
             open_ended=not closed,
             temperature=decoded.temperature,
+            words_end=end_of(phrases) if options.word_timestamps else None,
         )
 
     def _decoded(self, result: Any, temperature: float) -> Decoded:
@@ -264,13 +269,13 @@ class Whisper:
         """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
         to which they reach; and whether the last of them is complete."""
         frames = frames_of(hearing.window)
-        clock = round(hearing.options.clock_s * self._model.frames_per_second)
+        clock = round(hearing.options.clock_s / FRAME_S)
         phrases, seek, closed = self._model._split_segments_by_timestamps(
             tokenizer=tokenizer,
             tokens=list(hearing.decoded.tokens if hearing.decoded else ()),
             time_offset=hearing.options.clock_s,
             segment_size=frames,
-            segment_duration=frames / self._model.frames_per_second,
+            segment_duration=frames * FRAME_S,
             seek=clock,
         )
         return phrases, seek - clock, closed

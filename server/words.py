@@ -1,6 +1,6 @@
 """Words as faster-whisper finds them, made ours: in window time, and whole. Pure; knows no model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from server.transcript import Word
@@ -21,3 +21,9 @@ def joined(raw: Iterable[dict[str, Any]], clock_s: float, language: str) -> tupl
             word = Word(begun.word + word.word, begun.start, word.end, probability)
         words.append(word)
     return tuple(words)
+
+
+def end_of(phrases: Sequence[Any]) -> float:
+    """When the last word ends, or else the last phrase; as faster-whisper, also of a phrase that is no segment."""
+    ends = [word["end"] for phrase in phrases for word in phrase.get("words", ())]
+    return float(ends[-1] if ends else phrases[-1]["end"])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parent.parent / "models" / "demo"
+MANIFEST = [json.loads(line) for line in (DATA / "manifest.jsonl").read_text("utf-8").splitlines()]
+RECORDINGS: list[str] = [entry["file"] for entry in MANIFEST]
 SCRIPTED_TEXT = " Hello world, this is a test."
 SCRIPTED_END_S = 2.4
 
@@ -49,7 +51,7 @@ def window_of(samples: Samples | str, start: int = 0, end: int | None = None, *,
 @pytest.fixture(scope="session")
 def manifest() -> list[dict[str, Any]]:
     """What `tests/data/README.md` says of each recording."""
-    return [json.loads(line) for line in (DATA / "manifest.jsonl").read_text("utf-8").splitlines()]
+    return MANIFEST
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Sequential mode against faster-whisper itself: the same segments, tokens, temperatures and word times."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ from faster_whisper import WhisperModel
 from server.mel import loudest, mel_filters
 from server.options import DecodingOptions
 from server.sequential import in_sequence
-from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, Span, Window, WindowResult
+from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, Span, Window, WindowResult, Word
 from server.whisper import Whisper
-from tests.bad_inputs import DATA
-from tests.conftest import samples_of
+from server.words import joined
+from tests.conftest import RECORDINGS, samples_of
+from tests.scripted import build
 from tests.stepping import transcribe
 
 OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True)
 Samples = npt.NDArray[np.int16]
 Row = tuple[str, tuple[int, ...], int, float, float, float]
+Said = tuple[str, float, float]
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +52,28 @@ def ours(model: Whisper, samples: Samples, options: DecodingOptions) -> Iterator
             return
 
 
-def rows_of_ours(model: Whisper, samples: Samples, options: DecodingOptions) -> tuple[list[Row], list[Any]]:
+def rows_of_ours(model: Whisper, samples: Samples, options: DecodingOptions) -> tuple[list[Row], list[Said]]:
     rows, words = [], []
     for window, result in ours(model, samples, options):
         for one in result.segments:
             start, end = round(window.start_s + one.start, 2), round(window.start_s + one.end, 2)
             rows.append((one.text, one.tokens, round(window.start_s * 100), start, end, one.temperature))
-            words += [
-                (round(window.start_s + w.start, 2), round(window.start_s + w.end, 2)) for w in one.words or ()
-            ]
+            words += [said(word, window.start_s) for word in one.words or ()]
     return rows, words
 
 
-def rows_of_theirs(model: WhisperModel, samples: Samples, words: bool) -> tuple[list[Row], list[Any]]:
-    segments, _ = model.transcribe(samples / np.float32(32768), temperature=0.0, word_timestamps=words)
-    rows: list[Row] = []
-    times: list[tuple[float, float]] = []
+def rows_of_theirs(model: WhisperModel, samples: Samples, words: bool) -> tuple[list[Row], list[Said]]:
+    segments, info = model.transcribe(samples / np.float32(32768), temperature=0.0, word_timestamps=words)
+    rows, times = [], []
     for one in segments:
         start, end = round(float(one.start), 2), round(float(one.end), 2)
         rows.append((one.text, tuple(one.tokens), one.seek, start, end, one.temperature))
-        for word in one.words or ():
-            if word.word.startswith(" ") or not times:
-                times.append((round(float(word.start), 2), round(float(word.end), 2)))
-            else:  # a piece behind punctuation, which we join
-                times[-1] = (times[-1][0], round(float(word.end), 2))
+        times += [said(word, 0.0) for word in joined(map(asdict, one.words or ()), 0.0, info.language)]
     return rows, times
+
+
+def said(word: Word, offset_s: float) -> Said:
+    return word.word, round(offset_s + word.start, 2), round(offset_s + word.end, 2)
 
 
 def assert_equal(model: Whisper, reference: WhisperModel, name: str, words: bool) -> None:
@@ -83,26 +82,30 @@ def assert_equal(model: Whisper, reference: WhisperModel, name: str, words: bool
     assert mine == rows_of_theirs(reference, samples, words)
 
 
-QUICK = ["en_00.wav", "en_07.wav", "de_01.wav", "es_00.wav", "human_09.wav", "lead_silence.flac"]
-SHORT = sorted(path.name for path in DATA.glob("*_??.*") if path.name not in QUICK)
-LONG = ["german_45s.mp3", "two_minutes.mp3"]
+QUICK = ["en_00.wav", "en_07.wav", "de_01.wav", "es_00.wav", "human_09.wav", "noisy_10db.flac", "lead_silence.flac"]
+QUICK += ["long_pause.flac", "quiet.wav", "silence_10s.wav", "noise_10s.flac"]
+LONG = ["german_45s.mp3", "noise_45s.ogg", "two_minutes.mp3", "ten_minutes.ogg"]
+SHORT = [name for name in RECORDINGS if name not in {*QUICK, *LONG}]
+
+
+def slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("words", [False, True])
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SHORT)])
+@pytest.mark.parametrize("name", [*QUICK, *slow(*SHORT)])
 def test_short_recordings_become_what_faster_whisper_makes_of_them(
     demo: Whisper, reference: WhisperModel, name: str, words: bool
 ) -> None:
     assert_equal(demo, reference, name, words)
 
 
-@pytest.mark.parametrize("words", [False, True])
-@pytest.mark.parametrize("name", [LONG[0], pytest.param(LONG[1], marks=pytest.mark.slow)])
-def test_long_recordings_do_too_given_the_same_spectrogram(
-    demo: Whisper, reference: WhisperModel, monkeypatch: pytest.MonkeyPatch, name: str, words: bool
-) -> None:
-    # BLAS sums a whole file's spectrogram in another order than a window's: values differ in the last bit
-    # (tests/test_mel.py), and int8 makes a time token's 0.02 s of that here and there.
+def share_spectrogram(reference: WhisperModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Cut windows out of the whole file's spectrogram, as faster-whisper does.
+
+    BLAS sums a whole file's in another order than a window's: values differ in the last bit (tests/test_mel.py),
+    and int8 makes a time token's 0.02 s of that here and there.
+    """
     whole = reference.feature_extractor(samples_of(name) / np.float32(32768))
 
     def cut(window: Window, _: Any) -> npt.NDArray[np.float32]:
@@ -110,4 +113,30 @@ def test_long_recordings_do_too_given_the_same_spectrogram(
         return np.asarray(whole[:, first : first + window.length // FRAME_SAMPLES])
 
     monkeypatch.setattr("server.whisper.log_mel", cut)
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("name", [*LONG[:2], *slow(*LONG[2:])])
+def test_long_recordings_do_too_given_the_same_spectrogram(
+    demo: Whisper, reference: WhisperModel, monkeypatch: pytest.MonkeyPatch, name: str, words: bool
+) -> None:
+    share_spectrogram(reference, monkeypatch, name)
     assert_equal(demo, reference, name, words)
+
+
+@pytest.fixture(scope="module")
+def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Whisper, WhisperModel]]:
+    """A model of random weights, ours and theirs: it says all that a trained one hardly ever does."""
+    path = build(tmp_path_factory.mktemp("random"))
+    model = Whisper(path, device="cpu", threads=1)
+    yield model, WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
+    model.close()
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("name", [QUICK[0], LONG[0], *slow(*QUICK[1:], *LONG[1:])])
+def test_random_weights_say_the_same_too(
+    random_pair: tuple[Whisper, WhisperModel], monkeypatch: pytest.MonkeyPatch, name: str, words: bool
+) -> None:
+    share_spectrogram(random_pair[1], monkeypatch, name)
+    assert_equal(*random_pair, name, words)

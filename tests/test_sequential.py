@@ -6,15 +6,14 @@ import pytest
 
 from server.options import DecodingOptions
 from server.sequential import cut, in_sequence
-from server.transcript import MAX_FRAMES, SAMPLE_RATE, Segment, Span, Window, WindowResult, Word
+from server.transcript import MAX_FRAMES, SAMPLE_RATE, Segment, Span, Window, WindowResult
 
 SECOND = SAMPLE_RATE
 OPTIONS = DecodingOptions(condition_on_previous_text=True, prompt="Names: Anna.")
 
 
-def segment(tokens: Iterable[int], words_until: float | None = None) -> Segment:
-    words = None if words_until is None else (Word(" word", 0.0, words_until, 1.0),)
-    return Segment(0, 0, 0.0, 1.0, " word", tuple(tokens), 0.0, -0.1, 1.0, 0.0, words)
+def segment(tokens: Iterable[int]) -> Segment:
+    return Segment(0, 0, 0.0, 1.0, " word", tuple(tokens), 0.0, -0.1, 1.0, 0.0)
 
 
 def result(consumed_s: float, *tokens: int, **fields: object) -> WindowResult:
@@ -64,15 +63,35 @@ def test_silence_moves_on_by_a_window_and_forgets_nothing() -> None:
 
 
 def test_a_window_left_open_goes_on_behind_its_last_word() -> None:
-    first = WindowResult((segment([1], words_until=24.36),), "en", 20 * SECOND, open_ended=True)
+    first = WindowResult((segment([1]),), "en", 20 * SECOND, open_ended=True, words_end=24.36)
     asked = run(60, first, result(30, 2))
     assert asked[1][0].start_s == 24.36
     assert asked[1][1].last_speech_s == pytest.approx(24.36)
 
 
-def test_standing_still_is_no_option() -> None:
-    asked = run(60, result(0, 1), result(30, 2))
-    assert [window.start_s for window, _ in asked] == [0, 30]
+@pytest.mark.parametrize(
+    ("open_ended", "words_end", "start_s"),
+    [(True, 0.72, 0.72), (True, 0.0, 30.0), (True, None, 30.0), (False, 0.72, 30.0)],
+)
+def test_a_window_without_segments_goes_on_behind_what_was_dropped(
+    open_ended: bool, words_end: float | None, start_s: float
+) -> None:
+    first = WindowResult((), "en", 30 * SECOND, open_ended=open_ended, words_end=words_end)
+    asked = run(60, first, result(30, 2))
+    assert asked[1][0].start_s == start_s
+
+
+@pytest.mark.parametrize("words_end", [None, 58.0, 58.004])
+def test_standing_still_is_no_option(words_end: float | None) -> None:
+    asked = run(120, result(58, 1), result(0, 2, open_ended=True, words_end=words_end), result(30, 3))
+    assert [window.start_s for window, _ in asked] == [0, 58, 88, 118]
+
+
+def test_ends_of_words_are_by_the_clock_that_windows_are_given() -> None:
+    asked = run(120, result(0.35, 1), result(20, 2, open_ended=True, words_end=21.5), result(30, 3))
+    assert [window.start_s for window, _ in asked][:3] == [0, 0.35, 21.5]
+    assert [options.last_speech_s for _, options in asked][:3] == [0, 0, 21.5]
+    assert asked[1][1].clock_s == 35 * 0.01 != 0.35  # faster-whisper's, to the bit: it compares sums of it
 
 
 def test_the_first_windows_language_is_everyones() -> None:

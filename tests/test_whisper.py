@@ -104,13 +104,14 @@ def tokens_of(model: Whisper, *parts: str | float) -> tuple[int, ...]:
     return tuple(tokens)
 
 
-def telling(answer: Decoded) -> Callable[[Sequence[Hearing]], None]:
-    """A `generate` whose every try is `answer`."""
+def telling(answer: Decoded, model: Whisper) -> Callable[[Sequence[Hearing]], None]:
+    """A `generate` of `model` whose every try is `answer`."""
 
     def generate(batch: Sequence[Hearing]) -> None:
         for one in batch:
             one.add(answer)
-            one.words_of = (1,) if one.options.word_timestamps else ()
+            if one.options.word_timestamps or one.options.token_logprobs:
+                one.words_of = model._words_of(one)
 
     return generate
 
@@ -158,7 +159,7 @@ def test_words_that_the_model_doubts_and_takes_for_silence_are_dropped(
 ) -> None:
     doubtful = {"no_speech_prob": 0.9, "avg_logprob": -1.5}
     answer = decoded(tokens=tokens_of(scripted, 0.0, " Thank you.", 1.0, 1.0), measures=doubtful)
-    monkeypatch.setattr(scripted, "generate", telling(answer))
+    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
     assert alone(scripted, window_of(NOISE)) == WindowResult((), "en", 3 * SAMPLE_RATE, silent=True)
 
 
@@ -197,7 +198,7 @@ def test_where_the_model_stops_inside_a_window_the_rest_is_not_consumed(
     consumed_s: float,
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, *parts))
-    monkeypatch.setattr(scripted, "generate", telling(answer))
+    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
     result = alone(scripted, window_of(NOISE))
     assert [segment.text for segment in result.segments] == texts
     assert result.consumed == consumed_s * SAMPLE_RATE
@@ -666,12 +667,32 @@ def test_words_are_those_of_faster_whisper_joined(demo: Whisper, reference: Whis
 # Words
 
 
+@pytest.mark.parametrize(
+    ("parts", "end"),
+    [
+        ((0.72,), 100.72),  # nothing but a time: it ends there all the same
+        ((0.0, " Good", 1.0, 1.0, 2.0, 2.0), None),
+    ],
+)
+def test_the_end_of_the_last_word_is_told_by_the_clock_of_the_options(
+    scripted: Whisper, monkeypatch: pytest.MonkeyPatch, parts: tuple[str | float, ...], end: float | None
+) -> None:
+    answer = decoded(tokens=tokens_of(scripted, *parts))
+    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    options = replace(WORDS, clock_s=100.0)
+    result = alone(scripted, window_of(NOISE), options)
+    ends = [100.0 + word.end for segment in result.segments for word in segment.words or ()]
+    assert result.open_ended
+    assert result.words_end == pytest.approx(end or ends[-1])
+    assert alone(scripted, window_of(NOISE), replace(options, word_timestamps=False)).words_end is None
+
+
 @pytest.mark.parametrize(("language", "words"), [("en", 1), ("zh", 2)])
 def test_words_are_joined_by_the_language_that_is_written(
     scripted: Whisper, monkeypatch: pytest.MonkeyPatch, language: str, words: int
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, 0.0, " twenty", "-three", 2.4))
-    monkeypatch.setattr(scripted, "generate", telling(answer))
+    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
     monkeypatch.setattr(scripted, "align", lambda batch: setattr(batch[0], "alignment", "known"))
     pieces = raw_words(" twenty", "-three")
 
@@ -731,13 +752,7 @@ def test_logprobs_of_a_window_in_several_segments_stay_with_their_text(
 ) -> None:
     parts = (0.0, " Good", 1.0, 1.0, " lost", 1.0, 1.0, " evening, Anna", 1.8, 1.8, " unfinished")
     answer = decoded(tokens=tokens_of(scripted, *parts))
-
-    def generate(batch: Sequence[Hearing]) -> None:
-        for one in batch:
-            one.add(answer)
-            one.words_of = scripted._words_of(one)
-
-    monkeypatch.setattr(scripted, "generate", generate)
+    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
     result = alone(scripted, window_of(NOISE), LOGPROBS)
     texts = ["".join(each.token for each in segment.logprobs or ()) for segment in result.segments]
     assert texts == [segment.text for segment in result.segments] == [" Good", " evening, Anna"]
