@@ -19,7 +19,8 @@ from server.transcript import MAX_WINDOW_S, Window, WindowResult
 
 # Ids that clients have hard-coded: all mean the default model.
 CLOUD_NAMES = ("whisper-1",)
-CLOUD_PATTERN = re.compile(r"gpt-[\w.-]*transcribe[\w.-]*", re.ASCII)
+# The look ahead comes first: a megabyte of "transcribe" and then no fit would take minutes.
+CLOUD_PATTERN = re.compile(r"gpt-(?=[\w.-]*\Z).*transcribe.*", re.ASCII)
 
 logger = logging.getLogger(__name__)
 

@@ -70,6 +70,7 @@ def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> Non
         "gpt-4o",
         "my-gpt-4o-transcribe",
         "gpt-4o transcribe",
+        "gpt-4o-transcribe\nx",
         "gpt-4o-transcribe/../demo",
         "Systran/faster-whisper-tiny",
         "models/demo",
@@ -86,6 +87,17 @@ def test_any_other_name_is_refused_and_never_looked_for(name: str) -> None:
     assert f"'{name}'" in caught.value.message
     for known in REGISTRY.ids():
         assert known in caught.value.message
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("fits", [True, False])
+def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
+    name = "gpt-" + "transcribe" * 100_000 + ("" if fits else "!")
+    if fits:
+        assert REGISTRY.find(name) is REGISTRY.default
+    else:
+        with pytest.raises(ModelNotFound):
+            REGISTRY.find(name)
 
 
 def test_ids_are_all_names_and_those_of_the_cloud() -> None:
