@@ -45,6 +45,18 @@ DECODERS = (
     + sorted(name for name in av.codecs_available if name.startswith("pcm_"))
 )
 
+# What recordings mostly are: container and codec, which this FFmpeg may have been built without.
+USUAL = {
+    "mp3": ("mp3", "mp3float"),
+    "aac": ("aac", "aac"),
+    "m4a and mp4": ("mov", "aac"),
+    "webm": ("matroska", "opus"),
+    "ogg opus": ("ogg", "opus"),
+    "ogg vorbis": ("ogg", "vorbis"),
+    "flac": ("flac", "flac"),
+    "wav": ("wav", "pcm_s16le"),
+}
+
 CONTAINER_OPTIONS = {
     "format_whitelist": ",".join(DEMUXERS),
     "codec_whitelist": ",".join(DECODERS),
@@ -52,6 +64,15 @@ CONTAINER_OPTIONS = {
 }
 
 Samples = NDArray[np.int16]
+
+
+def lacking() -> list[str]:
+    """Which of the usual kinds of recordings can't be read here."""
+    return [
+        kind
+        for kind, (container, codec) in USUAL.items()
+        if container not in av.formats_available or codec not in av.codecs_available
+    ]
 
 
 class AudioStream:

@@ -20,6 +20,9 @@ from server.transcript import MAX_WINDOW_S
 PACKAGE = Path(__file__).resolve().parent
 DATA_FOLDERS = (PACKAGE / "_data", PACKAGE.parent / "models")
 CATALOG = "catalog.toml"
+BUNDLED = "demo"
+SAMPLE = "demo/sample.wav"  # a recording, and what the bundled model hears in it
+SAMPLE_TEXT = "Five one seven one six."
 
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 # All of them, or loading would fetch what lacks: without tokenizer.json, faster_whisper.WhisperModel takes that

@@ -68,6 +68,12 @@ def _transcribe(given: argparse.Namespace) -> int:
     return transcribe(settings, Batch(tuple(given.files), options, given.output))
 
 
+def _doctor(given: argparse.Namespace) -> int:
+    from server.doctor import doctor
+
+    return doctor(_settings(given, "model"), as_json=given.json)
+
+
 def _settings(given: argparse.Namespace, *names: str) -> Settings:
     """The settings, with what the command line names in place of the environment's."""
     return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
@@ -108,6 +114,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (SOTTO_PORT, 8000)")
     serve.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
     serve.set_defaults(run=_serve)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell what would run here",
+        description="Try everything that the server needs, and tell what to do about what lacks. "
+        "Exits with 0 if the server would run, with 1 if not. Contacts no other machine.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs: docs/doctor.schema.json")
+    doctor.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    doctor.set_defaults(run=_doctor)
 
     transcribe = commands.add_parser(
         "transcribe",

@@ -24,15 +24,15 @@ def pick_device(asked: str) -> tuple[str, int]:
     """CTranslate2's device name and index for auto, cpu, cuda or cuda:N; auto passes by GPUs without cuBLAS."""
     if asked == "cpu":
         return "cpu", 0
-    gpus = ctranslate2.get_cuda_device_count()
-    usable = gpus > 0 and load_cublas()
-    if gpus and not usable:
+    count = gpus()
+    usable = count > 0 and load_cublas()
+    if count and not usable:
         logger.warning("there is a GPU, and no %s to compute with: %s", CUBLAS[-1], cublas_advice())
     if asked == "auto":
         asked = "cuda" if usable else "cpu"
     name, _, index = asked.partition(":")
-    if name == "cuda" and gpus <= int(index or 0):
-        raise ModelUnavailable(f"SOTTO_DEVICE={asked}: CTranslate2 sees {gpus} CUDA devices")
+    if name == "cuda" and count <= int(index or 0):
+        raise ModelUnavailable(f"SOTTO_DEVICE={asked}: CTranslate2 sees {count} CUDA devices")
     return name, int(index or 0)
 
 
@@ -40,6 +40,19 @@ def compute_types(device: str, index: int) -> tuple[str, ...]:
     """What is worth trying there, best first; whatever CTranslate2 would do by itself where it has none of that."""
     supported = ctranslate2.get_supported_compute_types(device, index)
     return tuple(name for name in LADDERS[device] if name in supported) or ("default",)
+
+
+def supported_types(device: str, index: int) -> list[str]:
+    """All that CTranslate2 has for that device, what is worth trying first."""
+    supported: set[str] = ctranslate2.get_supported_compute_types(device, index)
+    ladder = compute_types(device, index)
+    return [*(name for name in ladder if name in supported), *sorted(supported - {*ladder})]
+
+
+def gpus() -> int:
+    """How many CTranslate2 sees."""
+    count: int = ctranslate2.get_cuda_device_count()
+    return count
 
 
 def load_cublas() -> bool:

@@ -61,7 +61,7 @@ class Life:
             thread.join()
         self._connection.close()
         status = self._child.close()
-        return self.last_words or _described(status)
+        return self.last_words or described(status)
 
     def _read(self) -> None:
         try:
@@ -86,7 +86,7 @@ def environment() -> dict[str, str]:
     return clean_environment() | own | OFFLINE
 
 
-def _described(status: int) -> str:
+def described(status: int) -> str:
     """How a process ended."""
     if status >= 0:
         return f"it ended with status {status}"

@@ -3,11 +3,14 @@
 import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from server import allocator
 
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+MOUNTS = Path("/proc/self/mounts")
 STATM = Path("/proc/self/statm")
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
 GPU_WORKERS = 2
@@ -57,6 +60,35 @@ def prepare_cpu(*, tune_allocator: bool) -> str:
     return ", ".join(chosen)
 
 
+class Memory(NamedTuple):
+    """Bytes of RAM that this process's container, or the machine, may hold; and about how many of them are free."""
+
+    allowed: int
+    free: int
+
+
+def memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> Memory | None:
+    """None where it can't be told."""
+    try:
+        rows = (line.split() for line in meminfo.read_text().splitlines())
+        kib = {name: int(value) for name, value, *_ in rows}
+        total, free = kib["MemTotal:"] << 10, kib["MemAvailable:"] << 10
+    except (OSError, KeyError):
+        return None
+    allowed = min(total, _memory_limit(cgroup))
+    return Memory(allowed, min(free, allowed))
+
+
+def filesystem(folder: Path, mounts: Path = MOUNTS) -> str:
+    """The kind of file system that `folder` lies on, such as tmpfs; empty where it can't be told."""
+    try:
+        rows = [line.split() for line in mounts.read_text().splitlines()]
+    except OSError:
+        return ""
+    holding = [(len(point), kind) for _, point, kind, *_ in rows if folder.resolve().is_relative_to(point)]
+    return max(reversed(holding), key=lambda held: held[0], default=(0, ""))[1]  # the last hides those before
+
+
 def resident_bytes() -> int:
     """Memory of this process that is in RAM; 0 where it can't be told."""
     try:
@@ -79,3 +111,13 @@ def _quota(cgroup: Path) -> int:
     if quota == "max" or int(quota) <= 0:
         return unlimited
     return math.ceil(int(quota) / int(period))
+
+
+def _memory_limit(cgroup: Path) -> int:
+    """Bytes; very many where there is no limit. Reads versions 2 and 1."""
+    for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+        try:
+            return int(file.read_text())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return 1 << 62

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,13 +81,14 @@ class WhisperRecipe:
             beam_size=self.beam_size,
             cache_bytes=self.cache_bytes,
         )
+        cores = f"{model.workers} batches at once (CPU threads each: {model.threads})"
         facts = Facts(
             languages=model.languages,
             mels=model.mels,
             device=model.device,
             compute_type=model.compute_type,
             row_s=row_s,
-            prepared=f"{prepared}, {model.workers} batches at once (CPU threads each: {model.threads})",
+            prepared=f"CTranslate2 {version('ctranslate2')}, {prepared}, {cores}",
         )
         return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
 

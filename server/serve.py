@@ -1,7 +1,6 @@
 """`sotto serve`: the server's start and stop, in order."""
 
 import asyncio
-import difflib
 import ipaddress
 import logging
 import math
@@ -10,7 +9,6 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 from types import FrameType
 from typing import NoReturn
@@ -19,14 +17,14 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
-from server.catalog import data_path
+from server.catalog import SAMPLE, data_path
+from server.checks import short
 from server.media import Media, ScannerLike
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
-from server.settings import PREFIX, Settings
+from server.settings import Settings
 from server.workers import MediaWorkers
 
-SAMPLE = "demo/sample.wav"
 ANSWER_S = 5  # after the grace, for telling those who still wait
 
 logger = logging.getLogger(__name__)
@@ -73,10 +71,7 @@ def serve(settings: Settings) -> int:
     # Without a handler, the first process of a container hears no SIGTERM at all. To be stopped is a success.
     signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
-    for warning in (exposure(settings), *unknown_variables(os.environ)):
-        if warning:
-            logger.warning(warning)
-    check_address(settings.host, settings.port)
+    look_round(settings)
     with (
         closing(open_media(settings)) as media,  # its processes start while the model is loaded
         closing(load(settings)) as registry,
@@ -91,34 +86,13 @@ def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def exposure(settings: Settings) -> str:
-    """A warning, where other machines can reach a server without keys."""
-    if settings.api_keys or _is_loopback(settings.host):
-        return ""
-    return (
-        f"listening on {settings.host} without API keys: whoever reaches this address can use the server. "
-        "Make a key (openssl rand -hex 24), set SOTTO_API_KEYS to it, and send it as 'Authorization: Bearer <key>'."
-    )
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Warnings about variables that look like settings and are none."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    return [f"there is no setting {name}{_meant(name, known)}" for name in unknown]
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise OSError, with what to do, if nobody can listen there: before a model is loaded for nothing."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        choice = "choose another address by --host or SOTTO_HOST, another port by --port or SOTTO_PORT (0: any)"
-        raise OSError(f"can't listen on {host} port {port}: {error.strerror}; {choice}") from error
+def look_round(settings: Settings) -> None:
+    """Log what is worth knowing of this machine and these settings; raise OSError for what must not be so."""
+    for check in short(settings):
+        if check.status == "problem":
+            raise OSError(str(check))
+        if check.status == "note":
+            logger.warning(check)
 
 
 def example(settings: Settings, port: int) -> str:
@@ -127,11 +101,6 @@ def example(settings: Settings, port: int) -> str:
     url = shlex.quote(f"http://{_reachable(settings.host)}:{port}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))
     return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _reachable(host: str) -> str:
@@ -145,13 +114,6 @@ def _reachable(host: str) -> str:
     return host if address.version == 4 else f"[{host}]"
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def open_media(settings: Settings) -> Media:
     """What decodes uploads: in processes of their own, on Linux."""
     scanner: ScannerLike
@@ -161,7 +123,6 @@ def open_media(settings: Settings) -> Media:
     else:
         from server.scan import Scanner
 
-        logger.warning("this system can't confine what decodes uploads: a file that crashes it ends the server")
         scanner = Scanner()
     return Media(
         scanner,

@@ -5,6 +5,7 @@ segment in a window, whose text tells which window it was.
 """
 
 import asyncio
+import socket
 import tempfile
 import threading
 import time
@@ -269,3 +270,13 @@ def upload(source: str | bytes | Samples) -> Iterator[UploadFd]:
         file.write(data)
         file.flush()
         yield UploadFd(file.fileno(), len(data), source if isinstance(source, str) else "generated.wav")
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that somebody else listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port: int = taken.getsockname()[1]
+        yield port

@@ -15,12 +15,13 @@ FLOORS: dict[str, str] = {
     "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
     "machine mel metrics scratch spool tokens vad words",
     "model": "devices whisper",
-    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise workers",
+    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
+    "workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.answers api.app api.cors api.docs api.doors api.envelope api.exchange api.fields "
     "api.forms api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
     "api.transcriptions api.uploads",
-    "start": "__main__ cli protocol serve transcribe",
+    "start": "__main__ checks cli doctor protocol serve transcribe",
 }
 
 # Who may import from its own floor, and what.
@@ -48,8 +49,10 @@ SIDEWAYS: dict[str, str] = {
     "api.streaming": "api.envelope",
     "api.transcriptions": "api.forms api.streaming api.uploads",
     "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",
-    "serve": "protocol",
-    "cli": "serve transcribe",
+    "trial": "engine recipe",
+    "doctor": "checks serve",
+    "serve": "checks protocol",
+    "cli": "doctor serve transcribe",
     "__main__": "cli",
 }
 

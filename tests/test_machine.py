@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.machine import FORCE_ISA, has_avx512, pick_workers, prepare_cpu, usable_cpus
+from server.machine import FORCE_ISA, Memory, filesystem, has_avx512, memory, pick_workers, prepare_cpu, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +128,45 @@ def test_blas_threads_do_not_spin_beside_the_model() -> None:
     clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     ran = subprocess.run([sys.executable, "-c", command], env=clean, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "1"
+
+
+@pytest.fixture
+def eight_gib(tmp_path: Path) -> Path:
+    """What the kernel tells of a machine's memory: 8 GiB, 6 of them free."""
+    file = tmp_path / "meminfo"
+    file.write_text(f"MemTotal: {8 << 20} kB\nMemFree: 1 kB\nMemAvailable: {6 << 20} kB\nHugePages_Total: 0\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("file", "limit", "allowed", "free"),
+    [
+        ("memory.max", str(2 << 30), 2, 2),
+        ("memory.max", str(7 << 30), 7, 6),
+        ("memory.max", "max", 8, 6),
+        ("memory/memory.limit_in_bytes", str(2 << 30), 2, 2),
+        ("memory/memory.limit_in_bytes", str(2**63 - 4096), 8, 6),
+        ("nothing", "", 8, 6),
+    ],
+)
+def test_memory_is_the_containers_or_the_machines(
+    tmp_path: Path, eight_gib: Path, file: str, limit: str, allowed: int, free: int
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(f"{limit}\n")
+    assert memory(eight_gib, tmp_path) == Memory(allowed << 30, free << 30)
+
+
+def test_where_memory_cannot_be_told_nothing_is(tmp_path: Path) -> None:
+    assert memory(tmp_path / "absent", tmp_path) is None
+
+
+def test_a_folder_lies_on_the_last_file_system_mounted_around_it(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    mounts = tmp_path / "mounts"
+    rows = [("/", "ext4"), (tmp_path, "xfs"), (tmp_path, "tmpfs"), (tmp_path / "inn", "nfs")]
+    mounts.write_text("".join(f"dev {point} {kind} rw 0 0\n" for point, kind in rows))
+    assert filesystem(inner, mounts) == "tmpfs"
+    assert filesystem(tmp_path.parent, mounts) == "ext4"
+    assert filesystem(inner, tmp_path / "absent") == ""
