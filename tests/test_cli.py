@@ -241,5 +241,11 @@ def test_the_server_logs_what_is_worth_knowing_before_it_loads_a_model(
 
 
 def test_the_server_does_not_start_where_it_would_not_run() -> None:
-    with taken_port() as port, pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}: .*SOTTO_PORT"):
-        look_round(Settings(port=port))
+    with taken_port() as port:
+        process = sotto("serve", "--port", str(port))
+        _, err = process.communicate(timeout=END_S)
+    assert process.returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("sotto: ")]
+    assert line.startswith(f"sotto: can't listen on 127.0.0.1 port {port}: ")
+    assert "SOTTO_PORT" in line
+    assert "loading model" not in err
