@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import wave
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -81,34 +82,36 @@ class ServerProcess:
         found = [self._process.pid]
         for pid in found:  # grows on the way
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
+                found += map(int, _read(children).split())
         return found
 
     def cpu_s(self) -> float:
         """CPU time so far, children that have ended included."""
         ticks = 0
         for pid in self.tree():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
         return ticks / TICKS_PER_S
 
     def memory(self) -> Memory:
         tree = self.tree()
         return Memory(
-            rss=sum(_field_mb(pid, "status", "VmRSS") for pid in tree),
-            pss=sum(_field_mb(pid, "smaps_rollup", "Pss") for pid in tree),
-            peak_rss=sum(_field_mb(pid, "status", "VmHWM") for pid in tree),
+            rss=sum(field_mb(pid, "status", "VmRSS") for pid in tree),
+            pss=sum(field_mb(pid, "smaps_rollup", "Pss") for pid in tree),
+            peak_rss=sum(field_mb(pid, "status", "VmHWM") for pid in tree),
         )
 
     def reset_peak(self) -> None:
         for pid in self.tree():
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
 
     def hidden_bytes(self) -> int:
         """What open files hold that no path leads to: uploads and spools."""
         sizes: dict[tuple[int, int], int] = {}
         for pid in self.tree():
-            for link in Path(f"/proc/{pid}/fd").iterdir():
+            folder = Path(f"/proc/{pid}/fd")
+            for link in folder.iterdir() if folder.exists() else ():
                 try:
                     if os.readlink(link).endswith("(deleted)"):
                         status = link.stat()
@@ -118,10 +121,18 @@ class ServerProcess:
         return sum(sizes.values())
 
 
-def _field_mb(pid: int, file: str, field: str) -> float:
-    found = re.search(rf"^{field}:\s+(\d+) kB$", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) / 1024
+def field_mb(pid: int, file: str, field: str) -> float:
+    """A field of /proc/`pid`/`file`; 0 where the process is gone: media workers come and go."""
+    found = re.search(rf"^{field}:\s+(\d+) kB$", _read(Path(f"/proc/{pid}/{file}")), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _read(file: Path) -> str:
+    """What is in a process's file; nothing where the process is gone."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def transcribe(client: httpx2.Client, server: ServerProcess, path: Path, *, words: bool = False) -> dict[str, Any]:
