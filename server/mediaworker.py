@@ -13,8 +13,8 @@ import threading
 import wave
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from server.cage import confine, end_with, keep_only
 from server.children import attach
@@ -24,16 +24,10 @@ from server.scan import Scanner
 from server.spool import SpoolFile
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
+FIRST_TO_GO = "500"  # of 1000: where memory runs out, rather a worker than the server
 MAX_ORDER_BYTES = 4096
 MELS = (80, 128)  # bands of all of Whisper's models
 FILES = 3  # that come with an order: the worker's channel, the upload, the spool
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    pid: int
-    process: int  # its descriptor: readable when it has ended
-    channel: socket.socket
 
 
 class Forker:
@@ -42,9 +36,14 @@ class Forker:
     def __init__(self, control: socket.socket, scanner: Scanner) -> None:
         self._control = control
         self._scanner = scanner
+        self._channels: dict[int, socket.socket] = {}  # by the worker's process id
         self._poll = select.poll()
         self._watched: dict[int, Callable[[], None]] = {}
         self._watch(control.fileno(), select.POLLIN, self._obey)
+        self._deaths, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        self._watch(self._deaths, select.POLLIN, self._bury)
 
     def run(self) -> None:
         """Return when `control` comes to its end."""
@@ -58,8 +57,8 @@ class Forker:
         self._watched[fd] = act
 
     def _forget(self, fd: int) -> None:
-        self._poll.unregister(fd)
-        del self._watched[fd]
+        if self._watched.pop(fd, None):
+            self._poll.unregister(fd)
 
     def _obey(self) -> None:
         order, files, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, FILES)
@@ -79,33 +78,37 @@ class Forker:
         pid = os.fork()
         if pid == 0:
             try:
+                signal.set_wakeup_fd(-1)
                 end_with(parent)
                 _work(self._scanner, order, *keep_only(*files))
             finally:
                 os._exit(0)
-        worker = Worker(pid, os.pidfd_open(pid), channel)
-        self._watch(worker.process, select.POLLIN, partial(self._bury, worker))
+        self._channels[pid] = channel
         # Whoever gave the order hangs up when it has the result, or wants none.
-        self._watch(channel.fileno(), select.POLLRDHUP, partial(self._kill, worker))
+        self._watch(channel.fileno(), select.POLLRDHUP, partial(self._kill, pid))
 
-    def _kill(self, worker: Worker) -> None:
-        os.kill(worker.pid, signal.SIGKILL)
-        self._forget(worker.channel.fileno())
+    def _kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self._forget(self._channels[pid].fileno())
 
-    def _bury(self, worker: Worker) -> None:
-        _, status = os.waitpid(worker.pid, 0)
-        self._forget(worker.process)
-        os.close(worker.process)
-        if worker.channel.fileno() in self._watched:
-            self._forget(worker.channel.fileno())
-        _tell_if_possible(worker.channel, Ended(os.waitstatus_to_exitcode(status)))
-        worker.channel.close()
+    def _bury(self) -> None:
+        os.read(self._deaths, MAX_ORDER_BYTES)
+        while self._channels:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            channel = self._channels.pop(pid)
+            self._forget(channel.fileno())
+            _tell_if_possible(channel, Ended(os.waitstatus_to_exitcode(status)))
+            channel.close()
 
 
 def main(make_scanner: Callable[[], Scanner] = Scanner) -> None:
     channel, _ = attach(thread=False)
     scanner = make_scanner()
     _warm_up(scanner)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a library has started a thread, which would be missing in every worker")
     gc.freeze()  # what is there stays, and stays shared

@@ -310,6 +310,7 @@ def test_workers_come_from_a_process_of_one_thread_that_gives_way(patient: Case)
     assert len(list(Path(f"/proc/{patient.workers.pid}/task").iterdir())) == 1
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, patient.workers.pid) == min(ours + 5, 19)
+    assert int(Path(f"/proc/{patient.workers.pid}/oom_score_adj").read_text()) >= 500
 
 
 def test_a_worker_has_its_three_files_and_no_other(patient: Case) -> None:
@@ -353,14 +354,16 @@ def test_a_worker_that_is_taken_over_reaches_nothing(
     assert secret.read_bytes() == b"secret"
 
 
-def test_no_worker_outlives_a_parent_that_is_killed() -> None:
+@pytest.mark.parametrize("victim", ["the server", "the workers' parent"])
+def test_no_worker_outlives_what_is_above_it(victim: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, "!stick"], stdout=subprocess.PIPE) as parent:
         assert parent.stdout
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
         assert all(map(lives, pids))
-        parent.kill()
+        os.kill(parent.pid if victim == "the server" else pids[0], signal.SIGKILL)
         wait_until(lambda: not any(map(lives, pids)))
+        parent.kill()
 
 
 def test_tone_is_heard_over_more_than_one_worker_at_a_time(patient: Case) -> None:
