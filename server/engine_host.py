@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Line:
     """The way to the parent, for all threads. Without a parent there is nothing left to do: the process ends."""
 
-    def __init__(self, connection: "Connection[FromChild, ToChild]") -> None:
+    def __init__(self, connection: "Connection[FromChild, list[ToChild]]") -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
@@ -44,7 +44,7 @@ class Line:
             except OSError:
                 os._exit(0)
 
-    def receive(self) -> ToChild:
+    def receive(self) -> list[ToChild]:
         try:
             return self._connection.recv()
         except (EOFError, OSError):
@@ -71,11 +71,12 @@ class Host:
     def obey(self) -> NoReturn:
         """Do what the parent says until it hangs up."""
         while True:
-            match self._line.receive():
-                case Submit() as message:
-                    self._submit(message)
-                case Cancel(request):
-                    self._engine.cancel(request)
+            for message in self._line.receive():
+                match message:
+                    case Submit():
+                        self._submit(message)
+                    case Cancel(request):
+                        self._engine.cancel(request)
 
     def pulse(self, probe_every_s: float) -> NoReturn:
         """Tell the parent every second how things are; try out a model that has had nothing to do for a while."""
@@ -140,7 +141,7 @@ def _load(line: Line, start: Start) -> Loaded:
 
 
 def _serve(line: Line) -> NoReturn:
-    start = line.receive()
+    (start,) = line.receive()
     assert isinstance(start, Start)  # noqa: S101 - both ends are of one version
     logs.set_up(start.log_level, start.log_format)
     loaded = _load(line, start)

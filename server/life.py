@@ -16,6 +16,7 @@ from server.messages import Beat, FromChild, Ready, Start, ToChild
 from server.stats import EngineStats
 
 MODULE = "server.engine_host"
+AT_ONCE = 16  # messages; a window is a megabyte
 NO_BEAT = Beat(EngineStats(0, 0, 0, 0, 0))
 # What CTranslate2 and what it stands on read, beside what every child gets.
 LIBRARIES = ("CUDA_", "NVIDIA_", "CT2_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GLIBC_", "MALLOC_")
@@ -33,7 +34,7 @@ class Life:
         self.ended = threading.Event()
         self._hear = hear
         self._child = Child(MODULE, environment=environment())
-        self._connection: Connection[ToChild, FromChild] = Connection(self._child.channel.detach())
+        self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
         self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=run, name="engine-line", daemon=True) for run in (self._read, self._write)
@@ -75,9 +76,14 @@ class Life:
             self.ended.set()
 
     def _write(self) -> None:
+        """Send what has come at once: it can then share a batch there too."""
         with suppress(OSError):
-            while message := self._outbox.get():
-                self._connection.send(message)
+            messages: list[ToChild | None] = []
+            while None not in messages:
+                messages = [self._outbox.get()]
+                while len(messages) < AT_ONCE and not self._outbox.empty():
+                    messages.append(self._outbox.get())
+                self._connection.send([message for message in messages if message])
 
 
 def environment() -> dict[str, str]:
