@@ -19,7 +19,7 @@ READY = b"ready"  # what the process that forks workers sends once, before any m
 MAX_FRAME_BYTES = 1 << 15
 MAX_DETAIL = 200  # characters
 MAX_SAMPLES = 1 << 40
-MAX_HINT_S = 1e9
+MAX_HINT_S = 2**63 / 1e6  # what FFmpeg can count
 MESSAGES = 12  # that may come for each window's length of audio; more than twice of what does
 
 Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory", "fault"]

@@ -122,8 +122,8 @@ def _work(scanner: Scanner, order: Order, channel: int, upload: int, spool: int)
     """In a worker: scan the upload and tell what is found."""
     teller = socket.socket(fileno=channel)
     teller.send(encode(Started()))
-    confine(order.limits)
     try:
+        confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
             teller.send(encode(message))
     except Exception as error:  # the boundary of a process: the request has to hear of it

@@ -17,7 +17,6 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
-from server.cage import landlock_version
 from server.catalog import SAMPLE, data_path
 from server.checks import short
 from server.media import Media, ScannerLike
@@ -119,7 +118,6 @@ def open_media(settings: Settings) -> Media:
     """What decodes uploads: in processes of their own, on Linux."""
     scanner: ScannerLike
     if sys.platform == "linux":
-        logger.info("uploads are decoded behind limits%s", " and Landlock" if landlock_version() else "")
         memory_bytes = settings.media_memory_mb << 20
         scanner = MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
     else:

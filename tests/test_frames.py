@@ -40,6 +40,7 @@ MESSAGES: list[Message] = [
     Started(),
     Opened(None),
     Opened(12.5),
+    Opened(2**63 / 1e6),
     Reached(160_000),
     Found(Window(3, (Span(0, 5), Span(7, 480_002)))),
     Done(0, None),
@@ -114,7 +115,7 @@ def test_whatever_is_taken_for_a_message_is_a_sane_one(frame: object) -> None:
     assert decode(encode(message)) == message
     match message:
         case Opened(float(value)):
-            assert 0 <= value <= 1e9
+            assert 0 <= value < 1e13
         case Reached(count) | Done(count, _):
             assert type(count) is int
             assert 0 <= count <= MAX_SAMPLES
