@@ -155,7 +155,8 @@ class Supervised:
         with self._lock:
             beat = self._life.beat if self._life else NO_BEAT
             waiting = [flight.message for number, flight in self._flights.items() if number not in beat.running]
-            state, reason, ready, restarts = self._state, self._reason, self._ready, self._restarts
+            state: State = "closed" if self._closed else self._state
+            reason, ready, restarts = self._reason, self._ready, self._restarts
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         for message in waiting:
             audio_s[message.priority] += message.window.duration_s
@@ -200,17 +201,20 @@ class Supervised:
         """One process, from its start to its end, and why it ended."""
         try:
             life = Life(self._start, self._hear)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # no process, no thread
             return None, f"it can't be started: {error}"
         with self._lock:
             self._life = life
+            self._send()
         why = ""
         while not (life.ended.wait(self._patience.tick_s) or self._closing.is_set() or why):
             life.silent_s += self._patience.tick_s
             why = self._patience.lost_with(life)
-        ended = life.close()
         with self._lock:
             self._life = None
+            if self._state == "ready":  # no longer: what hangs in a driver can take long to be killed
+                self._state = "restarting"
+        ended = life.close()
         return life, why or ended
 
     def _take_back(self, life: Life | None) -> list[int]:

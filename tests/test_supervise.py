@@ -126,6 +126,7 @@ def test_close_fails_what_waits_and_ends_the_process(recipe: FakeRecipe) -> None
         assert not is_alive(process)
         with pytest.raises(Unavailable, match="shutting down"):
             submit(engine, 1)
+        assert engine.stats().state == "closed"
 
 
 def test_close_can_drain_first(recipe: FakeRecipe) -> None:
@@ -169,8 +170,8 @@ def test_windows_in_flight_go_to_the_next_process(recipe: FakeRecipe) -> None:
 def test_windows_that_come_while_there_is_no_process_wait_for_one(recipe: FakeRecipe) -> None:
     with supervised(recipe, replace(QUICK, again_s=(0.5,))) as engine:
         kill(engine)
-        wait_until(lambda: engine.stats().state == "restarting")
-        assert "SIGKILL" in engine.stats().reason
+        wait_until(lambda: "SIGKILL" in engine.stats().reason)
+        assert engine.stats().state == "restarting"
         assert text(submit(engine, 0)) == " w0"
         assert (engine.stats().state, engine.stats().reason) == ("ready", "")
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -16,8 +17,8 @@ from server.registry import Registry, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from tests.bad_inputs import DATA
-from tests.fakes import children_of, make_media, wait_until
-from tests.hosted import FakeRecipe, kill, supervised
+from tests.fakes import DEADLINE_S, children_of, make_media, wait_until
+from tests.hosted import QUICK, FakeRecipe, kill, supervised
 from tests.serving import TRANSCRIPTIONS, Running, serving
 
 SPEECH = "en_02.wav"
@@ -107,10 +108,24 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
         assert transcribed(client).status_code == 200
 
 
+def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    recipe = FakeRecipe(tmp_path)
+    patience = replace(QUICK, wedged_s=2.0, again_s=(0.5,))
+    with supervised(recipe, patience) as engine, TestClient(over(engine)) as client, ThreadPoolExecutor() as pool:
+        hung = pool.submit(transcribed, client, prompt="hang")
+        wait_until(lambda: engine.stats().running == 1)
+        behind = pool.submit(transcribed, client)
+        wait_until(lambda: client.get("/ready").status_code == 503)
+        assert behind.result(DEADLINE_S).status_code == 200
+        assert hung.result(DEADLINE_S).status_code == 503
+        assert "did not end within 2 s" in hung.result().json()["error"]["message"]
+        wait_until(lambda: client.get("/ready").status_code == 200)
+
+
 def over(engine: Supervised) -> Gate:
     return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))), make_media())
 
 
-def transcribed(client: TestClient) -> httpx2.Response:
-    with (DATA / SPEECH).open("rb") as file:
-        return client.post(TRANSCRIPTIONS, data={"model": "whisper-1", "language": "en"}, files={"file": file})
+def transcribed(client: TestClient, prompt: str = "") -> httpx2.Response:
+    fields = {"model": "whisper-1", "language": "en", "prompt": prompt}
+    return client.post(TRANSCRIPTIONS, data=fields, files={"file": (DATA / SPEECH).read_bytes()})
