@@ -12,8 +12,10 @@
     ├── NotFound                     404
     │   └── ModelNotFound            404
     ├── MethodNotAllowed             405
+    ├── UploadTooSlow                408
     ├── UploadTooLarge               413
     ├── RateLimited                  429  this client has too much under way
+    ├── TookTooLong                  503  longer than SOTTO_REQUEST_TIMEOUT_SECONDS
     ├── Unavailable                  503  the server is full, starting or stopping
     │   └── QueueFull                503  the engine's queue; the pipeline never meets it
     ├── Cancelled                    499  nobody waits for the answer any more
@@ -129,16 +131,40 @@ class UploadTooLarge(SottoError):
         super().__init__(f"{known} (SOTTO_MAX_UPLOAD_MB)")
 
 
+class UploadTooSlow(SottoError):
+    status = 408
+    type = "invalid_request_error"
+
+    def __init__(self, bytes_per_s: int) -> None:
+        floor = f"fewer than {bytes_per_s} bytes a second (SOTTO_MIN_UPLOAD_BYTES_PER_SECOND)"
+        super().__init__(f"The upload came in too slowly: {floor}.")
+
+
 class RateLimited(SottoError):
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
-    retry_after_s = 1
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TookTooLong(SottoError):
+    status = 503
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The request took longer than this server allows (SOTTO_REQUEST_TIMEOUT_SECONDS).")
 
 
 class Unavailable(SottoError):
     status = 503
-    retry_after_s = 2
+    retry_after_s: int = 2
+
+    def __init__(self, message: str, *, retry_after_s: int = retry_after_s) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class QueueFull(Unavailable):

@@ -1,6 +1,6 @@
-"""Prometheus series of the engines: made from their statistics whenever they are asked for.
+"""Prometheus series of the engines and of what the server has taken on, made whenever they are asked for.
 
-The only home of prometheus_client. Knows no engine, only what one tells of itself.
+The only home of prometheus_client. Knows no engine and no gate, only what they tell of themselves.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.stats import EDGES_S, Durations, EngineStats
+from server.stats import EDGES_S, Durations, EngineStats, Load
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -30,6 +30,14 @@ COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
     "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
     "engine_restarts": ("Times the engine's process ended and was replaced.", lambda stats: stats.restarts),
+}
+LOAD_GAUGES: dict[str, tuple[str, Callable[[Load], float]]] = {
+    "requests": ("Transcriptions under way.", lambda load: load.requests),
+    "uploads": ("Of these, those whose upload is coming.", lambda load: load.uploads),
+    "upload_bytes": ("Uploads on disk, with what is still to come of them.", lambda load: load.upload_bytes),
+    "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
+    "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
+    "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
 }
 HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
     "wait_seconds": ("Time from a window's submission to its first batch.", lambda stats: stats.waits),
@@ -65,12 +73,30 @@ class EngineCollector(Collector):
         yield _info(engines)
 
 
+class LoadCollector(Collector):
+    """Turns what the server has taken on into series."""
+
+    def __init__(self, load: Callable[[], Load]) -> None:
+        self._load = load
+
+    def collect(self) -> Iterator[Metric]:
+        load = self._load()
+        for name, (text, value) in LOAD_GAUGES.items():
+            yield GaugeMetricFamily(f"sotto_{name}", text, value(load))
+        text = "Requests refused, by what was full."
+        refused = CounterMetricFamily("sotto_refused_requests", text, labels=["full"])
+        for reason, count in load.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+
+
 class Metrics:
     """A registry of its own, so that two applications in a process don't collide."""
 
-    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]]) -> None:
+    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]], load: Callable[[], Load]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engines))
+        self._registry.register(LoadCollector(load))
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from server.errors import Cancelled, UnknownLanguage
+from server.errors import Cancelled, TookTooLong, UnknownLanguage
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.placing import Placer
@@ -47,17 +47,20 @@ class Pipeline:
         self._media = media
         self._room = asyncio.Semaphore(max_windows)
 
-    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "Transcription":
+    def transcribe(
+        self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None
+    ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        Raises `ModelNotFound` and `UnknownLanguage` at once; errors of the file come while iterating.
+        At `deadline`, by the loop's clock, it ends with `TookTooLong`. Raises `ModelNotFound` and `UnknownLanguage`
+        at once; errors of the file come while iterating.
         """
         model = self.registry.find(options.model)
         given, candidates = options.decoding.language, options.decoding.languages
         for language in candidates or [given]:
             if language is not None and language not in model.languages:
                 raise UnknownLanguage(language, param="languages" if candidates else "language")
-        return Transcription(self._media, model, source, options, self._room)
+        return Transcription(self._media, model, source, options, self._room, deadline)
 
 
 class Transcription:
@@ -75,6 +78,7 @@ class Transcription:
         source: UploadFd,
         options: TranscriptionOptions,
         room: asyncio.Semaphore,
+        deadline: float | None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.language = options.decoding.language or UNKNOWN_LANGUAGE
@@ -85,6 +89,7 @@ class Transcription:
         self._model = model
         self._options = options
         self._room = room
+        self._deadline = deadline
         self._own_room = asyncio.Semaphore(2 * model.engine.max_batch)
         self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
@@ -98,6 +103,11 @@ class Transcription:
     @property
     def duration_hint_s(self) -> float | None:
         return self._recording.duration_hint_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of audio that are still to be heard: what the header claims, until it is counted."""
+        return 0.0 if self._run.done() else max(0.0, self._recording.known_s - self.done_s)
 
     @property
     def queue_position(self) -> int:
@@ -164,11 +174,14 @@ class Transcription:
             asyncio.create_task(self._collect()),
         ]
         try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+            async with asyncio.timeout_at(self._deadline):
+                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
             for part in done:
                 part.result()
             self.duration_s = self.done_s = decoding.result()
             return self.duration_s
+        except TimeoutError:
+            raise TookTooLong from None
         except asyncio.CancelledError:
             raise Cancelled("The request was cancelled.") from None
         finally:

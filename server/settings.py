@@ -91,9 +91,35 @@ class Settings(BaseSettings):
     )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
-    max_requests: int = Field(256, ge=1, description="Transcriptions under way at once; beyond: 503.")
+    max_requests: int = Field(
+        0, ge=0, description="Transcriptions under way at once; beyond: 503. 0: 32 per CPU up to 256; on a GPU 256."
+    )
     max_requests_per_client: int = Field(
-        64, ge=1, description="Of these for one key (one address where no keys are set); beyond: 429."
+        0, ge=0, description="Of these for one key (one address where no keys are set); beyond: 429. 0: half."
+    )
+    max_queue_seconds: float = Field(
+        0,
+        ge=0,
+        description="Audio of all requests that is still to be heard, s; beyond: 503. "
+        "0: 3600 per CPU up to 14400; on a GPU 14400.",
+    )
+    max_queue_seconds_per_client: float = Field(
+        0, ge=0, description="Of this for one key or address; beyond: 429. 0: half."
+    )
+    max_uploads: int = Field(
+        0, ge=0, description="Of the requests those whose upload may be coming; beyond: 503. 0: all."
+    )
+    uploads_mb: int = Field(
+        8192, ge=1, description="Uploads kept on disk, all requests together, MiB; beyond: 503."
+    )
+    min_upload_bytes_per_second: int = Field(
+        500, ge=0, description="Slower uploads are given up with 408; 0: never."
+    )
+    upload_timeout_seconds: float = Field(
+        30, gt=0, description="How long an upload may send nothing, or be behind that speed, s."
+    )
+    request_timeout_seconds: float = Field(
+        0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: any time."
     )
     max_windows: int = Field(
         512, ge=2, description="Windows of audio handed to engines at once, all requests together."

@@ -29,6 +29,22 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What the server has taken on: requests, those of them whose body is still coming, bytes on disk, audio.
+
+    `speed` is measured, in seconds of audio a second; 0 at first. `refused` counts by what was full.
+    """
+
+    requests: int = 0
+    uploads: int = 0
+    upload_bytes: int = 0
+    spool_bytes: int = 0
+    audio_s: float = 0.0
+    speed: float = 0.0
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """What waits and runs now, in windows, and counters since its process began.
 

@@ -13,13 +13,13 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
-    "machine mel metrics scratch spool tokens vad words",
+    "machine mel metrics scratch speed spool tokens vad words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
     "workers",
     "flow": "pipeline placing registry sequential",
-    "doors": "api.__init__ api.answers api.app api.cors api.docs api.doors api.envelope api.exchange api.fields "
-    "api.forms api.gate api.keys api.models api.ops api.parameters api.schema api.streaming "
+    "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
+    "api.fields api.forms api.gate api.intake api.keys api.models api.ops api.parameters api.schema api.streaming "
     "api.transcriptions api.uploads",
     "start": "__main__ checks cli doctor protocol serve transcribe",
 }
@@ -43,12 +43,13 @@ SIDEWAYS: dict[str, str] = {
     "pipeline": "placing registry sequential",
     "api.envelope": "api.doors",
     "api.exchange": "api.doors",
-    "api.gate": "api.cors api.doors api.envelope api.exchange api.keys",
+    "api.gate": "api.admission api.cors api.doors api.envelope api.exchange api.intake api.keys",
+    "api.intake": "api.admission",
     "api.forms": "api.fields",
     "api.schema": "api.answers api.parameters",
     "api.streaming": "api.envelope",
-    "api.transcriptions": "api.forms api.streaming api.uploads",
-    "api.app": "api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",
+    "api.transcriptions": "api.admission api.forms api.streaming api.uploads",
+    "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.schema api.transcriptions",
     "trial": "engine recipe",
     "doctor": "checks serve",
     "serve": "checks protocol",

@@ -5,7 +5,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import Metrics
-from server.stats import Durations, EngineStats
+from server.stats import Durations, EngineStats, Load
 
 STATS = EngineStats(
     queued=3,
@@ -26,12 +26,16 @@ STATS = EngineStats(
     restarts=2,
     memory_bytes=4096,
 )
+LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
 def samples() -> dict[tuple[str, str], float]:
-    text = Metrics(lambda: {"demo": STATS}).render().decode()
+    text = Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()
     return {
-        (sample.name, sample.labels.get("class") or sample.labels.get("le") or ""): sample.value
+        (
+            sample.name,
+            sample.labels.get("class") or sample.labels.get("full") or sample.labels.get("le") or "",
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -39,7 +43,7 @@ def samples() -> dict[tuple[str, str], float]:
 
 def test_every_series_is_documented() -> None:
     documented = (Path(__file__).parent.parent / "docs/operations.md").read_text("utf-8")
-    for family in text_string_to_metric_families(Metrics(lambda: {"demo": STATS}).render().decode()):
+    for family in text_string_to_metric_families(Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert f"`{name}`" in documented
 
@@ -57,6 +61,18 @@ def test_every_statistic_has_a_series() -> None:
     assert read["sotto_engine_memory_bytes", ""] == 4096
     assert read["sotto_queued_windows", "interactive"] == 1
     assert read["sotto_queued_audio_seconds", "bulk"] == 55.5
+
+
+def test_what_the_server_has_taken_on_has_series() -> None:
+    read = samples()
+    assert read["sotto_requests", ""] == 5
+    assert read["sotto_uploads", ""] == 2
+    assert read["sotto_upload_bytes", ""] == 1000
+    assert read["sotto_spool_bytes", ""] == 2000
+    assert read["sotto_audio_left_seconds", ""] == 33.5
+    assert read["sotto_speed", ""] == 12.5
+    assert read["sotto_refused_requests_total", "requests"] == 3
+    assert read["sotto_refused_requests_total", "client"] == 4
 
 
 def test_batch_sizes_are_a_cumulative_histogram() -> None:
@@ -81,5 +97,5 @@ def test_durations_are_cumulative_histograms() -> None:
 
 
 def test_the_engine_says_where_it_runs() -> None:
-    text = Metrics(lambda: {"demo": STATS}).render().decode()
+    text = Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()
     assert 'sotto_engine_info{compute_type="int8",device="cpu",model="demo"} 1.0' in text

@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from server.api import docs, models, ops, transcriptions
+from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.gate import Gate
 from server.api.schema import describe
+from server.machine import usable_cpus
 from server.media import Media
 from server.metrics import Metrics
 from server.pipeline import Pipeline
@@ -21,9 +23,11 @@ from server.settings import Settings
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     """The ASGI application over a loaded `registry`, which it closes when it shuts down, and `media`."""
 
+    admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        metrics = Metrics(registry.stats)
+        metrics = Metrics(registry.stats, admission.load)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         try:
             yield {
@@ -43,4 +47,10 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     add_handlers(app)
     for module in (transcriptions, models, ops, docs):
         app.include_router(module.router)
-    return Gate(app, settings)
+    return Gate(app, settings, admission)
+
+
+def _cpus(registry: Registry) -> int | None:
+    """How many do the work; None where a GPU does."""
+    on_gpu = any(stats.device.startswith("cuda") for stats in registry.stats().values())
+    return None if on_gpu else usable_cpus()

@@ -29,14 +29,15 @@ ERRORS = {
     401: "No key was sent, or a wrong one.",
     403: "This is not for clients to do.",
     404: "There is no such model here.",
+    408: "The upload comes too slowly.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
-    429: "This client has too many requests under way; `Retry-After` says when to come back.",
+    429: "This client has too much under way; `Retry-After` says when to come back.",
     500: "A fault of this server's. Its log tells more.",
     503: "The server is full or stopping, or its model does not run; `Retry-After` says when to come back.",
 }
 RETRIED = (429, 503)
 EVERYWHERE = (401, 500)
-UPLOADS = (400, 401, 404, 413, 429, 500, 503)
+UPLOADS = (400, 401, 404, 408, 413, 429, 500, 503)
 
 
 def describe() -> dict[str, Any]:

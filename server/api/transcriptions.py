@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.api.admission import Ticket
 from server.api.forms import parse_form
 from server.api.streaming import EventStream, SpacedJson, ended_with_client
 from server.api.uploads import on_disk, read_form
@@ -37,8 +38,10 @@ async def _answer(request: Request, task: Task) -> Response:
         form = await read_form(request)
         held.push_async_callback(form.close)
         upload, options = parse_form(form, settings, task)
-        transcription = pipeline.transcribe(await on_disk(upload), options)
+        ticket: Ticket = request.state.ticket
+        transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
         held.push_async_callback(transcription.close)
+        ticket.follow(transcription)
         if options.stream:
             return EventStream(transcription, options, held.pop_all())
         spaces_s = settings.keep_alive_spaces_seconds

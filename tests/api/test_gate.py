@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate import Gate
@@ -381,6 +382,10 @@ def recording_app(seen: list[str]) -> FastAPI:
     return app
 
 
+def gated(settings: Settings, seen: list[str]) -> Gate:
+    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)))
+
+
 async def posted(
     gate: Gate, body: Body, *headers: tuple[bytes, bytes], path: str = TRANSCRIPTIONS
 ) -> list[Message]:
@@ -414,7 +419,7 @@ RIGHT = (b"authorization", f"Bearer {FIRST_KEY}".encode())
 )
 def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, bytes]], status: int) -> None:
     seen: list[str] = []
-    gate = Gate(recording_app(seen), Settings(api_keys=(SecretStr(FIRST_KEY),), max_upload_mb=1))
+    gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),), max_upload_mb=1), seen)
     body = Body(comes=True)
     start, *bodies = refused(gate, body, *headers)
     assert start["status"] == status
@@ -424,14 +429,14 @@ def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, b
 
 
 def test_body_that_never_comes_is_given_up() -> None:
-    gate = Gate(recording_app([]), Settings(api_keys=(SecretStr(FIRST_KEY),)))
+    gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),)), [])
     began = time.monotonic()
     refused(gate, Body(comes=False), CHUNKED)
     assert DISCARD_S <= time.monotonic() - began < DISCARD_S + 2
 
 
 def test_refusals_are_not_counted_as_under_way() -> None:
-    gate = Gate(recording_app([]), Settings(api_keys=(SecretStr(FIRST_KEY),), max_requests=1, max_upload_mb=1))
+    gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),), max_requests=1, max_upload_mb=1), [])
     for _ in range(3):
         start, *_ = refused(gate, Body(comes=True), RIGHT, (b"content-length", b"99999999"))
         assert start["status"] == 413
@@ -440,7 +445,7 @@ def test_refusals_are_not_counted_as_under_way() -> None:
 def test_only_transcriptions_count() -> None:
     """Else whoever has no key could post to /health, slowly, until nobody else is let in."""
     seen: list[str] = []
-    gate = Gate(recording_app(seen), Settings(api_keys=(SecretStr(FIRST_KEY),), max_requests=1, max_upload_mb=1))
+    gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),), max_requests=1, max_upload_mb=1), seen)
 
     async def ask_meanwhile() -> list[Message]:
         slow = asyncio.create_task(posted(gate, Body(comes=False), CHUNKED, path="/health"))
@@ -456,7 +461,7 @@ def test_only_transcriptions_count() -> None:
 def test_body_beyond_the_limit_stops_the_application() -> None:
     """However it was framed, and whatever length was declared."""
     seen: list[str] = []
-    gate = Gate(recording_app(seen), Settings(max_upload_mb=1))
+    gate = gated(Settings(max_upload_mb=1), seen)
     body = Body(comes=True)
     start, *_ = refused(gate, body, CHUNKED)
     assert start["status"] == 413
