@@ -140,6 +140,22 @@ def write(output: OutputContainer, track: AudioStream, source: AudioFrame) -> No
     output.mux(track.encode(None))
 
 
+@cache
+def days_of_silence(days: int) -> bytes:
+    """A FLAC of 23 kB a day."""
+    rate, frame = 1_000, 65_535
+    samples = AudioFrame.from_ndarray(np.zeros((1, frame), np.int16), "s16", "mono")
+    samples.sample_rate = rate
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="flac") as output:
+        track = output.add_stream("flac", rate=rate, layout="mono", options={"frame_size": str(frame)})
+        for start in range(0, days * 86_400 * rate, frame):
+            samples.pts = start
+            output.mux(track.encode(samples))
+        output.mux(track.encode(None))
+    return buffer.getvalue()
+
+
 def film(output: OutputContainer) -> VideoStream:
     video = output.add_stream("mpeg4", rate=10)
     assert isinstance(video, VideoStream)

@@ -94,6 +94,11 @@ class Running:
         client = DefaultHttpxClient(trust_env=False)
         return OpenAI(base_url=f"{self.base_url}/v1", api_key=key, max_retries=0, http_client=client)
 
+    def metric(self, name: str) -> float:
+        """A series of /metrics that has no labels."""
+        (value,) = re.findall(rf"^{name} (\S+)$", self.get("/metrics").text, re.MULTILINE)
+        return float(value)
+
     def queue(self) -> tuple[int, int]:
         """Windows that wait and windows that run, as /health tells."""
         health = self.get("/health").json()

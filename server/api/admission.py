@@ -1,7 +1,7 @@
 """How much the server takes on at once: what is refused before it is read, and when to come back.
 
 What was let in is never refused for what came later. Of all limits but that of audio the last eighth is kept for
-small uploads; and these wait for each other's audio only, as the engine goes to short recordings first.
+small uploads; and these wait for short recordings only, as the engine goes to them first.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.errors import RateLimited, Unavailable
+from server.pipeline import INTERACTIVE_S
 from server.settings import Settings
 from server.speed import Speed
 from server.stats import Load
@@ -143,8 +144,7 @@ class Admission:
 
     def _check(self, new: Ticket) -> None:
         limits, tickets = self._limits, self._tickets
-        rivals = [ticket for ticket in tickets if ticket.small] if new.small else tickets
-        waiting_s = self._left_s(rivals)
+        waiting_s = self._waiting_s(tickets, new)
         if len(tickets) >= self._room(limits.requests, new):
             raise self._full("requests", "as many requests under way as it takes (SOTTO_MAX_REQUESTS)")
         if sum(ticket.uploading for ticket in tickets) >= self._room(limits.uploads, new):
@@ -159,7 +159,7 @@ class Admission:
 
     def _check_client(self, new: Ticket, own: list[Ticket]) -> None:
         limits = self._limits
-        waiting_s = self._left_s(ticket for ticket in own if ticket.small or not new.small)
+        waiting_s = self._waiting_s(own, new)
         if len(own) >= limits.client_requests:
             raise self._too_many("requests at once", limits.client_requests, own)
         if waiting_s >= limits.client_queue_s:
@@ -191,6 +191,11 @@ class Admission:
         if speed is None:
             return Unavailable.retry_after_s
         return min(max(1, math.ceil(work_s / speed)), MAX_RETRY_S)
+
+    def _waiting_s(self, tickets: list[Ticket], new: Ticket) -> float:
+        """Audio of `tickets` that `new` would have to wait for."""
+        left = map(self._ticket_s, tickets)
+        return sum(left_s for left_s in left if left_s <= INTERACTIVE_S or not new.small)
 
     def _left_s(self, tickets: Iterable[Ticket]) -> float:
         return sum(map(self._ticket_s, tickets))
