@@ -2,7 +2,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import openai
@@ -177,6 +177,19 @@ def test_refused_body_without_an_end_is_not_read_to_its_end(guarded: Running) ->
                 sent += LIMIT // 4
         except (ConnectionError, TimeoutError):
             pass
+    assert sent <= DISCARD_BYTES + SLACK
+
+
+def test_wrong_key_with_a_gigabyte_is_answered_without_reading_it(guarded: Running) -> None:
+    sent = 0
+    with Connection(guarded.base_url) as connection:
+        connection.send_head({"Content-Length": str(1 << 30), **bearer(WRONG_KEY)})
+        connection.socket.settimeout(AT_ONCE_S / 2)
+        with suppress(TimeoutError):  # the server has stopped reading
+            while sent < 1 << 30:
+                connection.send(bytes(LIMIT))
+                sent += LIMIT
+        assert connection.answer().status == 401
     assert sent <= DISCARD_BYTES + SLACK
 
 
