@@ -28,14 +28,17 @@ Fields = Mapping[str, str | list[str]]
 
 
 class Running:
-    """A server process: its address, what it has written, its end. Unless named, its port is a free one."""
+    """A server process: its address, what it has written, its end. Unless named, its port is a free one.
 
-    def __init__(self, **settings: object) -> None:
+    `prefix` is a command that runs the server's, in its own process.
+    """
+
+    def __init__(self, *prefix: str, **settings: object) -> None:
         own = {f"{PREFIX}{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self.base_url = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", "serve"],
+            [*prefix, sys.executable, "-m", "server", "serve"],
             cwd=ROOT,
             env=others | own,
             stdout=subprocess.PIPE,
@@ -166,9 +169,9 @@ class Running:
 
 
 @contextmanager
-def started(**settings: object) -> Iterator[Running]:
+def started(*prefix: str, **settings: object) -> Iterator[Running]:
     """A process that may not be ready yet, or never will be; ended at the end, however the test went."""
-    running = Running(**settings)
+    running = Running(*prefix, **settings)
     try:
         yield running
     finally:
@@ -178,9 +181,9 @@ def started(**settings: object) -> Iterator[Running]:
 
 
 @contextmanager
-def serving(**settings: object) -> Iterator[Running]:
+def serving(*prefix: str, **settings: object) -> Iterator[Running]:
     """A server that is ready; it must end well, without a traceback in its log."""
-    with started(**settings) as running:
+    with started(*prefix, **settings) as running:
         yield running.wait_until_ready()
     assert running.process.returncode == 0, running.log
     assert "Traceback" not in running.log, running.log
