@@ -20,11 +20,14 @@ from typing import Literal
 from server import cage
 from server.catalog import Found, resolve
 from server.errors import SottoError
-from server.machine import CPUINFO, filesystem, has_avx512, memory, usable_cpus
-from server.settings import PREFIX, Settings
+from server.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
+from server.settings import MOST_REQUESTS, PREFIX, Settings
 
 IN_MEMORY = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
+
+FILES_PER_REQUEST = 4  # upload, decoded audio, the worker's line and a spare one
+OWN_FILES = 100
 
 LIBRARIES = ("ctranslate2", "faster-whisper", "av", "onnxruntime")
 
@@ -50,6 +53,7 @@ def short(settings: Settings, environment: Mapping[str, str] = os.environ) -> li
         cpu(),
         ram(),
         scratch(settings),
+        files(settings),
         cages(),
         address(settings),
         keys(settings),
@@ -95,9 +99,18 @@ def scratch(settings: Settings) -> Check:
         return Check("temp", "note", text, f"TMPDIR names {asked}, where no file can be made")
     if (kind := filesystem(folder)) in IN_MEMORY:
         return Check("temp", "note", f"{text}, which is memory ({kind})", "set TMPDIR to a folder on a disk")
-    if free < settings.spool_bytes:
-        return Check("temp", "note", text, f"SOTTO_SPOOL_MB lets it grow to {size(settings.spool_bytes)}")
+    if free < (most := settings.uploads_bytes + settings.spool_bytes):
+        return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB let them grow to {size(most)}")
     return Check("temp", "ok", text)
+
+
+def files(settings: Settings) -> Check:
+    """Whether connections and requests will find enough of them."""
+    requests, most = settings.max_requests or MOST_REQUESTS, open_files()
+    text = f"{most:g} may be open, for {settings.max_connections} connections and {requests} requests at most"
+    if most < settings.max_connections + FILES_PER_REQUEST * requests + OWN_FILES:
+        return Check("files", "note", text, "raise that (ulimit -Hn), or lower SOTTO_MAX_CONNECTIONS")
+    return Check("files", "ok", text)
 
 
 def cages() -> Check:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,18 @@ def pick_workers(device: str) -> int:
         return GPU_WORKERS
     cpus = usable_cpus()
     return min(cpus, max(2, cpus // THREADS_PER_WORKER))
+
+
+def open_files() -> float:
+    """How many files this process may have open, once `allow_open_files` was called."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if hard == resource.RLIM_INFINITY else hard
+
+
+def allow_open_files() -> None:
+    """Raise that limit as far as it goes: systems start programs with a low one, for the sake of old ones."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def has_avx512(cpuinfo: Path = CPUINFO) -> bool:

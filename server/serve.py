@@ -19,6 +19,7 @@ from server import logs
 from server.api.app import create_app
 from server.catalog import SAMPLE, data_path
 from server.checks import short
+from server.machine import allow_open_files
 from server.media import Media, ScannerLike
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
@@ -72,6 +73,7 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
     look_round(settings)
+    allow_open_files()
     with (
         closing(open_media(settings)) as media,  # its processes start while the model is loaded
         closing(load(settings)) as registry,

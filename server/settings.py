@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 PREFIX = "SOTTO_"
+MOST_REQUESTS = 256  # under way at once, unless SOTTO_MAX_REQUESTS says so
 
 
 class Settings(BaseSettings):
@@ -220,6 +221,10 @@ class Settings(BaseSettings):
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb << 20
+
+    @property
+    def uploads_bytes(self) -> int:
+        return self.uploads_mb << 20
 
     @property
     def spool_bytes(self) -> int:

@@ -1,10 +1,23 @@
+import math
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from server import checks
-from server.checks import address, cages, given, keys, libraries, model, models_dir, ram, scratch, unknown_variables
+from server.checks import (
+    address,
+    cages,
+    files,
+    given,
+    keys,
+    libraries,
+    model,
+    models_dir,
+    ram,
+    scratch,
+    unknown_variables,
+)
 from server.machine import Memory
 from server.settings import Settings
 from tests.fakes import taken_port
@@ -55,6 +68,15 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ram().status, ram().text) == ("note", "0.5 GiB free of 4.0 GiB that this process may use")
 
 
+def test_fewer_files_than_connections_and_requests_may_need_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(max_connections=100, max_requests=10)
+    monkeypatch.setattr(checks, "open_files", lambda: math.inf)
+    assert files(settings).status == "ok"
+    monkeypatch.setattr(checks, "open_files", lambda: 200)
+    assert files(settings).status == "note"
+    assert files(settings).text == "200 may be open, for 100 connections and 10 requests at most"
+
+
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that TMPDIR names, on a disk."""
@@ -65,23 +87,23 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_for_decoded_audio_is_a_disk_with_room(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scratch(Settings(spool_mb=1)).status == "ok"
-    assert str(temp) in scratch(Settings(spool_mb=1)).text
+    assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "ok"
+    assert str(temp) in scratch(Settings(spool_mb=1, uploads_mb=1)).text
     assert "SOTTO_SPOOL_MB" in scratch(Settings(spool_mb=1 << 40)).advice
     monkeypatch.setattr(checks, "filesystem", lambda _: "tmpfs")
-    assert "which is memory (tmpfs)" in scratch(Settings(spool_mb=1)).text
-    assert scratch(Settings(spool_mb=1)).status == "note"
+    assert "which is memory (tmpfs)" in scratch(Settings(spool_mb=1, uploads_mb=1)).text
+    assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "note"
 
 
 def test_a_folder_for_decoded_audio_that_is_not_used_is_told(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(temp / "absent"))
-    check = scratch(Settings(spool_mb=1))
+    check = scratch(Settings(spool_mb=1, uploads_mb=1))
     assert (check.status, check.advice) == ("note", f"TMPDIR names {temp / 'absent'}, where no file can be made")
 
 
 def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(temp / "absent"))
-    check = scratch(Settings(spool_mb=1))
+    check = scratch(Settings(spool_mb=1, uploads_mb=1))
     assert (check.status, check.name) == ("problem", "temp")
     assert "TMPDIR" in check.advice
 

@@ -1,11 +1,22 @@
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from server.machine import FORCE_ISA, Memory, filesystem, has_avx512, memory, pick_workers, prepare_cpu, usable_cpus
+from server.machine import (
+    FORCE_ISA,
+    Memory,
+    allow_open_files,
+    filesystem,
+    has_avx512,
+    memory,
+    pick_workers,
+    prepare_cpu,
+    usable_cpus,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +181,13 @@ def test_a_folder_lies_on_the_last_file_system_mounted_around_it(tmp_path: Path)
     assert filesystem(inner, mounts) == "tmpfs"
     assert filesystem(tmp_path.parent, mounts) == "ext4"
     assert filesystem(inner, tmp_path / "absent") == ""
+
+
+def test_as_many_files_may_be_open_as_the_system_grants() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+    try:
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

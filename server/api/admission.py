@@ -13,14 +13,14 @@ from typing import Protocol
 
 from server.errors import RateLimited, Unavailable
 from server.pipeline import INTERACTIVE_S
-from server.settings import Settings
+from server.settings import MOST_REQUESTS, Settings
 from server.speed import Speed
 from server.stats import Load
 
 SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
 RESERVE = 8  # one in so many places is for small uploads
-REQUESTS, CPU_REQUESTS = 256, 32  # at most, and for each CPU
-QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0
+CPU_REQUESTS = 32  # for each CPU
+QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # at most, and for each CPU
 MAX_RETRY_S = 60  # OpenAI's clients ignore more
 
 
@@ -49,12 +49,12 @@ class Limits:
     @classmethod
     def of(cls, settings: Settings, *, cpus: int | None) -> "Limits":
         """Those of `settings`; what these leave open, by the number of CPUs, or for a GPU if that is None."""
-        requests = settings.max_requests or min(REQUESTS, CPU_REQUESTS * (cpus or REQUESTS))
+        requests = settings.max_requests or min(MOST_REQUESTS, CPU_REQUESTS * (cpus or MOST_REQUESTS))
         queue_s = settings.max_queue_seconds or min(QUEUE_S, CPU_QUEUE_S * (cpus or QUEUE_S))
         return cls(
             requests=requests,
             uploads=settings.max_uploads or requests,
-            upload_bytes=settings.uploads_mb << 20,
+            upload_bytes=settings.uploads_bytes,
             spool_bytes=settings.spool_bytes,
             queue_s=queue_s,
             client_requests=settings.max_requests_per_client or max(1, requests // 2),
@@ -101,7 +101,8 @@ class Admission:
         self._spooled = spooled
         self._speed = speed or Speed()
         self._tickets: list[Ticket] = []
-        self._ended_s = 0.0  # audio done by requests that are gone
+        self._ended = 0  # requests that are gone
+        self._ended_s = 0.0  # audio done by them
         self._refused: Counter[str] = Counter()
 
     @contextmanager
@@ -114,6 +115,7 @@ class Admission:
         try:
             yield ticket
         finally:
+            self._ended += 1
             self._ended_s += _done_s([ticket])
             self._tickets.remove(ticket)
             self.look()
@@ -181,9 +183,9 @@ class Admission:
 
     def _until_half_are_done_s(self, some: list[Ticket]) -> float:
         """Seconds of audio to be heard until half of `some` are through, if all requests take turns."""
-        left = sorted(map(self._ticket_s, some))
+        left = sorted(map(self._expected_s, some))
         half_s = left[(len(left) - 1) // 2] if left else 0.0
-        return sum(min(self._ticket_s(ticket), half_s) for ticket in self._tickets)
+        return sum(min(self._expected_s(ticket), half_s) for ticket in self._tickets)
 
     def _retry_after_s(self, work_s: float) -> int:
         """Whole seconds that the server takes for `work_s` of audio, within what clients heed."""
@@ -203,6 +205,10 @@ class Admission:
     def _ticket_s(self, ticket: Ticket) -> float:
         """What is left of one request. Headers may claim anything; beyond the longest audio nobody is heard."""
         return min(ticket.work.left_s, self._limits.audio_s) if ticket.work else 0.0
+
+    def _expected_s(self, ticket: Ticket) -> float:
+        """The same, or what is usual where nothing is known yet."""
+        return self._ticket_s(ticket) or self._ended_s / max(1, self._ended)
 
 
 def _done_s(tickets: Iterable[Ticket]) -> float:

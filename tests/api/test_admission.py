@@ -194,6 +194,16 @@ def test_retry_after_is_when_half_will_be_through(stack: ExitStack, left: list[f
     assert error.message.endswith(f"Please try again in {retry_s}s.")
 
 
+def test_uploads_that_are_coming_are_taken_for_as_long_as_those_before(stack: ExitStack) -> None:
+    door = Door(stack, requests=2)
+    for done_s in (30.0, 50.0):
+        with door.admission.admit("a", LARGE) as ticket:
+            ticket.follow(Work(done_s=done_s))
+    door.let_in()
+    door.let_in()
+    assert door.refused().retry_after_s == 8
+
+
 def test_retry_after_waits_for_no_more_audio_than_is_too_much(stack: ExitStack) -> None:
     door = Door(stack, queue_s=500.0)
     door.let_in(left_s=800.0)
