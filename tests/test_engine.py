@@ -1,4 +1,5 @@
 import logging
+import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
@@ -60,7 +61,7 @@ def failing(*bad: int) -> Callable[[Window, DecodingOptions], Heard]:
 
 
 def engine_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("engine-")]
+    return [thread for thread in threading.enumerate() if re.fullmatch(r"engine-\d+", thread.name)]
 
 
 def test_each_window_gets_its_own_result() -> None:

@@ -63,7 +63,7 @@ async def test_an_upload_that_stops_is_given_up(ticket: Ticket) -> None:
 
 async def test_an_upload_that_drips_is_given_up(ticket: Ticket) -> None:
     count = await read_all(Intake(Body(b"x", 0.01, 10_000).receive, ticket, Pace(1000, PATIENCE_S)))
-    assert 2 < count < PATIENCE_S / 0.01 + 2
+    assert 2 < count < 10 * PATIENCE_S / 0.01
 
 
 async def test_an_upload_that_is_fast_enough_may_take_any_time(ticket: Ticket) -> None:

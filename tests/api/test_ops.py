@@ -64,7 +64,7 @@ def test_while_a_long_recording_is_transcribed_the_server_answers_and_short_ones
                 assert server.transcribe(SHORT, {"language": "en"}).json()["text"] == "The party ends at eight."
             queued, running = server.queue()
         assert queued + running > 0, "the long recording was through before the short ones"
-        assert checks.answers > 50
+        assert checks.answers > 10
         assert checks.slowest_s < HEALTH_S
     server.wait_until_idle()  # its client has gone
 
