@@ -65,6 +65,7 @@ def test_every_command_and_option_is_named(capsys: pytest.CaptureFixture[str]) -
     [
         "README.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
         "docs/api.md",
         "docs/operations.md",
         "models/README.md",

@@ -1,8 +1,10 @@
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -311,6 +313,17 @@ def test_no_key_is_ever_logged(guarded: Running) -> None:
     assert guarded.get("/health").status_code == 200
     for key in (FIRST_KEY, SECOND_KEY, WRONG_KEY):
         assert key[4:-4] not in guarded.log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_process_shows_a_key(guarded: Running) -> None:
+    children = guarded.engines() + guarded.children("server.mediaworker")
+    shown = [Path(f"/proc/{guarded.process.pid}/cmdline")]
+    shown += [Path(f"/proc/{pid}/{file}") for pid in children for file in ("cmdline", "environ")]
+    assert len(shown) == 5
+    for path in shown:
+        for key in (FIRST_KEY, SECOND_KEY):
+            assert key.encode() not in path.read_bytes()
 
 
 def test_without_keys_any_key_is_ignored(server: Running) -> None:
