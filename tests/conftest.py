@@ -4,6 +4,8 @@ Heavy libraries are imported inside the fixtures, so that tests without a model 
 """
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from server.transcript import Span, Window
+from tests.guard import sitecustomize as guard
 
 if TYPE_CHECKING:
     from server.whisper import Whisper
@@ -26,6 +29,34 @@ SCRIPTED_TEXT = " Hello world, this is a test."
 SCRIPTED_END_S = 2.4
 
 Samples = npt.NDArray[np.int16]
+
+
+UNGUARDED = dict(os.environ)
+"""The environment for a child that has to reach a package index, which it says by using this."""
+sys.addaudithook(guard.refuse_outside)
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]  # one on this machine would lead out of it, unseen
+
+
+@pytest.fixture(scope="session")
+def outside_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the guard has noted since a test last looked, in this process and in Python children."""
+    log = tmp_path_factory.mktemp("guard") / "outside.log"
+    log.touch()
+    folder = str(Path(guard.__file__).parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(guard.LOG, str(log))
+        patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
+        yield log
+
+
+@pytest.fixture(autouse=True)
+def _contacts_no_outside_host(outside_log: Path) -> Iterator[None]:
+    yield
+    if outside_log.stat().st_size:
+        noted = outside_log.read_text()
+        outside_log.write_text("")
+        pytest.fail(f"other machines were contacted, which no test may do:\n{noted}")
 
 
 @cache
