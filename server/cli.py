@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from server import __version__
 from server.errors import SottoError, UnknownLanguage
 from server.languages import code_of
+from server.models_cli import add_to as add_models
 from server.options import (
     RESPONSE_FORMATS,
     DecodingOptions,
@@ -23,7 +24,7 @@ EXIT_USAGE = 2
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit status. Errors are one line on stderr."""
-    parser = _parser()
+    parser = make_parser()
     given = parser.parse_args(arguments)
     if given.command is None:
         parser.print_help()
@@ -100,7 +101,8 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(wrong)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """All commands; what is given has `run`, which takes it."""
     parser = argparse.ArgumentParser(
         prog="sotto",
         description="Speech to text on your own machine, behind OpenAI's audio API.",
@@ -139,4 +141,6 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--prompt", default="", help="words or context that the recording is about")
     transcribe.add_argument("--words", action="store_true", help="word times too (in verbose_json)")
     transcribe.set_defaults(run=_transcribe)
+
+    add_models(commands)
     return parser

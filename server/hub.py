@@ -5,15 +5,12 @@ downloader (2.x) begins a large file anew after every stopped process. A pull gr
 gets its name when everything is there and matches the hub's sums, so what has the name is a model.
 """
 
-import fcntl
 import hashlib
-import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,16 +22,16 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     HfHubHTTPError,
     HTTPError,
 )
-from tqdm import tqdm
 
-from server import __version__
+from server import __version__, record
+from server.conversion import TRANSFORMERS, advice, matching
+from server.entries import OPTIONAL, spelled
 from server.errors import ModelUnavailable
+from server.place import PARTIAL, check_room, megabytes, reserved
+from server.progress import Progress, Report, bar, both, ignore
+from server.record import Facts, Record, size_of
 
-RECORD = "source.json"
-OPTIONAL = ("preprocessor_config.json",)  # 80 mel bands where a repository has none
-WEIGHTS = (".safetensors", ".safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TIMEOUT_S = 15.0
-SPARE_BYTES = 64 << 20  # what a pull leaves free on the disk
 RETRIES = 4  # in a row, without one new byte
 RETRY_WAIT_S = 1.0
 PASSING = {408, 429, 500, 502, 503, 504}
@@ -62,6 +59,14 @@ class _Plan:
     revision: str
     files: tuple[_File, ...]
 
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def record(self, sums: Mapping[str, str]) -> Record:
+        files = {file.name: Facts(file.size, sums.get(file.name)) for file in self.files}
+        return Record(self.repository, self.revision, files)
+
 
 def pull(
     repository: str,
@@ -71,26 +76,32 @@ def pull(
     offline: bool = False,
     endpoint: str | None = None,
     progress: TextIO | None = None,
+    report: Report = ignore,
 ) -> Path:
     """Bring the files of a repository that match the patterns `files` into the folder `into`, and return that.
 
     Each pattern has to be matched; preprocessor_config.json comes along where there is one. What is whole already
-    costs no request. `progress` shows a bar if it is a terminal. `endpoint` is the hub, else HF_ENDPOINT, else
-    huggingface.co. HF_TOKEN is sent if set, no stored token. Raises ModelUnavailable: offline, hub unreachable,
-    access refused, no such repository, no CTranslate2 model, damaged on the way, no room. The next pull goes on
-    where an interrupted one was.
+    costs no request. `progress` shows a bar if it is a terminal; `report` is told besides, and ends the pull by
+    raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set, no stored token.
+    Raises ModelUnavailable: offline, hub unreachable, access refused, no such repository, no CTranslate2 model,
+    damaged on the way, no room. The next pull goes on where an interrupted one was.
     """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
     if _is_whole(into, files):
         return into
     if offline or constants.HF_HUB_OFFLINE:
         raise ModelUnavailable(_offline(f"{endpoint}/{repository}", files, into))
-    with _reserved(into):
+    with reserved(into):
         if not _is_whole(into, files):  # another process may have pulled it while this one waited
             plan = _plan(endpoint, repository, files)
             partial = _open_partial(into, plan)
-            _check_room(partial, plan)
-            _finish(partial, into, plan, _download(partial, plan, progress))
+            check_room(
+                partial.parent, plan.size - sum(size_of(partial / file.name) for file in plan.files), repository
+            )
+            logger.info("pulling %s (%s) into %s", repository, megabytes(plan.size), into.parent)
+            with bar(progress) as draw:
+                sums = _download(partial, plan, both(draw, report))
+            _finish(partial, into, plan, sums)
     return into
 
 
@@ -99,34 +110,12 @@ def _is_whole(folder: Path, patterns: Sequence[str]) -> bool:
         sizes = {file.name: size for file in folder.iterdir() if (size := file.stat().st_size)}
     except OSError:
         return False
-    _, recorded = _record(folder)
-    return not _unmatched(sizes, patterns) and all(sizes.get(name) == size for name, size in recorded.items())
-
-
-def _record(folder: Path) -> tuple[str, dict[str, int]]:
-    """Revision, and sizes by name, as noted when pulled; empty for a folder that a person filled."""
-    try:
-        record = json.loads((folder / RECORD).read_bytes())
-        return record["revision"], {name: file["size"] for name, file in record["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "", {}
+    return not _unmatched(sizes, patterns) and not record.read(folder).misfits(folder)
 
 
 def _unmatched(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     there = list(names)
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in there)]
-
-
-@contextmanager
-def _reserved(into: Path) -> Iterator[None]:
-    """Hold the folder: one pull at a time over all processes, the others wait. Names the cause of disk errors."""
-    try:
-        into.parent.mkdir(parents=True, exist_ok=True)
-        with into.with_name(f".{into.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise ModelUnavailable(f"{into.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
 
 
 def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
@@ -138,7 +127,7 @@ def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
         _refuse(error, endpoint, repository)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelUnavailable(f"{endpoint} does not answer as a model hub does: {error!r}") from error
-    names = [file.rfilename for file in info.siblings or () if "/" not in file.rfilename]
+    names = [file.rfilename for file in info.siblings or () if record.is_plain(file.rfilename)]
     if lacking := _unmatched(names, patterns):
         raise ModelUnavailable(_unusable(repository, names, lacking))
     files = tuple(
@@ -153,71 +142,53 @@ def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
 
 def _open_partial(into: Path, plan: _Plan) -> Path:
     """The folder the pull grows in, with what an interrupted one of the same revision left there."""
-    if into.is_dir() and any(into.iterdir()) and not (into / RECORD).exists():
+    if into.is_dir() and any(into.iterdir()) and not (into / record.NAME).exists():
         raise ModelUnavailable(f"{into} is incomplete but was not pulled by Sotto: complete it, or remove it")
-    partial = into.with_name(f"{into.name}.partial")
-    revision, _ = _record(partial)
-    if partial.exists() and revision != plan.revision:
+    partial = into.with_name(into.name + PARTIAL)
+    if partial.exists() and record.read(partial).revision != plan.revision:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
-    _write_record(partial, plan, {})
+    plan.record({}).write(partial)
     return partial
 
 
-def _write_record(folder: Path, plan: _Plan, sums: dict[str, str]) -> None:
-    files = {file.name: {"size": file.size, "sha256": sums.get(file.name)} for file in plan.files}
-    record = {"repository": plan.repository, "revision": plan.revision, "files": files}
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _check_room(partial: Path, plan: _Plan) -> None:
-    needed = sum(file.size - _size(partial / file.name) for file in plan.files) + SPARE_BYTES
-    free = shutil.disk_usage(partial).free
-    if free < needed:
-        raise ModelUnavailable(
-            f"{plan.repository} needs {_mb(needed)} more in {partial.parent}, which has {_mb(free)} free: "
-            "make room, or set SOTTO_MODELS_DIR to another disk"
-        )
-
-
-def _download(partial: Path, plan: _Plan, progress: TextIO | None) -> dict[str, str]:
+def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
     """Fetch and verify every file; returns their sha256 by name."""
-    total = sum(file.size for file in plan.files)
-    logger.info("pulling %s (%s) into %s", plan.repository, _mb(total), partial.parent)
-    with tqdm(
-        desc=plan.repository,
-        total=total,
-        initial=sum(_size(partial / file.name) for file in plan.files),
-        unit="B",
-        unit_scale=True,
-        file=progress,
-        disable=None if progress else True,  # None: tqdm asks whether it is a terminal
-    ) as bar:
-        for file in plan.files:
-            _fetch(file, plan, partial / file.name, bar)
-        return {file.name: _verified(file, plan, partial / file.name) for file in plan.files}
+    done = sum(size_of(partial / file.name) for file in plan.files)
+    report(Progress(plan.repository, done, plan.size))
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        report(Progress(plan.repository, done, plan.size))
+
+    for file in plan.files:
+        _fetch(file, plan, partial / file.name, count)
+    return {file.name: _verified(file, plan, partial / file.name) for file in plan.files}
 
 
-def _fetch(file: _File, plan: _Plan, path: Path, bar: tqdm) -> None:
+def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -> None:
     """Append to `path` until it has the file's size, over as many connections as that takes."""
     url = hf_hub_url(plan.repository, file.name, revision=plan.revision, endpoint=plan.endpoint)
     fruitless = 0
-    while (done := _size(path)) < file.size:
+    while (done := size_of(path)) < file.size:
         cause: Exception | None = None
         try:
             with path.open("ab") as out:
                 for chunk in _chunks(url, done):
-                    bar.update(out.write(chunk))
+                    count(out.write(chunk))
+                    if out.tell() > file.size:
+                        break  # it would fill the disk; the sum tells that it is another file
                 out.flush()
                 os.fsync(out.fileno())
         except HTTPError as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
                 _refuse(error, plan.endpoint, plan.repository)
             cause = error
-        fruitless = fruitless + 1 if _size(path) == done else 0
+        fruitless = fruitless + 1 if size_of(path) == done else 0
         if fruitless > RETRIES:
             raise ModelUnavailable(
-                f"{file.name} of {plan.repository} broke off at {_mb(done)} of {_mb(file.size)} "
+                f"{file.name} of {plan.repository} broke off at {megabytes(done)} of {megabytes(file.size)} "
                 f"({cause or 'the hub sends no more'}); the next pull goes on from there"
             ) from cause
         time.sleep(RETRY_WAIT_S * fruitless)
@@ -240,11 +211,10 @@ def _chunks(url: str, done: int) -> Iterator[bytes]:
 
 def _verified(file: _File, plan: _Plan, path: Path) -> str:
     """The file's sha256; where it is not what the hub described, removes it and raises ModelUnavailable."""
-    with path.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    sha256 = record.sha256_of(path)
     digest = sha256 if len(file.digest) == len(sha256) else _git_sha1(path)
-    if (_size(path), digest) != (file.size, file.digest):
-        complaint = f"{_size(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
+    if (size_of(path), digest) != (file.size, file.digest):
+        complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
         path.unlink()
         raise ModelUnavailable(f"{file.name} of {plan.repository} arrived damaged and was removed: {complaint}")
     return sha256
@@ -257,19 +227,11 @@ def _git_sha1(path: Path) -> str:
 
 
 def _finish(partial: Path, into: Path, plan: _Plan, sums: dict[str, str]) -> None:
-    _write_record(partial, plan, sums)
+    plan.record(sums).write(partial)
     if into.exists():
         shutil.rmtree(into)  # empty or a damaged pull, see _open_partial
     partial.rename(into)
     logger.info("pulled %s at revision %s into %s", plan.repository, plan.revision, into)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
@@ -293,23 +255,17 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
 
 def _unusable(repository: str, names: list[str], lacking: list[str]) -> str:
     owner, _, name = repository.rpartition("/")
-    if "model.bin" in names or not any(file.endswith(WEIGHTS) for file in names):
-        return f"{repository} holds no CTranslate2 conversion of a model: it lacks {_spelled(lacking)}"
-    known = f"use SOTTO_MODEL={name.removeprefix('whisper-')}, its conversion (most are Systran/faster-{name})"
-    return (
-        f"{repository} is in transformers format: {known if owner == 'openai' else 'look for its conversion'}, or "
-        f"convert it: ct2-transformers-converter --model {repository} --output_dir {name}-ct2 "
-        "--copy_files tokenizer.json preprocessor_config.json --quantization float16"
-    )
+    if owner == "openai" and matching(names, TRANSFORMERS):
+        known = name.removeprefix("whisper-")
+        return f"{repository} is in transformers format: use SOTTO_MODEL={known}, its conversion"
+    if "model.bin" not in names and (told := advice(names, repository, f"{name}-ct2")):
+        return f"{repository} holds {told}"
+    return f"{repository} holds no CTranslate2 conversion of a model: it lacks {spelled(lacking)}"
 
 
 def _offline(page: str, patterns: Sequence[str], into: Path) -> str:
     files = [*patterns, *(f"{name} (if there is one)" for name in OPTIONAL if name not in patterns)]
     return (
         f"{into} is missing or incomplete, and SOTTO_OFFLINE (or HF_HUB_OFFLINE) forbids to pull it. Place there, "
-        f"from {page}: {_spelled(files)}. Or set SOTTO_MODEL to a directory that has these files."
+        f"from {page}: {spelled(files)}. Or set SOTTO_MODEL to a directory that has these files."
     )
-
-
-def _spelled(patterns: list[str]) -> str:
-    return ", ".join(patterns).replace("vocabulary.*", "vocabulary.json or vocabulary.txt")

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )
+    catalog: Path | None = Field(
+        None, description="A TOML file of models with names of your own, in the shape of `models/catalog.toml`."
+    )
     offline: bool = Field(False, description="Never download; a missing model is an error that says what to place.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
     compute_type: Literal[
@@ -193,10 +196,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{path}, which {PREFIX}API_KEYS_FILE names, holds no key")
         return keys + more
 
-    @field_validator("models_dir")
+    @field_validator("models_dir", "catalog")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
 
     @classmethod
     def settings_customise_sources(

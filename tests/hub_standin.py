@@ -7,8 +7,8 @@ files have a sha256 in the listing. It offers no xet, so everything is plain HTT
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,14 +26,16 @@ class Repository:
     file_status: int = 200
     error_code: str | None = None
 
-    def listing(self, name: str) -> bytes:
-        siblings = [{"rfilename": file, **self._facts(file, content)} for file, content in self.files.items()]
+    def listing(self, name: str, lies: Collection[str] = ()) -> bytes:
+        siblings = [
+            {"rfilename": file, **self._facts(file, content, file in lies)} for file, content in self.files.items()
+        ]
         return json.dumps({"id": name, "sha": self.revision, "siblings": siblings}).encode()
 
-    def _facts(self, name: str, content: bytes) -> dict[str, object]:
+    def _facts(self, name: str, content: bytes, lie: bool) -> dict[str, object]:
         facts: dict[str, object] = {"size": len(content), "blobId": git_sha1(content)}
         if name in self.large:
-            sha256 = hashlib.sha256(content).hexdigest()
+            sha256 = "0" * 64 if lie else hashlib.sha256(content).hexdigest()
             facts["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
         return facts
 
@@ -47,12 +49,15 @@ class Request:
 @dataclass
 class Hub:
     """What it serves, what it was asked, and the faults: `cuts` are the bytes after which the next answers for a
-    file break off, `spoiled` files arrive with another last byte, `raw` answers everything."""
+    file break off, `spoiled` files arrive with another last byte, `lies` are large files whose sum it tells wrong,
+    `longer` how many bytes too many come of a file; `raw` answers everything."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     cuts: dict[str, list[int]] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
+    lies: set[str] = field(default_factory=set)
+    longer: dict[str, int] = field(default_factory=dict)
     ranges: bool = True
     raw: bytes | None = None
     port: int = 0
@@ -92,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _listing(self, name: str) -> None:
         repository = self.server.hub.repositories.get(name) or Repository({}, info_status=404)
         if repository.info_status == 200:
-            self._answer(200, repository.listing(name))
+            self._answer(200, repository.listing(name, self.server.hub.lies))
         else:
             self._refuse(repository.info_status, repository.error_code)
 
@@ -112,6 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.files[file]
         if file in hub.spoiled:
             content = content[:-1] + bytes([content[-1] ^ 1])
+        content += bytes(hub.longer.get(file, 0))
         wanted = self.headers.get("Range") if hub.ranges else None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         cuts = hub.cuts.get(file, [])
@@ -133,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:cut])
+        with suppress(ConnectionError):  # who is sent more than it asked for hangs up
+            self.wfile.write(body[:cut])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""

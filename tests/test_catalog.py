@@ -1,34 +1,16 @@
 import hashlib
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 
-from server import catalog
+from server import catalog, record
+from server.entries import REQUIRED
 from server.errors import ModelUnavailable
-
-ENTRY = """
-[models.{name}]
-aliases = ["{name}-alias"]
-repository = "{owner}/{name}"
-files = ["config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
-languages = "multilingual"
-window_s = 30.0
-"""
-WHOLE = ("config.json", "model.bin", "tokenizer.json", "vocabulary.json")
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "catalog.toml"
-    path.write_text(text)
-    return path
-
-
-def filled(folder: Path, *names: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).write_text("{}")
-    return folder
+from server.record import Facts, Record
+from server.weights import Dimensions, read_dimensions
+from tests.model_folders import WHOLE, filled
 
 
 def test_own_catalogue_is_valid_and_every_name_finds_its_model() -> None:
@@ -46,7 +28,7 @@ def test_sums_of_the_bundled_model_match_its_files() -> None:
     demo = own.find("demo")
     assert demo is not None
     for name in demo.files:
-        content = (own.root / "demo" / name).read_bytes()
+        content = (catalog.data_path("demo") / name).read_bytes()
         assert len(content) == demo.size[name]
         assert hashlib.sha256(content).hexdigest() == demo.sha256[name]
 
@@ -65,55 +47,22 @@ def test_data_is_looked_for_in_the_package_then_in_the_checkout(
         catalog.data_path("demo")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [
-        ("[models.tiny]", "[models.tiny", "catalog.toml: "),
-        ('aliases = ["tiny-alias"]', 'aliases = "tiny-alias"', "aliases must be a list"),
-        ('aliases = ["tiny-alias"]', "aliases = [1]", "expected string"),
-        ('aliases = ["tiny-alias"]', 'aliases = ["a/b"]', "without a slash"),
-        ('repository = "a/tiny"', "", "either a repository or a path"),
-        ('repository = "a/tiny"', 'repository = "a/tiny"\npath = "tiny"', "either a repository or a path"),
-        ('repository = "a/tiny"', 'repository = "tiny"', "repository must be owner/name"),
-        ('repository = "a/tiny"', 'path = "../tiny"', "path must be one folder's name"),
-        ('repository = "a/tiny"', 'path = "tiny"', "sha256 and size go with every file"),
-        ('repository = "a/tiny"', 'repositry = "a/tiny"', "repositry"),
-        ('"tokenizer.json", ', "", "files must name tokenizer.json too"),
-        ("files =", "# files =", "files"),
-        ('"multilingual"', '"english"', "languages must be"),
-        ("30.0", "31", "window_s must be above 0 and at most 30"),
-        ("30.0", '"30"', "not supported between"),
-    ],
-)
-def test_mistake_in_an_entry_is_named(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    text = ENTRY.format(name="tiny", owner="a")
-    assert old in text
-    with pytest.raises(ModelUnavailable, match=complaint):
-        catalog.load(written(tmp_path, text.replace(old, new)))
-
-
-def test_one_name_for_two_models_is_refused(tmp_path: Path) -> None:
-    text = ENTRY.format(name="tiny", owner="a") + ENTRY.format(name="base", owner="b").replace("base-alias", "TINY")
-    with pytest.raises(ModelUnavailable, match="'TINY' means both 'tiny' and 'base'"):
-        catalog.load(written(tmp_path, text))
-
-
 def test_bundled_model_is_found_where_it_lies() -> None:
-    own = catalog.load()
+    demo = catalog.data_path("demo")
     found = catalog.resolve("demo", Path("/nonexistent"))
-    assert (found.name, found.folder, found.repository, found.window_s) == ("demo", own.root / "demo", None, 10.0)
-    assert catalog.resolve(str(own.root / "demo"), Path("/nonexistent")) == found
+    assert (found.name, found.folder, found.repository, found.window_s) == ("demo", demo, None, 10.0)
+    assert catalog.resolve(str(demo), Path("/nonexistent")) == found
 
 
-def test_damaged_bundled_model_is_refused(tmp_path: Path) -> None:
-    own = catalog.load()
-    shutil.copytree(own.root / "demo", tmp_path / "demo")
-    shutil.copy(own.root / "catalog.toml", tmp_path)
-    copy = catalog.load(tmp_path / "catalog.toml")
-    assert catalog.resolve("demo", tmp_path, copy).folder == tmp_path / "demo"
+def test_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(catalog.data_path("demo"), tmp_path / "demo")
+    shutil.copy(catalog.data_path("catalog.toml"), tmp_path)
+    monkeypatch.setattr(catalog, "DATA_FOLDERS", (tmp_path,))
+    assert catalog.resolve("demo", tmp_path).folder == tmp_path / "demo"
     (tmp_path / "demo" / "model.bin").write_bytes(b"short")
-    with pytest.raises(ModelUnavailable, match=r"'demo' is damaged.*model\.bin should be a file of \d+ bytes"):
-        catalog.resolve("demo", tmp_path, copy)
+    for name in ("demo", str(tmp_path / "demo")):
+        with pytest.raises(ModelUnavailable, match=r"'demo' is damaged.*model\.bin should be a file of \d+ bytes"):
+            catalog.resolve(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tiny", "Whisper-Tiny", "systran/faster-whisper-tiny"])
@@ -139,7 +88,7 @@ def test_other_repository_is_to_be_pulled(tmp_path: Path) -> None:
     found = catalog.resolve("someone/whisper-ct2", tmp_path)
     assert (found.name, found.folder, found.model) == ("someone/whisper-ct2", None, None)
     assert found.target == tmp_path / "someone--whisper-ct2"
-    assert (found.files, found.window_s) == (catalog.REQUIRED, 30.0)
+    assert (found.files, found.window_s) == (REQUIRED, 30.0)
 
 
 def test_directory_wins_over_repository_and_catalogue_over_directory(
@@ -170,7 +119,7 @@ def test_transformers_directory_gets_the_command_that_converts_it(tmp_path: Path
         catalog.resolve(str(folder), tmp_path)
     assert str(caught.value).endswith(
         f"ct2-transformers-converter --model '{folder}' --output_dir '{folder}-ct2' "
-        "--copy_files tokenizer.json preprocessor_config.json --quantization float16"
+        "--copy_files tokenizer.json --quantization float16"
     )
 
 
@@ -211,3 +160,143 @@ def test_file_instead_of_a_directory_is_told(tmp_path: Path) -> None:
 
 def test_only_the_model_that_was_trained_for_it_may_see_short_windows() -> None:
     assert [model.name for model in catalog.load().models if model.dynamic_context] == ["demo"]
+
+
+# Known to everybody who uses faster-whisper: its own table (faster_whisper.utils._MODELS, 1.2.1).
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        *((size, f"Systran/faster-whisper-{size}") for size in ("tiny", "base", "small", "medium", "large-v1")),
+        *((f"{size}.en", f"Systran/faster-whisper-{size}.en") for size in ("tiny", "base", "small", "medium")),
+        *((size, f"Systran/faster-whisper-{size}") for size in ("large-v2", "large-v3")),
+        *((f"distil-{size}", f"Systran/faster-distil-whisper-{size}") for size in ("small.en", "medium.en")),
+        *((f"distil-{size}", f"Systran/faster-distil-whisper-{size}") for size in ("large-v2", "large-v3")),
+        ("distil-large-v3.5", "distil-whisper/distil-large-v3.5-ct2"),
+        ("large", "Systran/faster-whisper-large-v3"),
+        ("large-v3-turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
+        ("turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
+    ],
+)
+def test_names_mean_what_they_mean_to_faster_whisper(name: str, repository: str) -> None:
+    model = catalog.load().find(name)
+    assert model is not None
+    assert model.repository == repository
+
+
+# The files of these repositories as the hub lists them, all together, in bytes.
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("tiny", 75_538_270 + 2_249 + 2_203_239 + 459_861),
+        ("base", 145_217_532 + 2_309 + 2_203_239 + 459_861),
+        ("small", 483_546_902 + 2_370 + 2_203_239 + 459_861),
+        ("medium", 1_527_906_378 + 2_257 + 2_203_239 + 459_861),
+        ("large-v3", 3_087_284_237 + 2_394 + 340 + 2_480_617 + 1_068_114),
+        ("large-v3-turbo", 1_617_884_929 + 2_263 + 340 + 2_710_337 + 1_068_114),
+        ("distil-large-v3", 1_512_927_867 + 2_690 + 340 + 2_480_617 + 1_068_114),
+        ("distil-large-v3.5", 1_512_927_867 + 2_690 + 340 + 2_480_645 + 1_068_114),
+    ],
+)
+def test_download_is_as_large_as_the_catalogue_says(name: str, size: int) -> None:
+    model = catalog.load().find(name)
+    assert model is not None
+    assert model.download_bytes == pytest.approx(size, rel=0.005)
+
+
+def test_every_model_has_its_dimensions_and_the_bundled_one_those_of_its_file() -> None:
+    own = catalog.load()
+    assert all(isinstance(model.dimensions, Dimensions) for model in own.models)
+    demo = own.find("demo")
+    assert demo is not None
+    assert demo.dimensions == read_dimensions(catalog.data_path("demo") / "model.bin")
+
+
+# The operator's own catalogue
+
+
+def test_own_entries_win_and_the_others_stay(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text('[models.small]\nrepository = "me/small"\n[models.mine]\npath = "clinic"\naliases = ["turbo"]')
+    catalogue = catalog.load(own)
+    assert [model.name for model in catalogue.models][:2] == ["small", "mine"]
+    small, turbo, large = (catalogue.find(name) for name in ("small", "turbo", "large-v3-turbo"))
+    assert small is not None
+    assert small.repository == "me/small"
+    assert turbo is not None
+    assert turbo.folder(tmp_path / "models") == tmp_path / "clinic"
+    assert large is not None
+    assert large.aliases == ("whisper-large-v3-turbo", "whisper-turbo")
+    names = [name.casefold() for model in catalogue.models for name in model.names]
+    assert len(names) == len(set(names))
+
+
+def test_own_directory_is_found_by_its_name_with_its_window(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(f'[models.mine]\npath = "{tmp_path / "elsewhere"}"\nwindow_s = 10')
+    catalogue = catalog.load(own)
+    with pytest.raises(ModelUnavailable, match=r"'mine' is in .*elsewhere, which is no directory"):
+        catalog.resolve("mine", tmp_path, catalogue)
+    filled(tmp_path / "elsewhere", *WHOLE[:-1])
+    with pytest.raises(ModelUnavailable, match=r"it lacks vocabulary\.json"):
+        catalog.resolve("mine", tmp_path, catalogue)
+    filled(tmp_path / "elsewhere", *WHOLE)
+    found = catalog.resolve("mine", tmp_path, catalogue)
+    assert (found.name, found.folder, found.window_s) == ("mine", tmp_path / "elsewhere", 10)
+    assert catalog.resolve(str(tmp_path / "elsewhere"), tmp_path, catalogue) == found
+
+
+def test_missing_own_catalogue_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no\.toml: .*No such file"):
+        catalog.load(tmp_path / "no.toml")
+
+
+# Folders of the models directory
+
+
+def test_folder_of_the_models_directory_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(filled(tmp_path / "here"))
+    filled(tmp_path / "here" / "clinic")  # what else has the name doesn't matter
+    folder = filled(tmp_path / "models" / "clinic", *WHOLE)
+    found = catalog.resolve("clinic", tmp_path / "models")
+    assert (found.name, found.folder, found.window_s) == ("clinic", folder, 30.0)
+
+
+def test_path_of_a_pulled_model_is_that_model(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "Systran--faster-whisper-tiny", *WHOLE)
+    assert catalog.resolve(str(folder), tmp_path) == catalog.resolve("tiny", tmp_path)
+
+
+def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "Systran--faster-whisper-tiny", *WHOLE)
+    Record("Systran/faster-whisper-tiny", "1" * 40, {"model.bin": Facts(2, "0" * 64)}).write(folder)
+    assert catalog.resolve("tiny", tmp_path).folder == folder
+    (folder / "model.bin").write_bytes(b"{")
+    assert record.read(folder).misfits(folder) == ["model.bin"]
+    assert catalog.resolve("tiny", tmp_path).folder is None
+
+
+# Models that are none of ours
+
+
+def test_another_kind_of_model_is_told_by_its_files(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "wav2vec", "model.safetensors")
+    (folder / "config.json").write_text('{"architectures": ["Wav2Vec2ForCTC"]}')
+    with pytest.raises(ModelUnavailable, match="no Whisper: it is Wav2Vec2ForCTC"):
+        catalog.resolve(str(folder), tmp_path)
+    (folder / "config.json").write_text('{"architectures": ["WhisperForConditionalGeneration"]}')
+    with pytest.raises(ModelUnavailable, match="converted first: ct2-transformers-converter"):
+        catalog.resolve(str(folder), tmp_path)
+
+
+def test_translation_model_of_ctranslate2_is_refused(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "opus", *WHOLE)
+    (folder / "model.bin").write_bytes(struct.pack("<IH16sII", 6, 16, b"TransformerSpec\0", 7, 0))
+    with pytest.raises(ModelUnavailable, match="is no Whisper, but a TransformerSpec"):
+        catalog.resolve(str(folder), tmp_path)
+
+
+def test_checkpoint_of_openai_is_recognised_as_a_file_and_in_a_folder(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "cache", "tiny.pt")
+    for name in (folder, folder / "tiny.pt"):
+        with pytest.raises(ModelUnavailable, match="openai-whisper: use SOTTO_MODEL=tiny"):
+            catalog.resolve(str(name), tmp_path)

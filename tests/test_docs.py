@@ -1,13 +1,20 @@
 """The README names every setting with its default, every route, field and command, and its links lead somewhere."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from server.api.app import create_app
 from server.api.parameters import PARAMETERS
-from server.cli import run
+from server.catalog import SAMPLE_TEXT
+from server.cli import make_parser, run
 from server.registry import Registry
 from server.settings import Settings
 from tests.fakes import make_media
@@ -60,12 +67,78 @@ def test_every_command_and_option_is_named(capsys: pytest.CaptureFixture[str]) -
         assert f"sotto {command}" in README
 
 
+def test_every_verb_of_models_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["models", "--help"])
+    verbs = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert {"list", "pull", "remove", "path", "verify", "export", "import"} <= set(verbs)
+    for verb in verbs:
+        assert f"| `sotto models {verb}" in README
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/offline.md"])
+def test_commands_in_documents_are_such_that_the_program_takes(document: str) -> None:
+    commands = [command for command in simple_commands(scripts_in(document)) if "sotto" in command]
+    assert commands
+    for command in commands:
+        make_parser().parse_args(command[command.index("sotto") + 1 :])
+
+
+def scripts_in(document: str, kind: str = "sh[^\n]*") -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def simple_commands(scripts: list[str]) -> Iterator[list[str]]:
+    """The words of each command, pipes and redirections aside."""
+    for line in "".join(scripts).replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        words.whitespace_split = True
+        for operator, command in groupby(words, lambda word: word[0] in "|&;<>"):
+            if not operator:
+                yield list(command)
+
+
+def test_the_trial_of_docs_offline_works(tmp_path: Path) -> None:
+    (script,) = scripts_in("docs/offline.md", "sh try")
+    command = tmp_path / "bin" / "sotto"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}:$PYTHONPATH" exec {sys.executable} -m server "$@"\n')
+    command.chmod(0o755)
+    done = subprocess.run(
+        [*without_network(), "sh", "-e", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"trial is in {tmp_path / 'there' / 'trial'}; to serve it: sotto serve --model trial",
+        "trial: all files match their checksums",
+        SAMPLE_TEXT,
+        f"removed trial: 12.7 MB in {tmp_path / 'there' / 'trial'}",
+    ]
+
+
+def without_network() -> list[str]:
+    """What runs a command where there is no network at all, if this machine lets us; the guard is there anyway."""
+    namespace = ["unshare", "--map-root-user", "--net"]
+    try:
+        subprocess.run([*namespace, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return namespace
+
+
 @pytest.mark.parametrize(
     "document",
     [
         "README.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "docs/offline.md",
         "docs/api.md",
         "docs/operations.md",
         "models/README.md",

@@ -12,8 +12,9 @@ SERVER = Path(__file__).parent.parent / "server"
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
-    "signal and text": "allocator audio cage catalog children decoding events formats frames hub logs "
-    "machine mel metrics scratch speed spool tokens vad words",
+    "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events formats "
+    "frames hub logs machine mel metrics modelstore place progress record scratch speed spool tokens vad weights "
+    "words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
     "workers",
@@ -21,12 +22,17 @@ FLOORS: dict[str, str] = {
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.intake api.keys api.models api.ops api.parameters api.schema api.streaming "
     "api.transcriptions api.uploads",
-    "start": "__main__ checks cli doctor protocol serve transcribe",
+    "start": "__main__ checks cli doctor models_cli protocol serve transcribe",
 }
 
 # Who may import from its own floor, and what.
 SIDEWAYS: dict[str, str] = {
     "options": "transcript",
+    "entries": "weights",
+    "catalog": "conversion entries record weights",
+    "hub": "conversion entries place progress record",
+    "modelstore": "catalog entries place progress record weights",
+    "bundle": "catalog entries modelstore place progress record",
     "machine": "allocator",
     "frames": "cage",
     "spool": "scratch",
@@ -53,7 +59,7 @@ SIDEWAYS: dict[str, str] = {
     "trial": "engine recipe",
     "doctor": "checks serve",
     "serve": "checks protocol",
-    "cli": "doctor serve transcribe",
+    "cli": "doctor models_cli serve transcribe",
     "__main__": "cli",
 }
 
@@ -73,7 +79,7 @@ HOMES: dict[str, str] = {
     "huggingface_hub": "hub",
     "httpx": "hub",
     "prometheus_client": "metrics",
-    "tqdm": "hub transcribe",
+    "tqdm": "progress transcribe",
     "pydantic": "settings cli",
     "pydantic_settings": "settings",
 }

@@ -16,9 +16,12 @@ from urllib.parse import urlsplit
 import pytest
 from huggingface_hub import close_session, constants
 
-from server import catalog, hub
+from server import catalog, hub, record
+from server.entries import REQUIRED
 from server.errors import ModelUnavailable
+from server.progress import Progress
 from tests.hub_standin import Hub, Repository, serve
+from tests.model_folders import fill_disk
 
 NAME = "Systran/faster-whisper-tiny"
 FILES = {
@@ -65,11 +68,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def pull(standin: Hub, folder: Path, name: str = NAME, progress: io.StringIO | None = None) -> Path:
-    return hub.pull(name, catalog.REQUIRED, folder, endpoint=standin.endpoint, progress=progress)
+    return hub.pull(name, REQUIRED, folder, endpoint=standin.endpoint, progress=progress)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != hub.RECORD}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != record.NAME}
 
 
 def test_pull_brings_the_wanted_files_and_records_their_source(standin: Hub, folder: Path) -> None:
@@ -110,7 +113,7 @@ def test_second_pull_asks_nothing(standin: Hub, folder: Path) -> None:
     pull(standin, folder)
     standin.requests.clear()
     assert pull(standin, folder) == folder
-    assert hub.pull(NAME, catalog.REQUIRED, folder, offline=True) == folder
+    assert hub.pull(NAME, REQUIRED, folder, offline=True) == folder
     assert standin.requests == []
 
 
@@ -167,7 +170,7 @@ def test_given_up_pull_is_no_model_and_goes_on_next_time(standin: Hub, folder: P
     with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.2 MB of 0\.3 MB"):
         pull(standin, folder)
     assert not folder.exists()
-    assert catalog.missing(folder) == list(catalog.REQUIRED)
+    assert catalog.missing(folder) == list(REQUIRED)
     standin.cuts.clear()
     standin.requests.clear()
     assert contents(pull(standin, folder)) == FILES
@@ -219,7 +222,7 @@ def test_offline_says_what_to_place_where(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", by_environment)
     with pytest.raises(ModelUnavailable) as caught:
-        hub.pull(NAME, catalog.REQUIRED, folder, offline=not by_environment, endpoint=standin.endpoint)
+        hub.pull(NAME, REQUIRED, folder, offline=not by_environment, endpoint=standin.endpoint)
     for part in (*FILES, "vocabulary.json", "preprocessor_config.json", str(folder), NAME, "SOTTO_OFFLINE"):
         assert part in str(caught.value)
     assert standin.requests == []
@@ -256,11 +259,16 @@ def test_refusals_are_told_apart(standin: Hub, folder: Path, repository: Reposit
         (
             "openai/whisper-tiny",
             ["config.json", "model.safetensors", "tokenizer.json"],
-            "SOTTO_MODEL=tiny.*Systran/",
+            "in transformers format: use SOTTO_MODEL=tiny, its conversion",
         ),
-        ("me/tuned", ["config.json", "pytorch_model.bin"], "--model me/tuned --output_dir tuned-ct2 --copy_files"),
+        (
+            "me/tuned",
+            ["config.json", "model.safetensors", "tokenizer.json"],
+            "--model me/tuned --output_dir tuned-ct2 --copy_files tokenizer.json --quantization float16$",
+        ),
         ("me/old", ["config.json", "model.bin", "vocabulary.txt"], "it lacks tokenizer.json"),
-        ("me/ggml", ["ggml-tiny.bin"], "lacks config.json, model.bin, tokenizer.json, vocabulary.json or"),
+        ("me/ggml", ["ggml-tiny.bin"], "me/ggml holds a model for whisper.cpp"),
+        ("me/text", ["notes.txt"], "lacks config.json, model.bin, tokenizer.json, vocabulary.json or"),
         ("me/empty", [], "no CTranslate2"),
     ],
 )
@@ -279,14 +287,14 @@ def test_unreachable_hub_fails_soon(folder: Path) -> None:
         port = free.getsockname()[1]
     started = time.monotonic()
     with pytest.raises(ModelUnavailable, match="can't be reached"):
-        hub.pull(NAME, catalog.REQUIRED, folder, endpoint=f"http://127.0.0.1:{port}")
+        hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{port}")
     assert time.monotonic() - started < 5
 
 
 def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(ModelUnavailable, match="timed out"):
-        hub.pull(NAME, catalog.REQUIRED, folder, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}")
 
 
 def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
@@ -301,6 +309,55 @@ def test_full_disk_is_told_before_the_download(standin: Hub, folder: Path, monke
     with pytest.raises(ModelUnavailable, match=r"needs 67\.4 MB more in .* has 0\.0 MB free"):
         pull(standin, folder)
     assert standin.asked("model.bin") == []
+
+
+def test_disk_that_fills_on_the_way_keeps_what_fits_for_the_next_pull(
+    standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fill_disk(patch, HALF)
+        with pytest.raises(ModelUnavailable, match=r"can't be written: .*No space left on device"):
+            pull(standin, folder)
+    assert not folder.exists()
+    standin.requests.clear()
+    assert contents(pull(standin, folder)) == FILES
+    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
+
+
+def test_hub_that_lies_about_a_checksum_is_not_believed(standin: Hub, folder: Path) -> None:
+    standin.lies = {"model.bin"}
+    with pytest.raises(ModelUnavailable, match=r"model\.bin .* arrived damaged and was removed: .* instead of .*"):
+        pull(standin, folder)
+    assert not folder.exists()
+
+
+def test_hub_that_sends_more_than_it_says_does_not_fill_the_disk(standin: Hub, folder: Path) -> None:
+    standin.repositories[NAME].files["model.bin"] = b"x" * 300
+    standin.longer = {"model.bin": 50_000_000}
+    with pytest.raises(ModelUnavailable, match=r"arrived damaged and was removed: \d{3,7} bytes,"):
+        pull(standin, folder)
+
+
+def test_progress_is_told_in_bytes_of_the_whole(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [HALF]
+    told: list[Progress] = []
+    hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=told.append)
+    size = sum(map(len, FILES.values()))
+    assert (told[0], told[-1]) == (Progress(NAME, 0, size), Progress(NAME, size, size))
+    assert [each.done for each in told] == sorted(each.done for each in told)
+
+
+def test_who_is_told_may_end_the_pull_and_go_on_later(standin: Hub, folder: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done > 100_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=stop)
+    assert not folder.exists()
+    standin.requests.clear()
+    assert contents(pull(standin, folder)) == FILES
+    assert standin.asked("model.bin")[0].headers["Range"] is not None
 
 
 def test_folder_that_can_t_be_made_is_named(standin: Hub, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""A model as one file, to carry it to a machine without network: an uncompressed tar of its folder.
+
+The folder's record (`source.json`) comes first and names every file with size and sha256; then these files, in
+this order, and nothing else. So a bundle is checked while it is read, from a pipe as well, and `tar xf` in the
+models directory does, unchecked, what an import does. Headers are read one by one, not by tarfile's reader: it
+would follow extensions, of any size, that no bundle has.
+"""
+
+import hashlib
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from server import record
+from server.catalog import check_folder
+from server.entries import Catalogue
+from server.errors import ModelUnavailable
+from server.modelstore import PAPERS, Installed, facts_of, files_in
+from server.place import check_room, reserved
+from server.progress import Progress, Report, ignore
+from server.record import CHUNK_BYTES, Facts, Record
+
+BLOCK = tarfile.BLOCKSIZE
+MAX_RECORD_BYTES = 1 << 20
+END = bytes(2 * BLOCK)
+
+
+def export(model: Installed, out: BinaryIO, report: Report = ignore) -> Record:
+    """Write the model's bundle to `out`; returns what it holds.
+
+    Raises ModelUnavailable where a file isn't what its checksum says: what went out so far is no bundle.
+    """
+    content = _content(model, report)
+    label = _label(model)
+    told = content.dump()
+    out.write(_header(f"{label}/{record.NAME}", len(told)) + _padded(told))
+    done = 0
+    for name, facts in content.files.items():
+        out.write(_header(f"{label}/{name}", facts.size))
+        with (model.folder / name).open("rb") as file:
+            for chunk in _checked(file, facts, f"{model.folder / name} is damaged: it does not match its checksum"):
+                out.write(chunk)
+                done += len(chunk)
+                report(Progress(f"writing {label}", done, content.size))
+        out.write(bytes(-facts.size % BLOCK))
+    out.write(END)
+    return content
+
+
+def import_(
+    source: BinaryIO, models_dir: Path, catalogue: Catalogue, *, label: str | None = None, report: Report = ignore
+) -> Path:
+    """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
+
+    `label` is its folder's name, instead of the one it had. What is there already with the same checksums stays.
+    Raises ModelUnavailable for anything that `export` would not have written, and where the name is taken or the
+    disk has no room.
+    """
+    origin, content = _read_record(source)
+    folder = models_dir / _free_label(label or origin, models_dir, catalogue)
+    with reserved(folder):
+        if _is_there(folder, content):
+            return folder
+        check_room(models_dir, content.size, folder.name)
+        with _growing(folder) as partial:
+            done = 0
+            for name, facts in content.files.items():
+                _expect(source, f"{origin}/{name}", facts.size)
+                with (partial / name).open("xb") as out:
+                    for chunk in _checked(source, facts, f"{name} in the bundle is damaged"):
+                        out.write(chunk)
+                        done += len(chunk)
+                        report(Progress(f"reading {folder.name}", done, content.size))
+                _read(source, -facts.size % BLOCK)
+            if any(_read(source, BLOCK)):
+                raise _refusal("there is more in it than its record names")
+            check_folder(partial, catalogue)
+            content.write(partial)
+    return folder
+
+
+def _content(model: Installed, report: Report) -> Record:
+    """The record of what is to be written: the model's own, and whatever has no checksum yet."""
+    if model.problem:
+        raise ModelUnavailable(f"{model.name} can't be exported: {model.problem}")
+    noted = model.record.files if model.has_sums else {}
+    further = files_in(model.folder, PAPERS) if noted else files_in(model.folder)
+    made = facts_of(model.folder, [name for name in further if name not in noted], f"summing {model.name}", report)
+    return Record(model.record.repository, model.record.revision, {**noted, **made})
+
+
+def _label(model: Installed) -> str:
+    """The folder's name in the bundle: the one it is to have in any models directory."""
+    name = model.model.name if model.model and model.model.path else model.folder.resolve().name
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
+
+
+def _free_label(label: str, models_dir: Path, catalogue: Catalogue) -> str:
+    if not record.is_plain(label):
+        raise ModelUnavailable(
+            f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
+        )
+    model = catalogue.find(label)
+    if model and model.folder(models_dir) != models_dir / label:
+        raise ModelUnavailable(
+            f"'{label}' means another model here: import this one under another name (--as NAME)"
+        )
+    return label
+
+
+def _is_there(folder: Path, content: Record) -> bool:
+    if not folder.exists():
+        return False
+    there = record.read(folder)
+    if there.files != content.files or there.misfits(folder):
+        raise ModelUnavailable(
+            f"{folder} is there already and is not the same: remove it first (sotto models remove {folder.name}), "
+            "or import under another name (--as NAME)"
+        )
+    return True
+
+
+@contextmanager
+def _growing(folder: Path) -> Iterator[Path]:
+    """A hidden folder that becomes `folder` at the end, all on the disk, and goes if it doesn't come to that."""
+    partial = folder.with_name(f".{folder.name}.importing")
+    shutil.rmtree(partial, ignore_errors=True)  # of an import that was killed
+    partial.mkdir()
+    try:
+        yield partial
+        for path in (*partial.iterdir(), partial):
+            record.sync(path)
+        partial.rename(folder)
+        record.sync(folder.parent)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _read_record(source: BinaryIO) -> tuple[str, Record]:
+    """The folder's name and record, with which every bundle begins."""
+    header = _next(source)
+    path = PurePosixPath(header.name)
+    if not header.isreg() or len(path.parts) != 2 or path.name != record.NAME:
+        raise _refusal(f"it does not begin with {record.NAME}")
+    if not 0 < header.size <= MAX_RECORD_BYTES:
+        raise _refusal(f"its {record.NAME} has {header.size} bytes")
+    try:
+        content = record.parse(_read(source, header.size))
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    if record.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
+        raise _refusal("its record names itself, or a file without a checksum")
+    _read(source, -header.size % BLOCK)
+    return path.parts[0], content
+
+
+def _expect(source: BinaryIO, name: str, size: int) -> None:
+    """Read a header, which has to be this file's: so no link, device or path of another kind comes in."""
+    header = _next(source)
+    if header.name != name or not header.isreg() or header.size != size:
+        raise _refusal(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
+
+
+def _next(source: BinaryIO) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(_read(source, BLOCK), "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise _refusal(f"{error} where a file's header should be") from error
+
+
+def _checked(file: BinaryIO, facts: Facts, complaint: str) -> Iterator[bytes]:
+    """The file's bytes, as many as there should be; raises ModelUnavailable at their end if the sum is another."""
+    sha256, left = hashlib.sha256(), facts.size
+    while left:
+        chunk = _read(file, min(left, CHUNK_BYTES))
+        left -= len(chunk)
+        sha256.update(chunk)
+        yield chunk
+    if sha256.hexdigest() != facts.sha256:
+        raise ModelUnavailable(complaint)
+
+
+def _read(source: BinaryIO, size: int) -> bytes:
+    """So many bytes; a pipe gives them in pieces."""
+    pieces = []
+    while size:
+        try:
+            piece = source.read(size)
+        except OSError as error:
+            raise ModelUnavailable(f"reading failed: {error.strerror}") from error
+        if not piece:
+            raise _refusal("it ends too early")
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _header(name: str, size: int) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    block = header.tobuf(tarfile.GNU_FORMAT)
+    if len(block) != BLOCK:
+        raise ModelUnavailable(f"{name} is too long a name for a bundle")
+    return block
+
+
+def _padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % BLOCK)
+
+
+def _refusal(reason: str) -> ModelUnavailable:
+    return ModelUnavailable(f"this is no bundle of `sotto models export`, or a damaged one: {reason}")

@@ -1,0 +1,197 @@
+"""The models on this machine: which there are, whether their files are what they were, and how one goes.
+
+Looks at the models directory, and at what the catalogue says of other places. Loads nothing and asks no hub.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from server import record
+from server.catalog import check_folder, missing, resolve
+from server.entries import OPTIONAL, REQUIRED, Catalogue, Model
+from server.errors import ModelUnavailable, PermissionDenied
+from server.place import PARTIAL, megabytes, reserved
+from server.progress import Progress, Report, ignore
+from server.record import Facts, Record
+from server.weights import Dimensions, read_dimensions
+
+PAPERS = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model on this machine. The first of its `names` is what SOTTO_MODEL takes.
+
+    `record` has its checksums, if there are any; `model` is its entry in the catalogue, if it has one. `problem`
+    says why it can't be used. What isn't `removable` lies elsewhere than in the models directory, or is bundled.
+    """
+
+    names: tuple[str, ...]
+    folder: Path
+    size: int
+    record: Record
+    model: Model | None = None
+    removable: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
+    def languages(self) -> str | None:
+        return self.model.languages if self.model else None
+
+    @property
+    def dimensions(self) -> Dimensions | None:
+        """As its own file says; an interrupted pull's as the catalogue does."""
+        return read_dimensions(self.folder / "model.bin") or (self.model.dimensions if self.model else None)
+
+    @property
+    def has_sums(self) -> bool:
+        return bool(self.record.files) and all(facts.sha256 for facts in self.record.files.values())
+
+
+def installed(models_dir: Path, catalogue: Catalogue) -> list[Installed]:
+    """What is there: models that the catalogue has elsewhere (the bundled one), then the models directory's."""
+    elsewhere = [_at(model.folder(models_dir), models_dir, catalogue) for model in catalogue.models if model.path]
+    known = {each.folder.resolve() for each in elsewhere}
+    own = [folder for folder in _folders(models_dir) if folder.resolve() not in known]
+    return elsewhere + [_at(folder, models_dir, catalogue) for folder in own]
+
+
+def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
+    """The model of that name, or in that directory; raises ModelUnavailable where it isn't on this machine."""
+    wanted = name.strip().casefold()
+    for each in installed(models_dir, catalogue):
+        if wanted in (known.casefold() for known in each.names):
+            return each
+    found = resolve(name, models_dir, catalogue)
+    if found.folder is None:
+        raise ModelUnavailable(f"{name} is not on this machine; to get it: sotto models pull {name}")
+    return _at(found.folder, models_dir, catalogue)
+
+
+def remove(model: Installed) -> None:
+    """Take a model out of the models directory, and what an interrupted pull of it has left.
+
+    A link goes, not what it leads to. Raises PermissionDenied for what isn't `removable`, ModelUnavailable while
+    another process writes it or where the disk refuses.
+    """
+    if not model.removable:
+        reason = "comes with Sotto" if model.model and model.model.is_bundled else "is not in SOTTO_MODELS_DIR"
+        raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so it is not Sotto's to remove")
+    whole = model.folder.with_name(model.folder.name.removesuffix(PARTIAL))
+    with reserved(whole, wait=False):
+        for folder in (whole, whole.with_name(whole.name + PARTIAL)):
+            _discard(folder)
+
+
+def verify(model: Installed, report: Report = ignore) -> list[str]:
+    """What is wrong with the model's files, by their checksums; raises ModelUnavailable where it has none."""
+    if not model.has_sums:
+        raise ModelUnavailable(f"{model.name} has no checksums to compare with: its files were placed by hand")
+    there = {name: facts for name, facts in model.record.files.items() if (model.folder / name).is_file()}
+    found = facts_of(model.folder, there, model.name, report)
+    lacking = [f"{name} is missing" for name in model.record.files if name not in there]
+    return lacking + [f"{name} is damaged" for name, facts in there.items() if found[name] != facts]
+
+
+def record_sums(model: Installed, report: Report = ignore) -> Record:
+    """Note the checksums of a model that was placed by hand, as its files are now."""
+    if model.has_sums:
+        path = model.folder / record.NAME
+        raise ModelUnavailable(f"{model.name} has checksums already; to record new ones, remove {path} first")
+    check_folder(model.folder)
+    made = Record(files=facts_of(model.folder, files_in(model.folder), model.name, report))
+    made.write(model.folder)
+    return made
+
+
+def files_in(folder: Path, patterns: Iterable[str] = (*REQUIRED, *OPTIONAL, *PAPERS)) -> list[str]:
+    """The names of the files that belong to a model, by what they are called."""
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and record.is_plain(file.name))
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ignore) -> dict[str, Facts]:
+    """Size and sha256 of each file, by name; `report` hears how far it has come with `what`."""
+    sizes = {name: record.size_of(folder / name) for name in names}
+    total, done = sum(sizes.values()), 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        report(Progress(what, done, total))
+
+    return {name: Facts(size, record.sha256_of(folder / name, count)) for name, size in sizes.items()}
+
+
+def _folders(models_dir: Path) -> Iterator[Path]:
+    """The folders that hold a model, or the beginning of one."""
+    if not models_dir.is_dir():
+        return
+    for folder in sorted(models_dir.iterdir()):
+        whole = folder.with_name(folder.name.removesuffix(PARTIAL))
+        if folder.name.startswith(".") or not folder.is_dir() or (folder != whole and whole.exists()):
+            continue
+        if folder != whole or any((folder / name).exists() for name in ("model.bin", "config.json")):
+            yield folder
+
+
+def _at(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
+    whole = folder.with_name(folder.name.removesuffix(PARTIAL))
+    model = catalogue.at(whole, models_dir)
+    bundled = model is not None and model.is_bundled
+    return Installed(
+        names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
+        folder=folder,
+        size=sum(record.size_of(file) for file in folder.iterdir()) if folder.is_dir() else 0,
+        record=_sums_of(model) if model and bundled else record.read(folder),
+        model=model,
+        removable=folder.parent == models_dir and not bundled,
+        problem=_problem(folder, model),
+    )
+
+
+def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str, ...]:
+    """What a folder that the catalogue doesn't know is called by; its path, where the name means another model."""
+    if folder.parent != models_dir or catalogue.find(folder.name):
+        return (str(folder),)
+    owner, separator, name = folder.name.partition("--")
+    return (f"{owner}/{name}", folder.name) if separator and owner and name else (folder.name,)
+
+
+def _sums_of(model: Model) -> Record:
+    return Record(files={name: Facts(size, model.sha256[name]) for name, size in model.size.items()})
+
+
+def _problem(folder: Path, model: Model | None) -> str:
+    """Why the model can't be used; empty where it can, as far as its files' names and sizes tell."""
+    noted = record.read(folder)
+    if folder.name.endswith(PARTIAL):
+        done = sum(record.size_of(folder / name) for name in noted.files)
+        return f"pull interrupted at {megabytes(done)} of {megabytes(noted.size)}"
+    try:
+        if model and folder.is_dir() and (lacking := missing(folder, model.files)):
+            return f"incomplete: lacks {', '.join(lacking)}"
+        check_folder(folder)
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    except ModelUnavailable as error:
+        return error.message
+    return f"damaged: {', '.join(misfits)}" if (misfits := noted.misfits(folder)) else ""
+
+
+def _discard(folder: Path) -> None:
+    """In two steps, so that whatever interrupts it leaves no half of a model under the model's name."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        aside = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        shutil.rmtree(aside)

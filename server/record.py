@@ -1,0 +1,112 @@
+"""What is noted beside a model's files (`source.json`): where they come from, their sizes and checksums.
+
+Written by a pull, by an import and, for files that a person placed, by `sotto models verify --record`. A bundle
+begins with it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAME = "source.json"
+CHUNK_BYTES = 1 << 20
+# One file of the folder itself, visible, and no way out of it.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one file: bytes, and the sha256 of its content, not known yet while it is pulled."""
+
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """`repository` and `revision` are the hub's; without them the files came from elsewhere."""
+
+    repository: str | None = None
+    revision: str | None = None
+    files: Mapping[str, Facts] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(facts.size for facts in self.files.values())
+
+    def misfits(self, folder: Path) -> list[str]:
+        """The files that lack in the folder or have another size."""
+        return [name for name, facts in self.files.items() if size_of(folder / name) != facts.size]
+
+    def dump(self) -> bytes:
+        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+
+    def write(self, folder: Path) -> None:
+        """Atomically: a record is whole, or it isn't there."""
+        partial = folder / f".{NAME}.partial"
+        partial.write_bytes(self.dump())
+        partial.replace(folder / NAME)
+
+
+def read(folder: Path) -> Record:
+    """The folder's record; an empty one where there is none, or none that makes sense."""
+    try:
+        return parse((folder / NAME).read_bytes())
+    except (OSError, ValueError):
+        return Record()
+
+
+def parse(content: bytes) -> Record:
+    """Raises ValueError with what is wrong: the content may come from anywhere."""
+    try:
+        told = json.loads(content)
+        files = {name: Facts(**facts) for name, facts in told["files"].items()}
+        record = Record(told["repository"], told["revision"], files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("it is no record of a model's files") from error
+    if not all(value is None or isinstance(value, str) for value in (record.repository, record.revision)):
+        raise ValueError("repository and revision must be text")
+    for name, facts in files.items():
+        if not is_plain(name) or not _are_facts(facts):
+            raise ValueError(f"it names {name[:100]!r}, which is no file of a model, or tells no size and sha256")
+    return record
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name may be that of a model's folder or file: letters, digits and `_.+-`, not hidden."""
+    return bool(_PLAIN.fullmatch(name))
+
+
+def sha256_of(path: Path, told: Callable[[int], None] = lambda size: None) -> str:
+    """The file's sha256; `told` is called with the bytes of each piece."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            told(len(chunk))
+    return sha256.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 for what is no file."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def sync(path: Path) -> None:
+    """Have a file or a folder's names on the disk before anything relies on them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _are_facts(facts: Any) -> bool:
+    known = isinstance(facts.sha256, str) and _SHA256.fullmatch(facts.sha256) is not None
+    return (known or facts.sha256 is None) and type(facts.size) is int and facts.size > 0
