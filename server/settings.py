@@ -81,6 +81,7 @@ class Settings(BaseSettings):
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
         description="Web pages that may read answers: `*` (any), origins with commas between them, or `none`.",
     )
+    page: bool = Field(True, description="Serve the page for people at `/`.")
     max_connections: int = Field(4096, ge=1, description="Connections open at once; beyond: 503.")
     # Longer than the usual proxy's, so that it is never the server that hangs up first.
     idle_timeout_seconds: float = Field(75, gt=0, description="How long a connection may wait for a request, s.")

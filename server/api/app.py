@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from server.api import docs, models, ops, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
-from server.api.gate import Gate
+from server.api.gate import OPEN_PATHS, Gate
+from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.machine import usable_cpus
 from server.media import Media
@@ -23,6 +24,7 @@ from server.settings import Settings
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     """The ASGI application over a loaded `registry`, which it closes when it shuts down, and `media`."""
 
+    assets = read_assets() if settings.page else {}
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
@@ -47,7 +49,8 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     add_handlers(app)
     for module in (transcriptions, models, ops, docs):
         app.include_router(module.router)
-    return Gate(app, settings, admission)
+    app.include_router(page_router(assets))
+    return Gate(app, settings, admission, open_paths=OPEN_PATHS | assets.keys())
 
 
 def _cpus(registry: Registry) -> int | None:

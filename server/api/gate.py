@@ -7,6 +7,7 @@ like a broken connection, and SDKs would send it all again).
 
 import asyncio
 import logging
+from collections.abc import Set
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -31,10 +32,14 @@ OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # none of them tells of what a
 class Gate:
     """Wraps the whole application."""
 
-    def __init__(self, app: FastAPI, settings: Settings, admission: Admission) -> None:
+    def __init__(
+        self, app: FastAPI, settings: Settings, admission: Admission, *, open_paths: Set[str] = OPEN_PATHS
+    ) -> None:
+        """Paths in `open_paths` need no key."""
         self.wrapped = app
         self._keys = Keys(key.get_secret_value() for key in settings.api_keys)
         self._cors = Cors(settings.cors_origins, has_keys=bool(settings.api_keys))
+        self._open_paths = open_paths
         self._max_bytes = settings.max_upload_bytes
         self._pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
         self._timeout_s = settings.request_timeout_seconds
@@ -69,7 +74,7 @@ class Gate:
             await self._cors.preflight(headers)(scope, exchange.receive, exchange.send)
             return
         address = str((scope.get("client") or ("unknown",))[0])
-        exchange.key_name = "" if scope["path"] in OPEN_PATHS else self._keys.check(headers)
+        exchange.key_name = "" if scope["path"] in self._open_paths else self._keys.check(headers)
         if exchange.declared_bytes > self._max_bytes:
             raise UploadTooLarge(self._max_bytes, exchange.declared_bytes)
         if scope["method"] != "POST" or scope["path"] not in TRANSCRIBING:

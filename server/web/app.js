@@ -1,0 +1,1 @@
+// The page: builds its parts and connects them.
