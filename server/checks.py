@@ -141,10 +141,11 @@ def address(settings: Settings) -> Check:
 
 def keys(settings: Settings) -> Check:
     """Whether other machines can reach a server without keys."""
+    admin = f", {len(settings.admin_keys)} admin keys" if settings.admin_keys else ""
     if settings.api_keys:
-        return Check("keys", "ok", f"{len(settings.api_keys)} set; who has none is refused")
+        return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; who has none is refused")
     if is_loopback(settings.host):
-        return Check("keys", "ok", "none, and only this machine can reach the server")
+        return Check("keys", "ok", f"none{admin}, and only this machine can reach the server")
     return Check(
         "keys",
         "note",

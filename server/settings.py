@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         description="Comma-separated keys that clients must send, each with a name before it or without: "
         "`laptop 3f9c..., 81d2...`; empty: open to all.",
     )
+    admin_keys_file: Path | None = Field(None, description="A file with admin keys, like that of the others.")
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        validate_default=True,
+        description="Keys, as above, that may load, unload, pull and delete models, besides what the others may; "
+        "empty: nobody may.",
+    )
     cors_origins: str = Field(
         "*",
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
@@ -170,7 +177,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
         """Take `a,b` from the environment or a list from TOML; empty keys would lock everybody out."""
@@ -181,20 +188,22 @@ class Settings(BaseSettings):
             key.strip() if isinstance(key, str) else key for key in keys if key != "" and not str(key).isspace()
         ]
 
-    @field_validator("api_keys")
+    @field_validator("api_keys", "admin_keys")
     @classmethod
     def _add_from_file(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         """Add the file's; one that can't be read, or holds none, would leave the server open to all."""
-        path: Path | None = info.data.get("api_keys_file")
+        setting = f"{info.field_name}_file"
+        path: Path | None = info.data.get(setting)
         if path is None:
             return keys
+        named = f"{path}, which {PREFIX}{setting.upper()} names,"
         try:
             lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, which {PREFIX}API_KEYS_FILE names, can't be read: {error}") from error
+            raise ValueError(f"{named} can't be read: {error}") from error
         more = tuple(SecretStr(line) for line in lines if line and not line.startswith("#"))
         if not more:
-            raise ValueError(f"{path}, which {PREFIX}API_KEYS_FILE names, holds no key")
+            raise ValueError(f"{named} holds no key")
         return keys + more
 
     @field_validator("models_dir", "catalog")

@@ -20,8 +20,8 @@ FLOORS: dict[str, str] = {
     "workers",
     "flow": "pipeline placing registry sequential",
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
-    "api.fields api.forms api.gate api.intake api.keys api.models api.ops api.page api.parameters api.schema "
-    "api.streaming api.transcriptions api.uploads",
+    "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
+    "api.schema api.streaming api.transcriptions api.uploads",
     "start": "__main__ checks cli doctor models_cli protocol serve transcribe",
 }
 
@@ -52,9 +52,10 @@ SIDEWAYS: dict[str, str] = {
     "api.gate": "api.admission api.cors api.doors api.envelope api.exchange api.intake api.keys",
     "api.intake": "api.admission",
     "api.forms": "api.fields",
+    "api.gradual": "api.envelope",
     "api.schema": "api.answers api.parameters",
-    "api.streaming": "api.envelope",
-    "api.transcriptions": "api.admission api.forms api.streaming api.uploads",
+    "api.streaming": "api.envelope api.gradual",
+    "api.transcriptions": "api.admission api.forms api.gradual api.streaming api.uploads",
     "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.schema "
     "api.transcriptions",
     "trial": "engine recipe",

@@ -28,8 +28,8 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def keys(settings: Settings) -> list[str]:
-    return [key.get_secret_value() for key in settings.api_keys]
+def keys(settings: Settings, kind: str = "api") -> list[str]:
+    return [key.get_secret_value() for key in getattr(settings, f"{kind}_keys")]
 
 
 def test_without_settings_the_server_is_local_open_and_runs_the_demo() -> None:
@@ -94,6 +94,18 @@ def test_an_empty_config_variable_names_no_file(monkeypatch: pytest.MonkeyPatch)
 def test_keys_are_a_comma_list(monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
     monkeypatch.setenv("SOTTO_API_KEYS", text)
     assert keys(Settings()) == expected
+
+
+def test_admin_keys_are_given_as_the_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keys").write_text("boss c\n")
+    monkeypatch.setenv("SOTTO_ADMIN_KEYS", " a, b")
+    monkeypatch.setenv("SOTTO_ADMIN_KEYS_FILE", str(tmp_path / "keys"))
+    settings = Settings()
+    assert (keys(settings), keys(settings, "admin")) == ([], ["a", "b", "boss c"])
+    assert "boss c" not in f"{settings!r}"
+    monkeypatch.setenv("SOTTO_ADMIN_KEYS_FILE", str(tmp_path / "none"))
+    with pytest.raises(ValidationError, match="which SOTTO_ADMIN_KEYS_FILE names, can't be read: "):
+        Settings()
 
 
 @pytest.mark.parametrize("text", ['api_keys = "a,b"', 'api_keys = ["a", "b"]', 'api_keys = ["", " a", " ", "b"]'])

@@ -37,7 +37,10 @@ class Gate:
     ) -> None:
         """Paths in `open_paths` need no key."""
         self.wrapped = app
-        self._keys = Keys(key.get_secret_value() for key in settings.api_keys)
+        self._keys = Keys(
+            (key.get_secret_value() for key in settings.api_keys),
+            (key.get_secret_value() for key in settings.admin_keys),
+        )
         self._cors = Cors(settings.cors_origins, has_keys=bool(settings.api_keys))
         self._open_paths = open_paths
         self._max_bytes = settings.max_upload_bytes
@@ -77,11 +80,12 @@ class Gate:
         exchange.key_name = "" if scope["path"] in self._open_paths else self._keys.check(headers)
         if exchange.declared_bytes > self._max_bytes:
             raise UploadTooLarge(self._max_bytes, exchange.declared_bytes)
+        scope.setdefault("state", {})["keys"] = self._keys
         if scope["method"] != "POST" or scope["path"] not in TRANSCRIBING:
             await self.wrapped(scope, exchange.receive, exchange.send)
             return
         now = asyncio.get_running_loop().time()
         deadline = now + self._timeout_s if self._timeout_s else None
         with self._admission.admit(exchange.key_name or address, exchange.declared_bytes, deadline) as ticket:
-            scope.setdefault("state", {})["ticket"] = ticket
+            scope["state"]["ticket"] = ticket
             await self.wrapped(scope, Intake(exchange.receive, ticket, self._pace), exchange.send)

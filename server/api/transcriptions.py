@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from server.api.admission import Ticket
 from server.api.forms import parse_form
-from server.api.streaming import EventStream, SpacedJson, ended_with_client
+from server.api.gradual import ended_with_client
+from server.api.streaming import EventStream, SpacedJson
 from server.api.uploads import on_disk, read_form
 from server.formats import FORMATS, JSON, render
 from server.pipeline import Pipeline

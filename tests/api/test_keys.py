@@ -4,12 +4,14 @@ import pytest
 from starlette.datastructures import Headers
 
 from server.api.keys import Keys
-from server.errors import Unauthorized
+from server.errors import PermissionDenied, SottoError, Unauthorized
 
 KEY = "first-key-0123456789abcdefgh"
 SECOND = "second-key-0123456789abcdefg"
 WRONG = "wrong-key-0123456789abcdefgh"
+ADMIN = "admin-key-0123456789abcdefgh"
 KEYS = Keys([f"laptop {KEY}", SECOND])
+BOTH = Keys([f"laptop {KEY}", SECOND], [f"laptop {ADMIN}"])
 
 
 def basic(user: str, password: str) -> str:
@@ -79,3 +81,35 @@ def test_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) 
 )
 def test_without_keys_everybody_is_let_in(headers: dict[str, str]) -> None:
     assert Keys([]).check(Headers(headers)) == ""
+
+
+# Admin keys
+
+
+def test_admin_key_opens_the_ordinary_doors_too() -> None:
+    for keys, name in ((BOTH, "laptop"), (Keys([], ["a", ADMIN]), "admin key 2")):
+        headers = Headers({"authorization": basic("", ADMIN)})
+        assert keys.check(headers) == name
+        keys.check_admin(headers)
+
+
+@pytest.mark.parametrize(
+    ("keys", "offered", "kind", "message"),
+    [
+        (BOTH, KEY, PermissionDenied, "with an admin key .* yours is an ordinary one"),  # of the same name
+        (BOTH, WRONG, Unauthorized, "Incorrect API key"),
+        (BOTH, "", Unauthorized, "You didn't provide"),
+        (KEYS, KEY, PermissionDenied, "this server has none"),
+        (Keys([], [ADMIN]), WRONG, Unauthorized, "Incorrect API key"),
+        (Keys([], [ADMIN]), "", Unauthorized, "You didn't provide"),
+        (Keys([]), WRONG, PermissionDenied, r"this server has none \(SOTTO_ADMIN_KEYS\)"),
+        (Keys([]), "", PermissionDenied, "this server has none"),
+    ],
+)
+def test_nothing_but_an_admin_key_is_one(keys: Keys, offered: str, kind: type[SottoError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        keys.check_admin(Headers({"api-key": offered}))
+
+
+def test_admin_keys_alone_leave_the_ordinary_doors_open() -> None:
+    assert Keys([], [ADMIN]).check(Headers({"api-key": WRONG})) == ""

@@ -20,7 +20,8 @@ from starlette.types import Message
 
 from server.api import transcriptions
 from server.api.app import create_app
-from server.api.streaming import HEARTBEAT_S, EventStream, SpacedJson, Unfolding
+from server.api.gradual import HEARTBEAT_S
+from server.api.streaming import EventStream, SpacedJson, Unfolding
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.media import Media, Recording
 from server.options import (
@@ -379,7 +380,7 @@ async def test_stop_before_the_first_byte_is_left_to_the_gate() -> None:
 
 @pytest.mark.anyio
 async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.streaming.LAST_WORD_S", AT_ONCE_S)
+    monkeypatch.setattr("server.api.gradual.LAST_WORD_S", AT_ONCE_S)
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
