@@ -1,0 +1,59 @@
+// Scrolling along with what is spoken, until the user scrolls: then only when asked again.
+
+import { button, calm } from "./dom.js";
+
+const SCROLLING_KEYS = new Set(["PageUp", "PageDown"]);
+
+export class Following {
+  #scroller;
+  #on = true;
+  #last = null; // what was spoken last
+
+  constructor(scroller) {
+    this.#scroller = scroller;
+    this.element = button("Follow", "Scroll along with what is spoken", () => this.resume());
+    this.element.classList.add("reading-follow");
+    this.element.hidden = true;
+    for (const type of ["wheel", "touchmove"]) {
+      scroller.addEventListener(type, () => this.pause(), { passive: true });
+    }
+    scroller.addEventListener("keydown", (event) => SCROLLING_KEYS.has(event.key) && this.pause());
+    // On the scroller itself, beside its content, is its scrollbar.
+    scroller.addEventListener("pointerdown", (event) => event.target === scroller && this.pause());
+  }
+
+  /** Scrolls along again, at once. */
+  resume() {
+    this.#on = true;
+    this.element.hidden = true;
+    if (this.#last) this.reveal(this.#last);
+  }
+
+  /** Brings `element`, which is spoken now, to where one reads, unless it is about there. */
+  reveal(element) {
+    this.#last = element;
+    if (!this.#on) return;
+    const view = this.#scroller.getBoundingClientRect();
+    const place = element.getBoundingClientRect();
+    if (place.top >= view.top + 0.1 * view.height && place.bottom <= view.bottom - 0.2 * view.height) return;
+    const distance = place.top - view.top - 0.3 * view.height;
+    const smooth = Math.abs(distance) < 2 * view.height && !calm();
+    this.#scroller.scrollBy({ top: distance, behavior: smooth ? "smooth" : "instant" });
+  }
+
+  /** Shows `element` in the middle, whatever is spoken. */
+  centre(element) {
+    const view = this.#scroller.getBoundingClientRect();
+    const place = element.getBoundingClientRect();
+    if (place.top < view.top || place.bottom > view.bottom) {
+      this.#scroller.scrollBy({ top: place.top - view.top - view.height / 2, behavior: "instant" });
+    }
+  }
+
+  /** The user looks elsewhere. */
+  pause() {
+    if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) return;
+    this.#on = false;
+    this.element.hidden = !this.#last;
+  }
+}

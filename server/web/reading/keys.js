@@ -1,0 +1,56 @@
+// The keyboard, and the list that tells of it.
+
+import { make } from "./dom.js";
+
+const HELP = [
+  ["Space, K", "play, pause"],
+  ["← →, J L", "5 seconds back, forward"],
+  ["< >", "slower, faster"],
+  ["/", "search; Enter next, Esc done"],
+  ["U, Shift+U", "next, previous uncertain word"],
+  ["Ctrl+Z, Ctrl+Y", "undo, redo an edit"],
+  ["In the text:", ""],
+  ["← → ↑ ↓", "from word to word, from line to line"],
+  ["Enter, click", "hear from this word"],
+  ["F2, double-click", "edit; Enter keeps, Esc drops, Tab goes on"],
+];
+
+export function help() {
+  const list = make("dl", {}, ...HELP.map(([keys, does]) => make("div", {}, make("dt", {}, keys), make("dd", {}, does))));
+  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), list);
+}
+
+const TYPING = "input, select, textarea, [contenteditable]";
+const PRESSED = "button, a, summary"; // space and Enter are theirs
+
+/** Calls `actions[name]` for the keys pressed in `root`, or nowhere in particular if `root` was used last. */
+export function listen(root, actions, signal) {
+  const mine = (target) => (target === document.body ? wasUsedLast(root) : root.contains(target));
+  const press = (event) => {
+    const { target } = event;
+    if (event.defaultPrevented || event.altKey || event.isComposing) return;
+    if (!mine(target) || target.closest?.(TYPING)) return;
+    if (event.key === " " && target.closest?.(PRESSED)) return;
+    const act = actions[nameOf(event)];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  };
+  document.addEventListener("keydown", press, { signal });
+  for (const type of ["focusin", "pointerdown"]) root.addEventListener(type, () => useLast(root), { signal });
+}
+
+function nameOf(event) {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const shift = event.shiftKey && /^\p{L}$/u.test(key) ? "Shift+" : ""; // of signs it is part: "<" has it in some layouts
+  return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
+}
+
+// Which of several is kept in the page itself: they need not know of each other.
+function useLast(root) {
+  for (const other of document.querySelectorAll(".reading")) other.toggleAttribute("data-used-last", other === root);
+}
+
+function wasUsedLast(root) {
+  return root.hasAttribute("data-used-last") || document.querySelectorAll(".reading").length === 1;
+}
