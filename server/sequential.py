@@ -7,6 +7,7 @@ queue: a generator that yields a window with its options and is sent the result.
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from server.decoding import MAX_PROMPT
 from server.options import DecodingOptions
 from server.transcript import FRAME_S, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
 
@@ -29,7 +30,7 @@ def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float
         if result.silent:
             seek += frames
         else:
-            said += tuple(token for segment in result.segments for token in segment.tokens)
+            said = (*said, *(token for segment in result.segments for token in segment.tokens))[-MAX_PROMPT:]
             if result.temperature > RESET_TEMPERATURE:
                 said = ()
                 options = replace(options, prompt="")

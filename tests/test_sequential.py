@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from server.decoding import MAX_PROMPT
 from server.options import DecodingOptions
 from server.sequential import cut, in_sequence
 from server.transcript import MAX_FRAMES, SAMPLE_RATE, Segment, Span, Window, WindowResult
@@ -48,6 +49,16 @@ def test_what_was_said_prompts_the_next_window_behind_the_users_prompt() -> None
     asked = run(90, result(30, 1, 2), result(30, 3), result(30, 4))
     assert [options.previous_tokens for _, options in asked] == [(), (1, 2), (1, 2, 3)]
     assert [options.prompt for _, options in asked] == ["Names: Anna."] * 3
+
+
+def test_no_more_of_what_was_said_goes_along_than_fits_a_prompt() -> None:
+    asked = run(120, result(30, *range(200)), result(30, *range(200, 400)), result(30, *range(400, 410)))
+    assert [options.previous_tokens for _, options in asked] == [
+        (),
+        tuple(range(200)),
+        tuple(range(400 - MAX_PROMPT, 400)),
+        tuple(range(410 - MAX_PROMPT, 410)),
+    ]
 
 
 def test_text_that_took_a_high_temperature_is_forgotten_and_the_prompt_with_it() -> None:
