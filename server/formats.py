@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from server.languages import name_of
 from server.options import ResponseFormat, TranscriptionOptions
+from server.subtitles import MIN_CUE_MS, Cue, cue_text, shape
 from server.transcript import Segment, Transcript, Word
 
 Json = dict[str, object]
@@ -20,10 +21,8 @@ Json = dict[str, object]
 JSON = "application/json"
 PLAIN = "text/plain; charset=utf-8"  # subtitles too: that is what the cloud answers
 
-MIN_CUE_MS = 1  # players and parsers drop a cue that ends where it begins
 WORST_LOGPROB = -100.0  # below any threshold a client may filter by
 
-_ARROW = re.compile("--+>")  # all its dashes: "--->" less one dash would be an arrow still
 _NUMBER = re.compile(r"(?<![-.,])[-.,]\d")  # -5 and .5 are not 5, but "...5" is
 _SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet read aloud or part of a name (C#)
 
@@ -144,13 +143,6 @@ def bare_word(text: str) -> str:
     return stripped[start:end] or stripped
 
 
-def cue_text(text: str) -> str:
-    """`text` on one line and without `-->`, so that it cannot end its cue or begin another one."""
-    # Only line breaks are folded: a narrow or ideographic space inside a line is meant.
-    lines = (line.strip() for line in text.splitlines())
-    return _ARROW.sub("->", " ".join(line for line in lines if line))
-
-
 def timestamp(milliseconds: int, separator: str) -> str:
     """`HH:MM:SS,mmm` with the separator of the format; hours always, three digits of them where needed."""
     seconds, milliseconds = divmod(milliseconds, 1000)
@@ -163,18 +155,18 @@ def _text(transcript: Transcript, _: TranscriptionOptions) -> str:
     return transcript.text + "\n"
 
 
-def _srt(transcript: Transcript, _: TranscriptionOptions) -> str:
+def _srt(transcript: Transcript, options: TranscriptionOptions) -> str:
     cues = (
-        f"{number}\n{timestamp(start, ',')} --> {timestamp(end, ',')}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(_cues(transcript), 1)
+        f"{number}\n{timestamp(cue.start_ms, ',')} --> {timestamp(cue.end_ms, ',')}\n{_text_of(cue)}\n\n"
+        for number, cue in enumerate(_cues(transcript, options), 1)
     )
     return "".join(cues) + "\n"
 
 
-def _vtt(transcript: Transcript, _: TranscriptionOptions) -> str:
+def _vtt(transcript: Transcript, options: TranscriptionOptions) -> str:
     cues = (
-        f"{timestamp(start, '.')} --> {timestamp(end, '.')}\n{_vtt_escape(text)}\n\n"
-        for start, end, text in _cues(transcript)
+        f"{timestamp(cue.start_ms, '.')} --> {timestamp(cue.end_ms, '.')}\n{_vtt_escape(_text_of(cue))}\n\n"
+        for cue in _cues(transcript, options)
     )
     return "WEBVTT\n\n" + "".join(cues)
 
@@ -209,13 +201,20 @@ FORMATS: dict[ResponseFormat, Format] = {
 }
 
 
-def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds and text of every segment that has something to show."""
+def _cues(transcript: Transcript, options: TranscriptionOptions) -> Iterator[Cue]:
+    """Cues of the shape that is asked for, or one for every segment that has something to show."""
+    if options.subtitles:
+        yield from shape(transcript, options.subtitles)
+        return
     for segment in transcript.segments:
         text = cue_text(segment.text)
         if text:
             start = _ms(segment.start)
-            yield start, max(_ms(segment.end), start + MIN_CUE_MS), text
+            yield Cue(start, max(_ms(segment.end), start + MIN_CUE_MS), (text,))
+
+
+def _text_of(cue: Cue) -> str:
+    return "\n".join(cue.lines)
 
 
 def _vtt_escape(text: str) -> str:

@@ -11,6 +11,7 @@ Granularity = Literal["segment", "word"]
 StreamEvent = Literal["segments", "progress"]
 
 RESPONSE_FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
+SUBTITLE_FORMATS: tuple[ResponseFormat, ...] = ("srt", "vtt")
 RESPONSE_DIALECTS: tuple[ResponseDialect, ...] = get_args(ResponseDialect)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
@@ -18,6 +19,10 @@ STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 MAX_BEAM_SIZE = 20
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000
+MAX_LINE_WIDTH = 200
+MAX_LINE_COUNT = 5
+MAX_CUE_S = 30.0
+MIN_MAX_CUE_S = 0.1
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -66,6 +71,25 @@ class DecodingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleOptions:
+    """How cues are shaped where that is asked for: lines of so many columns, so many to a cue, its shortest and
+    longest time."""
+
+    max_line_width: int = 42
+    max_line_count: int = 2
+    min_cue_s: float = 1.0
+    max_cue_s: float = 7.0
+
+    @property
+    def min_cue_ms(self) -> int:
+        return round(self.min_cue_s * 1000)
+
+    @property
+    def max_cue_ms(self) -> int:
+        return round(self.max_cue_s * 1000)
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptionOptions:
     """One request as its client put it, defaults filled in. `model` empty means the server's default.
 
@@ -73,6 +97,8 @@ class TranscriptionOptions:
     their segments; `nested_words` repeats them there in OpenAI's shape.
 
     With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
+
+    `subtitles` shapes the cues of srt and vtt by their words; without it each segment is a cue.
     """
 
     model: str = ""
@@ -82,6 +108,7 @@ class TranscriptionOptions:
     nested_words: bool = False
     stream: bool = False
     stream_events: frozenset[StreamEvent] = frozenset()
+    subtitles: SubtitleOptions | None = None
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     vad: VadOptions = field(default_factory=VadOptions)
 

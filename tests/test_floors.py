@@ -13,8 +13,8 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ errors languages options settings stats transcript",
     "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events formats "
-    "frames hub logs machine mel metrics modelstore place progress record scratch speed spool tokens vad weights "
-    "words",
+    "frames hub logs machine mel metrics modelstore place progress record scratch speed spool subtitles tokens vad "
+    "weights words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
     "workers",
@@ -38,6 +38,7 @@ SIDEWAYS: dict[str, str] = {
     "spool": "scratch",
     "mediaworker": "scan",
     "media": "workers",
+    "formats": "subtitles",
     "events": "formats",
     "whisper": "devices",
     "engine": "fairqueue job",

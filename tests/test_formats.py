@@ -16,7 +16,6 @@ from openai.types.audio import Transcription, TranscriptionVerbose, Translation,
 from server.formats import (
     FORMATS,
     bare_word,
-    cue_text,
     render,
     segment_dict,
     timestamp,
@@ -25,7 +24,15 @@ from server.formats import (
     usage,
     word_dict,
 )
-from server.options import RESPONSE_FORMATS, DecodingOptions, Granularity, ResponseFormat, TranscriptionOptions
+from server.options import (
+    RESPONSE_FORMATS,
+    DecodingOptions,
+    Granularity,
+    ResponseFormat,
+    SubtitleOptions,
+    TranscriptionOptions,
+)
+from server.subtitles import cue_text
 from server.transcript import Segment, Task, TokenLogprob, Transcript, Word
 
 SEGMENT_FIELDS = set(
@@ -484,6 +491,25 @@ def test_text_is_the_segments_joined_and_trimmed(segments: list[Segment], chosen
     else:
         assert json.loads(written)["text"] == joined
         assert "\n" not in written
+
+
+SHAPED = SubtitleOptions(max_line_width=8)
+
+
+@pytest.mark.parametrize(
+    ("response_format", "expected"),
+    [
+        ("srt", "1\n00:00:00,000 --> 00:00:01,700\nA & B\nand <c>\n\n\n"),
+        ("vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.700\nA &amp; B\nand &lt;c>\n\n"),
+    ],
+)
+def test_shaped_cues_have_lines_of_the_width_that_was_asked_for(
+    response_format: ResponseFormat, expected: str
+) -> None:
+    words = [Word(text, n * 0.3, n * 0.3 + 0.3, 0.9) for n, text in enumerate([" A", " &", " B", " and", " <c>"])]
+    said = transcript(segment(" A & B and <c>", 0.0, 1.7, *words[:-1], replace(words[-1], end=1.7)))
+    assert body(said, response_format, subtitles=SHAPED) == expected
+    assert len(body(said, response_format).splitlines()) == len(expected.splitlines()) - 1
 
 
 # Words.

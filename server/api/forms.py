@@ -12,13 +12,19 @@ from server.options import (
     FALLBACK_TEMPERATURES,
     GRANULARITIES,
     MAX_BEAM_SIZE,
+    MAX_CUE_S,
+    MAX_LINE_COUNT,
+    MAX_LINE_WIDTH,
     MAX_SPEAKERS,
     MAX_VAD_MS,
+    MIN_MAX_CUE_S,
     RESPONSE_DIALECTS,
     RESPONSE_FORMATS,
     STREAM_EVENTS,
+    SUBTITLE_FORMATS,
     DecodingOptions,
     ResponseFormat,
+    SubtitleOptions,
     TranscriptionOptions,
     VadOptions,
 )
@@ -26,6 +32,7 @@ from server.settings import Settings
 from server.transcript import Task
 
 UNFIT_FOR_KEYWORDS = re.compile(r"[<>\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # markup, and all that ends a line
+SUBTITLE_FIELDS = ("max_line_width", "max_line_count", "min_cue_seconds", "max_cue_seconds")
 PROMPT_CHARACTERS = 6_000  # 223 tokens count; a token is rarely longer than 20 characters
 
 
@@ -39,6 +46,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
     stream = fields.flag("stream", False)
     stream_events = fields.choices("stream_events", STREAM_EVENTS)
     shows_words = "segments" in stream_events if stream else response_format == "verbose_json"
+    subtitles = _subtitles(fields, response_format, stream)
     language, languages = _languages(fields)
     options = TranscriptionOptions(
         model=model,
@@ -48,6 +56,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
         nested_words=fields.flag("nested_words", settings.nested_words),
         stream=stream,
         stream_events=stream_events,
+        subtitles=subtitles,
         vad=_vad(fields),
         decoding=DecodingOptions(
             task=task,
@@ -62,7 +71,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
             beam_size=fields.whole("beam_size", settings.beam_size, 1, MAX_BEAM_SIZE),
             temperatures=_temperatures(fields),
             # Made only where they are shown: both cost an alignment of every window.
-            word_timestamps="word" in granularities and shows_words,
+            word_timestamps=("word" in granularities and shows_words) or subtitles is not None,
             token_logprobs="logprobs" in include and (stream or response_format == "json"),
         ),
     )
@@ -98,6 +107,30 @@ def _response_format(fields: Fields, model: str) -> ResponseFormat:
             code="unsupported_value",
         )
     return fields.choice("response_format", RESPONSE_FORMATS, "json")
+
+
+def _subtitles(fields: Fields, response_format: ResponseFormat, stream: bool) -> SubtitleOptions | None:
+    """How cues are to be shaped, if any of the fields for it is there."""
+    given = next((name for name in SUBTITLE_FIELDS if fields.text(name)), None)
+    if given is None:
+        return None
+    if stream or response_format not in SUBTITLE_FORMATS:
+        asked = "'stream'" if stream else f"'response_format' {quoted(response_format)}"
+        raise invalid(
+            given,
+            f"'{given}' shapes subtitles: it needs 'response_format' 'srt' or 'vtt' and no stream, not {asked}.",
+        )
+    usual = SubtitleOptions()
+    max_cue_s = fields.number("max_cue_seconds", usual.max_cue_s, MIN_MAX_CUE_S, MAX_CUE_S)
+    min_cue_s = fields.number("min_cue_seconds", min(usual.min_cue_s, max_cue_s), 0, MAX_CUE_S)
+    if min_cue_s > max_cue_s:
+        raise invalid("min_cue_seconds", f"'min_cue_seconds' must not be above 'max_cue_seconds' ({max_cue_s:g}).")
+    return SubtitleOptions(
+        max_line_width=fields.whole("max_line_width", usual.max_line_width, 1, MAX_LINE_WIDTH),
+        max_line_count=fields.whole("max_line_count", usual.max_line_count, 1, MAX_LINE_COUNT),
+        min_cue_s=min_cue_s,
+        max_cue_s=max_cue_s,
+    )
 
 
 def _languages(fields: Fields) -> tuple[str | None, tuple[str, ...]]:

@@ -9,11 +9,16 @@ from server.formats import Json
 from server.options import (
     GRANULARITIES,
     MAX_BEAM_SIZE,
+    MAX_CUE_S,
+    MAX_LINE_COUNT,
+    MAX_LINE_WIDTH,
     MAX_SPEAKERS,
     MAX_VAD_MS,
+    MIN_MAX_CUE_S,
     RESPONSE_DIALECTS,
     RESPONSE_FORMATS,
     STREAM_EVENTS,
+    SubtitleOptions,
     TranscriptionOptions,
 )
 
@@ -22,6 +27,7 @@ TEXTS: Json = {"type": "array", "items": TEXT}
 FLAG: Json = {"type": "boolean"}
 MILLISECONDS: Json = {"type": "integer", "minimum": 0, "maximum": MAX_VAD_MS}
 DEFAULTS = TranscriptionOptions()
+CUES = SubtitleOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,31 @@ PARAMETERS = (
         "multilingual",
         {"type": "boolean", "default": False},
         "`true` detects the language anew for every stretch of speech",
+        ours=True,
+    ),
+    Parameter(
+        "max_line_width",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LINE_WIDTH, "default": CUES.max_line_width},
+        f"for `srt` and `vtt`: the widest line, in columns; {CUES.max_line_width} where another of these four "
+        "fields is given. None of them: a segment is a cue, in one line",
+        ours=True,
+    ),
+    Parameter(
+        "max_line_count",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LINE_COUNT, "default": CUES.max_line_count},
+        f"the same: the most lines of a cue; {CUES.max_line_count}",
+        ours=True,
+    ),
+    Parameter(
+        "min_cue_seconds",
+        {"type": "number", "minimum": 0, "maximum": MAX_CUE_S, "default": CUES.min_cue_s},
+        f"the same: how long a cue is shown at least, if no other follows sooner; {CUES.min_cue_s:g}",
+        ours=True,
+    ),
+    Parameter(
+        "max_cue_seconds",
+        {"type": "number", "minimum": MIN_MAX_CUE_S, "maximum": MAX_CUE_S, "default": CUES.max_cue_s},
+        f"the same: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
         ours=True,
     ),
 )

@@ -12,6 +12,7 @@ from server.options import (
     MAX_VAD_MS,
     RESPONSE_FORMATS,
     DecodingOptions,
+    SubtitleOptions,
     TranscriptionOptions,
     VadOptions,
 )
@@ -21,7 +22,8 @@ SETTINGS = Settings()
 EVERY_FIELD = (
     "response_format language languages[] prompt temperature timestamp_granularities[] stream stream_events[] "
     "include[] chunking_strategy chunking_strategy[type] keywords[] hotwords vad_filter beam_size nested_words "
-    "response_dialect condition_on_previous_text multilingual known_speaker_names[] known_speaker_references[]"
+    "response_dialect condition_on_previous_text multilingual known_speaker_names[] known_speaker_references[] "
+    "max_line_width max_line_count min_cue_seconds max_cue_seconds"
 ).split()
 UPLOAD = UploadFile(io.BytesIO(b"sound"), filename="speech.wav")
 
@@ -211,6 +213,61 @@ def test_logprobs_are_made_where_they_are_shown(pairs: Pairs, made: bool) -> Non
 def test_words_of_a_stream_are_made_where_segments_show_them(pairs: Pairs, made: bool) -> None:
     options = parse(("stream", "true"), ("timestamp_granularities[]", "word"), *pairs)
     assert options.decoding.word_timestamps is made
+
+
+@pytest.mark.parametrize("response_format", ["srt", "vtt"])
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([("max_line_width", "32")], SubtitleOptions(max_line_width=32)),
+        ([("max_line_count", "1"), ("max_cue_seconds", "4.5")], SubtitleOptions(max_line_count=1, max_cue_s=4.5)),
+        ([("min_cue_seconds", "0")], SubtitleOptions(min_cue_s=0)),
+        ([("max_cue_seconds", "0.5")], SubtitleOptions(min_cue_s=0.5, max_cue_s=0.5)),
+        ([("extra_body[max_line_width]", "50")], SubtitleOptions(max_line_width=50)),
+    ],
+)
+def test_any_field_of_subtitles_shapes_them_and_asks_for_words(
+    response_format: str, pairs: Pairs, expected: SubtitleOptions
+) -> None:
+    options = parse(("response_format", response_format), *pairs)
+    assert options.subtitles == expected
+    assert options.decoding.word_timestamps
+
+
+def test_subtitles_are_not_shaped_unless_asked() -> None:
+    options = parse(("response_format", "srt"), ("max_line_width", ""))
+    assert options.subtitles is None
+    assert not options.decoding.word_timestamps
+
+
+@pytest.mark.parametrize("name", ["max_line_width", "max_line_count", "min_cue_seconds", "max_cue_seconds"])
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([], "'json'"),
+        ([("response_format", "text")], "'text'"),
+        ([("response_format", "verbose_json")], "'verbose_json'"),
+        ([("response_format", "srt"), ("stream", "true")], "'stream'"),
+    ],
+)
+def test_fields_of_subtitles_are_refused_where_there_are_none(name: str, pairs: Pairs, told: str) -> None:
+    error = refused(*pairs, (name, "2"))
+    assert (error.param, error.code) == (name, "invalid_value")
+    assert told in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_line_width", value) for value in ("0", "201", "1.5", "wide")),
+        *(("max_line_count", value) for value in ("0", "6")),
+        *(("min_cue_seconds", value) for value in ("-1", "31", "7.5", "nan")),
+        *(("max_cue_seconds", value) for value in ("0", "31", "inf")),
+    ],
+)
+def test_bad_shapes_of_subtitles_are_refused(name: str, value: str) -> None:
+    error = refused(("response_format", "vtt"), (name, value))
+    assert (error.status, error.param, error.code) == (400, name, "invalid_value")
 
 
 SERVER_VAD = VadOptions(threshold=0.4, prefix_padding_ms=100, silence_duration_ms=500)

@@ -117,6 +117,21 @@ def test_subtitles_can_be_read_by_their_parsers(server: Running) -> None:
     assert [(cue.start_in_seconds, cue.end_in_seconds) for cue in from_vtt] == [(int(a), int(b)) for a, b in times]
 
 
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+def test_subtitles_are_shaped_on_request(server: Running, task: str) -> None:
+    asked = {"response_format": "srt", "max_line_width": "16"}
+    answer = server.transcribe(SPEECH, asked) if task == "transcribe" else translate(server, SPEECH, **asked)
+    cues = list(srt.parse(answer.text))
+    lines = [line for cue in cues for line in cue.content.splitlines()]
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 16
+    assert max(len(cue.content.splitlines()) for cue in cues) <= 2
+    if task == "transcribe":
+        assert " ".join(lines) == SPEECH_TEXT
+    assert all(before.end <= after.start for before, after in pairwise(cues))
+    assert cues[-1].end.total_seconds() <= SPEECH_S + 0.001
+
+
 def test_text_is_the_segments_joined(server: Running) -> None:
     answer = verbose(server, "long_pause.flac")
     assert "".join(one["text"] for one in answer["segments"]).strip() == answer["text"]
