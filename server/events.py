@@ -51,9 +51,13 @@ def done(transcript: Transcript, options: TranscriptionOptions) -> Json:
     return {"type": "transcript.text.done"} | answer
 
 
-def progress(done_s: float, total_hint_s: float | None, queue_position: int) -> Json:
-    """How far the segments have come, of how much (absent where nothing is claimed), behind how many requests."""
+def progress(done_s: float, total_hint_s: float | None, queue_position: int, language: str | None = None) -> Json:
+    """How far the segments have come, of how much (absent where nothing is claimed), behind how many requests.
+
+    `language` is the recording's, once something was heard.
+    """
     event: Json = {"type": "sotto.progress", "done_s": round(done_s, 3)}
     if total_hint_s is not None:
         event["total_hint_s"] = round(total_hint_s, 3)
-    return event | {"queue_position": queue_position}
+    event["queue_position"] = queue_position
+    return event if language is None else event | {"language": language}

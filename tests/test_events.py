@@ -100,6 +100,7 @@ def test_segments_have_words_where_words_were_asked_for() -> None:
 def test_progress_tells_whole_milliseconds_and_no_hint_where_there_is_none() -> None:
     known = {"type": "sotto.progress", "done_s": 1.235, "total_hint_s": 600.1, "queue_position": 2}
     assert progress(1.23456, 600.1, 2) == known
+    assert progress(1.23456, 600.1, 2, "de") == known | {"language": "de"}
     assert progress(0.0, None, 0) == {"type": "sotto.progress", "done_s": 0.0, "queue_position": 0}
 
 

@@ -43,7 +43,10 @@ def schemas() -> Json:
                 "owned_by": TEXT,
                 "state": {"enum": [*get_args(State)], "description": "`ready`, or why it can't be used now"},
             },
-            {"reason": TEXT | {"description": "of a state other than ready"}},
+            {
+                "languages": _list(TEXT) | {"description": "codes of those it knows"},
+                "reason": TEXT | {"description": "of a state other than ready"},
+            },
         ),
         "Health": _object(
             "",
@@ -117,7 +120,10 @@ def _events() -> Json:
                 "done_s": SECONDS,
                 "queue_position": INTEGER | {"description": "requests before this one"},
             },
-            {"total_hint_s": SECONDS | {"description": "seconds that the file claims to hold"}},
+            {
+                "total_hint_s": SECONDS | {"description": "seconds that the file claims to hold"},
+                "language": TEXT | {"description": "the recording's, as a code, once something was heard"},
+            },
         ),
         "StreamEvent": {
             "description": "What stands behind `data:`. An error comes in its envelope, and is the last.",

@@ -37,7 +37,14 @@ async def delete(request: Request, model: str) -> Response:
 def _entry(registry: Registry, name: str) -> dict[str, object]:
     served = registry.find(name)
     stats = served.engine.stats()
-    entry = {"id": name, "object": "model", "created": served.created, "owned_by": OWNER, "state": stats.state}
+    entry: dict[str, object] = {
+        "id": name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": OWNER,
+        "state": stats.state,
+    }
+    entry["languages"] = list(served.languages)
     return entry | ({"reason": stats.reason} if stats.reason else {})
 
 

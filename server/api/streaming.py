@@ -80,6 +80,7 @@ class EventStream(Unfolding):
         super().__init__(transcription, options, held, silence_s=silence_s)
         self._narrator = Narrator(options)
         self._done_s = 0.0
+        self._language: str | None = None
         self._progress: Json = {}
 
     async def _tell_passage(self, passage: Passage) -> None:
@@ -87,15 +88,18 @@ class EventStream(Unfolding):
         if events:
             await self._write(data(*events))
         self._done_s = passage.done_s
+        if passage.segments:
+            self._language = self._transcription.language
         await self._tell_progress()
 
     async def _tell_progress(self) -> None:
         """Where it was asked for, whenever something in it has changed."""
         if "progress" in self._options.stream_events:
             one = self._transcription
-            before, self._progress = self._progress, progress(self._done_s, one.duration_hint_s, one.queue_position)
-            if self._progress != before:
-                await self._write(data(self._progress))
+            now = progress(self._done_s, one.duration_hint_s, one.queue_position, self._language)
+            before, self._progress = self._progress, now
+            if now != before:
+                await self._write(data(now))
 
     async def _tell_end(self, transcript: Transcript) -> None:
         self._done_s = transcript.duration_s

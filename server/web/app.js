@@ -1,1 +1,96 @@
 // The page: builds its parts and connects them.
+
+import { Api } from "./api.js";
+import { Card } from "./card.js";
+import { byId, say } from "./dom.js";
+import { Job, SETTLED } from "./job.js";
+import { KeyForm } from "./key.js";
+import { Options } from "./options.js";
+import { MOST, Queue } from "./queue.js";
+import { Source } from "./source.js";
+import { Status } from "./status.js";
+
+class Page {
+  #api = new Api();
+  #queue = new Queue(this.#api);
+  #options = new Options();
+  #source = new Source();
+  #status = new Status(this.#api);
+  #key = new KeyForm(this.#api);
+
+  start() {
+    this.#source.addEventListener("files", ({ detail }) => this.#take(detail));
+    this.#key.addEventListener("given", () => this.#learn());
+    this.#status.addEventListener("gone", () => this.#gone(true));
+    this.#status.addEventListener("back", () => this.#back());
+    window.addEventListener("beforeunload", (event) => this.#leave(event));
+    this.#status.look();
+    this.#learn();
+  }
+
+  /** Ask for the models, which needs the key where there is one. */
+  async #learn() {
+    try {
+      this.#options.offer((await this.#api.get("v1/models")).data);
+    } catch (error) {
+      if (error.status === 401) this.#key.ask();
+      return;
+    }
+    this.#key.accept();
+    this.#queue.resume("locked");
+  }
+
+  #take(files) {
+    const taken = files.slice(0, this.#queue.room);
+    if (taken.length < files.length) this.#source.complain(`At most ${MOST} recordings wait at a time.`);
+    const request = this.#options.request();
+    const cards = taken.map((file) => this.#card(new Job(file, request)));
+    // The newest are on top, and those that came together stay in their order.
+    byId("jobs").prepend(...cards.map((card) => card.element));
+    byId("source").classList.add("small");
+    for (const { job } of cards) this.#queue.add(job);
+  }
+
+  #card(job) {
+    const card = new Card(job);
+    job.addEventListener("change", () => this.#follow(card));
+    card.addEventListener("remove", () => this.#remove(card));
+    return card;
+  }
+
+  #follow({ job, says }) {
+    if (SETTLED.has(job.state)) say(byId("live"), `${job.name}: ${says}. ${job.message}`);
+    if (job.state === "locked") this.#key.ask();
+    if (job.state === "lost") this.#find();
+  }
+
+  /** Whether the server is there after all: then what broke off goes on. */
+  async #find() {
+    if (await this.#status.look()) this.#queue.resume("lost");
+  }
+
+  #gone(isGone) {
+    say(byId("gone"), isGone ? "The server does not answer. Everything goes on when it is back." : "");
+    byId("gone").hidden = !isGone;
+  }
+
+  #back() {
+    this.#gone(false);
+    this.#learn();
+    this.#queue.resume("lost");
+  }
+
+  #remove({ job, element }) {
+    this.#queue.remove(job);
+    const next = element.nextElementSibling ?? element.previousElementSibling;
+    element.remove();
+    byId("source").classList.toggle("small", next !== null);
+    (next?.querySelector("button:not([hidden])") ?? byId("choose")).focus();
+  }
+
+  #leave(event) {
+    if (this.#queue.jobs.some((job) => !SETTLED.has(job.state))) event.preventDefault();
+  }
+}
+
+new Page().start();

@@ -23,7 +23,14 @@ def client() -> Iterator[TestClient]:
 
 
 def entry(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sotto", "state": "ready"}
+    return {
+        "id": name,
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "sotto",
+        "state": "ready",
+        "languages": ["en"],
+    }
 
 
 def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:

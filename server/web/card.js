@@ -1,0 +1,163 @@
+// A recording on the page: what it is called, how far it is, what was heard, and what can be done with it.
+
+import { say } from "./dom.js";
+import { FORMATS } from "./formats.js";
+import { ACTIVE, HELD, SETTLED } from "./job.js";
+import { languageName } from "./options.js";
+import { make } from "./reading/dom.js";
+import { Reading } from "./reading/reading.js";
+import { clock } from "./reading/times.js";
+import { left, size, times } from "./times.js";
+
+const TICK_MS = 250;
+const COPIED_MS = 2_000;
+
+/** What each state says of a job. */
+const SAYS = {
+  waiting: () => ["Waiting for its turn"],
+  uploading: (job) => ["Sending", `${Math.floor(job.sent * 100)} % of ${size(job.file.size)}`],
+  queued: (job) => [job.position ? `${job.position} before this one` : "Reading the file"],
+  running: (job) => [
+    job.totalS ? `${clock(job.doneS)} of ${clock(job.totalS)}` : clock(job.doneS),
+    job.speed && times(job.speed),
+    job.leftS !== undefined && left(job.leftS),
+  ],
+  done: (job) => [clock(job.doneS), languageName(job.language), job.segments.length ? "" : "Nobody speaks"],
+  refused: (job) => [`Tries again in ${Math.max(0, Math.ceil((job.retryAt - Date.now()) / 1000))} s`],
+  lost: () => ["Goes on when the server is back"],
+  locked: () => ["Waits for a key"],
+  failed: () => ["Not transcribed"],
+  cancelled: () => ["Cancelled"],
+};
+
+/** Emits `remove`. */
+export class Card extends EventTarget {
+  #reading;
+  #timer;
+
+  constructor(job) {
+    super();
+    this.job = job;
+    this.#build();
+    this.#renew();
+    job.addEventListener("change", () => this.#show());
+    job.addEventListener("segment", ({ detail }) => {
+      this.body.hidden = false;
+      this.#reading.add(detail);
+    });
+    job.addEventListener("reset", () => this.#renew());
+    this.#show();
+  }
+
+  /** What the job's state says, in one line. */
+  get says() {
+    return SAYS[this.job.state](this.job).filter(Boolean).join(" · ");
+  }
+
+  #build() {
+    const { job } = this;
+    const id = `job-${crypto.randomUUID?.() ?? Math.random()}`;
+    this.state = make("p", { class: "state" });
+    this.bar = make("progress", { max: 1, "aria-label": `Progress of ${job.name}` });
+    this.message = make("p", { class: "message" });
+    this.body = make("div", { class: "body", hidden: true });
+    this.cancelButton = button("Cancel", () => job.cancel());
+    this.againButton = button("Try again", () => job.retry());
+    this.removeButton = button("Remove", () => this.#remove());
+    this.copyButton = button("Copy text", () => this.#copy());
+    this.exports = make(
+      "div",
+      { class: "exports", role: "group", "aria-label": "Save as" },
+      this.copyButton,
+      ...Object.entries(FORMATS).map(([suffix, { label }]) => button(label, () => this.#save(suffix))),
+    );
+    this.foot = make("div", { class: "foot" }, this.exports, this.cancelButton, this.againButton, this.removeButton);
+    this.element = make(
+      "article",
+      { class: "job", "aria-labelledby": id },
+      make("div", { class: "head" }, make("h2", { id, title: job.name }, job.name), this.state),
+      this.bar,
+      this.message,
+      this.body,
+      this.foot,
+    );
+  }
+
+  #renew() {
+    this.#reading?.destroy();
+    this.body.replaceChildren();
+    this.#reading = new Reading(this.body, { media: this.job.file, name: this.job.name });
+    if (this.job.totalS) this.#reading.setDuration(this.job.totalS);
+    this.body.hidden = true;
+  }
+
+  #show() {
+    const { job } = this;
+    const { state } = job;
+    if (this.element.dataset.state !== state) this.#enter(state);
+    say(this.state, this.says);
+    say(this.message, job.message);
+    this.message.hidden = !job.message || !(HELD.has(state) || state === "failed");
+    if (job.fraction === undefined) this.bar.removeAttribute("value");
+    else this.bar.value = job.fraction;
+    if (state === "running") this.#reading.progress({ done: job.doneS, total: job.totalS });
+  }
+
+  #enter(state) {
+    this.element.dataset.state = state;
+    this.bar.hidden = !ACTIVE.has(state);
+    const focused = this.foot.contains(document.activeElement);
+    this.cancelButton.hidden = SETTLED.has(state);
+    this.againButton.hidden = !["failed", "cancelled", "refused"].includes(state);
+    this.removeButton.hidden = !SETTLED.has(state);
+    this.exports.hidden = !SETTLED.has(state) || !this.job.segments.length;
+    if (focused && document.activeElement === document.body) this.removeButton.focus(); // what had it is hidden
+    if (state === "done") this.#finish();
+    clearInterval(this.#timer);
+    if (state === "refused") this.#timer = setInterval(() => say(this.state, this.says), TICK_MS);
+  }
+
+  #finish() {
+    this.#reading.setDuration(this.job.doneS);
+    this.#reading.finish(this.job.verbose());
+  }
+
+  #remove() {
+    clearInterval(this.#timer);
+    this.#reading.destroy();
+    this.dispatchEvent(new Event("remove"));
+  }
+
+  #write(suffix) {
+    return FORMATS[suffix].write(this.job.verbose(this.#reading.segments()));
+  }
+
+  #save(suffix) {
+    const blob = new Blob([this.#write(suffix)], { type: FORMATS[suffix].type });
+    const href = URL.createObjectURL(blob);
+    make("a", { href, download: `${this.job.name.replace(/\.[^.]*$/, "")}.${suffix}` }).click();
+    setTimeout(() => URL.revokeObjectURL(href), TICK_MS);
+  }
+
+  async #copy() {
+    await copy(this.#write("txt").trimEnd());
+    say(this.copyButton, "Copied");
+    setTimeout(() => say(this.copyButton, "Copy text"), COPIED_MS);
+  }
+}
+
+function button(label, act) {
+  const element = make("button", { type: "button" }, label);
+  element.addEventListener("click", act);
+  return element;
+}
+
+// Without HTTPS a page of another machine has no clipboard but this one.
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = make("textarea", { class: "unseen" }, text);
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}

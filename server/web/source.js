@@ -1,0 +1,113 @@
+// Where recordings come from: dropped anywhere on the page, chosen, or spoken.
+
+import { byId, say } from "./dom.js";
+import { Recorder } from "./recorder.js";
+import { clock } from "./reading/times.js";
+
+const BAR = 5; // pixels of the level's picture, with the space beside it
+
+/** Emits `files` with a list of them. */
+export class Source extends EventTarget {
+  #recorder = null;
+  #levels = [];
+
+  constructor() {
+    super();
+    const files = byId("files");
+    byId("choose").addEventListener("click", () => files.click());
+    files.addEventListener("change", () => {
+      this.#give([...files.files]);
+      files.value = "";
+    });
+    byId("record").addEventListener("click", () => this.#record());
+    byId("stop").addEventListener("click", () => this.#stop());
+    byId("discard").addEventListener("click", () => this.#end());
+    this.#takeDrops();
+  }
+
+  /** Say what is wrong with what was given; nothing takes it back. */
+  complain(text = "") {
+    say(byId("source-says"), text);
+    byId("source-says").hidden = !text;
+  }
+
+  #give(files) {
+    this.complain();
+    if (files.length) this.dispatchEvent(new CustomEvent("files", { detail: files }));
+  }
+
+  #takeDrops() {
+    let depth = 0; // dragenter and dragleave come for every element on the way
+    const isFiles = (event) => event.dataTransfer?.types.includes("Files");
+    const show = () => document.body.classList.toggle("dropping", depth > 0);
+    const on = (type, handle) =>
+      document.addEventListener(type, (event) => {
+        if (!isFiles(event)) return;
+        event.preventDefault();
+        handle(event);
+        show();
+      });
+    on("dragenter", () => depth++);
+    on("dragover", () => {});
+    on("dragleave", () => depth--);
+    on("drop", (event) => {
+      depth = 0;
+      this.#give([...event.dataTransfer.files]);
+    });
+  }
+
+  async #record() {
+    this.complain();
+    try {
+      this.#recorder = await Recorder.start();
+    } catch (error) {
+      this.complain(refusal(error));
+      return;
+    }
+    this.#levels = [];
+    this.#turn(true);
+    byId("stop").focus();
+    requestAnimationFrame(() => this.#draw());
+  }
+
+  async #stop() {
+    const file = await this.#recorder.stop();
+    this.#end();
+    this.#give([file]);
+  }
+
+  #end() {
+    this.#recorder.discard();
+    this.#recorder = null;
+    this.#turn(false);
+    byId("record").focus();
+  }
+
+  #turn(recording) {
+    byId("choosing").hidden = recording;
+    byId("recording").hidden = !recording;
+  }
+
+  #draw() {
+    if (!this.#recorder) return;
+    say(byId("clock"), clock(this.#recorder.seconds));
+    const canvas = byId("level");
+    this.#levels.push(this.#recorder.level());
+    this.#levels = this.#levels.slice(-Math.floor(canvas.width / BAR));
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.fillStyle = getComputedStyle(canvas).color;
+    this.#levels.forEach((level, at) => {
+      const height = Math.max(2, level * canvas.height);
+      pen.fillRect(at * BAR, (canvas.height - height) / 2, BAR - 2, height);
+    });
+    requestAnimationFrame(() => this.#draw());
+  }
+}
+
+function refusal(error) {
+  if (!navigator.mediaDevices) return "Browsers give the microphone only to pages on this machine or over HTTPS.";
+  if (error.name === "NotAllowedError") return "The browser did not allow the microphone.";
+  if (error.name === "NotFoundError") return "There is no microphone.";
+  return `The microphone could not be used: ${error.message}`;
+}

@@ -1,0 +1,47 @@
+// The server as the corner of the page shows it: asked every few seconds, gone, back.
+
+import { byId, say } from "./dom.js";
+
+const EVERY_MS = 5_000;
+const GONE_EVERY_MS = 1_000;
+
+/** Emits `gone` when the server stops answering, `back` when it answers again. */
+export class Status extends EventTarget {
+  #api;
+  #timer;
+  #alive = null;
+
+  constructor(api) {
+    super();
+    this.#api = api;
+    document.addEventListener("visibilitychange", () => document.hidden || this.look());
+  }
+
+  /** Ask now, and from then on every few seconds; resolves to whether it answered. */
+  async look() {
+    clearTimeout(this.#timer);
+    const health = await this.#api.get("health").catch(() => null);
+    this.#show(health);
+    this.#turn(health !== null);
+    if (!document.hidden) this.#timer = setTimeout(() => this.look(), health ? EVERY_MS : GONE_EVERY_MS);
+    return health !== null;
+  }
+
+  #show(health) {
+    byId("status").dataset.state = health ? "ok" : "gone";
+    say(byId("status-text"), health ? `${health.model} · ${queueOf(health)}` : "No answer");
+    if (health) byId("status").title = `Sotto ${health.version}`;
+  }
+
+  #turn(alive) {
+    const before = this.#alive;
+    this.#alive = alive;
+    if (before === alive || (before === null && alive)) return;
+    this.dispatchEvent(new Event(alive ? "back" : "gone"));
+  }
+}
+
+function queueOf({ queued_windows, running_windows }) {
+  if (queued_windows) return `busy, ${queued_windows} waiting`;
+  return running_windows ? "busy" : "idle";
+}
