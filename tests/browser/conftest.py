@@ -117,7 +117,7 @@ class Tab:
             self.faults.append(f"request to another host: {request.url}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright's loop runs, no other can: tests of other modules have theirs
 def browser() -> Iterator[Browser]:
     command = next(filter(None, map(shutil.which, NAMES)), None)
     if not command:

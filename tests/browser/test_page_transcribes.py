@@ -1,6 +1,5 @@
 """From a recording to its text and its exports."""
 
-
 from tests.browser.conftest import Tab
 
 
