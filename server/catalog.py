@@ -13,7 +13,7 @@ from pathlib import Path
 from server import record
 from server.conversion import TRANSFORMERS, advice, matching
 from server.entries import REPOSITORY, REQUIRED, VOCABULARIES, Catalogue, Model, folder_name, read, spelled
-from server.errors import ModelUnavailable
+from server.errors import ModelNotFound, ModelUnavailable
 from server.transcript import MAX_WINDOW_S
 from server.weights import SPEC, read_shapes
 
@@ -88,6 +88,18 @@ def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> 
     except OSError as error:
         raise ModelUnavailable(f"{error.filename} can't be read: {error.strerror}") from error
     raise ModelUnavailable(_unknown(name, catalogue))
+
+
+def pullable(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
+    """What a client may have pulled by that name: the catalogue's models and repository ids, never a path.
+
+    Raises ModelNotFound for anything else, ModelUnavailable as `resolve`.
+    """
+    if model := catalogue.find(name):
+        return _catalogued(model, models_dir)
+    if REPOSITORY.fullmatch(name):
+        return _pulled(Found(name, models_dir / folder_name(name), repository=name))
+    raise ModelNotFound(name, ": it is neither in the catalogue nor a repository's id (owner/name).")
 
 
 def check_folder(folder: Path, catalogue: Catalogue | None = None) -> None:

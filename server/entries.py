@@ -19,7 +19,8 @@ VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 REQUIRED = ("config.json", "model.bin", "tokenizer.json", "vocabulary.*")
 OPTIONAL = ("preprocessor_config.json",)  # 80 mel bands where a model has none
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# As the hub has them; two dashes in a row stand for the slash in a folder's name.
+REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?<![.-])", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -20,6 +20,11 @@
     │   └── QueueFull                503  the engine's queue; the pipeline never meets it
     ├── Cancelled                    499  nobody waits for the answer any more
     └── ModelUnavailable             500  a model can't be found or loaded
+        ├── UnsuitableModel          400  the hub's repository holds none that runs here
+        ├── NotOnHub                 404
+        ├── ModelLocked              409  somebody else is writing it
+        ├── PullFailed               502  the hub doesn't give it
+        └── NoRoom                   507  the disk is full
 
 Bodies are worded as OpenAI's where those are known (contract, section 4). Doors turn them into responses;
 nothing here knows HTTP beyond the number.
@@ -177,3 +182,34 @@ class Cancelled(SottoError):
 
 class ModelUnavailable(SottoError):
     pass
+
+
+class UnsuitableModel(ModelUnavailable):
+    status = 400
+    type = "invalid_request_error"
+    param = "model"
+    code = "unsuitable_model"
+
+
+class NotOnHub(ModelUnavailable):
+    status = 404
+    type = "invalid_request_error"
+    param = "model"
+    code = "model_not_found"
+
+
+class ModelLocked(ModelUnavailable):
+    status = 409
+    type = "invalid_request_error"
+    param = "model"
+    code = "model_busy"
+
+
+class PullFailed(ModelUnavailable):
+    status = 502
+    code = "pull_failed"
+
+
+class NoRoom(ModelUnavailable):
+    status = 507
+    code = "no_room"

@@ -11,10 +11,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: httpx's or httpx2's, by version
@@ -26,7 +26,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from server import __version__, record
 from server.conversion import TRANSFORMERS, advice, matching
 from server.entries import OPTIONAL, spelled
-from server.errors import ModelUnavailable
+from server.errors import ModelLocked, NotOnHub, PullFailed, UnsuitableModel
 from server.place import PARTIAL, check_room, megabytes, reserved
 from server.progress import Progress, Report, bar, both, ignore
 from server.record import Facts, Record, size_of
@@ -83,14 +83,14 @@ def pull(
     Each pattern has to be matched; preprocessor_config.json comes along where there is one. What is whole already
     costs no request. `progress` shows a bar if it is a terminal; `report` is told besides, and ends the pull by
     raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set, no stored token.
-    Raises ModelUnavailable: offline, hub unreachable, access refused, no such repository, no CTranslate2 model,
+    Raises a ModelUnavailable: offline, hub unreachable, access refused, no such repository, no CTranslate2 model,
     damaged on the way, no room. The next pull goes on where an interrupted one was.
     """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
     if _is_whole(into, files):
         return into
     if offline or constants.HF_HUB_OFFLINE:
-        raise ModelUnavailable(_offline(f"{endpoint}/{repository}", files, into))
+        raise PullFailed(_offline(f"{endpoint}/{repository}", files, into))
     with reserved(into):
         if not _is_whole(into, files):  # another process may have pulled it while this one waited
             plan = _plan(endpoint, repository, files)
@@ -126,24 +126,24 @@ def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
     except HTTPError as error:
         _refuse(error, endpoint, repository)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelUnavailable(f"{endpoint} does not answer as a model hub does: {error!r}") from error
+        raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
     names = [file.rfilename for file in info.siblings or () if record.is_plain(file.rfilename)]
     if lacking := _unmatched(names, patterns):
-        raise ModelUnavailable(_unusable(repository, names, lacking))
+        raise UnsuitableModel(_unusable(repository, names, lacking))
     files = tuple(
         _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
         for file in info.siblings or ()
         if file.rfilename in names and any(fnmatchcase(file.rfilename, each) for each in (*patterns, *OPTIONAL))
     )
     if not info.sha or not all(file.size and file.digest for file in files):
-        raise ModelUnavailable(f"{endpoint} tells no revision, sizes or sums for {repository}")
+        raise PullFailed(f"{endpoint} tells no revision, sizes or sums for {repository}")
     return _Plan(endpoint, repository, info.sha, files)
 
 
 def _open_partial(into: Path, plan: _Plan) -> Path:
     """The folder the pull grows in, with what an interrupted one of the same revision left there."""
     if into.is_dir() and any(into.iterdir()) and not (into / record.NAME).exists():
-        raise ModelUnavailable(f"{into} is incomplete but was not pulled by Sotto: complete it, or remove it")
+        raise ModelLocked(f"{into} is incomplete but was not pulled by Sotto: complete it, or remove it")
     partial = into.with_name(into.name + PARTIAL)
     if partial.exists() and record.read(partial).revision != plan.revision:
         shutil.rmtree(partial)
@@ -154,17 +154,21 @@ def _open_partial(into: Path, plan: _Plan) -> Path:
 
 def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
     """Fetch and verify every file; returns their sha256 by name."""
-    done = sum(size_of(partial / file.name) for file in plan.files)
-    report(Progress(plan.repository, done, plan.size))
+    now = Progress(plan.repository, sum(size_of(partial / file.name) for file in plan.files), plan.size)
 
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        report(Progress(plan.repository, done, plan.size))
+    def tell(**news: Any) -> None:
+        nonlocal now
+        now = replace(now, **news)
+        report(now)
 
     for file in plan.files:
-        _fetch(file, plan, partial / file.name, count)
-    return {file.name: _verified(file, plan, partial / file.name) for file in plan.files}
+        tell(file=file.name)
+        _fetch(file, plan, partial / file.name, lambda size: tell(done=now.done + size))
+    sums = {}
+    for file in plan.files:
+        tell(file=file.name, state="verifying")
+        sums[file.name] = _verified(file, plan, partial / file.name)
+    return sums
 
 
 def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -> None:
@@ -187,7 +191,7 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
             cause = error
         fruitless = fruitless + 1 if size_of(path) == done else 0
         if fruitless > RETRIES:
-            raise ModelUnavailable(
+            raise PullFailed(
                 f"{file.name} of {plan.repository} broke off at {megabytes(done)} of {megabytes(file.size)} "
                 f"({cause or 'the hub sends no more'}); the next pull goes on from there"
             ) from cause
@@ -216,7 +220,7 @@ def _verified(file: _File, plan: _Plan, path: Path) -> str:
     if (size_of(path), digest) != (file.size, file.digest):
         complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
         path.unlink()
-        raise ModelUnavailable(f"{file.name} of {plan.repository} arrived damaged and was removed: {complaint}")
+        raise PullFailed(f"{file.name} of {plan.repository} arrived damaged and was removed: {complaint}")
     return sha256
 
 
@@ -241,6 +245,7 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
         text = f"is gated: accept its conditions at {endpoint}/{repository} and set HF_TOKEN to your token"
     elif status in (401, 404):  # 401: the hub's answer for what does not exist, too
         text = f"does not exist at {endpoint}, or is private: check the name, or set HF_TOKEN to a token for it"
+        raise NotOnHub(f"{repository} {text}") from error
     elif status == 403:
         text = f"may not be read (403 from {endpoint}): HF_TOKEN must hold a token for it"
     elif status is not None:
@@ -250,7 +255,7 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
             f"is not on this machine, and {endpoint} can't be reached: {error or type(error).__name__}. "
             "Behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT; by hand: models/README.md"
         )
-    raise ModelUnavailable(f"{repository} {text}") from error
+    raise PullFailed(f"{repository} {text}") from error
 
 
 def _unusable(repository: str, names: list[str], lacking: list[str]) -> str:

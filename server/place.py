@@ -1,5 +1,6 @@
 """A folder that a model is about to take: held against other processes, and with room on its disk."""
 
+import errno
 import fcntl
 import shutil
 from collections.abc import Iterator
@@ -7,17 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from server.errors import ModelUnavailable
+from server.errors import ModelLocked, ModelUnavailable, NoRoom
 
 PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 64 << 20  # what a model leaves free on the disk
 
 
 @contextmanager
 def reserved(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the folder, over all processes; who comes second waits, or raises ModelUnavailable.
+    """Hold the folder, over all processes; who comes second waits, or raises ModelLocked.
 
-    Errors of the disk become ModelUnavailable too, with their cause.
+    Errors of the disk become NoRoom where it is full, else ModelUnavailable, with their cause.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -25,15 +27,16 @@ def reserved(folder: Path, *, wait: bool = True) -> Iterator[None]:
             _lock(lock, wait, folder)
             yield
     except OSError as error:
-        raise ModelUnavailable(f"{folder.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
+        kind = NoRoom if error.errno in FULL else ModelUnavailable
+        raise kind(f"{folder.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:
-    """Raise ModelUnavailable unless so many bytes fit on the folder's disk, and some are left then."""
+    """Raise NoRoom unless so many bytes fit on the folder's disk, and some are left then."""
     needed += SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ModelUnavailable(
+        raise NoRoom(
             f"{what} needs {megabytes(needed)} more in {folder}, which has {megabytes(free)} free: "
             "make room, or take another disk (for models: SOTTO_MODELS_DIR)"
         )
@@ -47,4 +50,4 @@ def _lock(file: IO[str], wait: bool, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ModelUnavailable(f"another process is writing {folder}: try again when it is done") from error
+        raise ModelLocked(f"another process is writing {folder}: try again when it is done") from error

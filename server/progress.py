@@ -3,16 +3,20 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
+
+State = Literal["downloading", "verifying"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` and `total` are bytes of `what`."""
+    """`done` and `total` are bytes of `what`; of a pull, `file` is where it is."""
 
     what: str
     done: int
     total: int
+    file: str = ""
+    state: State = "downloading"
 
 
 Report = Callable[[Progress], None]

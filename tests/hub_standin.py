@@ -14,6 +14,11 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import close_session, constants
+
+HELD_S = 60.0
+
 
 @dataclass
 class Repository:
@@ -50,7 +55,8 @@ class Request:
 class Hub:
     """What it serves, what it was asked, and the faults: `cuts` are the bytes after which the next answers for a
     file break off, `spoiled` files arrive with another last byte, `lies` are large files whose sum it tells wrong,
-    `longer` how many bytes too many come of a file; `raw` answers everything."""
+    `longer` how many bytes too many come of a file, `held` files stop halfway until theirs is set; `raw` answers
+    everything."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -58,6 +64,7 @@ class Hub:
     spoiled: set[str] = field(default_factory=set)
     lies: set[str] = field(default_factory=set)
     longer: dict[str, int] = field(default_factory=dict)
+    held: dict[str, threading.Event] = field(default_factory=dict)
     ranges: bool = True
     raw: bytes | None = None
     port: int = 0
@@ -126,13 +133,19 @@ class _Handler(BaseHTTPRequestHandler):
             content[start:],
             {"ETag": f'"{git_sha1(content)}"', "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
             cut=cuts.pop(0) if cuts else None,
+            held=hub.held.get(file),
         )
 
     def _refuse(self, status: int, code: str | None) -> None:
         self._answer(status, b'{"error": "no"}', {"X-Error-Code": code} if code else {})
 
     def _answer(
-        self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, cut: int | None = None
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        cut: int | None = None,
+        held: threading.Event | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -140,7 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):  # who is sent more than it asked for hangs up
-            self.wfile.write(body[:cut])
+            half = len(body) // 2 if held else 0
+            self.wfile.write(body[:half][:cut])
+            if held:
+                held.wait(HELD_S)
+            self.wfile.write(body[half:cut])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
@@ -148,6 +165,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 def git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def standing_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The same, for what pulls in this process without naming a hub."""
+    close_session()  # it keeps the proxies of the environment that it was made in
+    with serve() as hub:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        yield hub
+    close_session()
 
 
 @contextmanager

@@ -4,10 +4,12 @@ import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server import catalog, record
 from server.entries import REQUIRED
-from server.errors import ModelUnavailable
+from server.errors import ModelNotFound, ModelUnavailable
 from server.record import Facts, Record
 from server.weights import Dimensions, read_dimensions
 from tests.model_folders import WHOLE, filled
@@ -300,3 +302,36 @@ def test_checkpoint_of_openai_is_recognised_as_a_file_and_in_a_folder(tmp_path: 
     for name in (folder, folder / "tiny.pt"):
         with pytest.raises(ModelUnavailable, match="openai-whisper: use SOTTO_MODEL=tiny"):
             catalog.resolve(str(name), tmp_path)
+
+
+# What a client may have pulled
+
+
+KNOWN = catalog.load()
+PIECES = ["a", "B-", "..", ".", "/", "\\", "--", "~", "tiny", "demo", "\n", "\0", "é", " ", "%2F", ":"]
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)))
+def test_no_name_that_a_client_writes_leads_out_of_the_models_directory(name: str) -> None:
+    models = Path("/no/such/models")
+    try:
+        found = catalog.pullable(name, models, KNOWN)
+    except ModelNotFound:
+        return
+    assert found.folder == catalog.data_path("demo") or (found.folder, found.target.parent) == (None, models)
+    assert record.is_plain(found.target.name)
+    assert found.target.name.count("--") == (found.model is None or found.model.repository is not None)
+
+
+@pytest.mark.parametrize("name", ["tiny", "TINY", "Systran/faster-whisper-tiny", "systran/Faster-whisper-tiny"])
+def test_every_name_of_the_catalogue_is_pulled_into_its_one_folder(name: str, tmp_path: Path) -> None:
+    found = catalog.pullable(name, tmp_path, KNOWN)
+    assert found.target == tmp_path / "Systran--faster-whisper-tiny"
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "a/b--c", "a/b..c", "a/b.", "a/b-", f"{'x' * 97}/y"])
+def test_names_that_the_hub_can_not_have_are_none(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="neither in the catalogue nor a repository's id"):
+        catalog.pullable(name, tmp_path, KNOWN)
+    with pytest.raises(ModelUnavailable, match="Unknown model"):
+        catalog.resolve(name, tmp_path, KNOWN)

@@ -18,10 +18,10 @@ FLOORS: dict[str, str] = {
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
     "workers",
-    "flow": "pipeline placing registry sequential",
+    "flow": "pipeline placing pulls registry sequential",
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
-    "api.schema api.streaming api.transcriptions api.uploads",
+    "api.pulling api.schema api.streaming api.transcriptions api.uploads",
     "start": "__main__ checks cli doctor models_cli protocol serve transcribe",
 }
 
@@ -54,11 +54,12 @@ SIDEWAYS: dict[str, str] = {
     "api.intake": "api.admission",
     "api.forms": "api.fields",
     "api.gradual": "api.envelope",
+    "api.pulling": "api.fields api.gradual",
     "api.schema": "api.answers api.parameters",
     "api.streaming": "api.envelope api.gradual",
     "api.transcriptions": "api.admission api.forms api.gradual api.streaming api.uploads",
-    "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.schema "
-    "api.transcriptions",
+    "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.pulling "
+    "api.schema api.transcriptions",
     "trial": "engine recipe",
     "doctor": "checks serve",
     "serve": "checks protocol",

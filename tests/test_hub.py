@@ -343,8 +343,10 @@ def test_progress_is_told_in_bytes_of_the_whole(standin: Hub, folder: Path) -> N
     told: list[Progress] = []
     hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=told.append)
     size = sum(map(len, FILES.values()))
-    assert (told[0], told[-1]) == (Progress(NAME, 0, size), Progress(NAME, size, size))
+    assert told[0] == Progress(NAME, 0, size, "config.json", "downloading")
+    assert told[-1] == Progress(NAME, size, size, "vocabulary.txt", "verifying")
     assert [each.done for each in told] == sorted(each.done for each in told)
+    assert list(dict.fromkeys(each.file for each in told)) == list(FILES)
 
 
 def test_who_is_told_may_end_the_pull_and_go_on_later(standin: Hub, folder: Path) -> None:

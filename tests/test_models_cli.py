@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import close_session, constants
 
 from server.cli import run
 from server.settings import PREFIX
 from tests.fakes import wait_until
-from tests.hub_standin import Hub, Repository, serve
+from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parent.parent
@@ -37,14 +36,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    close_session()
-    with serve() as running:
+    with standing_in(monkeypatch) as running:
         running.repositories[TINY] = Repository(dict(FILES))
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
         yield running
-    close_session()
 
 
 def sotto(*arguments: str | Path, **environment: str) -> "subprocess.Popen[bytes]":

@@ -3,6 +3,7 @@
 from typing import get_args
 
 from server.formats import Json
+from server.progress import State as PullState
 from server.stats import State
 from server.transcript import Task
 
@@ -46,6 +47,19 @@ def schemas() -> Json:
             {
                 "languages": _list(TEXT) | {"description": "codes of those it knows"},
                 "reason": TEXT | {"description": "of a state other than ready"},
+            },
+        ),
+        "PullEvent": _object(
+            "How far a pull is.",
+            {
+                "type": {"const": "sotto.pull"},
+                "model": TEXT,
+                "state": {"enum": [*get_args(PullState), "done"]},
+            },
+            {
+                "file": TEXT | {"description": "the one in hand, until it is done"},
+                "done_bytes": INTEGER | {"description": "of all files; absent where nothing had to be pulled"},
+                "total_bytes": INTEGER,
             },
         ),
         "Health": _object(

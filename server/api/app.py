@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server.api import docs, models, ops, transcriptions
+from server.api import docs, models, ops, pulling, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.gate import OPEN_PATHS, Gate
@@ -17,6 +17,7 @@ from server.machine import usable_cpus
 from server.media import Media
 from server.metrics import Metrics
 from server.pipeline import Pipeline
+from server.pulls import Pulls
 from server.registry import Registry
 from server.settings import Settings
 
@@ -24,6 +25,7 @@ from server.settings import Settings
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     """The ASGI application over a loaded `registry`, which it closes when it shuts down, and `media`."""
 
+    pulls = Pulls(settings)
     assets = read_assets() if settings.page else {}
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
@@ -37,6 +39,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,
+                "pulls": pulls,
                 "metrics": metrics,
             }
         finally:
@@ -47,7 +50,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     document = describe()
     app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
     add_handlers(app)
-    for module in (transcriptions, models, ops, docs):
+    for module in (transcriptions, models, pulling, ops, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
     return Gate(app, settings, admission, open_paths=OPEN_PATHS | assets.keys())

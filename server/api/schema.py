@@ -27,13 +27,16 @@ Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azur
 ERRORS = {
     400: "The request is wrong, or the file is no audio; `param` names the field.",
     401: "No key was sent, or a wrong one.",
-    403: "This is not for clients to do.",
-    404: "There is no such model here.",
+    403: "This takes an admin key (`SOTTO_ADMIN_KEYS`), or is nothing that this server does.",
+    404: "There is no such model.",
     408: "The upload comes too slowly.",
+    409: "Somebody else is writing the model's files.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
     429: "This client has too much under way; `Retry-After` says when to come back.",
     500: "A fault of this server's. Its log tells more.",
+    502: "The hub doesn't give the model; what has come of it stays for the next time.",
     503: "The server is full or stopping, or its model does not run; `Retry-After` says when to come back.",
+    507: "There is no room on the disk.",
 }
 RETRIED = (429, 503)
 EVERYWHERE = (401, 500)
@@ -66,6 +69,8 @@ def describe() -> dict[str, Any]:
 def _paths() -> Json:
     model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
     model["description"] = "An id; its slashes encoded or bare."
+    stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
+    stream["description"] = "`false`: one answer, at the end"
     return {
         "/v1/audio/transcriptions": {
             "post": {
@@ -96,6 +101,12 @@ def _paths() -> Json:
                 "summary": "Describe one model",
                 "parameters": [model],
                 "responses": {"200": _ok("Model"), **_errors(401, 404, 500)},
+            },
+            "post": {
+                "operationId": "pullModel",
+                "summary": "Pull a model from the hub; takes an admin key",
+                "parameters": [model, stream],
+                "responses": {"200": _pulled(), **_errors(400, 401, 403, 404, 409, 500, 502, 507)},
             },
             "delete": {
                 "operationId": "deleteModel",
@@ -176,6 +187,18 @@ def _answers(plain: str, verbose: str) -> Json:
             "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
             "text/plain": {"schema": TEXT, "examples": examples},
             "text/event-stream": {"schema": ref("StreamEvent")},
+        },
+    }
+
+
+def _pulled() -> Json:
+    return {
+        "description": "How far it is, in events, several times a second; the last tells that it is done, or the "
+        "error, and `data: [DONE]` follows on the former. Without a stream the last alone.",
+        "headers": ON_ALL,
+        "content": {
+            "application/json": {"schema": ref("PullEvent")},
+            "text/event-stream": {"schema": {"anyOf": [ref("PullEvent"), ref("ErrorResponse")]}},
         },
     }
 

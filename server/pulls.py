@@ -1,0 +1,128 @@
+"""Pulls while the server runs: each in a thread of its own, and one for all who want the same model.
+
+A pull ends when the last who waits for it has left; what it has got stays, and the next goes on from there.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from server.catalog import Found, load, pullable
+from server.errors import Cancelled, PermissionDenied
+from server.progress import Progress, Report
+from server.settings import Settings
+
+TICK_S = 0.25
+
+Fetch = Callable[[Found, Report], object]
+"""Brings what was found, and tells how far it is; what that raises ends it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Pulls:
+    """Those under way, by the folder that each fills. For one event loop."""
+
+    def __init__(self, settings: Settings, fetch: Fetch | None = None) -> None:
+        """Without a `fetch`, from the hub. Raises ModelUnavailable for a catalogue that can't be read."""
+        self._models_dir = settings.models_dir
+        self._offline = settings.offline
+        self._catalogue = load(settings.catalog)
+        self._fetch = fetch or self._from_hub
+        self._pulls: dict[Path, _Pull] = {}
+
+    async def join(self, name: str) -> "Waiting":
+        """Wait for a model with others, or begin its pull; whoever joins has to `leave`.
+
+        Raises `ModelNotFound` for what is no name of the catalogue and no repository's id, `PermissionDenied` if it
+        would have to be downloaded and may not.
+        """
+        found = await asyncio.to_thread(pullable, name, self._models_dir, self._catalogue)
+        if found.folder is None and self._offline:
+            raise PermissionDenied(
+                f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
+                "There, `sotto models import` brings it.",
+                param="model",
+            )
+        pull = self._pulls.get(found.target)
+        if pull is None or pull.is_over:
+            pull = self._pulls[found.target] = _Pull(found, self._fetch)
+        return Waiting(found.name, pull)
+
+    def _from_hub(self, found: Found, report: Report) -> None:
+        from server.hub import pull  # heavy, and seldom needed
+
+        if found.folder is None:
+            pull(found.repository or found.name, found.files, found.target, offline=self._offline, report=report)
+
+
+class Waiting:
+    """One client's part in the pull of the model `name`."""
+
+    def __init__(self, name: str, pull: "_Pull") -> None:
+        self.name = name
+        self._pull = pull
+        self._left = False
+        pull.waiting += 1
+
+    @property
+    def latest(self) -> Progress | None:
+        """How far the pull is; None before it knows, and where nothing had to be pulled."""
+        return self._pull.latest
+
+    async def steps(self) -> AsyncIterator[Progress | None]:
+        """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `leave`."""
+        ended = asyncio.wrap_future(self._pull.ended)
+        try:
+            while not (await asyncio.wait([ended], timeout=TICK_S))[0]:
+                if self._left:
+                    raise Cancelled("The client has left.")
+                yield self.latest
+            await ended
+        finally:
+            ended.cancel()
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._pull.leave()
+
+    cancel = leave
+
+
+class _Pull:
+    """One, in a thread that the process doesn't wait for at its end: a hub may say nothing for a minute."""
+
+    def __init__(self, found: Found, fetch: Fetch) -> None:
+        self.latest: Progress | None = None
+        self.waiting = 0
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()  # so that nobody who waits can cancel it for the others
+        self._abandoned = False
+        threading.Thread(target=self._run, args=(found, fetch), daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        return self._abandoned or self.ended.done()
+
+    def leave(self) -> None:
+        self.waiting -= 1
+        self._abandoned = not self.waiting
+
+    def _run(self, found: Found, fetch: Fetch) -> None:
+        try:
+            fetch(found, self._tell)
+        except Exception as error:
+            if self._abandoned:
+                logger.info("the pull of %s was ended: nobody waits for it", found.name)
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    def _tell(self, progress: Progress) -> None:
+        if self._abandoned:
+            raise Cancelled("Nobody waits for it.")
+        self.latest = progress
