@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 
 from server.decoding import Hearing
 from server.errors import Cancelled, Unavailable
@@ -257,8 +258,7 @@ class Engine:
             return False
         result = self._model.result(hearing)
         hearing.encoded = None
-        self._count_done(job)
-        job.future.set_result(result)
+        job.future.set_result(replace(result, ran_s=self._count_done(job)))
         return True
 
     def _wanted(self, jobs: Sequence[Job]) -> list[Job]:
@@ -292,12 +292,15 @@ class Engine:
         for job in [*jobs, *self._queue.close()]:
             job.fail(Unavailable(self._lost))
 
-    def _count_done(self, job: Job) -> None:
+    def _count_done(self, job: Job) -> float:
+        """Returns how long it ran, s."""
         begun_s = job.begun_s or job.submitted_s
+        ran_s = time.monotonic() - begun_s
         with self._lock:
             self._counts["done"] += 1
             self._waits = self._waits.plus(begun_s - job.submitted_s)
-            self._runs = self._runs.plus(time.monotonic() - begun_s)
+            self._runs = self._runs.plus(ran_s)
+        return ran_s
 
     def _count(self, what: str) -> None:
         with self._lock:

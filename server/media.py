@@ -56,10 +56,14 @@ class Recording:
         self._windows = 0
 
     @property
+    def decoded_s(self) -> float:
+        """How much of it is decoded, s."""
+        return self.spool.samples / SAMPLE_RATE
+
+    @property
     def known_s(self) -> float:
         """How long it is, s, as far as is known: counted at the end, until then the more of claimed and decoded."""
-        counted_s = self.spool.samples / SAMPLE_RATE
-        return counted_s if self.finished.done() else max(counted_s, self.duration_hint_s or 0.0)
+        return self.decoded_s if self.finished.done() else max(self.decoded_s, self.duration_hint_s or 0.0)
 
     def load(self, window: Window) -> Window:
         """`window` with its samples."""

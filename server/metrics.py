@@ -1,4 +1,4 @@
-"""Prometheus series of the engines and of what the server has taken on, made whenever they are asked for.
+"""Prometheus series of the engines, of what is under way and of what has ended, made whenever they are asked for.
 
 The only home of prometheus_client. Knows no engine and no gate, only what they tell of themselves.
 """
@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from server.access import Tally
 from server.stats import EDGES_S, Durations, EngineStats, Load
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,13 +91,56 @@ class LoadCollector(Collector):
         yield refused
 
 
+class TallyCollector(Collector):
+    """Turns what was counted of requests into series."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        tally = self._tally
+        requests = CounterMetricFamily(
+            "sotto_http_requests", "Requests that have ended.", labels=["route", "method", "status", "model"]
+        )
+        for (route, method, status, model), count in tally.requests.items():
+            requests.add_metric([route, method, str(status), model], count)
+        yield requests
+        text = "Time from a request's head to the end of its answer."
+        totals = HistogramMetricFamily("sotto_http_request_duration_seconds", text, labels=["route", "model"])
+        for (route, model), durations in tally.totals.items():
+            totals.add_metric([route, model], _buckets(durations), durations.sum_s)
+        yield totals
+        yield from self._transcriptions()
+
+    def _transcriptions(self) -> Iterator[Metric]:
+        for name, text, by_model in (
+            ("wait", "Time until the model began with a request.", self._tally.waits),
+            ("run", "Time from there to the request's last result.", self._tally.runs),
+        ):
+            histogram = HistogramMetricFamily(f"sotto_request_{name}_seconds", text, labels=["model"])
+            for model, durations in by_model.items():
+                histogram.add_metric([model], _buckets(durations), durations.sum_s)
+            yield histogram
+        for name, text, seconds in (
+            ("received", "Audio decoded, of requests that have ended.", self._tally.received_s),
+            ("done", "Audio heard, of requests that have ended.", self._tally.done_s),
+        ):
+            counter = CounterMetricFamily(f"sotto_audio_{name}_seconds", text, labels=["model"])
+            for model, value in seconds.items():
+                counter.add_metric([model], value)
+            yield counter
+
+
 class Metrics:
     """A registry of its own, so that two applications in a process don't collide."""
 
-    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]], load: Callable[[], Load]) -> None:
+    def __init__(
+        self, engines: Callable[[], Mapping[str, EngineStats]], load: Callable[[], Load], tally: Tally
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engines))
         self._registry.register(LoadCollector(load))
+        self._registry.register(TallyCollector(tally))
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

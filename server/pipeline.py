@@ -68,7 +68,8 @@ class Transcription:
 
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
     file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
-    the caller's own, known with the first segment; 0 if nothing was heard.
+    the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long it waited until the
+    model began with it, known with the first result.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Transcription:
         self.duration_s: float | None = None
         self.prompt_tokens = 0
         self.done_s = 0.0
+        self.wait_s: float | None = None
         self._model = model
         self._options = options
         self._room = room
@@ -95,7 +97,8 @@ class Transcription:
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
         self._passages: asyncio.Queue[Passage | None] = asyncio.Queue()
         self._segments: list[Segment] = []
-        self._begun = False
+        self._begun_s: float | None = None  # by the loop's clock
+        self._ended_s: float | None = None
         self._tasks: set[asyncio.Task[Heard]] = set()
         self._recording = self._open(media, source)
         self._run = asyncio.create_task(self._whole())
@@ -105,6 +108,30 @@ class Transcription:
         return self._recording.duration_hint_s
 
     @property
+    def model(self) -> str:
+        """The name of the model that hears it."""
+        return self._model.name
+
+    @property
+    def prompt(self) -> str:
+        return self._options.decoding.prompt
+
+    @property
+    def text(self) -> str:
+        """What has been heard so far."""
+        return "".join(segment.text for segment in self._segments).strip()
+
+    @property
+    def audio_s(self) -> float:
+        """How much of it has been decoded, s."""
+        return self._recording.decoded_s
+
+    @property
+    def run_s(self) -> float | None:
+        """How long it has run since the model began with it, or had run when it ended."""
+        return None if self._begun_s is None else (self._ended_s or _now_s()) - self._begun_s
+
+    @property
     def left_s(self) -> float:
         """Seconds of audio that are still to be heard: what the header claims, until it is counted."""
         return 0.0 if self._run.done() else max(0.0, self._recording.known_s - self.done_s)
@@ -112,7 +139,7 @@ class Transcription:
     @property
     def queue_position(self) -> int:
         """How many requests the model goes to before it begins with this one; then 0: they take turns."""
-        return 0 if self._begun else self._model.engine.position(self.id)
+        return 0 if self._begun_s is not None else self._model.engine.position(self.id)
 
     async def passages(self) -> AsyncIterator[Passage]:
         """What each window gave, once it and all before it are heard.
@@ -185,6 +212,7 @@ class Transcription:
         except asyncio.CancelledError:
             raise Cancelled("The request was cancelled.") from None
         finally:
+            self._ended_s = _now_s()
             left: list[asyncio.Future[Any]] = [*parts, *self._tasks]
             for each in left:
                 each.cancel()
@@ -275,6 +303,7 @@ class Transcription:
         return heard
 
     async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:
+        asked_s = _now_s()
         async with self._room:
             loaded = await asyncio.to_thread(self._recording.load, window)
             hint_s = self.duration_hint_s
@@ -283,7 +312,9 @@ class Transcription:
                 loaded, decoding, request=self.id, priority="interactive" if short else "bulk"
             )
             result = await asyncio.wrap_future(future)
-            self._begun = True
+            if self._begun_s is None:
+                self._begun_s = _now_s() - result.ran_s
+                self.wait_s = max(0.0, self._begun_s - asked_s)
             return result
 
     async def _collect(self) -> None:
@@ -300,6 +331,10 @@ class Transcription:
                 self.done_s = window.end / SAMPLE_RATE
             self._segments += segments
             self._passages.put_nowait(Passage(tuple(segments), self.done_s))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _rest(window: Window, result: WindowResult) -> Window | None:

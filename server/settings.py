@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         description="Keys, as above, that may load, unload, pull and delete models, besides what the others may; "
         "empty: nobody may.",
     )
+    metrics_key: SecretStr | None = Field(
+        None, description="A key that opens `/metrics` and nothing else, beside the others."
+    )
     cors_origins: str = Field(
         "*",
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
@@ -176,6 +179,7 @@ class Settings(BaseSettings):
         "info", description="Least severe message written."
     )
     log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
+    log_text: bool = Field(False, description="Write what was said, and prompts, into the log.")
 
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Literal, Self
 Priority = Literal["interactive", "bulk"]
 State = Literal["loading", "ready", "restarting", "broken", "closed"]
 
-EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
 @dataclass(frozen=True, slots=True)

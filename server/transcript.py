@@ -4,7 +4,7 @@ Knows nothing of HTTP, models or files. Positions in audio are samples at 16 kHz
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 SAMPLE_RATE = 16_000
@@ -164,7 +164,8 @@ class WindowResult:
     model heard no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept try.
     `words_end`, by the clock of the options, is the end of the last word, or of the last phrase if there is none:
     where words were asked for.
-    `prompt_tokens` of the caller's went before it: prompt and hotwords, without Whisper's own markers.
+    `prompt_tokens` of the caller's went before it: prompt and hotwords, without Whisper's own markers. `ran_s` is
+    the time from its first batch to its last.
     """
 
     segments: tuple[Segment, ...]
@@ -176,6 +177,7 @@ class WindowResult:
     temperature: float = 0.0
     words_end: float | None = None
     prompt_tokens: int = 0
+    ran_s: float = field(default=0.0, compare=False)
 
 
 Task = Literal["transcribe", "translate"]

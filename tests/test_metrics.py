@@ -1,9 +1,12 @@
 """Engine statistics as Prometheus reads them."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.access import Access, Tally
 from server.metrics import Metrics
 from server.stats import Durations, EngineStats, Load
 
@@ -26,11 +29,35 @@ STATS = EngineStats(
     restarts=2,
     memory_bytes=4096,
 )
+ACCESS = Access(
+    client="127.0.0.1",
+    key="",
+    method="POST",
+    path="/audio/transcriptions",
+    route="/v1/audio/transcriptions",
+    status=200,
+    ended="answered",
+    why="",
+    total_s=2.0,
+    in_bytes=1000,
+    out_bytes=100,
+    model="demo",
+    audio_s=12.0,
+    done_s=11.0,
+    wait_s=0.25,
+    run_s=1.5,
+)
+TALLY = Tally()
+TALLY.add(ACCESS)
 LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
+def written(tally: Tally = TALLY) -> str:
+    return Metrics(lambda: {"demo": STATS}, lambda: LOAD, tally).render().decode()
+
+
 def samples() -> dict[tuple[str, str], float]:
-    text = Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()
+    text = written()
     return {
         (
             sample.name,
@@ -41,11 +68,23 @@ def samples() -> dict[tuple[str, str], float]:
     }
 
 
-def test_every_series_is_documented() -> None:
-    documented = (Path(__file__).parent.parent / "docs/operations.md").read_text("utf-8")
-    for family in text_string_to_metric_families(Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()):
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        assert f"`{name}`" in documented
+def names() -> set[str]:
+    families = text_string_to_metric_families(written())
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+
+
+def test_the_documented_series_are_those_that_there_are() -> None:
+    text = (Path(__file__).parent.parent / "docs/operations.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`sotto_.*?) \|", text, re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`(sotto_\w+)`", row)]
+    assert sorted(documented) == sorted(names())
+
+
+def test_names_and_units_are_those_that_prometheus_asks_for() -> None:
+    for family in text_string_to_metric_families(written()):
+        assert re.fullmatch(r"sotto_[a-z]+(_[a-z]+)*", family.name)
+        assert family.documentation.endswith(".")
+        assert not re.search(r"milliseconds|_ms|_mb|_kb|minutes|percent", family.name)
 
 
 def test_every_statistic_has_a_series() -> None:
@@ -75,6 +114,28 @@ def test_what_the_server_has_taken_on_has_series() -> None:
     assert read["sotto_refused_requests_total", "client"] == 4
 
 
+def test_requests_that_have_ended_have_series() -> None:
+    text = written()
+    labels = 'method="POST",model="demo",route="/v1/audio/transcriptions",status="200"'
+    assert f"sotto_http_requests_total{{{labels}}} 1.0" in text
+    read = samples()
+    assert read["sotto_http_request_duration_seconds_bucket", "1.0"] == 0
+    assert read["sotto_http_request_duration_seconds_bucket", "3.0"] == 1
+    assert read["sotto_request_wait_seconds_sum", ""] == 0.25
+    assert read["sotto_request_run_seconds_sum", ""] == 1.5
+    assert read["sotto_audio_received_seconds_total", ""] == 12.0
+    assert read["sotto_audio_done_seconds_total", ""] == 11.0
+
+
+def test_no_client_makes_series_of_its_own() -> None:
+    tally = Tally()
+    for number in range(50):
+        tally.add(
+            replace(ACCESS, method=f"M{number}", path=f"/{number}", client=f"10.0.0.{number}", key=str(number))
+        )
+    assert len([line for line in written(tally).splitlines() if line.startswith("sotto_http_requests_total{")]) == 1
+
+
 def test_batch_sizes_are_a_cumulative_histogram() -> None:
     read = samples()
     assert read["sotto_batch_windows_bucket", "1"] == 5
@@ -97,5 +158,5 @@ def test_durations_are_cumulative_histograms() -> None:
 
 
 def test_the_engine_says_where_it_runs() -> None:
-    text = Metrics(lambda: {"demo": STATS}, lambda: LOAD).render().decode()
+    text = written()
     assert 'sotto_engine_info{compute_type="int8",device="cpu",model="demo"} 1.0' in text

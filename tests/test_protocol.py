@@ -72,7 +72,7 @@ def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Runnin
         connection.send_chunk(FORM[:1000])
         connection.send(b"no length\r\n")
         message_of(connection.answer(), 400)
-    wait_until(lambda: " 499 " in server.log)
+    wait_until(lambda: "499 " in server.log)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

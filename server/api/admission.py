@@ -25,12 +25,28 @@ MAX_RETRY_S = 60  # OpenAI's clients ignore more
 
 
 class Work(Protocol):
-    """A transcription: how much of its audio is done, and how much is left as far as is known."""
+    """A transcription: how much of its audio is done, how much is left as far as is known, and more to tell."""
 
     done_s: float
+    wait_s: float | None
 
     @property
     def left_s(self) -> float: ...
+
+    @property
+    def audio_s(self) -> float: ...
+
+    @property
+    def run_s(self) -> float | None: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

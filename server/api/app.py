@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.access import Tally
 from server.api import docs, models, ops, pulling, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
@@ -27,11 +28,12 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
 
     pulls = Pulls(settings)
     assets = read_assets() if settings.page else {}
+    tally = Tally()
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        metrics = Metrics(registry.stats, admission.load)
+        metrics = Metrics(registry.stats, admission.load, tally)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         try:
             yield {
@@ -53,7 +55,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     for module in (transcriptions, models, pulling, ops, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
-    return Gate(app, settings, admission, open_paths=OPEN_PATHS | assets.keys())
+    return Gate(app, settings, admission, tally, open_paths=OPEN_PATHS | assets.keys())
 
 
 def _cpus(registry: Registry) -> int | None:

@@ -27,10 +27,10 @@ def enter(scope: Scope) -> Scope:
     return {**entered, "path": f"/v1{found['endpoint']}"}
 
 
-def asked(scope: Scope) -> str:
+def asked(scope: Scope) -> tuple[str, str]:
     """Method and path as the client wrote them, still percent-encoded: fit for a log, whatever they hold."""
     path = scope.get("raw_path") or scope["path"].encode("ascii", "replace")
-    return f"{scope['method']} {path.decode('ascii')[:200]}"
+    return scope["method"], path.decode("ascii")[:200]
 
 
 def nearest(path: str, known: Iterable[str]) -> str | None:

@@ -51,10 +51,10 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     """What Starlette itself refuses: unknown paths, wrong methods, forms that can't be parsed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     if error.status_code == 404:
-        return error_response(NotFound(f"Invalid URL ({asked(request.scope)}). {_way(request)}"))
+        return error_response(NotFound(f"Invalid URL ({_asked(request)}). {_way(request)}"))
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
-        text = f"Not allowed to {asked(request.scope)}. This server has {_paths(request.app)}."
+        text = f"Not allowed to {_asked(request)}. This server has {_paths(request.app)}."
         return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
 
@@ -74,6 +74,10 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
     answer = error_response(fault())
     answer.headers["connection"] = "close"
     return answer
+
+
+def _asked(request: Request) -> str:
+    return " ".join(asked(request.scope))
 
 
 def _way(request: Request) -> str:

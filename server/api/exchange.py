@@ -1,24 +1,24 @@
-"""One request and its answer as they pass the gate: what an answer carries, what is left unread, what is logged."""
+"""One request and its answer as they pass the gate: what an answer carries, what is left unread, how it ended."""
 
 import asyncio
 import json
-import logging
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
+from server.access import Access, Ending
+from server.api.admission import Ticket, Work
 from server.api.doors import asked
-from server.errors import UploadTooLarge
+from server.errors import SottoError, UploadTooLarge
 
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
 REASON_CHARACTERS = 200
 API_VERSION = "2020-10-01"  # OpenAI's only one
-
-logger = logging.getLogger("server.access")
 
 
 class Exchange:
@@ -30,7 +30,10 @@ class Exchange:
         headers = Headers(scope=scope)
         self.id = f"req_{uuid.uuid4().hex}"
         self.key_name = ""
+        self.refused = False  # unread
+        self.ticket: Ticket | None = None
         self.declared_bytes = _content_length(headers)
+        self.address = str((scope.get("client") or ("unknown",))[0])
         self._asked = asked(scope)
         self._receive, self._send = receive, send
         self._max_bytes = max_bytes
@@ -40,8 +43,12 @@ class Exchange:
         # A client that waits for 100 Continue has sent no body and won't after a refusal.
         self._holds_back = "expect" in headers
         self._overrun = False
+        self._left = False
+        self._ended = False
+        self._sent_bytes = 0
         self._status = 0
         self._reason = ""
+        self._failure: SottoError | None = None
         self._began = time.perf_counter()
 
     @property
@@ -57,6 +64,8 @@ class Exchange:
             if self._read_bytes > self._max_bytes and not self._overrun:
                 self._overrun = True
                 raise UploadTooLarge(self._max_bytes, self._read_bytes)
+        elif not self._ended:
+            self._left = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -66,6 +75,9 @@ class Exchange:
             self._add_headers(MutableHeaders(scope=message))
             await self._send(message)
             return
+        self._failure = message.pop("failure", self._failure)
+        self._sent_bytes += len(message.get("body", b""))
+        self._ended = not message.get("more_body")
         if self._status >= 400:
             self._reason = self._reason or _reason(message.get("body", b""))
         if self._body_left and not self._holds_back and not message.get("more_body"):
@@ -74,10 +86,33 @@ class Exchange:
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    def log(self, level: int) -> None:
-        seconds = time.perf_counter() - self._began
-        whose = f" ({self.key_name})" if self.key_name else ""
-        logger.log(level, "%s %d %.3fs%s%s", self._asked, self._status, seconds, whose, self._reason)
+    def access(self, route: str, *, with_text: bool) -> Access:
+        """What is told of it, now that it has ended."""
+        method, path = self._asked
+        ended, why = self._ending()
+        access = Access(
+            client=self.address,
+            key=self.key_name,
+            method=method,
+            path=path,
+            route=route,
+            status=self._status,
+            ended=ended,
+            why=why,
+            total_s=time.perf_counter() - self._began,
+            in_bytes=self._read_bytes,
+            out_bytes=self._sent_bytes,
+        )
+        return _with_work(access, self.ticket.work, with_text) if self.ticket and self.ticket.work else access
+
+    def _ending(self) -> tuple[Ending, str]:
+        if self._left:
+            return "left", ""
+        if failure := self._failure:
+            return "failed", _shown(failure.message, failure.code or failure.type)
+        if self._status < 400:
+            return "answered", ""
+        return "refused" if self.refused or self._status < 500 else "failed", self._reason
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers["x-request-id"] = self.id
@@ -123,7 +158,26 @@ def _reason(body: bytes) -> str:
     """What an error's envelope says, for one line of a log, which nothing that a client sent can break."""
     try:
         error = json.loads(body)["error"]
-        text = f" {error['code'] or error['type']}: {error['message']}"
+        return _shown(error["message"], error["code"] or error["type"])
     except (ValueError, LookupError, TypeError):  # an answer that is no envelope
         return ""
-    return "".join(char if char.isprintable() else " " for char in text[:REASON_CHARACTERS])
+
+
+def _shown(message: str, code: str) -> str:
+    """For one line of a log."""
+    text = f"{code}: {message}"[:REASON_CHARACTERS]
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _with_work(access: Access, work: Work, with_text: bool) -> Access:
+    """`access` with what there is to tell of a transcription."""
+    return replace(
+        access,
+        model=work.model,
+        audio_s=work.audio_s,
+        done_s=work.done_s,
+        wait_s=work.wait_s,
+        run_s=work.run_s,
+        prompt=work.prompt if with_text else None,
+        text=work.text if with_text else None,
+    )

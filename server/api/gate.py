@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from server.access import Access, Tally
 from server.api.admission import Admission
 from server.api.cors import Cors
 from server.api.doors import enter
@@ -26,27 +27,40 @@ from server.settings import Settings
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
 TRANSCRIBING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+METRICS = "/metrics"
 OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # none of them tells of what anybody does here
+
+
+logger = logging.getLogger("server.access")
 
 
 class Gate:
     """Wraps the whole application."""
 
     def __init__(
-        self, app: FastAPI, settings: Settings, admission: Admission, *, open_paths: Set[str] = OPEN_PATHS
+        self,
+        app: FastAPI,
+        settings: Settings,
+        admission: Admission,
+        tally: Tally,
+        *,
+        open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
         """Paths in `open_paths` need no key."""
         self.wrapped = app
-        self._keys = Keys(
-            (key.get_secret_value() for key in settings.api_keys),
-            (key.get_secret_value() for key in settings.admin_keys),
-        )
+        keys = [key.get_secret_value() for key in settings.api_keys]
+        admin_keys = [key.get_secret_value() for key in settings.admin_keys]
+        metrics_keys = [f"metrics {settings.metrics_key.get_secret_value()}"] if settings.metrics_key else []
+        self._keys = Keys(keys, admin_keys)
+        self._metrics_keys = Keys([*keys, *metrics_keys], admin_keys)
         self._cors = Cors(settings.cors_origins, has_keys=bool(settings.api_keys))
         self._open_paths = open_paths
         self._max_bytes = settings.max_upload_bytes
         self._pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
         self._timeout_s = settings.request_timeout_seconds
         self._admission = admission
+        self._tally = tally
+        self._logs_text = settings.log_text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,6 +74,7 @@ class Gate:
             try:
                 await self._pass(entered, exchange)
             except SottoError as error:
+                exchange.refused = True
                 await error_response(error)(entered, exchange.receive, exchange.send)
             except asyncio.CancelledError:  # only uvicorn cancels: a stop has waited for as long as it may
                 if exchange.begun:
@@ -67,8 +82,7 @@ class Gate:
                 stopping = Unavailable("The server is shutting down.")
                 await error_response(stopping)(entered, exchange.receive, exchange.send)
         finally:
-            # Checks come every few seconds for ever.
-            exchange.log(logging.DEBUG if entered["path"] in CHECKS else logging.INFO)
+            self._tell(exchange.access(_route(entered), with_text=self._logs_text))
             request_id.reset(token)
 
     async def _pass(self, scope: Scope, exchange: Exchange) -> None:
@@ -76,8 +90,8 @@ class Gate:
         if self._cors.is_preflight(scope):
             await self._cors.preflight(headers)(scope, exchange.receive, exchange.send)
             return
-        address = str((scope.get("client") or ("unknown",))[0])
-        exchange.key_name = "" if scope["path"] in self._open_paths else self._keys.check(headers)
+        keys = self._metrics_keys if scope["path"] == METRICS else self._keys
+        exchange.key_name = "" if scope["path"] in self._open_paths else keys.check(headers)
         if exchange.declared_bytes > self._max_bytes:
             raise UploadTooLarge(self._max_bytes, exchange.declared_bytes)
         scope.setdefault("state", {})["keys"] = self._keys
@@ -86,6 +100,20 @@ class Gate:
             return
         now = asyncio.get_running_loop().time()
         deadline = now + self._timeout_s if self._timeout_s else None
-        with self._admission.admit(exchange.key_name or address, exchange.declared_bytes, deadline) as ticket:
+        client = exchange.key_name or exchange.address
+        with self._admission.admit(client, exchange.declared_bytes, deadline) as ticket:
+            exchange.ticket = ticket
             scope["state"]["ticket"] = ticket
             await self.wrapped(scope, Intake(exchange.receive, ticket, self._pace), exchange.send)
+
+    def _tell(self, access: Access) -> None:
+        self._tally.add(access)
+        # Checks come every few seconds for ever.
+        level = logging.DEBUG if access.route in CHECKS else logging.INFO
+        logger.log(level, "%s", access, extra={"fields": access.fields()})
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that took a request, or would have; empty where there is none."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", path if path in TRANSCRIBING else "")

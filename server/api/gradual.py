@@ -82,9 +82,10 @@ class Gradual(Response, ABC):
             except (Exception, asyncio.CancelledError) as error:
                 if not self._begun:
                     raise
+                known = _known(error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORD_S):
-                        await self._write(self._error(_known(error)))
+                        await self._write(self._error(known), failure=known)
                         await send(END)
 
     @abstractmethod
@@ -99,15 +100,16 @@ class Gradual(Response, ABC):
         if _now_s() - self._sent_s >= self._silence_s:
             await self._write(self.filler)
 
-    async def _write(self, chunk: bytes) -> None:
-        """Waits while the client does not read."""
+    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
+        """Waits while the client does not read. The gate's log tells of `failure`: by its status all is well."""
         async with self._sending:
             if not self._begun:
                 self._begun = True
                 await self._send(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            message = {"type": "http.response.body", "body": chunk, "more_body": True}
+            await self._send(message | ({"failure": failure} if failure else {}))
             self._sent_s = _now_s()
 
 
@@ -129,7 +131,6 @@ async def stop(task: asyncio.Task[None]) -> None:
 def _known(error: BaseException) -> SottoError:
     """`error` as the client may see it; the log has the rest."""
     if isinstance(error, SottoError):
-        logger.info("failed after the answer had begun: %s", error)
         return error
     if isinstance(error, asyncio.CancelledError):  # only uvicorn cancels: a stop has waited for as long as it may
         return Unavailable("The server is shutting down.")

@@ -27,6 +27,12 @@ PLENTY = Limits(
 class Work:
     left_s: float = 0.0
     done_s: float = 0.0
+    audio_s: float = 0.0
+    wait_s: float | None = None
+    run_s: float | None = None
+    model: str = "demo"
+    prompt: str = ""
+    text: str = ""
 
 
 class FixedSpeed(Speed):

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from server.access import Tally
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.exchange import DISCARD_BYTES, DISCARD_S
@@ -276,20 +277,25 @@ def test_log_tells_why_a_request_failed(guarded: Running) -> None:
     for answer, reason in [
         (
             guarded.transcribe(SILENCE, key=WRONG_KEY),
-            r"invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
+            r"in \d+ out \d+ refused: invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
         ),
         (
             guarded.get("/v1/models/none", key=FIRST_KEY),
-            r"\(desk\) model_not_found: The model 'none' does not exist",
+            r"\(desk\) in \d+ out \d+ refused: model_not_found: The model 'none' does not exist",
         ),
-        (guarded.get("/nowhere", key=SECOND_KEY), r"\(key 2\) invalid_request_error: Invalid URL \(GET /nowhere\)"),
+        (
+            guarded.get("/nowhere", key=SECOND_KEY),
+            r"\(key 2\) in \d+ out \d+ refused: invalid_request_error: Invalid URL \(GET /nowhere\)",
+        ),
         (
             guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY),
-            r"\(desk\) invalid_language_format: .*ISO-639-1",
+            r"\(desk\) in \d+ out \d+ refused: invalid_language_format: .*ISO-639-1",
         ),
     ]:
         marker = re.escape(answer.headers["x-request-id"])
-        guarded.wait_for_line(rf"(GET|POST) /\S+ {answer.status_code} \d\.\d{{3}}s {reason}.* \[{marker}\]\n")
+        guarded.wait_for_line(
+            rf"{answer.status_code} +\d\.\d{{3}}s (GET|POST) /\S+ 127.0.0.1 {reason}.* \[{marker}\]\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -409,7 +415,7 @@ def recording_app(seen: list[str]) -> FastAPI:
 
 
 def gated(settings: Settings, seen: list[str]) -> Gate:
-    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)))
+    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)), Tally())
 
 
 async def posted(

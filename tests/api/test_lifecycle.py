@@ -39,7 +39,7 @@ def test_client_that_goes_takes_its_windows_with_it(server: Running) -> None:
         server.wait_until_busy()
     server.wait_until_idle()
     assert server.transcribe(SPEECH).json()["text"] == TEXT
-    wait_until(lambda: " 499 " in server.log[logged:])
+    wait_until(lambda: "499 " in server.log[logged:])
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])

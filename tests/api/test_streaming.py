@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from server.api import transcriptions
 from server.api.app import create_app
 from server.api.gradual import HEARTBEAT_S
 from server.api.streaming import EventStream, SpacedJson, Unfolding
-from server.errors import Cancelled, Unavailable, UndecodableAudio
+from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
 from server.media import Media, Recording
 from server.options import (
     RESPONSE_FORMATS,
@@ -97,6 +98,7 @@ class Client:
     def __init__(self) -> None:
         self.head: Message = {}
         self.chunks: list[bytes] = []
+        self.failures: list[SottoError] = []
         self.complete = False
         self.reads = asyncio.Event()
         self.reads.set()
@@ -130,6 +132,7 @@ class Client:
             assert self.head
             assert not self.complete
             self.chunks.append(message["body"])
+            self.failures += [message["failure"]] if "failure" in message else []
             self.complete = not message.get("more_body")
 
 
@@ -265,6 +268,7 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
         await sending
     error = {"message": "The device has gone.", "type": "server_error", "param": None, "code": None}
     assert client.events == [{"type": "transcript.text.delta", "delta": "w0"}, {"error": error}]
+    assert [failure.message for failure in client.failures] == ["The device has gone."]
     assert client.complete
 
 
@@ -686,7 +690,8 @@ def test_client_that_leaves_mid_stream_takes_its_windows_with_it(server: Running
     with begun(server):
         pass
     server.wait_until_idle()
-    wait_until(lambda: "failed after the answer had begun: The request was cancelled." in server.log[logged:])
+    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* left \["
+    wait_until(lambda: re.search(line, server.log[logged:]) is not None)
     assert "Traceback" not in server.log[logged:]
     assert server.transcribe(SPEECH).json()["text"] == SPEECH_TEXT
 
