@@ -18,6 +18,7 @@ from server.errors import SottoError, UploadTooLarge
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
 REASON_CHARACTERS = 200
+PROMPTS = frozenset({"prompt", "keywords", "hotwords"})
 API_VERSION = "2020-10-01"  # OpenAI's only one
 
 
@@ -158,7 +159,9 @@ def _reason(body: bytes) -> str:
     """What an error's envelope says, for one line of a log, which nothing that a client sent can break."""
     try:
         error = json.loads(body)["error"]
-        return _shown(error["message"], error["code"] or error["type"])
+        # Of a prompt nothing is for the log, and messages quote what is wrong.
+        message = f"in {error['param']}" if error["param"] in PROMPTS else error["message"]
+        return _shown(message, error["code"] or error["type"])
     except (ValueError, LookupError, TypeError):  # an answer that is no envelope
         return ""
 

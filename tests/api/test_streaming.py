@@ -438,8 +438,8 @@ class Counted(EventStream):
 
     fillers = 0
 
-    async def _write(self, chunk: bytes) -> None:
-        await super()._write(chunk)
+    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
+        await super()._write(chunk, failure=failure)
         Counted.fillers += chunk == self.filler
 
 
