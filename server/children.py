@@ -6,6 +6,7 @@ parent, however that ends. Windows has neither these sockets nor the limits that
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ ENVIRONMENT = (
 _START = """
 import runpy, sys
 sys.path[:] = sys.argv.pop().split("\\n")
+from server.children import hold_to_parent
+hold_to_parent()
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -91,17 +94,22 @@ class Child:
         return self._process.wait()
 
 
-def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:
-    """In a child: its end of the channel, and its arguments. From here on it ends with its parent, and only so.
-
-    Without `thread` it may fork, and has to see by itself that its channel has come to an end.
-    """
+def hold_to_parent() -> None:
+    """From here on this child ends with its parent, and only so. Comes first, before a module's heavy imports."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides what they mean
         signal.signal(stop, signal.SIG_IGN)
     os.nice(NICENESS)
-    # Two ways, as the thread can't run while a library holds the interpreter: then the signal's default, to end.
     fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
+    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO: to end
+    if select.select([LIFELINE], [], [], 0)[0]:  # it has ended before there was a signal to tell
+        os._exit(0)
+
+
+def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:
+    """In a child: its end of the channel, and its arguments.
+
+    A `thread` sees the parent's end too, where a library has taken the signal. Without one the child may fork.
+    """
     if thread:
         threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     _, channel, *arguments = sys.argv

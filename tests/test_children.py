@@ -13,7 +13,7 @@ import pytest
 from server.children import Child, clean_environment
 from tests.fakes import DEADLINE_S, wait_until
 
-ROLES = ["echo", "deaf", "stuck"]
+ROLES = ["loading", "echo", "deaf", "stuck"]
 PARENT = """
 import sys, time
 from server.children import Child, clean_environment
@@ -80,6 +80,13 @@ def test_a_stop_that_the_whole_group_is_sent_is_left_to_the_parent(stop: signal.
         os.kill(child.pid, stop)
         child.channel.sendall(b"still there\n")
         assert read(child.channel, until=b"\n") == b"still there\n"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_child_that_is_still_loading_leaves_it_to_the_parent_too(stop: signal.Signals) -> None:
+    with started("loading") as child:
+        os.kill(child.pid, stop)
+        assert child.wait(0.2) is None
 
 
 @pytest.mark.parametrize("role", ROLES)
