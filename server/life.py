@@ -3,12 +3,12 @@
 Knows a process, a pipe and what goes through it; not what any of it is for.
 """
 
+import logging
 import os
 import queue
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from server.children import Child, clean_environment
@@ -21,6 +21,9 @@ NO_BEAT = Beat(EngineStats(0, 0, 0, 0, 0))
 # What CTranslate2 and what it stands on read, beside what every child gets.
 LIBRARIES = ("CUDA_", "NVIDIA_", "CT2_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GLIBC_", "MALLOC_")
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
+END_S = 30.0  # from SIGKILL to the end; what hangs in a device's driver may never get there
+
+logger = logging.getLogger(__name__)
 
 
 class Life:
@@ -39,8 +42,13 @@ class Life:
         self._threads = [
             threading.Thread(target=run, name="engine-line", daemon=True) for run in (self._read, self._write)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:  # no more of them
+            self._child.close()
+            self._connection.close()
+            raise
         self.post(start)
 
     @property
@@ -55,9 +63,12 @@ class Life:
         self._child.kill()
 
     def close(self) -> str:
-        """End it if it has not ended; its last words, or how it ended."""
+        """End it if it has not ended; its last words, or how it ended. One that can't be ended is left behind."""
         self._child.kill()
         self._outbox.put(None)
+        if not self.ended.wait(END_S):
+            logger.critical("process %d can't be killed: its device may need a reset", self.pid)
+            return "it can't be killed"
         for thread in self._threads:
             thread.join()
         self._connection.close()
@@ -77,13 +88,17 @@ class Life:
 
     def _write(self) -> None:
         """Send what has come at once: it can then share a batch there too."""
-        with suppress(OSError):
-            messages: list[ToChild | None] = []
+        messages: list[ToChild | None] = []
+        try:
             while None not in messages:
                 messages = [self._outbox.get()]
                 while len(messages) < AT_ONCE and not self._outbox.empty():
                     messages.append(self._outbox.get())
                 self._connection.send([message for message in messages if message])
+        except OSError:
+            pass
+        finally:
+            self._child.kill()  # whatever has failed: a process that hears nothing more is of no use
 
 
 def environment() -> dict[str, str]:
@@ -96,4 +111,9 @@ def described(status: int) -> str:
     """How a process ended."""
     if status >= 0:
         return f"it ended with status {status}"
-    return f"it was ended by {signal.Signals(-status).name}"
+    return f"it was ended by {_name(-status)}"
+
+
+def _name(number: int) -> str:
+    """Most real-time signals have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from server.children import Child
 from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.life import Life, environment
-from server.messages import Beat, Ready
+from server.messages import Beat, Ready, Start
 from server.options import DecodingOptions
 from server.stats import Durations, EngineStats, Priority
 from server.supervise import Patience, Supervised
 from server.transcript import WindowResult
-from tests.fakes import DEADLINE_S, make_window, wait_until
+from tests.fakes import DEADLINE_S, children_of, make_window, wait_until
 from tests.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised
 
 BEAMS = DecodingOptions(language="en")
@@ -266,6 +268,47 @@ def test_a_process_that_ends_leaves_no_descriptor_and_no_thread_behind(recipe: F
         assert held_here() == before
 
 
+def test_a_signal_without_a_name_ends_a_process_like_any_other(recipe: FakeRecipe) -> None:
+    with supervised(recipe) as engine:
+        os.kill(pid(engine), signal.SIGRTMIN + 1)
+        wait_until(lambda: engine.stats().restarts == 1)
+        assert text(submit(engine, 0)) == " w0"
+
+
+def test_where_no_thread_is_left_no_process_is_left_either(
+    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = children_of(os.getpid()), held_here()
+    allowed = iter([True])
+    start = threading.Thread.start
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        if not next(allowed, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_the_second)
+        with pytest.raises(RuntimeError, match="new thread"):
+            Life(Start(recipe, "info", "text", 60.0), lambda life, message: None)
+    wait_until(lambda: (children_of(os.getpid()), held_here()) == before)
+
+
+def test_a_process_that_can_no_longer_be_told_anything_is_replaced(
+    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with supervised(recipe) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "send", run_out_of_memory)
+            waiting = submit(engine, 0)
+            wait_until(lambda: engine.stats().restarts > 0)
+        assert text(waiting) == " w0"
+
+
 def held_here() -> tuple[int, int]:
     return len(os.listdir("/proc/self/fd")), threading.active_count()
 
@@ -323,6 +366,22 @@ def test_a_process_that_gives_no_sign_of_life_is_replaced(recipe: FakeRecipe) ->
         os.kill(pid(engine), signal.SIGSTOP)
         assert text(submit(engine, 0)) == " w0"
         assert engine.stats().restarts > 0
+
+
+def test_a_process_that_cannot_be_killed_is_left_behind(
+    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Child] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("server.life.END_S", 0.1)
+        patch.setattr(Child, "kill", lambda child: left.append(child))
+        with supervised(recipe, replace(QUICK, wedged_s=2.0)) as engine:
+            hung = submit(engine, 0, "hang")
+            wait_until(lambda: engine.stats().running == 1)
+            assert text(submit(engine, 1)) == " w1"
+            assert isinstance(hung.exception(DEADLINE_S), Unavailable)
+    for child in left:
+        child.close()
 
 
 def test_a_model_that_hangs_while_it_loads_is_given_up(recipe: FakeRecipe) -> None:
