@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Protocol
 
-from server.errors import Cancelled, UndecodableAudio
+from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.scratch import Scratch
@@ -112,10 +112,14 @@ class Media:
 
         `on_window` is called from a thread for each window, in order, before `finished` is done. `mels` above 0
         asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
-        end `finished`. Raises `Unavailable` if nothing can be stored.
+        end `finished`. Raises `Unavailable` if nothing can be stored or started.
         """
         recording = Recording(Spool(self._budget, self.scratch), on_window)
-        self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
+        try:
+            self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
+        except RuntimeError as error:  # no more threads; it may have been queued all the same
+            recording.close()
+            raise Unavailable("Audio can't be decoded at present: there are too many threads.") from error
         return recording
 
     @property

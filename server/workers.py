@@ -66,14 +66,21 @@ class MediaWorkers:
         return self._ready and self._forker.status is None
 
     def wait_until_ready(self) -> None:
-        """Return once files can be scanned; raises `Unavailable` if that can't be."""
-        with self._lock:
+        """Return once files can be scanned; raises `Unavailable` if that can't be, or somebody else sees to it."""
+        if not self._lock.acquire(blocking=False):  # whoever asks often must not fill threads with waiting
+            raise _not_now("media workers are about to start")
+        try:
             self._ready_forker()
+        finally:
+            self._lock.release()
 
     def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
         """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
         course = Course(options.vad.window_s)
-        channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        try:
+            channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise _not_now(error.strerror) from error
         channel.settimeout(TICK_S)
         try:
             with theirs:
@@ -127,12 +134,15 @@ class MediaWorkers:
         if self._forker.status is not None:
             logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
             self._forker.close()
-            self._forker, self._ready = self._start(), False
+            try:
+                self._forker, self._ready = self._start(), False
+            except OSError as error:
+                raise _not_now(error.strerror) from error
         if not self._ready:
             self._ready = _is_ready(self._forker)
         if not self._ready:
             _end_forker(self._forker)
-            raise Unavailable("Audio can't be decoded at present: no media worker starts.")
+            raise _not_now("no media worker starts")
         return self._forker
 
     def _messages(self, forker: Child, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
@@ -182,10 +192,14 @@ def _is_ready(forker: Child) -> bool:
 def _end(status: int | None) -> Exception:
     """The error of a worker that ended with `status` before it had a result."""
     if status is None:
-        return Unavailable("Audio can't be decoded at present: there are too many processes.")
+        return _not_now("there are too many processes")
     if status == -signal.SIGXCPU:
         return UndecodableAudio("Decoding it takes too long.")
     return WorkerLost(f"it ended with status {status}")
+
+
+def _not_now(why: str | None) -> Unavailable:
+    return Unavailable(f"Audio can't be decoded at present: {why}.")
 
 
 def _hang_up(channel: socket.socket) -> None:

@@ -236,6 +236,22 @@ def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded(op
     assert windows == []
 
 
+def test_where_no_thread_is_left_nothing_is_kept_and_nothing_decoded_later(
+    opened_media: OpenedMedia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    windows: list[Window] = []
+    with opened_media(workers=1) as media, upload("en_00.wav") as source:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Unavailable, match="too many threads"):
+                media.open(source, VadOptions(), on_window=windows.append)
+        decode(media, source, VadOptions())[0].close()
+        assert windows == []
+
+
 def test_more_files_than_workers_are_all_decoded_and_not_mixed_up(opened_media: OpenedMedia) -> None:
     lengths = [1, 2, 3, 4, 5, 6, 7, 8]
     with opened_media(workers=2) as media, ExitStack() as stack:

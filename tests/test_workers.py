@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -303,6 +305,31 @@ def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file()
         with pytest.raises(Unavailable, match="no media worker starts"):
             case.media.wait_until_ready()
         assert isinstance(case.told("en_00.wav").error, Unavailable)
+
+
+def no_more_files(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("what", ["socket.socketpair", "server.workers.Child"], ids=["a channel", "a parent"])
+def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
+    patient: Case, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    os.kill(patient.workers.pid, signal.SIGKILL)
+    wait_until(lambda: not patient.media.is_ready)
+    with monkeypatch.context() as patch:
+        patch.setattr(what, no_more_files)
+        for _ in range(2):
+            error = patient.told("en_00.wav").error
+            assert isinstance(error, Unavailable)
+            assert str(error) == "Audio can't be decoded at present: Too many open files."
+    assert patient.told("en_00.wav").error is None
+
+
+def test_nobody_waits_for_workers_to_whose_start_somebody_sees(patient: Case) -> None:
+    with patient.workers._lock, pytest.raises(Unavailable, match="about to start"):
+        patient.media.wait_until_ready()
+    patient.media.wait_until_ready()
 
 
 def test_workers_come_from_a_process_of_one_thread_that_gives_way(patient: Case) -> None:
