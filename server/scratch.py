@@ -1,6 +1,8 @@
 """Where uploads and decoded audio lie: in files without names, in a folder that nobody else may enter."""
 
+import os
 import shutil
+import stat
 import tempfile
 import threading
 import weakref
@@ -11,10 +13,11 @@ MEMORY_BYTES = 1 << 20  # of a file that may stay in memory until it is larger
 
 
 class Scratch:
-    """A private folder under TMPDIR, made with its first file, and again if somebody has removed it."""
+    """A private folder under TMPDIR, made with its first file, and another one if that is gone."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
+        self._remove: weakref.finalize[..., Scratch] | None = None
         self._lock = threading.Lock()
 
     def file(self) -> IO[bytes]:
@@ -27,13 +30,30 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder; open files live on without it."""
-        if self._folder:
+        if self._remove:
             self._remove()
 
     def _ready(self) -> Path:
         with self._lock:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="sotto-"))
-                self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
+            if self._folder is None or not _is_private(self._folder):
+                self._folder = self._new_folder()
             return self._folder
+
+    def _new_folder(self) -> Path:
+        """Never one of a name that was ours: where everybody may write, somebody else may have taken that."""
+        if self._remove:
+            self._remove.detach()
+        parent = Path(tempfile.gettempdir())
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="sotto-", dir=parent))
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is there, and nobody but this user may enter it."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return status.st_mode == stat.S_IFDIR | stat.S_IRWXU and status.st_uid == os.geteuid()

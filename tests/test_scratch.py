@@ -55,6 +55,30 @@ def test_a_folder_that_was_removed_is_made_again(tmpdir: Path, whole: bool) -> N
     scratch.close()
 
 
+@pytest.mark.parametrize("what", ["a link", "a folder for all", "a file"])
+def test_what_somebody_else_puts_in_the_place_of_the_folder_is_not_used(tmpdir: Path, what: str) -> None:
+    theirs = tmpdir.parent / "theirs"
+    theirs.mkdir()
+    scratch = Scratch()
+    scratch.file().close()
+    (folder,) = tmpdir.iterdir()
+    folder.rmdir()
+    match what:
+        case "a link":
+            folder.symlink_to(theirs)
+        case "a folder for all":
+            folder.mkdir()
+            folder.chmod(0o777)
+        case _:
+            folder.touch()
+    with scratch.small_file() as small:
+        small.write(bytes(MEMORY_BYTES + 1))
+        (own,) = set(tmpdir.iterdir()) - {folder}
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    scratch.close()
+    assert list(tmpdir.iterdir()) == [folder]
+
+
 def test_open_files_outlive_the_folder(tmpdir: Path) -> None:
     scratch = Scratch()
     with scratch.file() as file:
