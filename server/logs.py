@@ -4,10 +4,15 @@ import json
 import logging
 import sys
 import time
+import uuid
 from contextvars import ContextVar
 from typing import Any, Literal
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+def new_request_id() -> str:
+    return f"req_{uuid.uuid4().hex}"
 
 
 class JsonFormatter(logging.Formatter):

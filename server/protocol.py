@@ -4,6 +4,7 @@ h11, since httptools loses the body of a POST that offers `Upgrade: h2c`, as eve
 """
 
 import asyncio
+import logging
 import socket
 import sys
 
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.api.envelope import error_response
 from server.errors import MalformedRequest, SottoError, Unavailable
+from server.logs import new_request_id, request_id
 from server.settings import Settings
 
 HEAD_BYTES = 16 << 10  # of the URL and all headers together; h11's own default
@@ -20,6 +22,8 @@ COMPLAINTS = {
     431: f"The URL and the headers of a request are too long: keep them below {HEAD_BYTES} bytes together.",
     501: "A body may come with a Content-Length or with Transfer-Encoding: chunked, and no other way.",
 }
+
+logger = logging.getLogger("server.access")
 
 
 class Protocol(H11Protocol):
@@ -74,6 +78,7 @@ class Protocol(H11Protocol):
     def _refuse(self, error: SottoError) -> None:
         """Hang up, with `error` for an answer unless one is on its way."""
         response = error_response(error)
+        response.headers["x-request-id"] = _logged(error)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [*response.raw_headers, (b"connection", b"close")]
             asked_for_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
@@ -87,6 +92,15 @@ class Protocol(H11Protocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing is wrong with an offer: the answer in HTTP/1.1 declines it."""
+
+
+def _logged(error: SottoError) -> str:
+    """Write it down; the id under which that is found."""
+    refusal = new_request_id()
+    token = request_id.set(refusal)
+    logger.info("refused unread: %d %s", error.status, error)
+    request_id.reset(token)
+    return refusal
 
 
 def _give_up_on_silence(connection: socket.socket, patience_s: float) -> None:

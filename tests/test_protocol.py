@@ -63,7 +63,9 @@ def test_what_is_no_request_is_refused_in_the_envelope(
 ) -> None:
     with Connection(server.base_url) as connection:
         connection.send(head.encode("latin-1"))
-        assert message in message_of(connection.answer(), status)
+        answer = connection.answer()
+    assert message in message_of(answer, status)
+    server.wait_for_line(rf"refused unread: {status} .*\[{answer.headers['x-request-id']}\]")
 
 
 def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Running) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from server.access import Access, Ending
 from server.api.admission import Ticket, Work
 from server.api.doors import asked
 from server.errors import SottoError, UploadTooLarge
+from server.logs import new_request_id
 
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
@@ -29,7 +29,7 @@ class Exchange:
         self, scope: Scope, receive: Receive, send: Send, max_bytes: int, answer_headers: Mapping[str, str]
     ) -> None:
         headers = Headers(scope=scope)
-        self.id = f"req_{uuid.uuid4().hex}"
+        self.id = new_request_id()
         self.key_name = ""
         self.refused = False  # unread
         self.ticket: Ticket | None = None
