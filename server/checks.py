@@ -25,6 +25,7 @@ from server.settings import MOST_REQUESTS, PREFIX, Settings
 
 IN_MEMORY = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
+LEAST_DISK_BYTES = 1 << 30
 
 FILES_PER_REQUEST = 4  # upload, decoded audio, the worker's line and a spare one
 OWN_FILES = 100
@@ -99,8 +100,13 @@ def scratch(settings: Settings) -> Check:
         return Check("temp", "note", text, f"TMPDIR names {asked}, where no file can be made")
     if (kind := filesystem(folder)) in IN_MEMORY:
         return Check("temp", "note", f"{text}, which is memory ({kind})", "set TMPDIR to a folder on a disk")
-    if free < (most := settings.uploads_bytes + settings.spool_bytes):
+    most = settings.uploads_bytes + settings.spool_bytes
+    if free < most and settings.model_fields_set & {"uploads_mb", "spool_mb"}:
         return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB let them grow to {size(most)}")
+    if free < LEAST_DISK_BYTES:
+        return Check(
+            "temp", "note", text, "free more, or set TMPDIR to a larger disk: an hour of audio takes 115 MB"
+        )
     return Check("temp", "ok", text)
 
 

@@ -1,4 +1,5 @@
 import math
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def test_a_folder_for_decoded_audio_is_a_disk_with_room(temp: Path, monkeypatch:
     monkeypatch.setattr(checks, "filesystem", lambda _: "tmpfs")
     assert "which is memory (tmpfs)" in scratch(Settings(spool_mb=1, uploads_mb=1)).text
     assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "note"
+
+
+def test_defaults_are_no_reason_for_a_note_but_a_full_disk_is(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = shutil.disk_usage(temp)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=5 << 30))
+    assert scratch(Settings()).status == "ok"
+    assert scratch(Settings(spool_mb=8192)).status == "note"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=1 << 29))
+    assert (scratch(Settings()).status, scratch(Settings()).text[:8]) == ("note", "0.5 GiB ")
 
 
 def test_a_folder_for_decoded_audio_that_is_not_used_is_told(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
