@@ -132,6 +132,11 @@ class Transcription:
         return None if self._begun_s is None else (self._ended_s or _now_s()) - self._begun_s
 
     @property
+    def is_audio(self) -> bool:
+        """Whether something of it could be decoded."""
+        return self._recording.spool.samples > 0
+
+    @property
     def left_s(self) -> float:
         """Seconds of audio that are still to be heard: what the header claims, until it is counted."""
         return 0.0 if self._run.done() else max(0.0, self._recording.known_s - self.done_s)

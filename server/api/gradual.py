@@ -96,8 +96,12 @@ class Gradual(Response, ABC):
     def _error(self, error: SottoError) -> bytes:
         """How an error is told inside."""
 
+    @property
+    def _silent_s(self) -> float:
+        return _now_s() - self._sent_s
+
     async def _fill(self) -> None:
-        if _now_s() - self._sent_s >= self._silence_s:
+        if self._silent_s >= self._silence_s:
             await self._write(self.filler)
 
     async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:

@@ -1,6 +1,7 @@
 """A transcription that is told as it comes: as events, or as JSON with spaces before it.
 
 Nothing leaves until the file has turned out to be audio; then the first event, or a filler after some silence.
+Where that takes too long, because others are decoded first, the status is settled without it.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from server.pipeline import Passage, Transcription
 from server.transcript import Transcript
 
 LOOK_S = 1.0
+LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
 
 
 class Unfolding(Gradual):
@@ -33,13 +35,11 @@ class Unfolding(Gradual):
         super().__init__(transcription, held, silence_s=silence_s)
         self._transcription = transcription
         self._options = options
-        self._is_audio = False
 
     async def _tell(self) -> None:
         looking = asyncio.create_task(self._look())
         try:
             async for passage in self._transcription.passages():
-                self._is_audio = True
                 await self._tell_passage(passage)
             await self._tell_end(await self._transcription.result())
         finally:
@@ -48,7 +48,7 @@ class Unfolding(Gradual):
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_S, self._silence_s))
-            if self._is_audio:
+            if self._begun or self._transcription.is_audio or self._silent_s >= LONGEST_S:
                 await self._tell_progress()
                 await self._fill()
 

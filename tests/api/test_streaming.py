@@ -19,10 +19,10 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, Ope
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 from starlette.types import Message
 
-from server.api import transcriptions
+from server.api import streaming, transcriptions
 from server.api.app import create_app
 from server.api.gradual import HEARTBEAT_S
-from server.api.streaming import EventStream, SpacedJson, Unfolding
+from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
 from server.media import Media, Recording
 from server.options import (
@@ -137,20 +137,25 @@ class Client:
 
 
 class LateMedia(Media):
-    """Tells of no window until `go` is set."""
+    """Decodes nothing until `go` is set, or tells of no window."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, decodes: bool) -> None:
         super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
         self.go = threading.Event()
+        if not decodes:
+            self._threads.submit(self._wait)
 
     def open(
         self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
     ) -> Recording:
         def late(window: Window) -> None:
-            assert self.go.wait(DEADLINE_S), "held for too long"
+            self._wait()
             on_window(window)
 
         return super().open(source, options, on_window=late, mels=mels)
+
+    def _wait(self) -> None:
+        assert self.go.wait(DEADLINE_S), "held for too long"
 
 
 @asynccontextmanager
@@ -234,14 +239,17 @@ async def test_delta_leaves_when_its_window_and_all_before_it_are_done() -> None
 
 
 @pytest.mark.anyio
-async def test_silence_is_filled_with_comments_once_the_file_is_known_to_be_audio() -> None:
-    engine, media = FakeEngine(held=True), LateMedia()
+@pytest.mark.parametrize("decodes", [True, False], ids=["nobody speaks for long", "others are decoded for long"])
+async def test_silence_is_filled_with_comments(decodes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, media = FakeEngine(held=True), LateMedia(decodes=decodes)
     async with answering(engine, silence_s=AT_ONCE_S, media=media) as (client, sending):
-        await peek()
-        assert not client.head
-        media.go.set()
+        if not decodes:  # it might still turn out to be no audio
+            await peek()
+            assert not client.head
+            monkeypatch.setattr(streaming, "LONGEST_S", AT_ONCE_S)
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert set(client.chunks) == {b": still working\r\n\r\n"}
+        media.go.set()
         engine.let_go()
         await sending
         assert kinds(client.events) == [*["transcript.text.delta"] * 3, "transcript.text.done", "[DONE]"]
@@ -249,6 +257,7 @@ async def test_silence_is_filled_with_comments_once_the_file_is_known_to_be_audi
 
 def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
     assert 5 <= HEARTBEAT_S <= 15
+    assert HEARTBEAT_S < LONGEST_S < 30
 
 
 @pytest.mark.anyio
