@@ -19,6 +19,7 @@ from huggingface_hub import close_session, constants
 from server import catalog, hub, record
 from server.entries import REQUIRED
 from server.errors import ModelUnavailable
+from server.place import SPARE_BYTES
 from server.progress import Progress
 from tests.hub_standin import Hub, Repository, serve
 from tests.model_folders import fill_disk
@@ -165,6 +166,11 @@ def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:
     ]
 
 
+def test_line_may_break_as_often_as_it_likes_while_bytes_come(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [1000] * (3 * hub.RETRIES)
+    assert contents(pull(standin, folder)) == FILES
+
+
 def test_given_up_pull_is_no_model_and_goes_on_next_time(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.2 MB of 0\.3 MB"):
@@ -186,6 +192,11 @@ def test_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> 
     terminal = Terminal()
     pull(standin, folder, progress=terminal)
     assert "100%" in terminal.getvalue().splitlines()[-1]
+
+
+def test_files_are_asked_for_as_they_are(standin: Hub, folder: Path) -> None:
+    pull(standin, folder)  # an offset into a compressed body would mean nothing
+    assert {request.headers["Accept-Encoding"] for request in standin.asked("")} == {"identity"}
 
 
 def test_store_that_ignores_ranges_gives_the_same_bytes(standin: Hub, folder: Path) -> None:
@@ -297,10 +308,39 @@ def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.Monk
         hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}")
 
 
+def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.05)
+    standin.held["model.bin"] = threading.Event()
+    with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.3 MB .*timed out"):
+        pull(standin, folder)
+    standin.held["model.bin"].set()
+
+
 def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
     standin.raw = b"<html>please log in</html>"
     with pytest.raises(ModelUnavailable, match="does not answer as a model hub does"):
         pull(standin, folder)
+
+
+@pytest.mark.parametrize("lacking", ["size", "blobId", "sha"])
+def test_hub_that_tells_nothing_to_check_by_is_not_used(standin: Hub, folder: Path, lacking: str) -> None:
+    told = json.loads(standin.repositories[NAME].listing(NAME))
+    for each in (told, *told["siblings"]):
+        each.pop(lacking, None)
+    standin.raw = json.dumps(told).encode()
+    with pytest.raises(ModelUnavailable, match=f"tells no revision, sizes or sums for {NAME}"):
+        pull(standin, folder)
+
+
+def test_what_is_there_already_needs_no_room(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    standin.cuts["model.bin"] = [HALF] + [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    usage = namedtuple("usage", "total used free")
+    left = sum(map(len, FILES.values())) - HALF
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, SPARE_BYTES + left))
+    assert contents(pull(standin, folder)) == FILES
 
 
 def test_full_disk_is_told_before_the_download(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
