@@ -34,8 +34,8 @@ export class Player extends EventTarget {
     this.element = make("div", { class: "reading-player", role: "group", "aria-label": "Player" },
       this.#audio,
       this.#play,
-      button("−5 s", "Back 5 seconds", () => this.skip(-STEP_S)),
-      button("+5 s", "Forward 5 seconds", () => this.skip(STEP_S)),
+      button("−5", "Back 5 seconds", () => this.skip(-STEP_S)),
+      button("+5", "Forward 5 seconds", () => this.skip(STEP_S)),
       this.#clock, this.#speed, this.#note);
     this.#listen();
     this.#show();

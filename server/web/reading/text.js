@@ -6,6 +6,7 @@ import { make } from "./dom.js";
 import { Following } from "./following.js";
 import { lastAtOrBefore } from "./ordered.js";
 
+const LEAF = 20; // segments that get and lose their words together: browsers take time for each that they watch
 const LINGER_S = 0.15; // a word stays lit a little: many end where they begin
 
 export class TextView extends EventTarget {
@@ -23,7 +24,7 @@ export class TextView extends EventTarget {
     this.element = make("div", { class: "reading-frame" }, this.scroller, this.following.element);
     this.#observer = new IntersectionObserver((seen) => this.#turn(seen), {
       root: this.scroller,
-      rootMargin: "100% 0px", // a page before and behind
+      rootMargin: "50% 0px", // somewhat before they come into view
     });
     this.scroller.addEventListener("click", (event) => this.#click(event));
     this.scroller.addEventListener("dblclick", (event) => this.#send("edit", this.#pieceAt(event.target)));
@@ -42,8 +43,8 @@ export class TextView extends EventTarget {
   add(segment) {
     const block = new Block(segment);
     this.#blocks.push(block);
-    this.scroller.append(block.element);
-    this.#observer.observe(block.element);
+    if (segment.index % LEAF === 0) this.#turnLeaf();
+    this.scroller.lastChild.append(block.element);
     if (!this.#cursor) this.#stand(segment.pieces.find((piece) => piece.text));
   }
 
@@ -165,11 +166,19 @@ export class TextView extends EventTarget {
     this.#mark();
   }
 
+  #turnLeaf() {
+    const leaf = make("div", { class: "reading-leaf", "data-first": this.#blocks.length - 1 });
+    this.scroller.append(leaf);
+    this.#observer.observe(leaf);
+  }
+
   #turn(seen) {
     for (const { target, isIntersecting } of seen) {
-      const block = this.#blocks[target.dataset.segment];
-      block.near = isIntersecting;
-      this.#settle(block);
+      const first = Number(target.dataset.first);
+      for (const block of this.#blocks.slice(first, first + LEAF)) {
+        block.near = isIntersecting;
+        this.#settle(block);
+      }
     }
     this.#mark();
     this.dispatchEvent(new Event("turn"));

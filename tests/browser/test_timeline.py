@@ -1,0 +1,166 @@
+"""The strip above the text: where it is clicked the player goes; its waveform; and a whole hour of both."""
+
+import base64
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.bad_inputs import DATA
+from tests.browser.conftest import Opener, Tab
+from tests.browser.readings import made_up, mount
+from tests.browser.test_reading import time_of
+
+LENGTH_S = 180.0
+HOUR_S = 3600.0
+LONG_TASK_MS = 2000  # ten times what one might notice
+MP3_TAG = 20  # bytes before the first frame
+MP3_S = 3313 * 0.036  # its frames
+ELEMENTS = 5000  # of an hour: five for each segment, and a page or two of words
+
+# Peaks of a file of tests/data, `copies` of it in one, by what is said to be its length.
+PEAKS = """
+async ([encoded, copies, length_s]) => {
+    const {peaksOf} = await import("/assets/reading/waveform.js");
+    const file = Uint8Array.from(atob(encoded), each => each.charCodeAt(0));
+    const peaks = await peaksOf(new Blob(Array(copies).fill(file)), length_s, new AbortController().signal);
+    return peaks && [...peaks];
+}
+"""
+RECORDED = """
+async () => {
+    const {Reading} = await import("/assets/reading/reading.js");
+    const context = new AudioContext();
+    const sound = context.createMediaStreamDestination();
+    const tone = new OscillatorNode(context);
+    tone.connect(sound);
+    tone.start();
+    const recorder = new MediaRecorder(sound.stream);
+    const chunks = [];
+    recorder.addEventListener("dataavailable", event => chunks.push(event.data));
+    recorder.start(100);
+    await new Promise(resolve => setTimeout(resolve, 2300));
+    await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
+    await context.close();
+    const place = document.querySelector("main");
+    place.replaceChildren();
+    window.reading = new Reading(place, {media: new Blob(chunks, {type: recorder.mimeType}), name: "recorded"});
+}
+"""
+
+
+@pytest.fixture
+def strip(tab: Tab) -> Locator:
+    """The timeline of a reading of three minutes."""
+    return mount(tab, made_up(40), length_s=LENGTH_S).get_by_role("slider")
+
+
+def click_at(strip: Locator, share: float) -> None:
+    box = strip.bounding_box()
+    assert box
+    strip.click(position={"x": share * box["width"], "y": box["height"] / 2})
+
+
+def test_a_click_and_a_drag_go_there(tab: Tab, strip: Locator) -> None:
+    click_at(strip, 0.5)
+    assert time_of(tab) == pytest.approx(LENGTH_S / 2, abs=1)
+    expect(strip).to_have_attribute("aria-valuetext", "1 minute 30 seconds of 3 minutes")
+    box = strip.bounding_box()
+    assert box
+    tab.page.mouse.move(box["x"] + 10, box["y"] + 10)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 10, steps=5)
+    tab.page.mouse.up()
+    assert time_of(tab) == pytest.approx(LENGTH_S * 0.75, abs=1)
+
+
+def test_its_keys_move_in_steps(tab: Tab, strip: Locator) -> None:
+    strip.focus()
+    for key, seconds in (("ArrowRight", 5), ("PageUp", 35), ("ArrowDown", 30), ("Home", 0), ("End", LENGTH_S)):
+        strip.press(key)
+        assert time_of(tab) == pytest.approx(seconds, abs=0.1)
+    expect(strip).to_have_attribute("aria-valuemax", "180.0")
+
+
+def test_zooming_keeps_the_playhead_and_the_canvas_as_wide_as_its_window(tab: Tab, strip: Locator) -> None:
+    track = tab.page.locator(".reading-scroll")
+    width = track.evaluate("track => track.scrollWidth")
+    click_at(strip, 0.5)
+    zoom_in = tab.page.get_by_role("button", name="Zoom in")
+    for _ in range(4):
+        zoom_in.click()
+    assert track.evaluate("track => track.scrollWidth") > 4 * width
+    expect(tab.page.locator(".reading-playhead")).to_be_in_viewport()
+    box = strip.bounding_box()
+    assert box
+    assert box["width"] == pytest.approx(width, abs=2)
+    click_at(strip, 0.5)
+    assert time_of(tab) == pytest.approx(LENGTH_S / 2, abs=1)
+    strip.hover()
+    tab.page.keyboard.down("Control")
+    for _ in range(12):
+        tab.page.mouse.wheel(0, 100)
+    tab.page.keyboard.up("Control")
+    expect(tab.page.get_by_role("button", name="Zoom out")).to_be_disabled()
+    assert track.evaluate("track => track.scrollWidth") == width
+
+
+def test_it_is_drawn_as_fine_as_the_screen(open_tab: Opener) -> None:
+    tab = open_tab(device_scale_factor=2)
+    strip = mount(tab, made_up(40), length_s=LENGTH_S).get_by_role("slider")
+    assert strip.evaluate("canvas => canvas.width / canvas.clientWidth") == 2
+
+
+def test_peaks_of_a_long_mp3_stand_where_its_sounds_are(tab: Tab) -> None:
+    frames = base64.b64encode((DATA / "two_minutes.mp3").read_bytes()[MP3_TAG:]).decode()
+    first = tab.page.evaluate(PEAKS, [frames, 1, MP3_S])
+    many = tab.page.evaluate(PEAKS, [frames, 6, 6 * MP3_S])  # too long to be decoded at once
+    assert max(first) > 60
+    for copy in range(6):
+        begin = round(copy * MP3_S * 100)
+        assert agreement(first, many[begin : begin + len(first)]) > 0.95
+
+
+def agreement(first: list[int], second: list[int]) -> float:
+    """The share of tenths of a second that are loud, or not, in both."""
+    loud = [[max(peaks[at : at + 10]) > 25 for at in range(0, 11_900, 10)] for peaks in (first, second)]
+    return sum(one == other for one, other in zip(*loud, strict=True)) / len(loud[0])
+
+
+def test_a_long_file_that_cannot_be_taken_apart_has_no_peaks(tab: Tab) -> None:
+    assert tab.page.evaluate(PEAKS, [base64.b64encode(b"no sound").decode(), 1000, HOUR_S]) is None
+
+
+def test_a_recorders_file_has_its_length_though_it_does_not_say_so(tab: Tab) -> None:
+    tab.page.evaluate(RECORDED)
+    expect(tab.page.locator(".reading-clock")).to_have_text("0:00 / 0:02")
+
+
+def test_what_is_not_transcribed_yet_is_veiled_and_the_length_is_the_servers(tab: Tab, strip: Locator) -> None:
+    picture = (
+        "canvas => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(canvas.toDataURL()))))"
+    )
+    tab.page.evaluate("reading.progress({done: 90, total: 180})")
+    veiled = strip.evaluate(picture)
+    tab.page.evaluate("reading.finish()")
+    assert strip.evaluate(picture) != veiled
+
+
+def test_an_hour_is_few_elements_and_holds_up_nothing(tab: Tab) -> None:
+    tab.page.evaluate(
+        """() => {
+            window.longest = 0;
+            const note = list => list.getEntries().forEach(each => longest = Math.max(longest, each.duration));
+            new PerformanceObserver(note).observe({type: "longtask"});
+        }"""
+    )
+    reading = mount(tab, made_up(900, length_s=4.0), length_s=1.0, told_s=HOUR_S)
+    text = reading.locator(".reading-text")
+    for share in (0.3, 0.9, 0.5):
+        text.evaluate("(text, share) => text.scrollTop = share * text.scrollHeight", share)
+        expect(reading.locator(f'[data-segment="{int(share * 900)}"] .reading-word').first).to_be_visible()
+    assert tab.page.evaluate("document.querySelectorAll('.reading *').length") < ELEMENTS
+    reading.get_by_role("searchbox").fill("letter")
+    expect(reading.get_by_label("Hits")).to_have_text("1 of 900")
+    tab.page.keyboard.press("Shift+Enter")
+    expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
+    assert tab.page.evaluate("longest") < LONG_TASK_MS
