@@ -123,7 +123,7 @@ def test_peaks_of_a_long_mp3_stand_where_its_sounds_are(tab: Tab) -> None:
 def agreement(first: list[int], second: list[int]) -> float:
     """The share of tenths of a second that are loud, or not, in both."""
     loud = [[max(peaks[at : at + 10]) > 25 for at in range(0, 11_900, 10)] for peaks in (first, second)]
-    return sum(one == other for one, other in zip(*loud, strict=True)) / len(loud[0])
+    return sum(one == other for one, other in zip(loud[0], loud[1], strict=True)) / len(loud[0])
 
 
 def test_a_long_file_that_cannot_be_taken_apart_has_no_peaks(tab: Tab) -> None:
