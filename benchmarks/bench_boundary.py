@@ -21,7 +21,7 @@ from server.children import NICENESS
 from server.engine import Engine
 from server.options import DecodingOptions
 from server.recipe import WhisperRecipe
-from server.registry import EngineLike
+from server.served import EngineLike
 from server.supervise import Supervised
 from server.transcript import Window, WindowResult
 

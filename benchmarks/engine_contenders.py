@@ -26,8 +26,9 @@ from server.machine import prepare_cpu
 from server.media import Media
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
-from server.registry import Registry, ServedModel
+from server.registry import Registry
 from server.scan import Scanner
+from server.served import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window

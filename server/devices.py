@@ -55,6 +55,22 @@ def gpus() -> int:
     return count
 
 
+def gpu_bytes(index: int) -> int:
+    """The memory of a GPU, by the driver; 0 where it doesn't tell. Opens no context, which would take memory."""
+    size = ctypes.c_size_t(0)
+    device = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        told = (
+            driver.cuInit(0) == 0
+            and driver.cuDeviceGet(ctypes.byref(device), index) == 0
+            and driver.cuDeviceTotalMem_v2(ctypes.byref(size), device) == 0
+        )
+    except (OSError, AttributeError):
+        return 0
+    return size.value if told else 0
+
+
 def load_cublas() -> bool:
     """Load cuBLAS, so that CTranslate2 finds it loaded; False if it is neither in its wheel nor where linkers look.
 

@@ -13,6 +13,7 @@
     │   └── ModelNotFound            404
     ├── MethodNotAllowed             405
     ├── UploadTooSlow                408
+    ├── ModelBusy                    409  it can't be unloaded while requests use it
     ├── UploadTooLarge               413
     ├── RateLimited                  429  this client has too much under way
     ├── TookTooLong                  503  longer than SOTTO_REQUEST_TIMEOUT_SECONDS
@@ -24,7 +25,8 @@
         ├── NotOnHub                 404
         ├── ModelLocked              409  somebody else is writing it
         ├── PullFailed               502  the hub doesn't give it
-        └── NoRoom                   507  the disk is full
+        ├── NoRoom                   507  the disk is full
+        └── ModelBroken              503  one that requests may name: its files, or more memory than there may be
 
 Bodies are worded as OpenAI's where those are known (contract, section 4). Doors turn them into responses;
 nothing here knows HTTP beyond the number.
@@ -213,3 +215,22 @@ class PullFailed(ModelUnavailable):
 class NoRoom(ModelUnavailable):
     status = 507
     code = "no_room"
+
+
+class ModelBroken(ModelUnavailable):
+    status = 503
+    param = "model"
+    code = "model_broken"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The model '{name}' can't be loaded: {reason}")
+        self.reason = reason
+
+
+class ModelBusy(SottoError):
+    status = 409
+    param = "model"
+    code = "model_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model '{name}' is in use")

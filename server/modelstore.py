@@ -57,10 +57,12 @@ class Installed:
 
 def installed(models_dir: Path, catalogue: Catalogue) -> list[Installed]:
     """What is there: models that the catalogue has elsewhere (the bundled one), then the models directory's."""
-    elsewhere = [_at(model.folder(models_dir), models_dir, catalogue) for model in catalogue.models if model.path]
+    elsewhere = [
+        describe(model.folder(models_dir), models_dir, catalogue) for model in catalogue.models if model.path
+    ]
     known = {each.folder.resolve() for each in elsewhere}
     own = [folder for folder in _folders(models_dir) if folder.resolve() not in known]
-    return elsewhere + [_at(folder, models_dir, catalogue) for folder in own]
+    return elsewhere + [describe(folder, models_dir, catalogue) for folder in own]
 
 
 def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
@@ -72,7 +74,23 @@ def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
     found = resolve(name, models_dir, catalogue)
     if found.folder is None:
         raise ModelUnavailable(f"{name} is not on this machine; to get it: sotto models pull {name}")
-    return _at(found.folder, models_dir, catalogue)
+    return describe(found.folder, models_dir, catalogue)
+
+
+def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
+    """What is in that folder, which may be none."""
+    whole = folder.with_name(folder.name.removesuffix(PARTIAL))
+    model = catalogue.at(whole, models_dir)
+    bundled = model is not None and model.is_bundled
+    return Installed(
+        names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
+        folder=folder,
+        size=sum(record.size_of(file) for file in folder.iterdir()) if folder.is_dir() else 0,
+        record=_sums_of(model) if model and bundled else record.read(folder),
+        model=model,
+        removable=folder.parent == models_dir and not bundled,
+        problem=_problem(folder, model),
+    )
 
 
 def remove(model: Installed) -> None:
@@ -140,21 +158,6 @@ def _folders(models_dir: Path) -> Iterator[Path]:
             continue
         if folder != whole or any((folder / name).exists() for name in ("model.bin", "config.json")):
             yield folder
-
-
-def _at(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
-    whole = folder.with_name(folder.name.removesuffix(PARTIAL))
-    model = catalogue.at(whole, models_dir)
-    bundled = model is not None and model.is_bundled
-    return Installed(
-        names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
-        folder=folder,
-        size=sum(record.size_of(file) for file in folder.iterdir()) if folder.is_dir() else 0,
-        record=_sums_of(model) if model and bundled else record.read(folder),
-        model=model,
-        removable=folder.parent == models_dir and not bundled,
-        problem=_problem(folder, model),
-    )
 
 
 def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str, ...]:

@@ -98,7 +98,8 @@ class TranscriptionOptions:
 
     With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
 
-    `subtitles` shapes the cues of srt and vtt by their words; without it each segment is a cue.
+    `subtitles` shapes the cues of srt and vtt by their words; without it each segment is a cue. `keep_alive_s` is
+    how long the model is to stay loaded afterwards, if the request says.
     """
 
     model: str = ""
@@ -111,6 +112,7 @@ class TranscriptionOptions:
     subtitles: SubtitleOptions | None = None
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     vad: VadOptions = field(default_factory=VadOptions)
+    keep_alive_s: float | None = None
 
     @property
     def counts_tokens(self) -> bool:

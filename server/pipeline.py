@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.errors import Cancelled, TookTooLong, UnknownLanguage
+from server.keeper import Lease
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.placing import Placer
-from server.registry import Registry, ServedModel
+from server.registry import Registry
 from server.sequential import in_sequence
+from server.served import ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
 
 LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
@@ -52,15 +54,14 @@ class Pipeline:
     ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        At `deadline`, by the loop's clock, it ends with `TookTooLong`. Raises `ModelNotFound` and `UnknownLanguage`
-        at once; errors of the file come while iterating.
+        At `deadline`, by the loop's clock, it ends with `TookTooLong`. Raises `ModelNotFound` at once, and if the
+        model is loaded `UnknownLanguage`; errors of the model and the file come while iterating.
         """
-        model = self.registry.find(options.model)
-        given, candidates = options.decoding.language, options.decoding.languages
-        for language in candidates or [given]:
-            if language is not None and language not in model.languages:
-                raise UnknownLanguage(language, param="languages" if candidates else "language")
-        return Transcription(self._media, model, source, options, self._room, deadline)
+        slot = self.registry.find(options.model)
+        if slot.served:
+            _check_language(options.decoding, slot.served)
+        lease = self.registry.lease(slot, options.keep_alive_s)
+        return Transcription(self._media, lease, source, options, self._room, deadline)
 
 
 class Transcription:
@@ -69,13 +70,17 @@ class Transcription:
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
     file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
     the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long it waited until the
-    model began with it, known with the first result.
+    model began with it, known with the first result. The file is
+    decoded while the model is loaded, if it has to be.
     """
+
+    _model: ServedModel  # these two once it is loaded
+    _own_room: asyncio.Semaphore
 
     def __init__(
         self,
         media: Media,
-        model: ServedModel,
+        lease: Lease,
         source: UploadFd,
         options: TranscriptionOptions,
         room: asyncio.Semaphore,
@@ -88,11 +93,10 @@ class Transcription:
         self.prompt_tokens = 0
         self.done_s = 0.0
         self.wait_s: float | None = None
-        self._model = model
+        self._lease = lease
         self._options = options
         self._room = room
         self._deadline = deadline
-        self._own_room = asyncio.Semaphore(2 * model.engine.max_batch)
         self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
         self._passages: asyncio.Queue[Passage | None] = asyncio.Queue()
@@ -144,7 +148,8 @@ class Transcription:
     @property
     def queue_position(self) -> int:
         """How many requests the model goes to before it begins with this one; then 0: they take turns."""
-        return 0 if self._begun_s is not None else self._model.engine.position(self.id)
+        served = self._lease.served
+        return 0 if self._begun_s is not None or served is None else served.engine.position(self.id)
 
     async def passages(self) -> AsyncIterator[Passage]:
         """What each window gave, once it and all before it are heard.
@@ -191,8 +196,8 @@ class Transcription:
             with suppress(RuntimeError):  # a stop that waited no longer has closed the loop
                 loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
 
-        vad = replace(self._options.vad, window_s=self._model.window_s)
-        mels = self._model.mels if self._options.decoding.condition_on_previous_text else 0
+        vad = replace(self._options.vad, window_s=self._lease.known.window_s)
+        mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
         recording = media.open(source, vad, on_window=arrive, mels=mels)
         recording.finished.add_done_callback(lambda _: arrive(None))
         return recording
@@ -221,13 +226,18 @@ class Transcription:
             left: list[asyncio.Future[Any]] = [*parts, *self._tasks]
             for each in left:
                 each.cancel()
-            self._model.engine.cancel(self.id)
+            if self._lease.served:
+                self._lease.served.engine.cancel(self.id)
             self._recording.close()
             self._passages.put_nowait(None)
             await asyncio.gather(*left, return_exceptions=True)
+            self._lease.release()
 
     async def _feed(self) -> None:
         """Give every window to the engine: all as room allows, or each when the one before is heard."""
+        self._model = await self._lease.model()
+        _check_language(self._options.decoding, self._model)
+        self._own_room = asyncio.Semaphore(2 * self._model.engine.max_batch)
         if self._options.decoding.condition_on_previous_text:
             await self._feed_in_sequence()
         else:
@@ -340,6 +350,12 @@ class Transcription:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _check_language(decoding: DecodingOptions, model: ServedModel) -> None:
+    for language in decoding.languages or [decoding.language]:
+        if language is not None and language not in model.languages:
+            raise UnknownLanguage(language, param="languages" if decoding.languages else "language")
 
 
 def _rest(window: Window, result: WindowResult) -> Window | None:

@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a loaded model tells of itself. `row_s`: what its first window took, alone."""
+    """What a loaded model tells of itself. `row_s`: what its first window took, alone; `device_bytes`: the memory
+    of its GPU, if it has one.
+    """
 
     languages: tuple[str, ...]
     mels: int
@@ -34,6 +36,7 @@ class Facts:
     compute_type: str
     row_s: float
     prepared: str = ""
+    device_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class WhisperRecipe:
 
     def load(self) -> Loaded:
         prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
+        from server.devices import gpu_bytes, pick_device
+
         model, row_s = self._first_that_works()
         limits = Limits.on(
             model.device,
@@ -89,6 +94,7 @@ class WhisperRecipe:
             compute_type=model.compute_type,
             row_s=row_s,
             prepared=f"CTranslate2 {version('ctranslate2')}, {prepared}, {cores}",
+            device_bytes=gpu_bytes(pick_device(self.device)[1]) if model.device == "cuda" else 0,
         )
         return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
 

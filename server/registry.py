@@ -1,157 +1,195 @@
-"""Which models are loaded, under which names requests may ask for them, and how they come to be loaded."""
+"""Which models requests may name, and how each of them is now. What a client writes is looked up among these names:
+never a download, nor a path."""
 
-import logging
+import asyncio
 import re
-import sys
 import time
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NoReturn, Protocol
 
-from server.engine import Engine
-from server.errors import ModelNotFound
-from server.options import DecodingOptions
-from server.recipe import Facts, WhisperRecipe
+from server.budget import Budget, Need
+from server.errors import ModelNotFound, ModelUnavailable
+from server.inventory import Inventory
+from server.keep_alive import FOREVER
+from server.keeper import Keeper, Lease, Slot, loaded
+from server.launch import InProcess, Launch
+from server.served import KnownModel, ServedModel, Starting
 from server.settings import Settings
-from server.stats import EngineStats, Priority
-from server.supervise import Supervised
-from server.transcript import MAX_WINDOW_S, Window, WindowResult
+from server.stats import EngineStats, ModelState, Presence
 
 # Ids that clients have hard-coded: all mean the default model.
 CLOUD_NAMES = ("whisper-1",)
 # The look ahead comes first: a megabyte of "transcribe" and then no fit would take minutes.
 CLOUD_PATTERN = re.compile(r"gpt-(?=[\w.-]*\Z).*transcribe.*", re.ASCII)
 
-logger = logging.getLogger(__name__)
+ON_DEMAND_S = 300.0  # that a model stays which nobody chose, unless SOTTO_KEEP_ALIVE says
+WATCH_S = 1.0
+PRESENCES: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # of engines; else loading
 
 
-class EngineLike(Protocol):
-    """What the flow needs of an engine, in this process or behind a pipe."""
+class Stock(Protocol):
+    """What tells which models there are, as `server.inventory.Inventory` does."""
 
-    max_batch: int
+    def models(self) -> list[KnownModel]: ...
 
-    def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
-    ) -> Future[WindowResult]: ...
-
-    def cancel(self, request: str) -> None: ...
-
-    def position(self, request: str) -> int: ...
-
-    def stats(self) -> EngineStats: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A loaded model: its engine, its names (the first is its id) and what is known of it."""
-
-    engine: EngineLike
-    names: tuple[str, ...]
-    languages: tuple[str, ...]
-    window_s: float = MAX_WINDOW_S
-    mels: int = 80
-    description: str = ""
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
+    def stamp(self) -> object: ...
 
 
 class Registry:
-    """The models that requests can use; the first is the default. `close` ends their engines."""
+    """The models that requests can use; the first is the default. For one event loop; `close` ends all engines."""
 
-    def __init__(self, *models: ServedModel) -> None:
-        self._models = models
+    def __init__(
+        self,
+        *loaded: ServedModel,
+        keeper: Keeper | None = None,
+        stock: Stock | None = None,
+        on_demand_s: float = FOREVER,
+    ) -> None:
+        """The models of `keeper`, and those of `stock`, which it loads when they are asked for and keeps for
+        `on_demand_s` after that; or models that are `loaded` and stay."""
+        self._keeper = keeper or Keeper(_nothing_else, Budget(lambda _: Need(0, 0)))
+        self._stock = stock
+        self._stamp: object = None
+        self._on_demand_s = on_demand_s
+        for served in loaded:
+            self._keeper.adopt(served.known, served, FOREVER)
 
     @property
-    def default(self) -> ServedModel:
-        return self._models[0]
+    def default(self) -> Slot:
+        return self._keeper.slots[0]
 
-    def find(self, name: str) -> ServedModel:
+    def find(self, name: str) -> Slot:
         """The model that `name` means (empty: the default), or `ModelNotFound`. Never a download or a path."""
         wanted = name.strip().casefold()
         if not wanted or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
             return self.default
-        for model in self._models:
-            if wanted in (known.casefold() for known in model.names):
-                return model
-        raise ModelNotFound(name, f" or is not loaded here; this server has {', '.join(self.ids())}")
+        for slot in self._slots():
+            if wanted in map(str.casefold, slot.known.names):
+                return slot
+        raise ModelNotFound(name, f" or is not installed here; this server has {', '.join(self.ids())}")
+
+    def lease(self, slot: Slot, keep_s: float | None = None) -> Lease:
+        """Hold a model for a request, and have it loaded if it isn't; `keep_s` is for how long to keep it then."""
+        return self._keeper.lease(slot, keep_s)
 
     def ids(self) -> list[str]:
         """Every id a client may ask for, models before cloud names."""
-        return [name for model in self._models for name in model.names] + list(CLOUD_NAMES)
+        names = (name for slot in self._slots() for name in slot.known.names)
+        return [*dict.fromkeys(names), *CLOUD_NAMES]
+
+    def states(self) -> list[ModelState]:
+        """How every model is now, the default one first."""
+        return [self.state(slot) for slot in self._slots()]
+
+    def state(self, slot: Slot) -> ModelState:
+        """How one is now."""
+        known, served = slot.known, slot.served
+        stats = served.engine.stats() if served else None
+        presence = _presence(slot, stats)
+        return ModelState(
+            names=known.names,
+            presence=presence,
+            folder=known.folder,
+            size_bytes=known.size_bytes,
+            languages=served.languages if served else known.languages,
+            created=known.created,
+            reason=stats.reason if stats else slot.reason if presence == "broken" else "",
+            device=stats.device if stats else "",
+            compute_type=stats.compute_type if stats else "",
+            memory_bytes=self._keeper.budget.weigh(known).usual,
+            resident_bytes=stats.memory_bytes if stats else 0,
+            requests=slot.leases,
+            queued=stats.queued if stats else 0,
+            running=stats.running if stats else 0,
+            last_used=self._clock(slot.last_used_s),
+            expires_at=self._clock(slot.expires_s) if slot.is_idle else None,
+            tally=slot.tally,
+        )
 
     def stats(self) -> dict[str, EngineStats]:
-        """What each model's engine tells of itself, by name."""
-        return {model.name: model.engine.stats() for model in self._models}
+        """What the engine of each loaded model tells of itself, by name."""
+        return {slot.name: slot.served.engine.stats() for slot in self._slots() if slot.served}
+
+    def hindrance(self) -> str:
+        """Why the default model would serve no request now; empty where it would, if need be once it is loaded."""
+        slot = self.default
+        if slot.served is None:
+            return "" if slot.loading else slot.reason
+        stats = slot.served.engine.stats()
+        return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
+
+    async def load(self, name: str, keep_s: float | None = None) -> ModelState:
+        """Load a model and return once it is; also one that was broken. Raises as a request for it would."""
+        slot = self.find(name)
+        await self._keeper.load(slot, keep_s)
+        return self.state(slot)
+
+    async def unload(self, name: str, *, wait_s: float = 0.0) -> ModelState:
+        """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` where
+        requests use it for longer than `wait_s`."""
+        slot = self.find(name)
+        await self._keeper.unload(slot, wait_s=wait_s)
+        return self.state(slot)
+
+    async def rescan(self) -> None:
+        """See which models there are now: new ones become available, those that are gone are forgotten."""
+        if self._stock:
+            self._stamp = await asyncio.to_thread(self._stock.stamp)
+            self._keeper.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
+
+    async def watch(self) -> NoReturn:
+        """Unload what is no longer kept, and notice what comes and goes on the disk."""
+        while True:
+            self._keeper.sweep()
+            if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
+                await self.rescan()
+            await asyncio.sleep(WATCH_S)
 
     def close(self) -> None:
-        for model in self._models:
-            model.engine.close()
+        self._keeper.close()
+
+    def _slots(self) -> Iterator[Slot]:
+        return (slot for slot in self._keeper.slots if not slot.gone)
+
+    def _clock(self, at_s: float | None) -> float | None:
+        """A time of the keeper's, in seconds since 1970."""
+        return None if at_s is None or at_s == FOREVER else time.time() + at_s - self._keeper.now_s()
 
 
 def load(settings: Settings, *, in_process: bool = False) -> Registry:
-    """The registry that `settings` ask for: its model found or pulled, loaded and warm. Takes seconds.
+    """The registry that `settings` ask for, its default model found or pulled, loaded and warm. Takes seconds.
 
-    The model runs in a process of its own unless `in_process`. Raises `ModelUnavailable` with what to do about it.
+    Models run in processes of their own; `in_process` there is only the default one, here. Raises
+    `ModelUnavailable` with what to do about it.
     """
-    from server.catalog import resolve
-
-    found = resolve(settings.model, settings.models_dir)
-    folder = found.folder
-    if folder is None:
-        from server.hub import pull  # heavy, and seldom needed
-
-        folder = pull(
-            found.repository or found.name,
-            found.files,
-            found.target,
-            offline=settings.offline,
-            progress=sys.stderr,
-        )
-    recipe = WhisperRecipe(
-        folder,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        threads=settings.threads,
-        workers=settings.workers,
-        prompt_bucket=settings.prompt_bucket,
-        dynamic_context=settings.encoder_window == "auto"
-        and found.model is not None
-        and found.model.dynamic_context,
-        tune_allocator=settings.tune_allocator,
-        batch=settings.batch,
-        bulk_batch=settings.bulk_batch,
-        beam_size=settings.beam_size,
-        cache_bytes=settings.encoder_cache_mb << 20,
-    )
-    names = tuple(found.model.names) if found.model else (found.name,)
-    engine, facts = _here(recipe) if in_process else _supervised(recipe, names[0], settings)
-    served = ServedModel(
-        engine=engine,
-        names=names,
-        languages=facts.languages,
-        window_s=found.window_s,
-        mels=facts.mels,
-        description=f"{folder.name}, {facts.compute_type} on {facts.device}",
-    )
-    logger.info("model %s is loaded (%s; %s)", served.name, served.description, facts.prepared)
-    return Registry(served)
-
-
-def _here(recipe: WhisperRecipe) -> tuple[EngineLike, Facts]:
-    loaded = recipe.load()
-    return Engine(loaded.model, loaded.limits), loaded.facts
-
-
-def _supervised(recipe: WhisperRecipe, name: str, settings: Settings) -> tuple[EngineLike, Facts]:
-    engine = Supervised(recipe, name, log_level=settings.log_level, log_format=settings.log_format)
+    inventory = Inventory(settings)
+    start = partial(InProcess if in_process else Launch, settings=settings)
+    default, *others = inventory.chosen
+    served = loaded(start(default))
+    stats = served.engine.stats()
+    budget = Budget.of(settings, stats.device, stats.compute_type, served.device_bytes)
+    keeper = Keeper(start, budget, look=inventory.look)
+    chosen_s, on_demand_s = (FOREVER, ON_DEMAND_S) if settings.keep_alive is None else (settings.keep_alive,) * 2
     try:
-        logger.info("loading model %s from %s", name, recipe.folder)
-        return engine, engine.facts()
+        keeper.adopt(default, served, chosen_s)
+        if not in_process:
+            for known in others:
+                keeper.preload(known, chosen_s)
+            keeper.stock(inventory.models(), on_demand_s)
     except BaseException:  # a signal too
-        engine.close()
+        keeper.close()
         raise
+    return Registry(keeper=keeper, stock=None if in_process else inventory, on_demand_s=on_demand_s)
+
+
+def _nothing_else(known: KnownModel) -> Starting:
+    raise ModelUnavailable(f"{known.name} can't be loaded here")
+
+
+def _presence(slot: Slot, stats: EngineStats | None) -> Presence:
+    if stats:
+        return PRESENCES.get(stats.state, "loading")
+    if slot.loading:
+        return "loading"
+    return "broken" if slot.reason else "available"

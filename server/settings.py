@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from server import keep_alive
+
 PREFIX = "SOTTO_"
 MOST_REQUESTS = 256  # under way at once, unless SOTTO_MAX_REQUESTS says so
 
@@ -34,6 +36,20 @@ class Settings(BaseSettings):
         "demo",
         description="Default model: catalogue name, else an existing directory, else a hub repository id.",
     )
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated models to load at the start, beside the default one."
+    )
+    keep_alive: float | None = Field(
+        None,
+        description="How long an idle model stays loaded: seconds, `5m`, 0 (not at all), -1 (for ever). "
+        "Empty: 5 minutes, but those of `SOTTO_MODEL` and `SOTTO_PRELOAD` for ever.",
+    )
+    memory_budget: int = Field(
+        0,
+        ge=0,
+        description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
+        "nine tenths of a GPU's.",
+    )
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )
@@ -41,7 +57,11 @@ class Settings(BaseSettings):
         None, description="A TOML file of models with names of your own, in the shape of `models/catalog.toml`."
     )
     offline: bool = Field(False, description="Never download; a missing model is an error that says what to place.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*)$",
+        description="`auto`, `cpu`, `cuda`, `cuda:1`; `cuda:0,cuda:1`: every model on both.",
+    )
     compute_type: Literal[
         "auto",
         "int8",
@@ -181,6 +201,16 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
     log_text: bool = Field(False, description="Write what was said, and prompts, into the log.")
 
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("keep_alive", mode="before")
+    @classmethod
+    def _parse_duration(cls, value: object) -> object:
+        return value if value is None else keep_alive.parse(str(value))
+
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
@@ -234,6 +264,11 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise OSError(f"{PREFIX}CONFIG names {file}, which is not TOML: {error}") from error
         return init_settings, env_settings, toml
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where each model runs, once on each."""
+        return tuple(self.device.split(","))
 
     @property
     def max_upload_bytes(self) -> int:

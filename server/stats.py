@@ -3,10 +3,12 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 
 Priority = Literal["interactive", "bulk"]
 State = Literal["loading", "ready", "restarting", "broken", "closed"]
+Presence = Literal["available", "loading", "loaded", "broken"]
 
 EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -72,3 +74,47 @@ class EngineStats:
     reason: str = ""
     restarts: int = 0
     memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often a model was loaded, unloaded, unloaded for another one's sake (which counts as both), and could not
+    be loaded."""
+
+    loads: int = 0
+    unloads: int = 0
+    evictions: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model that the server knows, as it is now. `names` are all that mean it; the first is its id.
+
+    `reason` goes with `broken` and, while an engine starts again, with `loading`. `memory_bytes` is what it is
+    reckoned to take, loaded; `resident_bytes` what its processes do take, 0 where unknown. `requests` use it or
+    wait for it, and `queued` and `running` are their windows. Times are of the clock, in seconds since 1970:
+    `expires_at` is None where it stays loaded, and while it is not loaded or in use.
+    """
+
+    names: tuple[str, ...]
+    presence: Presence
+    folder: Path
+    size_bytes: int
+    languages: tuple[str, ...]
+    created: int
+    reason: str = ""
+    device: str = ""
+    compute_type: str = ""
+    memory_bytes: int = 0
+    resident_bytes: int = 0
+    requests: int = 0
+    queued: int = 0
+    running: int = 0
+    last_used: float | None = None
+    expires_at: float | None = None
+    tally: Tally = Tally()
+
+    @property
+    def name(self) -> str:
+        return self.names[0]

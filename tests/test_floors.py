@@ -11,14 +11,14 @@ SERVER = Path(__file__).parent.parent / "server"
 
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
-    "words": "__init__ access errors languages options settings stats transcript",
+    "words": "__init__ access errors keep_alive languages options settings stats transcript",
     "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events formats "
     "frames hub logs machine mel metrics modelstore place progress record scratch speed spool subtitles tokens vad "
     "weights words",
     "model": "devices whisper",
-    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan supervise trial "
-    "workers",
-    "flow": "pipeline placing pulls registry sequential",
+    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan served "
+    "spread supervise trial workers",
+    "flow": "budget inventory keeper launch pipeline placing pulls registry sequential",
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
     "api.pulling api.schema api.streaming api.transcriptions api.uploads",
@@ -29,6 +29,7 @@ FLOORS: dict[str, str] = {
 SIDEWAYS: dict[str, str] = {
     "access": "stats",
     "options": "transcript",
+    "settings": "keep_alive",
     "entries": "weights",
     "catalog": "conversion entries record weights",
     "hub": "conversion entries place progress record",
@@ -48,7 +49,10 @@ SIDEWAYS: dict[str, str] = {
     "engine_host": "engine messages recipe",
     "life": "messages",
     "supervise": "life messages recipe",
-    "pipeline": "placing registry sequential",
+    "spread": "served",
+    "keeper": "budget",
+    "registry": "budget inventory keeper launch",
+    "pipeline": "keeper placing registry sequential",
     "api.envelope": "api.doors",
     "api.exchange": "api.admission api.doors",
     "api.gate": "api.admission api.cors api.doors api.envelope api.exchange api.intake api.keys",

@@ -17,7 +17,8 @@ from server.api.app import create_app
 from server.errors import InvalidRequest
 from server.media import Media
 from server.options import VadOptions
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from server.workers import MediaWorkers
 from tests.fakes import DEADLINE_S, FakeEngine, children_of, upload, wait_until

@@ -22,8 +22,9 @@ from server.errors import (
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
-from server.registry import EngineLike, Registry, ServedModel
+from server.registry import Registry
 from server.scan import Scanner
+from server.served import EngineLike, ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence
 from tests.fakes import (

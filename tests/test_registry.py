@@ -9,7 +9,8 @@ from server.errors import ModelNotFound, ModelUnavailable
 from server.job import Limits
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
-from server.registry import EngineLike, Registry, ServedModel, load
+from server.registry import Registry, load
+from server.served import EngineLike, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from server.whisper import Whisper
@@ -40,7 +41,7 @@ REGISTRY = Registry(TURBO, DEMO)
     ],
 )
 def test_a_model_is_found_by_any_of_its_names_in_any_case(name: str, model: ServedModel) -> None:
-    assert REGISTRY.find(name) is model
+    assert REGISTRY.find(name).served is model
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,14 @@ def test_a_model_is_found_by_any_of_its_names_in_any_case(name: str, model: Serv
     ],
 )
 def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> None:
-    assert REGISTRY.find(name) is REGISTRY.default is TURBO
+    assert REGISTRY.find(name) is REGISTRY.default
+    assert REGISTRY.default.served is TURBO
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "tiny",  # in the catalogue, but not loaded
+        "tiny",  # in the catalogue, but not installed
         "whisper-2",
         "gpt-4o",
         "my-gpt-4o-transcribe",
@@ -118,9 +120,10 @@ def test_closing_closes_every_engine() -> None:
 def test_the_bundled_model_is_loaded_under_its_names() -> None:
     registry = load(Settings(model="demo", device="cpu", offline=True))
     try:
-        model = registry.default
+        model = registry.default.served
+        assert model
         assert model.names[0] == "demo"
-        assert registry.find("whisper-1") is model
+        assert registry.find("whisper-1").served is model
         assert {"en", "de", "es"} <= set(model.languages)
         assert model.description == "demo, int8 on cpu"
         assert model.engine.stats().done == 0
@@ -141,13 +144,15 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
     )
     registry = load(settings, in_process=True)
     try:
-        engine = registry.default.engine
+        served = registry.default.served
+        assert served
+        engine = served.engine
         assert isinstance(engine, Engine)
         model = engine._model
         assert isinstance(model, Whisper)
         assert engine._limits == Limits(3, 5, cache_bytes=7 << 20)
         assert (model.workers, model._prompt_bucket, model._dynamic_context) == (2, 16, True)
-        assert (registry.default.mels, registry.default.window_s) == (80, 10.0)
+        assert (served.mels, served.window_s) == (80, 10.0)
     finally:
         registry.close()
 
@@ -173,7 +178,8 @@ def test_a_server_itself_loads_no_model_and_no_codec() -> None:
 def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
     before = resident_bytes()
     registry = load(Settings(model="demo", device="cpu", offline=True))
-    engine = registry.default.engine
+    assert registry.default.served
+    engine = registry.default.served.engine
     assert isinstance(engine, Supervised)
     engine.submit(make_window(), DecodingOptions(), request="r").result(DEADLINE_S)
     wait_until(lambda: engine.stats().memory_bytes > 100 << 20)

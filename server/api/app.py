@@ -24,7 +24,7 @@ from server.settings import Settings
 
 
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
-    """The ASGI application over a loaded `registry`, which it closes when it shuts down, and `media`."""
+    """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
 
     pulls = Pulls(settings)
     assets = read_assets() if settings.page else {}
@@ -35,6 +35,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         metrics = Metrics(registry.stats, admission.load, tally)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
+        watching = asyncio.create_task(registry.watch())
         try:
             yield {
                 "settings": settings,
@@ -45,6 +46,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "metrics": metrics,
             }
         finally:
+            watching.cancel()
             await asyncio.to_thread(registry.close)
 
     # FastAPI's own page would load its script from another host; redirects of slashes would lose bodies.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from starlette.datastructures import FormData, UploadFile
 
+from server import keep_alive
 from server.api.fields import Fields, invalid, listing, quoted
 from server.errors import InvalidRequest, UnknownLanguage
 from server.languages import code_of
@@ -58,6 +59,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
         stream_events=stream_events,
         subtitles=subtitles,
         vad=_vad(fields),
+        keep_alive_s=_keep_alive_s(fields),
         decoding=DecodingOptions(
             task=task,
             language=language,
@@ -84,6 +86,14 @@ def _model(fields: Fields) -> str:
     if not model:
         raise InvalidRequest("you must provide a model parameter")
     return model
+
+
+def _keep_alive_s(fields: Fields) -> float | None:
+    value = fields.text("keep_alive")
+    try:
+        return keep_alive.parse(value) if value else None
+    except ValueError as error:
+        raise invalid("keep_alive", f"'keep_alive' {error}, not {quoted(value)}.") from error
 
 
 def _file(form: FormData) -> UploadFile:

@@ -35,17 +35,17 @@ async def delete(request: Request, model: str) -> Response:
 
 
 def _entry(registry: Registry, name: str) -> dict[str, object]:
-    served = registry.find(name)
-    stats = served.engine.stats()
-    entry: dict[str, object] = {
+    state = registry.state(registry.find(name))
+    entry = {
         "id": name,
         "object": "model",
-        "created": served.created,
+        "created": state.created,
         "owned_by": OWNER,
-        "state": stats.state,
+        "state": state.presence,
+        "size": state.size_bytes,
+        "languages": state.languages,
     }
-    entry["languages"] = list(served.languages)
-    return entry | ({"reason": stats.reason} if stats.reason else {})
+    return entry | ({"reason": state.reason} if state.reason else {})
 
 
 def _pretty(content: dict[str, object]) -> Response:

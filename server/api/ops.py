@@ -19,22 +19,24 @@ router = APIRouter()
 async def health(request: Request) -> JSONResponse:
     """Whether the server is alive: answers at once, whatever runs and whatever has failed."""
     registry: Registry = request.state.registry
-    stats = registry.default.engine.stats()
-    queue = {"queued_windows": stats.queued, "running_windows": stats.running}
+    every = registry.stats().values()
+    queue = {
+        "queued_windows": sum(stats.queued for stats in every),
+        "running_windows": sum(stats.running for stats in every),
+    }
     return JSONResponse({"status": "ok", "version": __version__, "model": registry.default.name, **queue})
 
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
     """Whether a request would be served now; if not, 503 and why. Starts media workers that are gone."""
-    model = request.state.registry.default
-    stats = model.engine.stats()
-    if stats.state != "ready":
-        raise Unavailable(stats.reason or f"The model '{model.name}' is {stats.state}.")
+    registry: Registry = request.state.registry
+    if hindrance := registry.hindrance():
+        raise Unavailable(hindrance)
     media: Media = request.state.media
     if not media.is_ready:
         await asyncio.to_thread(media.wait_until_ready)
-    return JSONResponse({"status": "ready", "model": model.name})
+    return JSONResponse({"status": "ready", "model": registry.default.name})
 
 
 @router.get("/metrics")

@@ -60,7 +60,7 @@ PARAMETERS = (
     Parameter(
         "model",
         TEXT,
-        "the loaded model, or `whisper-1`, or any `gpt-*transcribe*` id: these mean the default model",
+        "an installed model, or `whisper-1`, or any `gpt-*transcribe*` id: these mean the default model",
         required=True,
     ),
     Parameter(
@@ -201,6 +201,13 @@ PARAMETERS = (
         "max_cue_seconds",
         {"type": "number", "minimum": MIN_MAX_CUE_S, "maximum": MAX_CUE_S, "default": CUES.max_cue_s},
         f"the same: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
+        ours=True,
+    ),
+    Parameter(
+        "keep_alive",
+        TEXT,
+        "how long the model stays loaded once nobody uses it: seconds, `5m`, 0 (not at all), -1 (for ever); "
+        "absent: `SOTTO_KEEP_ALIVE`. As Ollama's",
         ours=True,
     ),
 )

@@ -6,7 +6,8 @@ from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from tests.bad_inputs import wav
 from tests.fakes import FakeEngine, make_media

@@ -6,7 +6,8 @@ from openai import AzureOpenAI, DefaultHttpxClient
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from tests.bad_inputs import DATA, wav
 from tests.fakes import FakeEngine, make_media

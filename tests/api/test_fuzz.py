@@ -17,7 +17,8 @@ from server.api.forms import parse_form
 from server.api.parameters import PARAMETERS
 from server.errors import InvalidRequest
 from server.options import TranscriptionOptions
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Task
 from tests.bad_inputs import speech, wav

@@ -7,7 +7,8 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from tests.fakes import FakeEngine, make_media
 
@@ -23,14 +24,8 @@ def client() -> Iterator[TestClient]:
 
 
 def entry(name: str) -> dict[str, object]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": 1_700_000_000,
-        "owned_by": "sotto",
-        "state": "ready",
-        "languages": ["en"],
-    }
+    model = {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sotto"}
+    return {**model, "state": "loaded", "size": 0, "languages": ["en"]}
 
 
 def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.page import WEB, read_assets
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from tests.fakes import FakeEngine, make_media
 

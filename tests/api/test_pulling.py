@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from server import hub as pulling
 from server import pulls
 from server.api.app import create_app
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.fakes import FakeEngine, make_media

@@ -34,8 +34,9 @@ from server.options import (
     VadOptions,
 )
 from server.pipeline import Pipeline
-from server.registry import Registry, ServedModel
+from server.registry import Registry
 from server.scan import Scanner
+from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
 from tests.bad_inputs import DATA, SPEECH_TEXT, wav

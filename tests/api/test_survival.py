@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.gate import Gate
-from server.registry import Registry, ServedModel
+from server.registry import Registry
+from server.served import ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from tests.bad_inputs import DATA

@@ -1,0 +1,96 @@
+"""Which models requests may name: the operator's own choice and what lies in the models directory.
+
+Looks at files, and pulls what the operator has named. What a client writes never comes here.
+"""
+
+import sys
+from pathlib import Path
+
+from server import catalog
+from server.catalog import Found
+from server.languages import NAMES
+from server.modelstore import Installed, describe, installed
+from server.place import PARTIAL
+from server.served import KnownModel
+from server.settings import Settings
+from server.transcript import MAX_WINDOW_S
+from server.weights import Dimensions
+
+NEWEST = ("yue",)  # languages that only vocabularies since large-v3 have
+VOCABULARIES = {51_864: ("en",), 51_865: tuple(code for code in NAMES if code not in NEWEST)}
+
+
+class Inventory:
+    """The models that `settings` make available. The first is the default one."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Find the default model and those to preload, or pull them; raises `ModelUnavailable`."""
+        self._models_dir = settings.models_dir
+        self._dynamic_context = settings.encoder_window == "auto"
+        self._catalogue = catalog.load(settings.catalog)
+        chosen = (self._found(name, settings) for name in (settings.model, *settings.preload))
+        self.chosen = tuple({known.folder: known for known in chosen}.values())
+
+    def models(self) -> list[KnownModel]:
+        """All that there are now. A name means the first model that has it."""
+        known = {model.folder: self.look(model) for model in self.chosen}
+        for each in installed(self._models_dir, self._catalogue):
+            named_by_path = each.names == (str(each.folder),)  # its name means another model
+            if each.folder.is_dir() and not each.folder.name.endswith(PARTIAL) and not named_by_path:
+                known.setdefault(each.folder.resolve(), self._known(each, each.names))
+        return list(known.values())
+
+    def look(self, known: KnownModel) -> KnownModel:
+        """The same model, as its files are now."""
+        found = describe(known.folder, self._models_dir, self._catalogue)
+        return self._known(found, known.names)
+
+    def stamp(self) -> int:
+        """Changes when a model comes or goes."""
+        try:
+            return self._models_dir.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _found(self, name: str, settings: Settings) -> KnownModel:
+        found = catalog.resolve(name, self._models_dir, self._catalogue)
+        folder = (found.folder or _pulled(found, settings)).resolve()
+        each = describe(folder, self._models_dir, self._catalogue)
+        names = found.model.names if found.model else (found.name,)
+        return self._known(each, tuple(names))
+
+    def _known(self, each: Installed, names: tuple[str, ...]) -> KnownModel:
+        dimensions = each.dimensions
+        return KnownModel(
+            names=names,
+            folder=each.folder.resolve(),
+            size_bytes=each.size,
+            languages=languages_of(dimensions, each.languages),
+            window_s=each.model.window_s if each.model else MAX_WINDOW_S,
+            mels=dimensions.mels if dimensions else KnownModel.mels,
+            dimensions=dimensions,
+            dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,
+            created=_created(each.folder),
+            problem=each.problem,
+        )
+
+
+def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tuple[str, ...]:
+    """What a model understands, by the size of its vocabulary, unless the catalogue has told a single one."""
+    if told in NAMES:
+        return (str(told),)
+    return VOCABULARIES.get(dimensions.vocabulary, tuple(NAMES)) if dimensions else ()
+
+
+def _created(folder: Path) -> int:
+    try:
+        return int((folder / "model.bin").stat().st_mtime)
+    except OSError:
+        return 0
+
+
+def _pulled(found: Found, settings: Settings) -> Path:
+    from server.hub import pull  # heavy, and seldom needed
+
+    repository = found.repository or found.name
+    return pull(repository, found.files, found.target, offline=settings.offline, progress=sys.stderr)

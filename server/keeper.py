@@ -1,0 +1,348 @@
+"""The lives of models: loaded when somebody wants one; unloaded when nobody has for a while, or to make room.
+
+For one event loop: nothing here takes a lock. What takes time, a load or the end of a process, runs in threads.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+from server.budget import Budget
+from server.errors import ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
+from server.keep_alive import FOREVER
+from server.served import KnownModel, ServedModel, Starting
+from server.stats import Tally
+
+ROOM_S = 30.0  # that a load waits for other models to become idle
+AGAIN_S = 60.0  # after which a model that did load before is tried again, whatever ailed it then
+RETRY_S = 10  # what a client is told that found no room
+STOPPING = "The server is shutting down."
+THREADS = 8  # loads and ends at the same time
+
+Result = TypeVar("Result")
+Look = Callable[[KnownModel], KnownModel]
+Event = Literal["loads", "unloads", "evictions", "failures"]
+Files = tuple[tuple[str, int, int], ...]
+
+logger = logging.getLogger(__name__)
+
+
+class Slot:
+    """One model, whether it is loaded or not. `keep_s`: how long it stays so, idle, unless a request says else."""
+
+    def __init__(self, known: KnownModel, keep_s: float = FOREVER) -> None:
+        self.known = known
+        self.keep_s = self.kept_s = keep_s
+        self.served: ServedModel | None = None
+        self.starting: Starting | None = None  # its process
+        self.loading: asyncio.Task[ServedModel | SottoError] | None = None  # with all that comes before
+        self.ending: asyncio.Task[None] | None = None
+        self.leases = 0
+        self.last_used_s: float | None = None
+        self.gone = False  # from the disk
+        self.reason = known.problem
+        self.failed_s = 0.0
+        self.tally = Tally()
+        self._files = files_of(known)
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    @property
+    def is_idle(self) -> bool:
+        return self.served is not None and not self.leases
+
+    @property
+    def holds_memory(self) -> bool:
+        return bool(self.served or self.starting or self.ending)
+
+    @property
+    def expires_s(self) -> float:
+        return (self.last_used_s or 0.0) + self.kept_s
+
+    def count(self, event: Event) -> None:
+        self.tally = replace(self.tally, **{event: getattr(self.tally, event) + 1})
+
+    def see(self, known: KnownModel) -> None:
+        """Note how its files are now."""
+        self.gone = False
+        if not self.holds_memory:
+            self.known = known
+        if (files := files_of(known)) != self._files:
+            self._files, self.reason = files, known.problem
+
+    def fail(self, reason: str, now_s: float) -> None:
+        self._files = files_of(self.known)
+        self.reason, self.failed_s = reason, now_s
+        self.count("failures")
+
+    def may_be_tried(self, now_s: float) -> bool:
+        """Not if that failed; unless its files have changed since, or it did load once and some time has passed."""
+        if not self.reason or files_of(self.known) != self._files:
+            return True
+        return self.tally.loads > 0 and now_s - self.failed_s >= AGAIN_S
+
+
+class Lease:
+    """A request's hold on a model, from when it is asked for: what is held is not unloaded. To be released."""
+
+    def __init__(self, keeper: "Keeper", slot: Slot, keep_s: float) -> None:
+        self.known = slot.known
+        self._keeper = keeper
+        self._slot = slot
+        self._keep_s = keep_s
+        self._held = True
+        slot.leases += 1
+
+    @property
+    def served(self) -> ServedModel | None:
+        return self._slot.served
+
+    async def model(self) -> ServedModel:
+        """The model, once it is loaded. Raises `ModelBroken`, and `Unavailable` where there is no room in time."""
+        return await self._keeper.model_of(self._slot)
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._keeper.release(self._slot, self._keep_s)
+
+
+class Keeper:
+    """Loads and unloads models within a budget. `close` ends them all."""
+
+    def __init__(
+        self,
+        start: Callable[[KnownModel], Starting],
+        budget: Budget,
+        *,
+        look: Look = lambda known: known,
+        now_s: Callable[[], float] = time.monotonic,
+        room_s: float = ROOM_S,
+    ) -> None:
+        """`start` begins a load; `look` sees how the files of a model are now, before that."""
+        self.slots: list[Slot] = []
+        self.budget = budget
+        self.now_s = now_s
+        self._start = start
+        self._look = look
+        self._room_s = room_s
+        self._changed = asyncio.Event()
+        self._threads = ThreadPoolExecutor(THREADS, "models")
+        self._closed = False
+
+    def adopt(self, known: KnownModel, served: ServedModel, keep_s: float) -> None:
+        """Keep a model that is loaded already."""
+        slot = Slot(known, keep_s)
+        slot.served, slot.last_used_s = served, self.now_s()
+        slot.count("loads")
+        self.slots.append(slot)
+
+    def preload(self, known: KnownModel, keep_s: float) -> None:
+        """Load a model before the loop runs. One that has no room, or is broken, is told of and hinders nobody."""
+        slot = Slot(known, keep_s)
+        try:
+            if self._lack_bytes(slot) > 0:
+                logger.warning("there is no room to preload model %s (SOTTO_MEMORY_BUDGET)", known.name)
+            else:
+                self.adopt(known, loaded(self._start(known)), keep_s)
+                return
+        except ModelUnavailable as error:
+            self._fail(slot, _broken(known, error))
+        self.slots.append(slot)
+
+    def stock(self, models: list[KnownModel], keep_s: float) -> None:
+        """Take over which models there are now; new ones are kept for `keep_s` once they were used."""
+        known = {model.folder: model for model in models}
+        for slot in self.slots:
+            if model := known.pop(slot.known.folder, None):
+                slot.see(model)
+            else:
+                slot.gone = True
+        self.slots += [Slot(model, keep_s) for model in known.values()]
+
+    def lease(self, slot: Slot, keep_s: float | None = None) -> Lease:
+        """Hold a model for a request, which may say how long it is to stay afterwards."""
+        return Lease(self, slot, slot.keep_s if keep_s is None else keep_s)
+
+    def release(self, slot: Slot, keep_s: float) -> None:
+        """For `Lease` alone."""
+        slot.leases -= 1
+        slot.kept_s, slot.last_used_s = keep_s, self.now_s()
+        self._rest(slot)
+        self._tell()
+
+    async def model_of(self, slot: Slot) -> ServedModel:
+        """For `Lease` alone: all who wait share one load, which goes on without them."""
+        if slot.served:
+            return slot.served
+        if self._closed:
+            raise Unavailable(STOPPING)
+        if slot.loading is None:
+            if not slot.may_be_tried(self.now_s()):
+                raise ModelBroken(slot.name, slot.reason)
+            slot.loading = asyncio.create_task(self._load(slot))
+        result = await asyncio.shield(slot.loading)
+        if isinstance(result, SottoError):
+            raise result
+        return result
+
+    async def load(self, slot: Slot, keep_s: float | None = None) -> ServedModel:
+        """Load a model for nobody in particular, also one that could not be loaded before."""
+        slot.reason = ""
+        lease = self.lease(slot, keep_s)
+        try:
+            return await lease.model()
+        finally:
+            lease.release()
+
+    async def unload(self, slot: Slot, *, wait_s: float = 0.0) -> None:
+        """End a model's process, and return once it has ended; raises `ModelBusy` if it is in use for longer than
+        `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while slot.leases or slot.loading:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise ModelBusy(slot.name) from None
+        self._end(slot)
+        if slot.ending:
+            await asyncio.wait([slot.ending])
+
+    def sweep(self) -> None:
+        """End what nobody has used for as long as it is kept, and forget what is gone."""
+        for slot in self.slots:
+            self._rest(slot)
+        self.slots = [slot for slot in self.slots if not slot.gone or slot.leases or slot.holds_memory]
+
+    def close(self) -> None:
+        """End every process, whatever it does. From any thread; again after the loop, for what began meanwhile."""
+        self._closed = True
+        for slot in self.slots:
+            for open_now in (slot.starting, slot.served and slot.served.engine):
+                if open_now:
+                    open_now.close()
+        self._threads.shutdown(wait=False)
+
+    def used_bytes(self) -> float:
+        """What the models that hold memory now are reckoned to take."""
+        return sum(self.budget.need_bytes(slot.known) for slot in self.slots if slot.holds_memory)
+
+    async def _load(self, slot: Slot) -> ServedModel | SottoError:
+        try:
+            slot.known = await self._in_thread(self._look, slot.known)
+            if slot.known.problem:
+                raise ModelBroken(slot.name, slot.known.problem)
+            await self._make_room(slot)
+            slot.served = await self._start_up(slot)
+            return slot.served
+        except SottoError as error:
+            if isinstance(error, ModelBroken):
+                self._fail(slot, error)
+            return error
+        finally:
+            slot.loading = None
+            self._rest(slot)  # those who wanted it may be gone
+            self._tell()
+
+    async def _make_room(self, slot: Slot) -> None:
+        """Return when there is memory for it, which is then to be taken at once."""
+        try:
+            async with asyncio.timeout(self._room_s):
+                while slot.ending or self._lack_bytes(slot) > 0:
+                    self._evict_for(slot)
+                    await self._changed.wait()
+        except TimeoutError:
+            text = f"There is no memory for the model '{slot.name}' while others are in use (SOTTO_MEMORY_BUDGET)."
+            raise Unavailable(f"{text} Please try again in {RETRY_S}s.", retry_after_s=RETRY_S) from None
+
+    def _lack_bytes(self, slot: Slot) -> float:
+        others = (other.known for other in self.slots if other.holds_memory and other is not slot)
+        return self.budget.lack_bytes(slot.known, others)
+
+    def _evict_for(self, slot: Slot) -> None:
+        """End the idle models that were used least recently, where that and what ends already make enough room."""
+        need = self.budget.need_bytes
+        lack = self._lack_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
+        idle = sorted((other for other in self.slots if other.is_idle), key=lambda other: other.last_used_s or 0.0)
+        if lack > sum(need(other.known) for other in idle):
+            return
+        for other in idle:
+            if lack > 0:
+                lack -= need(other.known)
+                logger.info("unloading model %s to make room for %s", other.name, slot.name)
+                other.count("evictions")
+                self._end(other)
+
+    async def _start_up(self, slot: Slot) -> ServedModel:
+        if self._closed:
+            raise Unavailable(STOPPING)
+        slot.starting = self._start(slot.known)
+        try:
+            served = await self._in_thread(loaded, slot.starting)
+        except ModelUnavailable as error:
+            if self._closed:
+                raise Unavailable(STOPPING) from error
+            raise _broken(slot.known, error) from error
+        finally:
+            slot.starting = None
+        slot.reason, slot.last_used_s = "", self.now_s()
+        slot.count("loads")
+        return served
+
+    def _fail(self, slot: Slot, error: ModelBroken) -> None:
+        logger.error("%s", error)
+        slot.fail(error.reason, self.now_s())
+
+    def _rest(self, slot: Slot) -> None:
+        if slot.is_idle and (slot.gone or self.now_s() >= slot.expires_s):
+            logger.info("unloading model %s, which nobody uses", slot.name)
+            self._end(slot)
+
+    def _end(self, slot: Slot) -> None:
+        if slot.served and not self._closed:
+            served, slot.served = slot.served, None
+            slot.count("unloads")
+            slot.ending = asyncio.create_task(self._ended(slot, served))
+
+    async def _ended(self, slot: Slot, served: ServedModel) -> None:
+        try:
+            await self._in_thread(served.engine.close)
+        finally:
+            slot.ending = None
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake up all that wait for any change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+
+def loaded(starting: Starting) -> ServedModel:
+    """What becomes of it; given up if that raises."""
+    try:
+        return starting.wait()
+    except BaseException:  # a signal too
+        starting.close()
+        raise
+
+
+def _broken(known: KnownModel, error: ModelUnavailable) -> ModelBroken:
+    return error if isinstance(error, ModelBroken) else ModelBroken(known.name, error.message)
+
+
+def files_of(known: KnownModel) -> Files:
+    """The files of a model, so that one sees whether any has changed."""
+    try:
+        stats = [(file.name, file.stat()) for file in known.folder.iterdir()]
+    except OSError:
+        return ()
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))

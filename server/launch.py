@@ -1,0 +1,86 @@
+"""How a model is loaded: in a process of its own, in one for each of several devices, or in this process."""
+
+import logging
+
+from server.engine import Engine
+from server.recipe import Facts, WhisperRecipe
+from server.served import EngineLike, KnownModel, ServedModel
+from server.settings import Settings
+from server.spread import Spread
+from server.supervise import Supervised
+
+logger = logging.getLogger(__name__)
+
+
+class Launch:
+    """A model whose processes begin at once to load it; several share the windows. A `Starting`."""
+
+    def __init__(self, known: KnownModel, settings: Settings) -> None:
+        logger.info("loading model %s from %s", known.name, known.folder)
+        self._known = known
+        self._engines = [
+            Supervised(
+                recipe_for(known, settings, device),
+                known.name if len(settings.devices) == 1 else f"{known.name} on {device}",
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+            )
+            for device in settings.devices
+        ]
+
+    def wait(self) -> ServedModel:
+        """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""
+        facts = [engine.facts() for engine in self._engines]
+        engine = self._engines[0] if len(self._engines) == 1 else Spread(self._engines)
+        return served(self._known, engine, facts[0])
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.close()
+
+
+class InProcess:
+    """A model that `wait` loads in this process. A `Starting`."""
+
+    def __init__(self, known: KnownModel, settings: Settings) -> None:
+        self._known = known
+        self._recipe = recipe_for(known, settings, settings.devices[0])
+
+    def wait(self) -> ServedModel:
+        loaded = self._recipe.load()
+        return served(self._known, Engine(loaded.model, loaded.limits), loaded.facts)
+
+    def close(self) -> None:
+        """Nothing is left of a load that failed."""
+
+
+def recipe_for(known: KnownModel, settings: Settings, device: str) -> WhisperRecipe:
+    return WhisperRecipe(
+        known.folder,
+        device=device,
+        compute_type=settings.compute_type,
+        threads=settings.threads,
+        workers=settings.workers,
+        prompt_bucket=settings.prompt_bucket,
+        dynamic_context=known.dynamic_context,
+        tune_allocator=settings.tune_allocator,
+        batch=settings.batch,
+        bulk_batch=settings.bulk_batch,
+        beam_size=settings.beam_size,
+        cache_bytes=settings.encoder_cache_mb << 20,
+    )
+
+
+def served(known: KnownModel, engine: EngineLike, facts: Facts) -> ServedModel:
+    description = f"{known.folder.name}, {facts.compute_type} on {facts.device}"
+    logger.info("model %s is loaded (%s; %s)", known.name, description, facts.prepared)
+    return ServedModel(
+        engine=engine,
+        names=known.names,
+        languages=facts.languages,
+        window_s=known.window_s,
+        mels=facts.mels,
+        description=description,
+        created=known.created,
+        device_bytes=facts.device_bytes,
+    )

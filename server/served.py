@@ -1,0 +1,93 @@
+"""Models as the flow sees them: known by their files, being loaded, loaded. What the flow needs of an engine."""
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from server.options import DecodingOptions
+from server.stats import EngineStats, Priority
+from server.transcript import MAX_WINDOW_S, Window, WindowResult
+from server.weights import Dimensions
+
+
+class EngineLike(Protocol):
+    """An engine, in this process or behind a pipe."""
+
+    max_batch: int
+
+    def submit(
+        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+    ) -> Future[WindowResult]: ...
+
+    def cancel(self, request: str) -> None: ...
+
+    def position(self, request: str) -> int: ...
+
+    def stats(self) -> EngineStats: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
+
+    `languages` are those of its kind; loaded, it tells its own. `problem` says why its files can't be loaded.
+    """
+
+    names: tuple[str, ...]
+    folder: Path = Path()
+    size_bytes: int = 0
+    languages: tuple[str, ...] = ()
+    window_s: float = MAX_WINDOW_S
+    mels: int = 80
+    dimensions: Dimensions | None = None
+    dynamic_context: bool = False
+    created: int = 0
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model: its engine, its names (the first is its id) and what is known of it.
+
+    `device_bytes` is all the memory of its GPU, 0 on a CPU.
+    """
+
+    engine: EngineLike
+    names: tuple[str, ...]
+    languages: tuple[str, ...]
+    window_s: float = MAX_WINDOW_S
+    mels: int = 80
+    description: str = ""
+    device_bytes: int = 0
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
+    def known(self) -> KnownModel:
+        """What would be known of it, were it not loaded."""
+        return KnownModel(
+            self.names, languages=self.languages, window_s=self.window_s, mels=self.mels, created=self.created
+        )
+
+
+class Starting(Protocol):
+    """A model that is being loaded, in a process of its own or whenever `wait` is called."""
+
+    def wait(self) -> ServedModel:
+        """Takes seconds; raises `ModelUnavailable`, also once closed."""
+        ...
+
+    def close(self) -> None:
+        """Give it up, or end what it has become."""
+        ...
