@@ -114,7 +114,7 @@ class Transcription:
     @property
     def model(self) -> str:
         """The name of the model that hears it."""
-        return self._model.name
+        return self._lease.known.name
 
     @property
     def prompt(self) -> str:
