@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 from typing import IO
 
-MEMORY_BYTES = 1 << 20  # of a file that may stay in memory until it is larger
+MEMORY_BYTES = 256 << 10  # of a file that may stay in memory until it is larger; a form may bring eight
 
 
 class Scratch:

@@ -63,6 +63,7 @@ SIDEWAYS: dict[str, str] = {
     "api.schema": "api.answers api.parameters",
     "api.streaming": "api.envelope api.gradual",
     "api.transcriptions": "api.admission api.forms api.gradual api.streaming api.uploads",
+    "api.uploads": "api.admission",
     "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.pulling "
     "api.schema api.transcriptions",
     "trial": "engine recipe",

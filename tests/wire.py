@@ -67,6 +67,9 @@ class Connection:
     ) -> None:
         self.socket.close()
 
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
     def send_head(self, headers: Headers, *, method: str = "POST", path: str = TRANSCRIPTIONS) -> None:
         """The request line and the headers; a form's Content-Type unless `headers` name another."""
         every = {"Host": self.host, "Content-Type": content_type(), **headers}

@@ -21,6 +21,8 @@ SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
 RESERVE = 8  # one in so many places is for small uploads
 CPU_REQUESTS = 32  # for each CPU
 QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # at most, and for each CPU
+TEXT_BYTES = 64 << 20  # of all forms, in memory as long as their requests are
+LITTLE_TEXT_BYTES = 64 << 10  # for which there is always room: any prompt
 MAX_RETRY_S = 60  # OpenAI's clients ignore more
 
 
@@ -86,6 +88,7 @@ class Ticket:
         self.client = client
         self.small = 0 < declared_bytes <= SMALL_BYTES
         self.upload_bytes = declared_bytes
+        self.text_bytes = 0
         self.uploading = True
         self.deadline = deadline
         self.work: Work | None = None
@@ -99,6 +102,12 @@ class Ticket:
         if self._received_bytes > self.upload_bytes:
             self.upload_bytes = self._received_bytes
             self._admission.check_room_for(self)
+
+    def keep_text(self, count: int) -> None:
+        """Count text that the request keeps in memory; raises `Unavailable` if there is no room for it."""
+        self.text_bytes += count
+        if self.text_bytes > LITTLE_TEXT_BYTES:
+            self._admission.check_room_for_text()
 
     def follow(self, work: Work) -> None:
         """Count the audio of `work` from here on."""
@@ -159,6 +168,11 @@ class Admission:
         others = [other.upload_bytes for other in self._tickets if other is not ticket]
         if any(others) and sum(others) + ticket.upload_bytes > self._room(self._limits.upload_bytes, ticket):
             raise self._full("upload_bytes", "no room left for uploads (SOTTO_UPLOADS_MB)")
+
+    def check_room_for_text(self) -> None:
+        """Raise `Unavailable` if all forms together hold too much text."""
+        if sum(ticket.text_bytes for ticket in self._tickets) > TEXT_BYTES:
+            raise self._full("text", "no room left for the text of forms")
 
     def _check(self, new: Ticket) -> None:
         limits, tickets = self._limits, self._tickets

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from server.api.admission import Ticket
 from server.errors import InvalidRequest, Unavailable, UndecodableAudio
 from server.options import UploadFd
 from server.scratch import Scratch
@@ -22,12 +23,12 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin
 
 
 async def read_form(request: Request) -> FormData:
-    """The parsed form; its files lie on disk or, below a megabyte, in memory. To be closed.
+    """The parsed form; its files lie on disk or, where they are small, in memory. To be closed.
 
-    Raises `InvalidRequest`, and `Unavailable` where the disk takes no more.
+    Raises `InvalidRequest`, and `Unavailable` where the disk, or memory for text, takes no more.
     """
     _check_content_type(request.headers.get("content-type", ""))
-    parser = _BoundedParser(request, request.state.media.scratch)
+    parser = _BoundedParser(request, request.state.media.scratch, request.state.ticket)
     async with aclosing(parser.stream):
         try:
             form = await parser.parse()
@@ -40,7 +41,7 @@ async def read_form(request: Request) -> FormData:
 
 
 async def on_disk(upload: UploadFile) -> UploadFd:
-    """A descriptor of the upload; one of under a megabyte still lies in memory and is written out first."""
+    """A descriptor of the upload; a small one still lies in memory and is written out first."""
     if not upload.size:
         raise UndecodableAudio("It is empty.")
     try:
@@ -52,10 +53,10 @@ async def on_disk(upload: UploadFile) -> UploadFd:
 
 
 class _BoundedParser(MultiPartParser):
-    """Starlette's, but its files lie in `scratch`, the text parts together have a limit, and a form that ends too
-    early is an error."""
+    """Starlette's, but its files lie in `scratch`, the text parts together have a limit, also beside those of other
+    requests, and a form that ends too early is an error."""
 
-    def __init__(self, request: Request, scratch: Scratch) -> None:
+    def __init__(self, request: Request, scratch: Scratch, ticket: Ticket) -> None:
         super().__init__(
             request.headers,
             self._to_the_end(request.stream()),
@@ -64,6 +65,7 @@ class _BoundedParser(MultiPartParser):
             max_part_size=MAX_TEXT_BYTES,
         )
         self._scratch = scratch
+        self._ticket = ticket
         self._text_left = MAX_TEXT_BYTES
         self._ended = False
 
@@ -72,6 +74,11 @@ class _BoundedParser(MultiPartParser):
         if upload := self._current_part.file:
             upload.file.close()
             upload.file = self._files_to_close_on_error[-1] = self._scratch.small_file()  # type: ignore[assignment]
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        super().on_part_data(data, start, end)
+        if self._current_part.file is None:
+            self._ticket.keep_text(end - start)
 
     def on_part_end(self) -> None:
         super().on_part_end()

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from server.api.admission import MAX_RETRY_S, SMALL_BYTES, Admission, Limits, Ticket
+from server.api.admission import (
+    LITTLE_TEXT_BYTES,
+    MAX_RETRY_S,
+    SMALL_BYTES,
+    TEXT_BYTES,
+    Admission,
+    Limits,
+    Ticket,
+)
 from server.errors import RateLimited, SottoError, Unavailable
 from server.settings import Settings
 from server.speed import Speed
@@ -76,6 +84,18 @@ def test_a_place_is_free_again_however_its_request_ends(stack: ExitStack) -> Non
             raise ZeroDivisionError
     assert door.admission.load().requests == 0
     assert door.admission.load().refused == {"requests": 2}
+
+
+def test_text_of_forms_has_a_limit_together_and_little_of_it_none(stack: ExitStack) -> None:
+    door = Door(stack)
+    with door.admission.admit("a", LARGE) as first:
+        first.keep_text(TEXT_BYTES)
+        second, third = door.let_in(), door.let_in()
+        second.keep_text(LITTLE_TEXT_BYTES)
+        with pytest.raises(Unavailable, match="text of forms"):
+            second.keep_text(1)
+    third.keep_text(LITTLE_TEXT_BYTES + 1)
+    assert door.admission.load().refused == {"text": 1}
 
 
 def test_the_last_eighth_is_for_small_uploads(stack: ExitStack) -> None:

@@ -3,14 +3,16 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from select import select
 
 import pytest
 
+from server.api.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
 from tests.bad_inputs import DATA, days_of_silence
-from tests.fakes import wait_until
+from tests.fakes import DEADLINE_S, wait_until
 from tests.serving import Running, serving
-from tests.wire import Answer, Connection, field, file, form
+from tests.wire import BOUNDARY, Answer, Connection, field, file, form
 
 LONG = form(field("model", "whisper-1"), file((DATA / "ten_minutes.ogg").read_bytes()))
 SPEECH = "en_02.wav"
@@ -68,6 +70,26 @@ def test_upload_that_is_slow_but_steady_is_taken(strict: Running) -> None:
             assert not select([connection.socket], [], [], 0.05)[0] or start + step >= len(body)
         assert connection.answer().status == 200
     assert time.monotonic() - began > 1.5
+
+
+def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(server: Running) -> None:
+    most = b"x" * (TEXT_BYTES // 4)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(Connection(server.base_url)) for _ in range(5)]
+        for connection, text in zip(connections, [*[most] * 4, bytes(2 * LITTLE_TEXT_BYTES)], strict=True):
+            send_text(connection, text)
+        refused, _, _ = select(connections, [], [], DEADLINE_S)  # whose bytes came last
+        answer = refused[0].answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert "no room left for the text of forms" in answer.json()["error"]["message"]
+        assert server.transcribe(SPEECH, {"prompt": "x" * 6000}).status_code == 200
+    wait_until_free(server)
+
+
+def send_text(connection: Connection, text: bytes) -> None:
+    """All of a form but its end."""
+    connection.send_head({"Content-Length": str(len(text) + 1000)})
+    connection.send(f"--{BOUNDARY}\r\n".encode() + field("prompt", "") + text)
 
 
 def test_days_of_silence_in_a_few_bytes_are_cut(strict: Running) -> None:
