@@ -59,7 +59,10 @@ class Page {
   }
 
   #follow({ job, says }) {
-    if (SETTLED.has(job.state)) say(byId("live"), `${job.name}: ${says}. ${job.message}`);
+    if (SETTLED.has(job.state)) {
+      say(byId("live"), `${job.name}: ${says}. ${job.message}`);
+      this.#status.look();
+    }
     if (job.state === "locked") this.#key.ask();
     if (job.state === "lost") this.#find();
   }

@@ -37,13 +37,12 @@ export class Recorder {
     return Math.min(1, Math.max(0, (10 * Math.log10(power + 1e-10) + 50) / 50));
   }
 
-  /** End it; resolves to the file. */
+  /** What was recorded up to now, as a file. `discard` has to follow. */
   async stop() {
     const durationS = this.seconds;
     const stopped = new Promise((resolve) => this.recorder.addEventListener("stop", resolve, { once: true }));
     this.recorder.stop();
     await stopped;
-    this.discard();
     const type = this.recorder.mimeType;
     const suffix = /\/(\w+)/.exec(type)[1];
     const file = new File(this.#pieces, `Recording ${now()}.${suffix}`, { type });

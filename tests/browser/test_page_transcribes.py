@@ -1,13 +1,144 @@
-"""From a recording to its text and its exports."""
+"""From recordings to their texts and exports."""
 
-from tests.browser.conftest import Tab
+import json
+import re
+from pathlib import Path
+
+from playwright.sync_api import Locator, expect
+
+from tests.browser.conftest import PHONE, Opener, Tab
+from tests.conftest import DATA
+
+WORDS = {"response_format": "verbose_json", "timestamp_granularities[]": ["word"], "response_dialect": "nested"}
+COUNT_ACTIVE = """() => {
+    window.most = 0;
+    const active = '[data-state="uploading"], [data-state="queued"], [data-state="running"]';
+    const count = () => document.querySelectorAll(`article:is(${active})`).length;
+    const look = () => window.most = Math.max(window.most, count());
+    new MutationObserver(look).observe(document.body, {subtree: true, attributes: true, childList: true});
+}"""
+
+RECORD_FIELDS = """() => {
+    window.fields = [];
+    const append = FormData.prototype.append;
+    FormData.prototype.append = function (name, value, ...more) {
+        window.fields.push([name, value.name ?? value]);
+        append.call(this, name, value, ...more);
+    };
+}"""
+
+
+def saved(tab: Tab, panel: Locator, label: str) -> bytes:
+    """What a click on a button of the group "Save as" gives."""
+    with tab.page.expect_download() as download:
+        panel.get_by_role("button", name=label, exact=True).click()
+    return Path(download.value.path()).read_bytes()
 
 
 def test_words_come_before_the_end(tab: Tab) -> None:
     tab.drop("two_minutes.mp3")
-    tab.wait_for("two_minutes.mp3", "running").get_by_text("hundred and four").first.wait_for()
+    running = tab.wait_for("two_minutes.mp3", "running")
+    running.get_by_text("Six hundred and four").wait_for()
+    assert running.count() == 1, "it had ended when its words came"
+    expect(running.get_by_text(re.compile(r"^\d:\d\d of 1:59 · [\d.]+× · \d+ s left$"))).to_be_visible()
     tab.picture("running")
-    assert tab.job("two_minutes.mp3").get_attribute("data-state") == "running"
-    tab.wait_for("two_minutes.mp3", "done")
+    done = tab.wait_for("two_minutes.mp3", "done")
+    expect(done.get_by_text("1:59 · English")).to_be_visible()
     tab.picture("done")
     tab.check_access()
+
+
+def test_exports_are_what_the_api_answers(tab: Tab) -> None:
+    tab.drop("long_pause.flac")  # heard at temperature 0, so the same each time
+    panel = tab.wait_for("long_pause.flac", "done")
+    for label, kind in (("Text", "text"), ("SRT", "srt"), ("VTT", "vtt")):
+        assert (
+            saved(tab, panel, label) == tab.server.transcribe("long_pause.flac", {"response_format": kind}).content
+        )
+    assert json.loads(saved(tab, panel, "JSON")) == tab.server.transcribe("long_pause.flac", WORDS).json()
+
+
+def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
+    tab.drop("en_03.wav")
+    panel = tab.wait_for("en_03.wav", "done")
+    before = saved(tab, panel, "SRT").decode()
+    word = panel.locator(".reading-word").first
+    old = word.inner_text()
+    word.dblclick()
+    tab.page.keyboard.type("Gesundheit")
+    tab.page.keyboard.press("Enter")
+    assert saved(tab, panel, "SRT").decode() == before.replace(old, "Gesundheit", 1)
+
+
+def test_text_is_copied(open_tab: Opener) -> None:
+    tab = open_tab(permissions=["clipboard-read", "clipboard-write"])
+    tab.drop("en_00.wav")
+    tab.wait_for("en_00.wav", "done").get_by_role("button", name="Copy text").click()
+    expect(tab.page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = tab.page.evaluate("navigator.clipboard.readText()")
+    assert copied == tab.server.transcribe("en_00.wav").json()["text"]
+
+
+def test_several_are_sent_two_at_a_time_and_stay_in_order(tab: Tab) -> None:
+    tab.page.evaluate(COUNT_ACTIVE)
+    names = ["long_pause.flac", "en_00.wav", "de_00.wav", "es_00.wav"]
+    tab.choose(*(DATA / name for name in names))
+    tab.picture("several")
+    for name in names:
+        tab.wait_for(name, "done")
+    assert tab.page.get_by_role("article").get_by_role("heading").all_inner_texts() == names
+    assert tab.page.evaluate("window.most") == 2
+
+
+def test_more_than_the_page_takes_are_refused_in_words(tab: Tab, tmp_path: Path) -> None:
+    tab.expect_fault("400")
+    files = [tmp_path / f"{number}.wav" for number in range(101)]
+    for file in files:
+        file.write_bytes(b"no sound")
+    tab.choose(*files)
+    expect(tab.page.get_by_text("At most 100 recordings wait at a time.")).to_be_visible()
+    expect(tab.page.get_by_role("article")).to_have_count(100)
+
+
+def test_nobody_speaks(tab: Tab) -> None:
+    tab.drop("silence_10s.wav")
+    expect(tab.wait_for("silence_10s.wav", "done").get_by_text("0:10 · Nobody speaks")).to_be_visible()
+    tab.picture("nobody-speaks")
+
+
+def test_options_travel_and_are_remembered(tab: Tab) -> None:
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Language spoken").select_option(label="German")
+    tab.page.get_by_label("Words to expect").fill("Hamburg")
+    tab.page.get_by_label("Translate into English").check()
+    tab.picture("options")
+    tab.check_access()
+    tab.page.evaluate(RECORD_FIELDS)
+    tab.drop("de_digits_0.wav")
+    panel = tab.wait_for("de_digits_0.wav", "done")
+    assert tab.page.evaluate("window.fields") == [
+        ["model", "whisper-1"],
+        ["language", "de"],
+        ["hotwords", "Hamburg"],
+        ["stream", "true"],
+        ["response_format", "verbose_json"],
+        ["timestamp_granularities[]", "word"],
+        ["stream_events[]", "segments"],
+        ["stream_events[]", "progress"],
+        ["file", "de_digits_0.wav"],
+    ]
+    assert json.loads(saved(tab, panel, "JSON"))["task"] == "translate"
+    tab.page.reload()
+    expect(tab.page.locator("summary", has_text="Options")).to_have_text(
+        "Options German · words to expect · into English"
+    )
+    expect(tab.page.get_by_label("Words to expect")).to_have_value("Hamburg")
+
+
+def test_everything_fits_a_phone_in_the_dark(open_tab: Opener) -> None:
+    tab = open_tab(viewport=PHONE, color_scheme="dark")
+    tab.page.get_by_text("Options").click()
+    tab.drop("long_pause.flac")
+    tab.wait_for("long_pause.flac", "done")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    tab.picture("done-phone-dark")

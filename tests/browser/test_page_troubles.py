@@ -1,0 +1,125 @@
+"""What can go wrong: keys, files that are none, a full server, one that goes and comes back; and cancelling."""
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Opener, Tab
+from tests.conftest import DATA
+from tests.serving import serving
+from tests.wire import Connection
+
+KEY = "page-key-0123456789abcdef"
+RESOURCE = "Failed to load resource"
+
+
+def test_cancelling_frees_the_server(tab: Tab) -> None:
+    tab.drop("ten_minutes.ogg")
+    panel = tab.wait_for("ten_minutes.ogg", "running")
+    panel.get_by_text("One").first.wait_for()
+    panel.get_by_role("button", name="Cancel").click()
+    cancelled = tab.wait_for("ten_minutes.ogg", "cancelled")
+    tab.server.wait_until_idle()
+    expect(cancelled.get_by_role("button", name="SRT")).to_be_visible()
+    expect(cancelled.get_by_role("button", name="Remove")).to_be_focused()
+    tab.picture("cancelled")
+    tab.check_access()
+    cancelled.get_by_role("button", name="Remove").click()
+    expect(tab.page.get_by_role("article")).to_have_count(0)
+    expect(tab.page.get_by_role("button", name="Choose files")).to_be_focused()
+
+
+def test_a_file_that_is_no_recording(tab: Tab, tmp_path: Path) -> None:
+    tab.expect_fault(f"{RESOURCE}.* 400")
+    file = tmp_path / "notes.mp3"
+    file.write_bytes(b"These are notes, and no sound. " * 100)
+    tab.choose(file)
+    panel = tab.wait_for("notes.mp3", "failed")
+    expect(panel.locator(".message")).to_have_text(re.compile(r"Invalid file|could not be decoded|not supported"))
+    tab.picture("bad-file")
+    tab.check_access()
+
+
+def test_keys(open_tab: Opener) -> None:
+    with serving(api_keys=KEY) as server:
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.* 401")
+        ask = tab.page.get_by_label("Key", exact=True)
+        expect(tab.page.get_by_text("This server asks for a key.")).to_be_visible()
+        tab.picture("no-key")
+        tab.check_access()
+        tab.drop("en_00.wav")
+        tab.wait_for("en_00.wav", "locked")
+        ask.fill("wrong")
+        ask.press("Enter")
+        expect(tab.page.get_by_text("The server does not know this key.")).to_be_visible()
+        tab.picture("wrong-key")
+        tab.check_access()
+        ask.fill(KEY)
+        ask.press("Enter")
+        tab.wait_for("en_00.wav", "done")
+        expect(ask).to_be_hidden()
+        assert KEY not in tab.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+        tab.page.reload()
+        expect(ask).to_be_visible()
+        tab.page.get_by_label("Keep it in this browser").check()
+        ask.fill(KEY)
+        ask.press("Enter")
+        expect(ask).to_be_hidden()
+        tab.page.reload()
+        expect(tab.page.get_by_label("Model")).to_contain_text("demo (default)")
+        expect(ask).to_be_hidden()
+
+
+@pytest.mark.parametrize(("limit", "status"), [("max_requests", 503), ("max_requests_per_client", 429)])
+def test_a_full_server_is_waited_for(open_tab: Opener, limit: str, status: int) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(**{limit: 1}))
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.* {status}")
+        with Connection(server.base_url) as other:
+            other.send_head({"Content-Length": "100000"})
+            other.send(b"-")
+            tab.drop("en_00.wav")
+            panel = tab.wait_for("en_00.wav", "refused")
+            expect(panel.locator(".state")).to_have_text(re.compile(r"^Tries again in \d+ s$"))
+            expect(panel.locator(".message")).to_contain_text("Please try again in")
+            tab.picture(f"refused-{status}")
+            tab.check_access()
+        tab.wait_for("en_00.wav", "done")
+
+
+def test_a_recording_larger_than_the_server_takes(open_tab: Opener) -> None:
+    with serving(max_upload_mb=1) as server:
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.*(413|ERR_)")
+        tab.choose(DATA / "ten_minutes.ogg")
+        panel = tab.wait_for("ten_minutes.ogg", "failed")
+        expect(panel.locator(".message")).not_to_be_empty()
+        tab.picture("too-large")
+
+
+def test_a_server_that_goes_and_comes_back(open_tab: Opener) -> None:
+    with serving(grace_seconds=0) as server:
+        port = urlsplit(server.base_url).port
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.*(ERR_|503)")
+        tab.drop("ten_minutes.ogg")
+        tab.wait_for("ten_minutes.ogg", "running").locator(".reading-word").first.wait_for()
+        server.ask_to_stop()
+        tab.wait_for("ten_minutes.ogg", "lost")
+        expect(tab.page.get_by_text("The server does not answer.")).to_be_visible()
+        tab.picture("gone")
+        tab.check_access()
+    with serving(port=port):
+        running = tab.wait_for("ten_minutes.ogg", "running")
+        expect(tab.page.get_by_text("The server does not answer.")).to_be_hidden()
+        running.locator(".reading-word").first.wait_for()
+        tab.picture("back")
+        running.get_by_role("button", name="Cancel").click()
+        tab.wait_for("ten_minutes.ogg", "cancelled")
+        tab.page.goto("about:blank")
