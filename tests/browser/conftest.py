@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
+from server.formats import render
+from server.options import ResponseFormat, TranscriptionOptions
+from server.transcript import Segment, Transcript
 from tests.bad_inputs import DATA
 from tests.serving import ROOT, Running, serving
 
@@ -25,6 +29,7 @@ FLAGS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1100, "height": 800}
 WAIT_S = 60.0
+KINDS: dict[str, ResponseFormat] = {"txt": "text", "srt": "srt", "vtt": "vtt"}
 SERIOUS = {"serious", "critical"}
 
 
@@ -46,6 +51,7 @@ class Tab:
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
         page.on("request", self._asked)
+        page.on("filechooser", lambda _: None)  # who asks for it only when it is about to open comes too late
 
     def open(self, path: str = "/") -> "Tab":
         self.page.goto(f"{self.server.base_url}{path}")
@@ -160,6 +166,20 @@ def open_tab(browser: Browser, server: Running) -> Iterator[Opener]:
 def tab(open_tab: Opener) -> Tab:
     """The page, just opened."""
     return open_tab()
+
+
+def written(segments: list[dict[str, Any]]) -> dict[str, str]:
+    """What the server writes of `segments` as text, SRT and VTT, by suffix."""
+    values = (
+        Segment(number, 0, each["start"], each["end"], each["text"], (), 0.0, 0.0, 1.0, 0.0)
+        for number, each in enumerate(segments)
+    )
+    transcript = Transcript("transcribe", "en", 1.0, 0.0, tuple(values))
+    options = TranscriptionOptions()
+    return {
+        suffix: render(transcript, replace(options, response_format=kind))[1].decode()
+        for suffix, kind in KINDS.items()
+    }
 
 
 def lacking(what: str) -> NoReturn:

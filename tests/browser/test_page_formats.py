@@ -1,19 +1,14 @@
 """The page's own writers of text, SRT and VTT, against `server.formats`; its reader of event streams."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from server.formats import render
-from server.options import ResponseFormat, TranscriptionOptions
-from server.transcript import Segment, Transcript
-from tests.browser.conftest import Tab
+from tests.browser.conftest import Tab, written
 from tests.conftest import RECORDINGS
 from tests.serving import Running
 
-KINDS: dict[str, ResponseFormat] = {"txt": "text", "srt": "srt", "vtt": "vtt"}
 WRITE = """async answers => {
     const {FORMATS} = await import("/assets/formats.js");
     const kinds = ["txt", "srt", "vtt"];
@@ -56,24 +51,11 @@ TEXTS = [
 ]
 
 
-def segment(number: int, start: float, end: float, text: str) -> Segment:
-    return Segment(number, 0, start, end, text, (), 0.0, -0.1, 1.0, 0.0)
-
-
-def expected(segments: list[Segment]) -> dict[str, str]:
-    transcript = Transcript("transcribe", "en", 1.0, 100.0, tuple(segments))
-    return {
-        suffix: render(transcript, replace(TranscriptionOptions(), response_format=kind))[1].decode()
-        for suffix, kind in KINDS.items()
-    }
-
-
 def test_odd_texts_and_times_are_written_as_the_server_writes_them(tab: Tab) -> None:
     times = [(0.0, 0.0), (0.001, 0.0011), (59.999, 60.0), (3599.999, 360_000.5), (1.005, 2.675)]
-    cases = [[segment(at, *times[at % len(times)], text)] for at, text in enumerate(TEXTS)]
-    cases += [[], [segment(0, start, end, " Hi.") for start, end in times]]
-    answers = [[{"start": each.start, "end": each.end, "text": each.text} for each in case] for case in cases]
-    assert tab.page.evaluate(WRITE, answers) == [expected(case) for case in cases]
+    cases = [[{"start": start, "end": end, "text": text}] for text in TEXTS for start, end in times]
+    cases += [[], [{"start": start, "end": end, "text": " Hi."} for start, end in times]]
+    assert tab.page.evaluate(WRITE, cases) == [written(case) for case in cases]
 
 
 def test_every_recording_is_exported_as_the_server_would(tab: Tab, server: Running) -> None:
@@ -85,11 +67,7 @@ def test_every_recording_is_exported_as_the_server_would(tab: Tab, server: Runni
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(heard, RECORDINGS))
-    written = [
-        expected([segment(each["id"], each["start"], each["end"], each["text"]) for each in answer])
-        for answer in answers
-    ]
-    assert tab.page.evaluate(READ_AND_WRITE, answers) == written
+    assert tab.page.evaluate(READ_AND_WRITE, answers) == [written(answer) for answer in answers]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])

@@ -115,6 +115,7 @@ def test_a_server_that_goes_and_comes_back(open_tab: Opener) -> None:
         expect(tab.page.get_by_text("The server does not answer.")).to_be_visible()
         tab.picture("gone")
         tab.check_access()
+        server.wait_for_end()  # a second signal would end it at once
     with serving(port=port):
         running = tab.wait_for("ten_minutes.ogg", "running")
         expect(tab.page.get_by_text("The server does not answer.")).to_be_hidden()
