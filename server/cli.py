@@ -4,20 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from server import __version__
-from server.errors import SottoError, UnknownLanguage
-from server.languages import code_of
+from server.errors import InvalidRequest, SottoError
 from server.models_cli import add_to as add_models
-from server.options import (
-    RESPONSE_FORMATS,
-    DecodingOptions,
-    TranscriptionOptions,
-)
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, settings_with
+from server.transcribe_cli import add_to as add_transcribe
 
 EXIT_USAGE = 2
 
@@ -35,6 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         print(f"sotto: {_explain(error)}", file=sys.stderr)
         return EXIT_USAGE
+    except InvalidRequest as error:
+        print(f"sotto: {error}", file=sys.stderr)
+        return EXIT_USAGE
     except (SottoError, OSError) as error:
         print(f"sotto: {error}", file=sys.stderr)
         return 1
@@ -45,47 +42,13 @@ def run(arguments: Sequence[str]) -> int:
 def _serve(given: argparse.Namespace) -> int:
     from server.serve import serve
 
-    return serve(_settings(given, "host", "port", "model"))
-
-
-def _transcribe(given: argparse.Namespace) -> int:
-    from server.transcribe import Batch, transcribe
-
-    settings = _settings(given, "model")
-    decoding = DecodingOptions(
-        task=given.task,
-        language=_language(given.language),
-        prompt=given.prompt,
-        beam_size=settings.beam_size,
-        word_timestamps=given.words,
-    )
-    options = TranscriptionOptions(
-        response_format=given.format,
-        granularities=frozenset({"segment", "word"} if given.words else {"segment"}),
-        response_dialect=settings.response_dialect,
-        nested_words=settings.nested_words,
-        decoding=decoding,
-    )
-    return transcribe(settings, Batch(tuple(given.files), options, given.output))
+    return serve(settings_with(given, "host", "port", "model"))
 
 
 def _doctor(given: argparse.Namespace) -> int:
     from server.doctor import doctor
 
-    return doctor(_settings(given, "model"), as_json=given.json)
-
-
-def _settings(given: argparse.Namespace, *names: str) -> Settings:
-    """The settings, with what the command line names in place of the environment's."""
-    return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
-
-
-def _language(asked: str | None) -> str | None:
-    if asked is None or asked.lower() == "auto":
-        return None
-    if (code := code_of(asked)) is None:
-        raise UnknownLanguage(asked)
-    return code
+    return doctor(settings_with(given, "model"), as_json=given.json)
 
 
 def _explain(error: ValidationError) -> str:
@@ -127,20 +90,6 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
     doctor.set_defaults(run=_doctor)
 
-    transcribe = commands.add_parser(
-        "transcribe",
-        help="transcribe files, without a server",
-        description="Transcribe audio and video files. Without --output, text goes to standard output.",
-    )
-    transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    transcribe.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
-    transcribe.add_argument("--format", choices=RESPONSE_FORMATS, default="text", help="default: text")
-    transcribe.add_argument("--output", type=Path, metavar="DIR", help="write one file per recording into DIR")
-    transcribe.add_argument("--language", help="code or English name; default: detect")
-    transcribe.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
-    transcribe.add_argument("--prompt", default="", help="words or context that the recording is about")
-    transcribe.add_argument("--words", action="store_true", help="word times too (in verbose_json)")
-    transcribe.set_defaults(run=_transcribe)
-
+    add_transcribe(commands)
     add_models(commands)
     return parser

@@ -20,6 +20,7 @@
     ├── Unavailable                  503  the server is full, starting or stopping
     │   └── QueueFull                503  the engine's queue; the pipeline never meets it
     ├── Cancelled                    499  nobody waits for the answer any more
+    ├── Refused                      500  another server, which a command asked, tells an error or nothing
     └── ModelUnavailable             500  a model can't be found or loaded
         ├── UnsuitableModel          400  the hub's repository holds none that runs here
         ├── NotOnHub                 404
@@ -234,3 +235,7 @@ class ModelBusy(SottoError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The model '{name}' is in use")
+
+
+class Refused(SottoError):
+    pass

@@ -56,7 +56,7 @@ def progress(done_s: float, total_hint_s: float | None, queue_position: int, lan
 
     `language` is the recording's, once something was heard.
     """
-    event: Json = {"type": "sotto.progress", "done_s": round(done_s, 3)}
+    event: Json = {"type": "sotto.progress", "done_s": round(done_s * 1000) / 1000}
     if total_hint_s is not None:
         event["total_hint_s"] = round(total_hint_s, 3)
     event["queue_position"] = queue_position

@@ -121,8 +121,10 @@ class TranscriptionOptions:
 
     @property
     def reports_languages(self) -> bool:
-        """Whether `json` says which language was heard, as the cloud's `gpt-transcribe` does."""
-        return bool(self.decoding.languages) or self.model.casefold().startswith("gpt-transcribe")
+        """Whether `json` says which language was heard, as the cloud's `gpt-transcribe` does; and streams that
+        tell of segments."""
+        has_segments = self.stream and "segments" in self.stream_events
+        return has_segments or bool(self.decoding.languages) or self.model.casefold().startswith("gpt-transcribe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,3 +281,8 @@ class Settings(BaseSettings):
     @property
     def spool_bytes(self) -> int:
         return self.spool_mb << 20
+
+
+def settings_with(given: object, *names: str) -> Settings:
+    """The settings, with what `given`, a command line, has under `names` in place of the environment's."""
+    return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})

@@ -1,9 +1,7 @@
 """The command line, in this process where that shows it and in one of its own where only that does."""
 
-import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from server.cli import run
 from server.serve import example, look_round
 from server.settings import PREFIX, Settings
 from tests.bad_inputs import DATA
-from tests.fakes import taken_port, wait_until
+from tests.fakes import taken_port
 
 ROOT = Path(__file__).parent.parent
 END_S = 60.0
@@ -114,80 +112,18 @@ def test_a_broken_settings_file_is_named_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [(["--language", "klingon"], "'klingon'"), (["--model", "no-such-model"], "no-such-model")],
+    ("arguments", "status", "complaint"),
+    [(["--language", "klingon"], 2, "'klingon'"), (["--model", "no-such-model"], 1, "no-such-model")],
 )
 def test_what_is_not_known_is_named(
-    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], status: int, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["transcribe", str(ENGLISH), *arguments]) == 1
+    assert run(["transcribe", str(ENGLISH), *arguments]) == status
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("sotto: ")
     assert complaint in line
-
-
-# sotto transcribe
-
-
-def test_two_files_become_two_subtitles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "new" / "folder"
-    assert run(["transcribe", str(ENGLISH), str(SPANISH), "--format", "srt", "--output", str(folder)]) == 0
-    assert names_in(folder) == ["en_00.srt", "es_00.srt"]
-    for stem, text in (("en_00", ENGLISH_TEXT), ("es_00", SPANISH_TEXT)):
-        number, times, *lines = (folder / f"{stem}.srt").read_text(encoding="utf-8").strip().splitlines()
-        assert (number, lines) == ("1", [text])
-        assert times.startswith("00:00:0")
-    assert capsys.readouterr().out == ""
-
-
-def test_text_goes_to_standard_output_one_line_a_file(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert run(["transcribe", str(ENGLISH), str(SPANISH)]) == 0
-    out, err = capfdbinary.readouterr()
-    assert out.decode().splitlines() == [ENGLISH_TEXT, SPANISH_TEXT]
-    assert err == b""
-
-
-@pytest.mark.parametrize("bad", ["missing.wav", "README.md", "."])
-def test_a_bad_file_is_reported_and_the_others_are_written(
-    bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["transcribe", str(DATA / bad), str(ENGLISH), "--output", str(tmp_path)]) == 1
-    assert names_in(tmp_path) == ["en_00.txt"]
-    assert (tmp_path / "en_00.txt").read_text().strip() == ENGLISH_TEXT
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"sotto: {DATA / bad}: ")
-
-
-def test_words_and_language_are_as_asked(tmp_path: Path) -> None:
-    arguments = ["--format", "verbose_json", "--words", "--language", "Spanish", "--output", str(tmp_path)]
-    assert run(["transcribe", str(SPANISH), *arguments]) == 0
-    answer = json.loads((tmp_path / "es_00.json").read_bytes())
-    assert answer["language"] == "spanish"
-    assert [word["word"] for word in answer["words"]] == "El tren empieza a las seis".split()
-    assert answer["segments"][0]["text"].strip() == SPANISH_TEXT
-
-
-def test_a_language_that_the_model_does_not_know_fails_the_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["transcribe", str(ENGLISH), "--language", "cantonese"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "Invalid language 'yue'" in line
-
-
-def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    done = tmp_path / "en_00.txt"
-    process = sotto("transcribe", ENGLISH, DATA / "ten_minutes.ogg", "--output", tmp_path)
-    try:
-        wait_until(lambda: done.exists() or process.poll() is not None, END_S)
-        process.send_signal(signal.SIGINT)  # in the middle of the long one
-        out, err = process.communicate(timeout=END_S)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, out, err) == (130, "", "")
-    assert names_in(tmp_path) == ["en_00.txt"]
-    assert done.read_text().strip() == ENGLISH_TEXT
 
 
 # sotto serve
@@ -217,14 +153,6 @@ def test_the_example_names_a_file_that_is_there_and_shows_no_key() -> None:
     assert '-H "Authorization: Bearer YOUR_KEY" ' in line
     assert "secret" not in line
     assert Path(line.partition("file=@")[2]).is_file()
-
-
-def test_two_recordings_of_one_name_are_refused_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status = run(["transcribe", "a/one.wav", "b/one.mp3", "--output", str(tmp_path), "--format", "srt"])
-    assert status == 1
-    assert f"2 of the recordings would be written to {tmp_path / 'one.srt'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ FLOORS: dict[str, str] = {
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
     "api.pulling api.schema api.streaming api.transcriptions api.uploads",
-    "start": "__main__ checks cli doctor models_cli protocol serve transcribe",
+    "start": "__main__ checks cli client doctor inprocess models_cli protocol recordings serve transcribe "
+    "transcribe_cli",
 }
 
 # Who may import from its own floor, and what.
@@ -69,7 +70,9 @@ SIDEWAYS: dict[str, str] = {
     "trial": "engine recipe",
     "doctor": "checks serve",
     "serve": "checks protocol",
-    "cli": "doctor models_cli serve transcribe",
+    "transcribe": "client inprocess recordings",
+    "transcribe_cli": "recordings transcribe",
+    "cli": "doctor models_cli serve transcribe_cli",
     "__main__": "cli",
 }
 
@@ -88,6 +91,7 @@ HOMES: dict[str, str] = {
     "h11": "protocol",
     "huggingface_hub": "hub",
     "httpx": "hub",
+    "httpx2": "client",
     "prometheus_client": "metrics",
     "tqdm": "progress transcribe",
     "pydantic": "settings cli",

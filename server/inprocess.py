@@ -1,0 +1,46 @@
+"""The engine of the server in this process, for commands that need no server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.media import Media
+from server.options import TranscriptionOptions, UploadFd
+from server.pipeline import Pipeline, Transcription
+from server.registry import load
+from server.scan import Scanner
+from server.served import ServedModel
+from server.settings import Settings
+
+BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way
+
+
+class Here:
+    """Transcribes with the default model."""
+
+    def __init__(self, pipeline: Pipeline, model: ServedModel) -> None:
+        self._pipeline = pipeline
+        self.model = model
+        self.at_once = max(model.engine.max_batch, 2)
+        self.ahead_s = BATCHES_AHEAD * self.at_once * model.window_s
+
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> Transcription:
+        return self._pipeline.transcribe(source, options)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Here]:
+    """Load the model that `settings` name, and end everything at the end."""
+    registry = load(settings, in_process=True)
+    model = registry.default.served
+    assert model, "it is loaded in this process, or that has failed"
+    media = Media(
+        Scanner(),
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
+    )
+    try:
+        yield Here(Pipeline(media, registry, max_windows=settings.max_windows), model)
+    finally:
+        media.close()
+        registry.close()
