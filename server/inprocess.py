@@ -32,7 +32,7 @@ def opened(settings: Settings) -> Iterator[Here]:
     """Load the model that `settings` name, and end everything at the end."""
     registry = load(settings, in_process=True)
     model = registry.default.served
-    assert model, "it is loaded in this process, or that has failed"
+    assert model  # noqa: S101 - loaded in this process, or that has failed
     media = Media(
         Scanner(),
         workers=settings.media_workers,
