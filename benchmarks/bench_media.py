@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.bench_decode import write_files
 from benchmarks.processes import field_mb
 from server.frames import Reached
+from server.machine import children_of
 from server.media import ScannerLike
 from server.options import ScanOptions, VadOptions
 from server.scan import Scanner
@@ -27,7 +28,6 @@ from server.spool import Spool, SpoolBudget
 from server.transcript import SAMPLE_RATE
 from server.workers import MediaWorkers
 from tests.bad_inputs import DATA
-from tests.fakes import children_of
 
 SHORT = DATA / "en_14.mp3"
 TIMES = 20  # that a short file is scanned, one after the other

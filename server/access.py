@@ -63,7 +63,7 @@ class Access:
         return {"message": f"{self.method} {self.path} {self.status}"} | told | times
 
 
-class Tally:
+class Traffic:
     """Counts requests as they end."""
 
     def __init__(self) -> None:

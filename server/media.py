@@ -16,6 +16,7 @@ from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget
+from server.stats import MediaStats
 from server.transcript import SAMPLE_RATE, Window
 from server.workers import WorkerLost
 
@@ -35,6 +36,8 @@ class ScannerLike(Protocol):
     def is_ready(self) -> bool: ...
 
     def wait_until_ready(self) -> None: ...
+
+    def stats(self) -> MediaStats: ...
 
     def close(self) -> None: ...
 
@@ -130,6 +133,10 @@ class Media:
     def wait_until_ready(self) -> None:
         """Return once files can be decoded; raises `Unavailable` if that can't be."""
         self._scanner.wait_until_ready()
+
+    def stats(self) -> MediaStats:
+        """Of the processes that decode."""
+        return self._scanner.stats()
 
     @property
     def spooled_bytes(self) -> int:

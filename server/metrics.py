@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.access import Tally
-from server.stats import EDGES_S, Durations, EngineStats, Load
+from server.access import Traffic
+from server.meter import Held, Readings
+from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -24,7 +25,6 @@ GAUGES: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
         lambda s: s.cache_bytes,
     ),
     "engine_ready": ("1 while the model can be used.", lambda stats: float(stats.state == "ready")),
-    "engine_memory_bytes": ("Memory of the engine's process.", lambda stats: stats.memory_bytes),
 }
 COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "windows_done": ("Windows finished.", lambda stats: stats.done),
@@ -39,6 +39,10 @@ LOAD_GAUGES: dict[str, tuple[str, Callable[[Load], float]]] = {
     "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
     "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
     "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
+}
+MEMORY_GAUGES: dict[str, tuple[str, Callable[[Held], float]]] = {
+    "process_resident_bytes": ("Memory in RAM; shared pages count for each process.", lambda h: h.resident_bytes),
+    "process_proportional_bytes": ("Memory in RAM, shared pages divided.", lambda held: held.proportional_bytes),
 }
 HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
     "wait_seconds": ("Time from a window's submission to its first batch.", lambda stats: stats.waits),
@@ -91,39 +95,39 @@ class LoadCollector(Collector):
         yield refused
 
 
-class TallyCollector(Collector):
+class TrafficCollector(Collector):
     """Turns what was counted of requests into series."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
 
     def collect(self) -> Iterator[Metric]:
-        tally = self._tally
+        traffic = self._traffic
         requests = CounterMetricFamily(
             "sotto_http_requests", "Requests that have ended.", labels=["route", "method", "status", "model"]
         )
-        for (route, method, status, model), count in tally.requests.items():
+        for (route, method, status, model), count in traffic.requests.items():
             requests.add_metric([route, method, str(status), model], count)
         yield requests
         text = "Time from a request's head to the end of its answer."
         totals = HistogramMetricFamily("sotto_http_request_duration_seconds", text, labels=["route", "model"])
-        for (route, model), durations in tally.totals.items():
+        for (route, model), durations in traffic.totals.items():
             totals.add_metric([route, model], _buckets(durations), durations.sum_s)
         yield totals
         yield from self._transcriptions()
 
     def _transcriptions(self) -> Iterator[Metric]:
         for name, text, by_model in (
-            ("wait", "Time until the model began with a request.", self._tally.waits),
-            ("run", "Time from there to the request's last result.", self._tally.runs),
+            ("wait", "Time until the model began with a request.", self._traffic.waits),
+            ("run", "Time from there to the request's last result.", self._traffic.runs),
         ):
             histogram = HistogramMetricFamily(f"sotto_request_{name}_seconds", text, labels=["model"])
             for model, durations in by_model.items():
                 histogram.add_metric([model], _buckets(durations), durations.sum_s)
             yield histogram
         for name, text, seconds in (
-            ("received", "Audio decoded, of requests that have ended.", self._tally.received_s),
-            ("done", "Audio heard, of requests that have ended.", self._tally.done_s),
+            ("received", "Audio decoded, of requests that have ended.", self._traffic.received_s),
+            ("done", "Audio heard, of requests that have ended.", self._traffic.done_s),
         ):
             counter = CounterMetricFamily(f"sotto_audio_{name}_seconds", text, labels=["model"])
             for model, value in seconds.items():
@@ -131,19 +135,61 @@ class TallyCollector(Collector):
             yield counter
 
 
+class MediaCollector(Collector):
+    """Turns what became of the processes that decode into series."""
+
+    def __init__(self, media: Callable[[], MediaStats]) -> None:
+        self._media = media
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Processes that ended before the file they decoded was through, by why."
+        ended = CounterMetricFamily("sotto_media_workers_ended", text, labels=["reason"])
+        for reason, count in self._media().ended.items():
+            ended.add_metric([reason], count)
+        yield ended
+
+
+class ReadingsCollector(Collector):
+    """Turns what processes and GPUs hold into series."""
+
+    def __init__(self) -> None:
+        self.readings = Readings()
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (text, value) in MEMORY_GAUGES.items():
+            gauge = GaugeMetricFamily(f"sotto_{name}", text, labels=["process", "model"])
+            for held in self.readings.processes:
+                gauge.add_metric([held.group.kind, held.group.model], value(held))
+            yield gauge
+        used = GaugeMetricFamily("sotto_gpu_memory_used_bytes", "Memory of a GPU that is in use.", labels=["gpu"])
+        total = GaugeMetricFamily("sotto_gpu_memory_total_bytes", "Memory of a GPU.", labels=["gpu"])
+        for gpu in self.readings.gpus:
+            used.add_metric([str(gpu.index)], gpu.used_bytes)
+            total.add_metric([str(gpu.index)], gpu.total_bytes)
+        yield from (used, total)
+
+
 class Metrics:
     """A registry of its own, so that two applications in a process don't collide."""
 
     def __init__(
-        self, engines: Callable[[], Mapping[str, EngineStats]], load: Callable[[], Load], tally: Tally
+        self,
+        engines: Callable[[], Mapping[str, EngineStats]],
+        load: Callable[[], Load],
+        traffic: Traffic,
+        media: Callable[[], MediaStats],
     ) -> None:
+        self._readings = ReadingsCollector()
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engines))
         self._registry.register(LoadCollector(load))
-        self._registry.register(TallyCollector(tally))
+        self._registry.register(TrafficCollector(traffic))
+        self._registry.register(MediaCollector(media))
+        self._registry.register(self._readings)
 
-    def render(self) -> bytes:
-        """All series in Prometheus' text format."""
+    def render(self, readings: Readings) -> bytes:
+        """All series in Prometheus' text format, `readings` among them."""
+        self._readings.readings = readings
         return generate_latest(self._registry)
 
 

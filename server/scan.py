@@ -11,6 +11,7 @@ from server.frames import Done, Found, Message, Opened, Reached
 from server.mel import loudest, mel_filters
 from server.options import ScanOptions
 from server.spool import SpoolFile
+from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from server.vad import Packer, SpeechModel, make_detector
 
@@ -49,6 +50,10 @@ class Scanner:
 
     def wait_until_ready(self) -> None:
         """It is."""
+
+    def stats(self) -> MediaStats:
+        """It has no process."""
+        return MediaStats()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -94,6 +94,7 @@ def _sum(best: EngineStats, other: EngineStats) -> EngineStats:
         running_s=max(best.running_s, other.running_s),
         restarts=best.restarts + other.restarts,
         memory_bytes=best.memory_bytes + other.memory_bytes,
+        pids=best.pids + other.pids,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 Priority = Literal["interactive", "bulk"]
+MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "nonsense", "no_process", "parent"]
 State = Literal["loading", "ready", "restarting", "broken", "closed"]
 Presence = Literal["available", "loading", "loaded", "broken"]
 
@@ -47,12 +48,20 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaStats:
+    """The processes that decode files, and how many of them ended before their file was through, by why."""
+
+    pids: tuple[int, ...] = ()
+    ended: Mapping[MediaEnd, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """What waits and runs now, in windows, and counters since its process began.
 
     Of finished windows: `waits` until their first batch, `runs` from there to the result. `running_s` is how long
-    the oldest batch has run. A `state` other than ready has its `reason`; `restarts` and `memory_bytes` are of an
-    engine with a process of its own.
+    the oldest batch has run. A `state` other than ready has its `reason`; `restarts`, `memory_bytes` and `pids` are
+    of an engine with processes of its own.
     """
 
     queued: int
@@ -74,6 +83,7 @@ class EngineStats:
     reason: str = ""
     restarts: int = 0
     memory_bytes: int = 0
+    pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

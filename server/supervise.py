@@ -157,6 +157,7 @@ class Supervised:
             waiting = [flight.message for number, flight in self._flights.items() if number not in beat.running]
             state: State = "closed" if self._closed else self._state
             reason, ready, restarts = self._reason, self._ready, self._restarts
+            pids = (self._life.pid,) if self._life else ()
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         for message in waiting:
             audio_s[message.priority] += message.window.duration_s
@@ -171,6 +172,7 @@ class Supervised:
             state=state,
             reason=reason,
             restarts=restarts,
+            pids=pids,
         )
 
     def close(self, drain_s: float = 0.0) -> None:

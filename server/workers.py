@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
 from typing import NoReturn
@@ -30,8 +31,10 @@ from server.frames import (
     error_of,
     receive,
 )
+from server.machine import children_of
 from server.options import ScanOptions
 from server.spool import Spool
+from server.stats import MediaEnd, MediaStats
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 START_S = 60.0
@@ -41,6 +44,7 @@ TICK_S = 0.1  # between looks at whether a file is still wanted
 SLOWEST = 20  # times real time, in CPU time; what is usual is ten times as fast
 LONGEST_S = 1e6  # of audio: limits have to be finite
 
+ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # of others: crashed
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # what has more can't be forked safely
 
 logger = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ class MediaWorkers:
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
+        self._ended: Counter[MediaEnd] = Counter()
         self._forker, self._ready = self._start(), False
 
     @property
@@ -87,14 +92,19 @@ class MediaWorkers:
                 forker = self._order(options, theirs.fileno(), source, spool.fileno())
             for message in self._messages(forker, channel, stop):
                 if isinstance(message, Failed):
+                    self._ended["memory"] += message.reason == "no_memory"
                     raise error_of(message, options.limit_s)
                 course.check(message, spool.written)
                 yield message
         except BadFrame as error:
+            self._ended["nonsense"] += 1
             logger.warning("a media worker sent what none would send by itself: %s", error)
             raise UndecodableAudio from error
         finally:
             _hang_up(channel)
+
+    def stats(self) -> MediaStats:
+        return MediaStats((self.pid, *children_of(self.pid)), dict(self._ended))
 
     def close(self) -> None:
         with self._lock:
@@ -132,6 +142,7 @@ class MediaWorkers:
     def _ready_forker(self) -> Child:
         """With the lock held: the process that forks workers, another one if it has ended."""
         if self._forker.status is not None:
+            self._ended["parent"] += 1
             logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
             self._forker.close()
             try:
@@ -158,9 +169,11 @@ class MediaWorkers:
                 continue
             match message:
                 case None:
+                    self._ended["crashed"] += 1
                     forker.wait(NOTICE_S)  # where it is ending, a second try must not meet it
                     raise WorkerLost("it hung up")
                 case Ended(status):
+                    self._ended[ENDS.get(status, "crashed")] += 1
                     raise _end(status)
             yield message
             if isinstance(message, Done | Failed):
@@ -170,6 +183,7 @@ class MediaWorkers:
 
     def _give_up(self, forker: Child, *, begun: bool) -> NoReturn:
         if begun:
+            self._ended["stalled"] += 1
             raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
         _end_forker(forker)
         raise WorkerLost("none was forked")

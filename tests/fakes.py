@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -53,14 +52,6 @@ async def peek() -> None:
     """Let everything that can happen now happen: what must not happen would have."""
     for _ in range(PEEK):
         await asyncio.to_thread(lambda: None)
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that process `pid`, of one thread, has started; none where it has ended. Linux."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
 
 
 def make_window(index: int = 0, start_s: float = 0.0, length_s: float = 1.0) -> Window:

@@ -13,8 +13,8 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ access errors keep_alive languages options settings stats transcript",
     "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events formats "
-    "frames hub logs machine mel metrics modelstore place progress record scratch speed spool subtitles tokens vad "
-    "weights words",
+    "frames hub logs machine mel meter metrics modelstore nvml place progress record scratch speed spool subtitles "
+    "tokens vad weights words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan served "
     "spread supervise trial workers",
@@ -39,6 +39,8 @@ SIDEWAYS: dict[str, str] = {
     "machine": "allocator",
     "frames": "cage",
     "spool": "scratch",
+    "meter": "machine nvml",
+    "metrics": "meter",
     "mediaworker": "scan",
     "media": "workers",
     "formats": "subtitles",

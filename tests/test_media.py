@@ -33,6 +33,7 @@ class Lent:
     def __init__(self, scanner: ScannerLike) -> None:
         self.scan = scanner.scan
         self.wait_until_ready = scanner.wait_until_ready
+        self.stats = scanner.stats
         self.is_ready = True
 
     def close(self) -> None:

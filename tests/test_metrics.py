@@ -6,9 +6,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.access import Access, Tally
+from server.access import Access, Traffic
+from server.meter import Group, Held, Readings
 from server.metrics import Metrics
-from server.stats import Durations, EngineStats, Load
+from server.nvml import GpuMemory
+from server.stats import Durations, EngineStats, Load, MediaStats
 
 STATS = EngineStats(
     queued=3,
@@ -27,7 +29,6 @@ STATS = EngineStats(
     compute_type="int8",
     state="restarting",
     restarts=2,
-    memory_bytes=4096,
 )
 ACCESS = Access(
     client="127.0.0.1",
@@ -47,13 +48,21 @@ ACCESS = Access(
     wait_s=0.25,
     run_s=1.5,
 )
-TALLY = Tally()
-TALLY.add(ACCESS)
+TRAFFIC = Traffic()
+TRAFFIC.add(ACCESS)
 LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
-def written(tally: Tally = TALLY) -> str:
-    return Metrics(lambda: {"demo": STATS}, lambda: LOAD, tally).render().decode()
+MEDIA = MediaStats((7, 8), {"crashed": 2, "stalled": 1})
+READINGS = Readings(
+    (Held(Group("main", "", (1,)), 1000, 900), Held(Group("engine", "demo", (2,)), 5000, 4000)),
+    (GpuMemory(0, 3 << 30, 24 << 30),),
+)
+
+
+def written(traffic: Traffic = TRAFFIC) -> str:
+    metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, traffic, lambda: MEDIA)
+    return metrics.render(READINGS).decode()
 
 
 def samples() -> dict[tuple[str, str], float]:
@@ -97,7 +106,6 @@ def test_every_statistic_has_a_series() -> None:
     assert read["sotto_encoder_cache_bytes", ""] == 1024
     assert read["sotto_engine_ready", ""] == 0
     assert read["sotto_engine_restarts_total", ""] == 2
-    assert read["sotto_engine_memory_bytes", ""] == 4096
     assert read["sotto_queued_windows", "interactive"] == 1
     assert read["sotto_queued_audio_seconds", "bulk"] == 55.5
 
@@ -127,13 +135,23 @@ def test_requests_that_have_ended_have_series() -> None:
     assert read["sotto_audio_done_seconds_total", ""] == 11.0
 
 
+def test_memory_and_workers_have_series() -> None:
+    text = written()
+    assert 'sotto_process_resident_bytes{model="demo",process="engine"} 5000.0' in text
+    assert 'sotto_process_proportional_bytes{model="",process="main"} 900.0' in text
+    assert 'sotto_gpu_memory_used_bytes{gpu="0"} 3.221225472e+09' in text
+    assert 'sotto_media_workers_ended_total{reason="crashed"} 2.0' in text
+
+
 def test_no_client_makes_series_of_its_own() -> None:
-    tally = Tally()
+    traffic = Traffic()
     for number in range(50):
-        tally.add(
+        traffic.add(
             replace(ACCESS, method=f"M{number}", path=f"/{number}", client=f"10.0.0.{number}", key=str(number))
         )
-    assert len([line for line in written(tally).splitlines() if line.startswith("sotto_http_requests_total{")]) == 1
+    assert (
+        len([line for line in written(traffic).splitlines() if line.startswith("sotto_http_requests_total{")]) == 1
+    )
 
 
 def test_batch_sizes_are_a_cumulative_histogram() -> None:

@@ -13,12 +13,13 @@ import pytest
 from server.children import Child
 from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.life import Life, environment
+from server.machine import children_of
 from server.messages import Beat, Ready, Start
 from server.options import DecodingOptions
 from server.stats import Durations, EngineStats, Priority
 from server.supervise import Patience, Supervised
 from server.transcript import WindowResult
-from tests.fakes import DEADLINE_S, children_of, make_window, wait_until
+from tests.fakes import DEADLINE_S, make_window, wait_until
 from tests.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised
 
 BEAMS = DecodingOptions(language="en")

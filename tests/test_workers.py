@@ -19,12 +19,14 @@ import pytest
 from server.cage import landlock_version
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.frames import MAX_FRAME_BYTES
+from server.machine import children_of
 from server.media import Media, Recording
 from server.options import UploadFd, VadOptions
+from server.stats import MediaEnd
 from server.transcript import Window
 from server.workers import MediaWorkers
 from tests.bad_inputs import BAD_INPUTS, DATA
-from tests.fakes import DEADLINE_S, children_of, make_media, tone, upload, wait_until
+from tests.fakes import DEADLINE_S, make_media, tone, upload, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="media workers need Linux")
 
@@ -39,7 +41,8 @@ import sys, time
 from server.media import Media
 from server.options import UploadFd, VadOptions
 from server.workers import MediaWorkers
-from tests.fakes import children_of, upload
+from server.machine import children_of
+from tests.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.stub_mediaworker")
 media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
@@ -168,6 +171,24 @@ def test_a_file_that_takes_too_much_is_refused(patient: Case, command: str, deta
     error = patient.told(f"!{command}".encode()).error
     assert isinstance(error, UndecodableAudio)
     assert error.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "times"),
+    [("kill", "crashed", 2), ("allocate", "memory", 1), ("overtime", "cpu_time", 1), ("send 7b7d", "nonsense", 1)],
+)
+def test_workers_that_end_too_early_are_counted_by_why(
+    patient: Case, command: str, reason: MediaEnd, times: int
+) -> None:
+    before = patient.workers.stats().ended.get(reason, 0)
+    patient.told(f"!{command}".encode())
+    assert patient.workers.stats().ended[reason] == before + times
+
+
+def test_workers_that_stall_are_counted(hasty: Case) -> None:
+    before = hasty.workers.stats().ended.get("stalled", 0)
+    hasty.told(b"!sleep")
+    assert hasty.workers.stats().ended["stalled"] == before + 1
 
 
 def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server.access import Tally
+from server.access import Traffic
 from server.api import docs, models, ops, pulling, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
@@ -16,7 +16,9 @@ from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.machine import usable_cpus
 from server.media import Media
+from server.meter import Meter
 from server.metrics import Metrics
+from server.nvml import Nvml
 from server.pipeline import Pipeline
 from server.pulls import Pulls
 from server.registry import Registry
@@ -28,12 +30,12 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
 
     pulls = Pulls(settings)
     assets = read_assets() if settings.page else {}
-    tally = Tally()
+    traffic = Traffic()
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        metrics = Metrics(registry.stats, admission.load, tally)
+        metrics = Metrics(registry.stats, admission.load, traffic, media.stats)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         watching = asyncio.create_task(registry.watch())
         try:
@@ -44,6 +46,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "pipeline": pipeline,
                 "pulls": pulls,
                 "metrics": metrics,
+                "meter": Meter(Nvml()),
             }
         finally:
             watching.cancel()
@@ -57,7 +60,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     for module in (transcriptions, models, pulling, ops, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
-    return Gate(app, settings, admission, tally, open_paths=OPEN_PATHS | assets.keys())
+    return Gate(app, settings, admission, traffic, open_paths=OPEN_PATHS | assets.keys())
 
 
 def _cpus(registry: Registry) -> int | None:

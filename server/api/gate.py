@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from server.access import Access, Tally
+from server.access import Access, Traffic
 from server.api.admission import Admission
 from server.api.cors import Cors
 from server.api.doors import enter
@@ -42,7 +42,7 @@ class Gate:
         app: FastAPI,
         settings: Settings,
         admission: Admission,
-        tally: Tally,
+        traffic: Traffic,
         *,
         open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
@@ -59,7 +59,7 @@ class Gate:
         self._pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
         self._timeout_s = settings.request_timeout_seconds
         self._admission = admission
-        self._tally = tally
+        self._traffic = traffic
         self._logs_text = settings.log_text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +107,7 @@ class Gate:
             await self.wrapped(scope, Intake(exchange.receive, ticket, self._pace), exchange.send)
 
     def _tell(self, access: Access) -> None:
-        self._tally.add(access)
+        self._traffic.add(access)
         # Checks come every few seconds for ever.
         level = logging.DEBUG if access.route in CHECKS else logging.INFO
         logger.log(level, "%s", access, extra={"fields": access.fields()})

@@ -1,6 +1,7 @@
 """GET /health and /ready, which need no key, and GET /metrics: whether the server works, and how hard."""
 
 import asyncio
+import os
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from server import __version__
 from server.errors import Unavailable
 from server.media import Media
+from server.meter import Group, Meter
 from server.metrics import CONTENT_TYPE, Metrics
 from server.registry import Registry
 
@@ -43,4 +45,12 @@ async def ready(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     series: Metrics = request.state.metrics
-    return Response(series.render(), headers={"content-type": CONTENT_TYPE})
+    meter: Meter = request.state.meter
+    groups = _processes(request.state.registry, request.state.media)
+    readings = await asyncio.to_thread(meter.read, groups)
+    return Response(series.render(readings), headers={"content-type": CONTENT_TYPE})
+
+
+def _processes(registry: Registry, media: Media) -> list[Group]:
+    engines = [Group("engine", model, stats.pids) for model, stats in registry.stats().items()]
+    return [Group("main", "", (os.getpid(),)), *engines, Group("media", "", media.stats().pids)]

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from server.access import Tally
+from server.access import Traffic
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.exchange import DISCARD_BYTES, DISCARD_S
@@ -415,7 +415,7 @@ def recording_app(seen: list[str]) -> FastAPI:
 
 
 def gated(settings: Settings, seen: list[str]) -> Gate:
-    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)), Tally())
+    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)), Traffic())
 
 
 async def posted(

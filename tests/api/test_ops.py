@@ -1,7 +1,10 @@
+import re
+import sys
 import threading
 import time
 
 import httpx2
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server import __version__
@@ -81,6 +84,27 @@ def test_metrics_count_what_was_done(server: Running) -> None:
     assert answer.status_code == 200
     wait_until(lambda: series(server)["sotto_windows_done_total"] == before["sotto_windows_done_total"] + 1)
     assert series(server)["sotto_run_seconds_sum"] > before["sotto_run_seconds_sum"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_metrics_tell_the_memory_of_every_process(server: Running) -> None:
+    text = server.get("/metrics").text
+    for process, model in [("main", ""), ("engine", "demo"), ("media", "")]:
+        labels = f'{{model="{model}",process="{process}"}}'
+        (resident,) = re.findall(rf"^sotto_process_resident_bytes{re.escape(labels)} (\S+)$", text, re.MULTILINE)
+        (shared,) = re.findall(rf"^sotto_process_proportional_bytes{re.escape(labels)} (\S+)$", text, re.MULTILINE)
+        assert 1 << 20 < float(shared) <= float(resident) < 1 << 32
+
+
+def test_metrics_count_requests_by_route_and_status(server: Running) -> None:
+    def counted() -> float:
+        text = server.get("/metrics").text
+        labels = 'method="GET",model="",route="/v1/models/{model:path}",status="404"'
+        return sum(map(float, re.findall(rf"^sotto_http_requests_total{{{re.escape(labels)}}} (\S+)$", text, re.M)))
+
+    before = counted()
+    assert server.get("/v1/models/no-such-model").status_code == 404
+    assert counted() == before + 1
 
 
 def series(server: Running) -> dict[str, float]:

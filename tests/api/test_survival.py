@@ -13,12 +13,13 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.gate import Gate
+from server.machine import children_of
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from tests.bad_inputs import DATA
-from tests.fakes import DEADLINE_S, children_of, make_media, wait_until
+from tests.fakes import DEADLINE_S, make_media, wait_until
 from tests.hosted import QUICK, FakeRecipe, kill, supervised
 from tests.serving import TRANSCRIPTIONS, Running, serving
 
