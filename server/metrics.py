@@ -3,7 +3,7 @@
 The only home of prometheus_client. Knows no engine and no gate, only what they tell of themselves.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from server.access import Traffic
 from server.meter import Held, Readings
-from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats
+from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats, ModelState, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -39,6 +39,12 @@ LOAD_GAUGES: dict[str, tuple[str, Callable[[Load], float]]] = {
     "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
     "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
     "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
+}
+MODEL_COUNTERS: dict[str, tuple[str, Callable[[Tally], float]]] = {
+    "model_loads": ("Times a model was loaded.", lambda tally: tally.loads),
+    "model_unloads": ("Times a model was unloaded.", lambda tally: tally.unloads),
+    "model_evictions": ("Of these, those that made room for another model.", lambda tally: tally.evictions),
+    "model_load_failures": ("Times a model could not be loaded.", lambda tally: tally.failures),
 }
 MEMORY_GAUGES: dict[str, tuple[str, Callable[[Held], float]]] = {
     "process_resident_bytes": ("Memory in RAM; shared pages count for each process.", lambda h: h.resident_bytes),
@@ -135,6 +141,25 @@ class TrafficCollector(Collector):
             yield counter
 
 
+class ModelsCollector(Collector):
+    """Turns how models come and go into series."""
+
+    def __init__(self, models: Callable[[], Iterable[ModelState]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        models = list(self._models())
+        loaded = GaugeMetricFamily("sotto_model_loaded", "1 while a model is loaded.", labels=["model"])
+        for model in models:
+            loaded.add_metric([model.name], float(model.presence == "loaded"))
+        yield loaded
+        for name, (text, value) in MODEL_COUNTERS.items():
+            counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
+            for model in models:
+                counter.add_metric([model.name], value(model.tally))
+            yield counter
+
+
 class MediaCollector(Collector):
     """Turns what became of the processes that decode into series."""
 
@@ -178,6 +203,7 @@ class Metrics:
         load: Callable[[], Load],
         traffic: Traffic,
         media: Callable[[], MediaStats],
+        models: Callable[[], Iterable[ModelState]],
     ) -> None:
         self._readings = ReadingsCollector()
         self._registry = CollectorRegistry()
@@ -185,6 +211,7 @@ class Metrics:
         self._registry.register(LoadCollector(load))
         self._registry.register(TrafficCollector(traffic))
         self._registry.register(MediaCollector(media))
+        self._registry.register(ModelsCollector(models))
         self._registry.register(self._readings)
 
     def render(self, readings: Readings) -> bytes:

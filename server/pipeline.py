@@ -69,9 +69,8 @@ class Transcription:
 
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
     file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
-    the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long it waited until the
-    model began with it, known with the first result. The file is
-    decoded while the model is loaded, if it has to be.
+    the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long its first
+    words waited for the model, known with their result. Decoding goes on while the model is loaded, if it has to be.
     """
 
     _model: ServedModel  # these two once it is loaded
@@ -101,7 +100,8 @@ class Transcription:
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
         self._passages: asyncio.Queue[Passage | None] = asyncio.Queue()
         self._segments: list[Segment] = []
-        self._begun_s: float | None = None  # by the loop's clock
+        self._asked_s: float | None = None  # when there was something to hear, by the loop's clock
+        self._begun_s: float | None = None
         self._ended_s: float | None = None
         self._tasks: set[asyncio.Task[Heard]] = set()
         self._recording = self._open(media, source)
@@ -194,13 +194,17 @@ class Transcription:
 
         def arrive(window: Window | None) -> None:
             with suppress(RuntimeError):  # a stop that waited no longer has closed the loop
-                loop.call_soon_threadsafe(self._arrivals.put_nowait, window)
+                loop.call_soon_threadsafe(self._arrive, window)
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
         mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
         recording = media.open(source, vad, on_window=arrive, mels=mels)
         recording.finished.add_done_callback(lambda _: arrive(None))
         return recording
+
+    def _arrive(self, window: Window | None) -> None:
+        self._asked_s = self._asked_s or _now_s()
+        self._arrivals.put_nowait(window)
 
     async def _whole(self) -> float:
         """Decode, feed the engine and collect from it until all are through or one fails; the duration, s."""
@@ -318,7 +322,6 @@ class Transcription:
         return heard
 
     async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:
-        asked_s = _now_s()
         async with self._room:
             loaded = await asyncio.to_thread(self._recording.load, window)
             hint_s = self.duration_hint_s
@@ -329,7 +332,7 @@ class Transcription:
             result = await asyncio.wrap_future(future)
             if self._begun_s is None:
                 self._begun_s = _now_s() - result.ran_s
-                self.wait_s = max(0.0, self._begun_s - asked_s)
+                self.wait_s = max(0.0, self._begun_s - (self._asked_s or self._begun_s))
             return result
 
     async def _collect(self) -> None:

@@ -10,7 +10,7 @@ from server.access import Access, Traffic
 from server.meter import Group, Held, Readings
 from server.metrics import Metrics
 from server.nvml import GpuMemory
-from server.stats import Durations, EngineStats, Load, MediaStats
+from server.stats import Durations, EngineStats, Load, MediaStats, ModelState, Tally
 
 STATS = EngineStats(
     queued=3,
@@ -54,6 +54,10 @@ LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
 MEDIA = MediaStats((7, 8), {"crashed": 2, "stalled": 1})
+MODELS = [
+    ModelState(("demo", "alias"), "loaded", Path(), 1, (), 0, tally=Tally(loads=3, unloads=2, evictions=1)),
+    ModelState(("small",), "broken", Path(), 1, (), 0, tally=Tally(failures=4)),
+]
 READINGS = Readings(
     (Held(Group("main", "", (1,)), 1000, 900), Held(Group("engine", "demo", (2,)), 5000, 4000)),
     (GpuMemory(0, 3 << 30, 24 << 30),),
@@ -61,7 +65,7 @@ READINGS = Readings(
 
 
 def written(traffic: Traffic = TRAFFIC) -> str:
-    metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, traffic, lambda: MEDIA)
+    metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, traffic, lambda: MEDIA, lambda: MODELS)
     return metrics.render(READINGS).decode()
 
 
@@ -141,6 +145,19 @@ def test_memory_and_workers_have_series() -> None:
     assert 'sotto_process_proportional_bytes{model="",process="main"} 900.0' in text
     assert 'sotto_gpu_memory_used_bytes{gpu="0"} 3.221225472e+09' in text
     assert 'sotto_media_workers_ended_total{reason="crashed"} 2.0' in text
+
+
+def test_models_that_come_and_go_have_series() -> None:
+    text = written()
+    for line in [
+        'sotto_model_loaded{model="demo"} 1.0',
+        'sotto_model_loaded{model="small"} 0.0',
+        'sotto_model_loads_total{model="demo"} 3.0',
+        'sotto_model_unloads_total{model="demo"} 2.0',
+        'sotto_model_evictions_total{model="demo"} 1.0',
+        'sotto_model_load_failures_total{model="small"} 4.0',
+    ]:
+        assert f"\n{line}\n" in text
 
 
 def test_no_client_makes_series_of_its_own() -> None:

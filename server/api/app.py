@@ -35,7 +35,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        metrics = Metrics(registry.stats, admission.load, traffic, media.stats)
+        metrics = Metrics(registry.stats, admission.load, traffic, media.stats, registry.states)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         watching = asyncio.create_task(registry.watch())
         try:
