@@ -17,6 +17,7 @@ class Page {
   #source = new Source();
   #status = new Status(this.#api);
   #key = new KeyForm(this.#api);
+  #cards = new Set();
 
   start() {
     this.#source.addEventListener("files", ({ detail }) => this.#take(detail));
@@ -44,15 +45,16 @@ class Page {
     const taken = files.slice(0, this.#queue.room);
     if (taken.length < files.length) this.#source.complain(`At most ${MOST} recordings wait at a time.`);
     const request = this.#options.request();
-    const cards = taken.map((file) => this.#card(new Job(file, request)));
+    const cards = taken.map((file) => this.#card(new Job(file, request), { folded: taken.length > 1 }));
     // The newest are on top, and those that came together stay in their order.
     byId("jobs").prepend(...cards.map((card) => card.element));
     byId("source").classList.add("small");
     for (const { job } of cards) this.#queue.add(job);
   }
 
-  #card(job) {
-    const card = new Card(job);
+  #card(job, shown) {
+    const card = new Card(job, shown);
+    this.#cards.add(card);
     job.addEventListener("change", () => this.#follow(card));
     card.addEventListener("remove", () => this.#remove(card));
     return card;
@@ -83,8 +85,10 @@ class Page {
     this.#queue.resume("lost");
   }
 
-  #remove({ job, element }) {
+  #remove(card) {
+    const { job, element } = card;
     this.#queue.remove(job);
+    this.#cards.delete(card);
     const next = element.nextElementSibling ?? element.previousElementSibling;
     element.remove();
     byId("source").classList.toggle("small", next !== null);
@@ -92,7 +96,8 @@ class Page {
   }
 
   #leave(event) {
-    if (this.#queue.jobs.some((job) => !SETTLED.has(job.state))) event.preventDefault();
+    const isUnfinished = ({ job, unsaved }) => unsaved || !SETTLED.has(job.state);
+    if ([...this.#cards].some(isUnfinished)) event.preventDefault(); // the browser asks
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { say } from "./dom.js";
 import { FORMATS } from "./formats.js";
-import { ACTIVE, HELD, SETTLED } from "./job.js";
+import { ACTIVE, SETTLED } from "./job.js";
 import { languageName } from "./options.js";
 import { make } from "./reading/dom.js";
 import { Reading } from "./reading/reading.js";
@@ -11,6 +11,10 @@ import { left, size, times } from "./times.js";
 
 const TICK_MS = 250;
 const COPIED_MS = 2_000;
+const TELLING = new Set(["refused", "lost", "failed"]); // states whose reason is told
+const ADVICE = / Please try again in \d+s\.$/; // the page does
+
+let nextId = 1;
 
 /** What each state says of a job. */
 const SAYS = {
@@ -32,18 +36,21 @@ const SAYS = {
 
 /** Emits `remove`. */
 export class Card extends EventTarget {
+  /** Whether words were changed that no export has. */
+  unsaved = false;
   #reading;
   #timer;
 
-  constructor(job) {
+  /** `folded` shows the name and how far it is; a click on the name shows the rest. */
+  constructor(job, { folded }) {
     super();
     this.job = job;
-    this.#build();
+    this.#build(folded);
     this.#renew();
     job.addEventListener("change", () => this.#show());
     job.addEventListener("segment", ({ detail }) => {
-      this.body.hidden = false;
       this.#reading.add(detail);
+      this.#fold();
     });
     job.addEventListener("reset", () => this.#renew());
     this.#show();
@@ -54,13 +61,15 @@ export class Card extends EventTarget {
     return SAYS[this.job.state](this.job).filter(Boolean).join(" · ");
   }
 
-  #build() {
+  #build(folded) {
     const { job } = this;
-    const id = `job-${crypto.randomUUID?.() ?? Math.random()}`;
+    const id = `job-${nextId++}`;
+    this.name = make("button", { type: "button", "aria-expanded": String(!folded), "aria-controls": `${id}-body` }, job.name);
+    this.name.addEventListener("click", () => this.#toggle());
     this.state = make("p", { class: "state" });
     this.bar = make("progress", { max: 1, "aria-label": `Progress of ${job.name}` });
     this.message = make("p", { class: "message" });
-    this.body = make("div", { class: "body", hidden: true });
+    this.body = make("div", { class: "body", id: `${id}-body` });
     this.cancelButton = button("Cancel", () => job.cancel());
     this.againButton = button("Try again", () => job.retry());
     this.removeButton = button("Remove", () => this.#remove());
@@ -75,7 +84,7 @@ export class Card extends EventTarget {
     this.element = make(
       "article",
       { class: "job", "aria-labelledby": id },
-      make("div", { class: "head" }, make("h2", { id, title: job.name }, job.name), this.state),
+      make("div", { class: "head" }, make("h2", { id, title: job.name }, this.name), this.state),
       this.bar,
       this.message,
       this.body,
@@ -87,8 +96,19 @@ export class Card extends EventTarget {
     this.#reading?.destroy();
     this.body.replaceChildren();
     this.#reading = new Reading(this.body, { media: this.job.file, name: this.job.name });
+    this.#reading.addEventListener("change", () => (this.unsaved = true));
     if (this.job.totalS) this.#reading.setDuration(this.job.totalS);
-    this.body.hidden = true;
+    this.#fold();
+  }
+
+  #toggle() {
+    this.name.ariaExpanded = String(this.name.ariaExpanded === "false");
+    this.#fold();
+  }
+
+  /** There is nothing to show before the first words. */
+  #fold() {
+    this.body.hidden = this.name.ariaExpanded === "false" || !this.job.segments.length;
   }
 
   #show() {
@@ -96,8 +116,8 @@ export class Card extends EventTarget {
     const { state } = job;
     if (this.element.dataset.state !== state) this.#enter(state);
     say(this.state, this.says);
-    say(this.message, job.message);
-    this.message.hidden = !job.message || !(HELD.has(state) || state === "failed");
+    say(this.message, TELLING.has(state) ? job.message.replace(ADVICE, "") : "");
+    this.message.hidden = !this.message.textContent;
     if (job.fraction === undefined) this.bar.removeAttribute("value");
     else this.bar.value = job.fraction;
     if (state === "running") this.#reading.progress({ done: job.doneS, total: job.totalS });
@@ -129,6 +149,7 @@ export class Card extends EventTarget {
   }
 
   #write(suffix) {
+    this.unsaved = false;
     return FORMATS[suffix].write(this.job.verbose(this.#reading.segments()));
   }
 

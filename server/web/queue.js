@@ -18,10 +18,6 @@ export class Queue {
     return MOST - this.#jobs.filter((job) => !SETTLED.has(job.state)).length;
   }
 
-  get jobs() {
-    return [...this.#jobs];
-  }
-
   add(job) {
     this.#jobs.push(job);
     job.addEventListener("change", () => this.#changed(job));

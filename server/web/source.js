@@ -37,23 +37,27 @@ export class Source extends EventTarget {
   }
 
   #takeDrops() {
-    let depth = 0; // dragenter and dragleave come for every element on the way
     const isFiles = (event) => event.dataTransfer?.types.includes("Files");
-    const show = () => document.body.classList.toggle("dropping", depth > 0);
     const on = (type, handle) =>
       document.addEventListener(type, (event) => {
         if (!isFiles(event)) return;
         event.preventDefault();
         handle(event);
-        show();
       });
-    on("dragenter", () => depth++);
-    on("dragover", () => {});
-    on("dragleave", () => depth--);
+    const show = (dropping) => document.body.classList.toggle("dropping", dropping);
+    on("dragover", () => show(true));
+    on("dragleave", (event) => show(event.relatedTarget !== null)); // within the page it is for another element
     on("drop", (event) => {
-      depth = 0;
-      this.#give([...event.dataTransfer.files]);
+      show(false);
+      this.#drop(event.dataTransfer);
     });
+  }
+
+  #drop({ files, items }) {
+    const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory;
+    const folders = [...items].map(isFolder);
+    this.#give([...files].filter((_, at) => !folders[at]));
+    if (folders.some(Boolean)) this.complain("Folders are not opened: drop the files that are in them.");
   }
 
   async #record() {

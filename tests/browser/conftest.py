@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -30,6 +30,7 @@ PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1100, "height": 800}
 WAIT_S = 60.0
 KINDS: dict[str, ResponseFormat] = {"txt": "text", "srt": "srt", "vtt": "vtt"}
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SERIOUS = {"serious", "critical"}
 
 
@@ -91,11 +92,13 @@ class Tab:
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True, animations="disabled")
+        for theme in THEMES:
+            self.page.emulate_media(color_scheme=theme)
+            self.page.screenshot(path=PICTURES / f"{name}-{theme}.png", full_page=True, animations="disabled")
 
     def check_access(self) -> None:
         """Fail for what axe finds serious, in both themes."""
-        for theme in ("light", "dark"):
+        for theme in THEMES:
             self.page.emulate_media(color_scheme=theme)
             found = Axe().run(self.page).response["violations"]
             serious = [
@@ -105,7 +108,6 @@ class Tab:
                 if each["impact"] in SERIOUS
             ]
             assert serious == []
-        self.page.emulate_media(color_scheme="light")
 
     def check(self) -> None:
         """Fail for every fault that no test said it would provoke."""

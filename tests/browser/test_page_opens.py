@@ -10,6 +10,6 @@ def test_page_opens_without_a_fault(tab: Tab) -> None:
 
 
 def test_page_fits_a_phone(open_tab: Opener) -> None:
-    tab = open_tab(viewport=PHONE, color_scheme="dark")
+    tab = open_tab(viewport=PHONE)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    tab.picture("empty-phone-dark")
+    tab.picture("empty-phone")

@@ -76,6 +76,26 @@ def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
     assert saved(tab, panel, "SRT").decode() == before.replace(old, "Gesundheit", 1)
 
 
+def test_leaving_with_edits_that_are_not_saved_is_asked_about(tab: Tab) -> None:
+    tab.drop("en_03.wav")
+    panel = tab.wait_for("en_03.wav", "done")
+    asked: list[str] = []
+    tab.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    panel.locator(".reading-word").first.dblclick()
+    tab.page.keyboard.type("Other")
+    tab.page.keyboard.press("Enter")
+    saved(tab, panel, "VTT")
+    tab.page.reload()
+    assert asked == []
+    tab.drop("en_03.wav")
+    panel = tab.wait_for("en_03.wav", "done")
+    panel.locator(".reading-word").first.dblclick()
+    tab.page.keyboard.type("Other")
+    tab.page.keyboard.press("Enter")
+    tab.page.reload()
+    assert asked == ["beforeunload"]
+
+
 def test_text_is_copied(open_tab: Opener) -> None:
     tab = open_tab(permissions=["clipboard-read", "clipboard-write"])
     tab.drop("en_00.wav")
@@ -93,6 +113,11 @@ def test_several_are_sent_two_at_a_time_and_stay_in_order(tab: Tab) -> None:
     for name in names:
         tab.wait_for(name, "done")
     assert tab.page.get_by_role("article").get_by_role("heading").all_inner_texts() == names
+    tab.picture("several-done")
+    panel = tab.job("de_00.wav")
+    expect(panel.locator(".reading")).to_be_hidden()  # of several, each opens by its name
+    panel.get_by_role("button", name="de_00.wav").click()
+    expect(panel.locator(".reading-word").first).to_be_visible()
     assert tab.page.evaluate("window.most") == 2
 
 
@@ -142,9 +167,9 @@ def test_options_travel_and_are_remembered(tab: Tab) -> None:
 
 
 def test_everything_fits_a_phone_in_the_dark(open_tab: Opener) -> None:
-    tab = open_tab(viewport=PHONE, color_scheme="dark")
+    tab = open_tab(viewport=PHONE)
     tab.page.get_by_text("Options").click()
     tab.drop("long_pause.flac")
     tab.wait_for("long_pause.flac", "done")
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    tab.picture("done-phone-dark")
+    tab.picture("done-phone")
