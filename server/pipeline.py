@@ -70,7 +70,7 @@ class Transcription:
     `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
     file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
     the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long its first
-    words waited for the model, known with their result. Decoding goes on while the model is loaded, if it has to be.
+    words waited for the model, known with their result. It is decoded while the model is loaded, if it has to be.
     """
 
     _model: ServedModel  # these two once it is loaded
