@@ -108,6 +108,7 @@ export class Card extends EventTarget {
 
   /** There is nothing to show before the first words. */
   #fold() {
+    this.name.disabled = !this.job.segments.length;
     this.body.hidden = this.name.ariaExpanded === "false" || !this.job.segments.length;
   }
 

@@ -2,8 +2,9 @@
 
 import { byId, say } from "./dom.js";
 
+const IDLE = "idle";
 const EVERY_MS = 5_000;
-const GONE_EVERY_MS = 1_000;
+const WATCHED_EVERY_MS = 1_000; // while it works, or is gone
 
 /** Emits `gone` when the server stops answering, `back` when it answers again. */
 export class Status extends EventTarget {
@@ -23,7 +24,8 @@ export class Status extends EventTarget {
     const health = await this.#api.get("health").catch(() => null);
     this.#show(health);
     this.#turn(health !== null);
-    if (!document.hidden) this.#timer = setTimeout(() => this.look(), health ? EVERY_MS : GONE_EVERY_MS);
+    const calm = health && queueOf(health) === IDLE;
+    this.#timer = setTimeout(() => this.look(), calm ? EVERY_MS : WATCHED_EVERY_MS);
     return health !== null;
   }
 
@@ -43,5 +45,5 @@ export class Status extends EventTarget {
 
 function queueOf({ queued_windows, running_windows }) {
   if (queued_windows) return `busy, ${queued_windows} waiting`;
-  return running_windows ? "busy" : "idle";
+  return running_windows ? "busy" : IDLE;
 }

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Dialog, Locator, expect
 
 from tests.browser.conftest import PHONE, Opener, Tab, written
 from tests.conftest import DATA
@@ -77,21 +77,25 @@ def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
 
 
 def test_leaving_with_edits_that_are_not_saved_is_asked_about(tab: Tab) -> None:
-    tab.drop("en_03.wav")
-    panel = tab.wait_for("en_03.wav", "done")
     asked: list[str] = []
-    tab.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
-    panel.locator(".reading-word").first.dblclick()
-    tab.page.keyboard.type("Other")
-    tab.page.keyboard.press("Enter")
-    saved(tab, panel, "VTT")
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    def edit() -> Locator:
+        tab.drop("en_03.wav")
+        panel = tab.wait_for("en_03.wav", "done")
+        panel.locator(".reading-word").first.dblclick()
+        tab.page.keyboard.type("Other")
+        tab.page.keyboard.press("Enter")
+        return panel
+
+    tab.page.on("dialog", leave)
+    saved(tab, edit(), "VTT")
     tab.page.reload()
     assert asked == []
-    tab.drop("en_03.wav")
-    panel = tab.wait_for("en_03.wav", "done")
-    panel.locator(".reading-word").first.dblclick()
-    tab.page.keyboard.type("Other")
-    tab.page.keyboard.press("Enter")
+    edit()
     tab.page.reload()
     assert asked == ["beforeunload"]
 
