@@ -2,22 +2,29 @@
 
 import { make } from "./dom.js";
 
-const HELP = [
-  ["Space, K", "play, pause"],
-  ["← →, J L", "5 seconds back, forward"],
-  ["< >", "slower, faster"],
-  ["/", "search; Enter next, Esc done"],
-  ["U, Shift+U", "next, previous uncertain word"],
-  ["Ctrl+Z, Ctrl+Y", "undo, redo an edit"],
-  ["In the text:", ""],
-  ["← → ↑ ↓", "from word to word, from line to line"],
-  ["Enter, click", "hear from this word"],
-  ["F2, double-click", "edit; Enter keeps, Esc drops, Tab goes on"],
-];
+const HELP = {
+  Anywhere: [
+    ["Space, K", "play, pause"],
+    ["← →, J L", "5 seconds back, forward"],
+    ["< >", "slower, faster"],
+    ["/", "search: Enter next, Esc done"],
+    ["U, Shift+U", "next, previous uncertain word"],
+    ["Ctrl+Z, Ctrl+Y", "undo, redo an edit"],
+  ],
+  "In the text": [
+    ["← →", "word by word"],
+    ["↑ ↓", "line by line"],
+    ["Enter, click", "hear from this word"],
+    ["F2, double-click", "edit: Enter keeps, Esc drops, Tab goes on"],
+  ],
+};
 
 export function help() {
-  const list = make("dl", {}, ...HELP.map(([keys, does]) => make("div", {}, make("dt", {}, keys), make("dd", {}, does))));
-  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), list);
+  const row = ([keys, does]) => make("div", {}, make("dt", {}, keys), make("dd", {}, does));
+  const lists = Object.entries(HELP).map(([where, rows]) =>
+    make("div", {}, make("p", {}, where), make("dl", {}, ...rows.map(row))),
+  );
+  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), make("div", { class: "reading-keys" }, ...lists));
 }
 
 const TYPING = "input, select, textarea, [contenteditable]";

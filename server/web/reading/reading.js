@@ -24,6 +24,7 @@ export class Reading extends EventTarget {
   #gone = new AbortController();
   #media;
   #player;
+  #seen = false;
   #drawn = false; // the waveform, or that there is none
 
   constructor(element, { media, name }) {
@@ -40,6 +41,7 @@ export class Reading extends EventTarget {
     element.append(this.#root);
     this.#connect();
     listen(this.#root, this.#actions(), this.#gone.signal);
+    this.#see();
   }
 
   /** What the server knows of the length; the browser's own word counts where it has one. */
@@ -123,7 +125,19 @@ export class Reading extends EventTarget {
     if (!duration) return;
     this.#timeline.duration = duration;
     this.#showTime();
-    if (!this.#drawn) this.#drawWaveform(duration);
+    if (this.#seen && !this.#drawn) this.#drawWaveform(duration);
+  }
+
+  // A page may hold many recordings: one is decoded when it is looked at.
+  #see() {
+    const observer = new IntersectionObserver(([{ isIntersecting }]) => {
+      if (!isIntersecting) return;
+      observer.disconnect();
+      this.#seen = true;
+      this.#measure();
+    });
+    observer.observe(this.#timeline.element);
+    this.#gone.signal.addEventListener("abort", () => observer.disconnect());
   }
 
   async #drawWaveform(duration) {

@@ -12,6 +12,7 @@ import { INKS, draw, inksOf } from "./strip.js";
 import { clock, spoken } from "./times.js";
 
 const JOINED_S = 0.5; // a shorter pause is part of the speech
+const SYLLABLE = 4; // the level of peaks 160 ms long: a click is louder than any speech, and doesn't count
 const STEP_S = 5;
 const PAGE_S = 30;
 
@@ -55,8 +56,9 @@ export class Timeline extends EventTarget {
   }
 
   set peaks(peaks) {
-    const loudest = peaks.reduce((most, each) => Math.max(most, each), 1);
-    this.#change({ levels: pyramid(peaks), gain: 1 / loudest });
+    const levels = pyramid(peaks);
+    const loudest = (levels[SYLLABLE] ?? peaks).reduce((most, each) => Math.max(most, each), 1);
+    this.#change({ levels, gain: 1 / loudest });
   }
 
   set hits(seconds) {
