@@ -69,7 +69,8 @@ async function readWav(media, { first, end, channels, rate }, peaks, signal) {
   for (let at = first; at < end && !signal.aborted; at += step) {
     const bytes = await media.slice(at, Math.min(at + step, end)).arrayBuffer();
     const samples = new Int16Array(bytes, 0, Math.floor(bytes.byteLength / 2));
-    const one = Float32Array.from({ length: Math.ceil(samples.length / channels) }, (_, i) => samples[i * channels] / 32768);
+    const one = new Float32Array(Math.ceil(samples.length / channels));
+    for (let i = 0; i < one.length; i++) one[i] = samples[i * channels] / 32768;
     writePeaks(peaks, one, rate, (at - first) / (rate * channels * 2));
   }
   return peaks;
