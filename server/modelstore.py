@@ -93,15 +93,27 @@ def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
     )
 
 
-def remove(model: Installed) -> None:
-    """Take a model out of the models directory, and what an interrupted pull of it has left.
+def lying_in(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
+    """The model in that folder, as the models directory has it: links on the way there don't matter."""
+    place = folder.resolve()
+    found = (each for each in installed(models_dir, catalogue) if each.folder.resolve() == place)
+    return next(found, None) or describe(folder, models_dir, catalogue)
 
-    A link goes, not what it leads to. Raises PermissionDenied for what isn't `removable`, ModelUnavailable while
-    another process writes it or where the disk refuses.
-    """
+
+def check_removable(model: Installed) -> None:
+    """Raise PermissionDenied for a model that is not in the models directory, and for the bundled one."""
     if not model.removable:
         reason = "comes with Sotto" if model.model and model.model.is_bundled else "is not in SOTTO_MODELS_DIR"
         raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so it is not Sotto's to remove")
+
+
+def remove(model: Installed) -> None:
+    """Take a model out of the models directory, and what an interrupted pull of it has left.
+
+    A link goes, not what it leads to. Raises as `check_removable`, ModelLocked while another process writes it,
+    ModelUnavailable where the disk refuses.
+    """
+    check_removable(model)
     whole = model.folder.with_name(model.folder.name.removesuffix(PARTIAL))
     with reserved(whole, wait=False):
         for folder in (whole, whole.with_name(whole.name + PARTIAL)):

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from server.catalog import Found, load, pullable
+from server.catalog import Found, pullable
+from server.entries import Catalogue
 from server.errors import Cancelled, PermissionDenied
 from server.progress import Progress, Report
 from server.settings import Settings
@@ -26,11 +27,11 @@ logger = logging.getLogger(__name__)
 class Pulls:
     """Those under way, by the folder that each fills. For one event loop."""
 
-    def __init__(self, settings: Settings, fetch: Fetch | None = None) -> None:
-        """Without a `fetch`, from the hub. Raises ModelUnavailable for a catalogue that can't be read."""
+    def __init__(self, settings: Settings, catalogue: Catalogue, fetch: Fetch | None = None) -> None:
+        """Without a `fetch`, from the hub."""
         self._models_dir = settings.models_dir
         self._offline = settings.offline
-        self._catalogue = load(settings.catalog)
+        self._catalogue = catalogue
         self._fetch = fetch or self._from_hub
         self._pulls: dict[Path, _Pull] = {}
 

@@ -1,7 +1,6 @@
 """`sotto serve`: the server's start and stop, in order."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 import os
@@ -100,20 +99,9 @@ def look_round(settings: Settings) -> None:
 def example(settings: Settings, port: int) -> str:
     """A curl command to paste, for a recording that is at hand."""
     key = '-H "Authorization: Bearer YOUR_KEY" ' if settings.api_keys else ""
-    url = shlex.quote(f"http://{_reachable(settings.host)}:{port}/v1/audio/transcriptions")
+    url = shlex.quote(f"{settings.url(port)}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))
     return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
-
-
-def _reachable(host: str) -> str:
-    """How this machine reaches a server that listens on `host`: on `::` it hears no IPv4."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host or "127.0.0.1"
-    if address.is_unspecified:
-        return "127.0.0.1" if address.version == 4 else "[::1]"
-    return host if address.version == 4 else f"[{host}]"
 
 
 def open_media(settings: Settings) -> Media:

@@ -1,5 +1,6 @@
 """Every setting, one typed object: environment variables `SOTTO_<NAME>` over a TOML file (`SOTTO_CONFIG`)."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -265,6 +266,10 @@ class Settings(BaseSettings):
             raise OSError(f"{PREFIX}CONFIG names {file}, which is not TOML: {error}") from error
         return init_settings, env_settings, toml
 
+    def url(self, port: int | None = None) -> str:
+        """How this machine reaches a server that listens there, on another port if `port` says so."""
+        return f"http://{_reachable(self.host)}:{self.port if port is None else port}"
+
     @property
     def devices(self) -> tuple[str, ...]:
         """Where each model runs, once on each."""
@@ -286,3 +291,14 @@ class Settings(BaseSettings):
 def settings_with(given: object, *names: str) -> Settings:
     """The settings, with what `given`, a command line, has under `names` in place of the environment's."""
     return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
+
+
+def _reachable(host: str) -> str:
+    """What stands for a host to listen on in an address; on `::` a server hears no IPv4."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host or "127.0.0.1"
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"

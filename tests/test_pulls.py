@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from server import pulls
-from server.catalog import Found
+from server.catalog import Found, load
 from server.errors import Cancelled, ModelNotFound, PermissionDenied, PullFailed
 from server.progress import Progress, Report
 from server.pulls import Pulls, Waiting
 from server.settings import Settings
 from tests.fakes import DEADLINE_S, eventually
 
+KNOWN = load()
 NAME = "Systran/faster-whisper-tiny"
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,7 @@ def work() -> Work:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Pulls]:
-    return lambda fetch, **settings: Pulls(Settings(models_dir=tmp_path, **settings), fetch)
+    return lambda fetch, **settings: Pulls(Settings(models_dir=tmp_path, **settings), KNOWN, fetch)
 
 
 async def outcome(waiting: Waiting) -> Progress | None:
@@ -151,7 +152,7 @@ async def test_offline_nothing_is_begun(make: Callable[..., Pulls], work: Work) 
 
 
 async def test_what_is_here_is_done_at_once_offline_too(tmp_path: Path) -> None:
-    waiting = await Pulls(Settings(models_dir=tmp_path, offline=True)).join("demo")
+    waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).join("demo")
     assert (waiting.name, await outcome(waiting)) == ("demo", None)
 
 

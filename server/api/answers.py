@@ -4,7 +4,7 @@ from typing import get_args
 
 from server.formats import Json
 from server.progress import State as PullState
-from server.stats import State
+from server.stats import Presence
 from server.transcript import Task
 
 TEXT: Json = {"type": "string"}
@@ -42,13 +42,17 @@ def schemas() -> Json:
                 "object": {"const": "model"},
                 "created": INTEGER | {"description": "Unix time"},
                 "owned_by": TEXT,
-                "state": {"enum": [*get_args(State)], "description": "`ready`, or why it can't be used now"},
-            },
-            {
+                "state": {"enum": [*get_args(Presence)], "description": "`available`: loaded when it is asked for"},
+                "size": INTEGER | {"description": "bytes on disk"},
                 "languages": _list(TEXT) | {"description": "codes of those it knows"},
-                "reason": TEXT | {"description": "of a state other than ready"},
             },
+            {"reason": TEXT | {"description": "why it is in no better state"}},
         ),
+        "DeletedModel": _object("", {"id": TEXT, "object": {"const": "model"}, "deleted": {"const": True}}),
+        "RunningModels": _object(
+            "", {"time": INTEGER | {"description": "now, Unix time"}, "models": _list(ref("RunningModel"))}
+        ),
+        "RunningModel": _running(),
         "PullEvent": _object(
             "How far a pull is.",
             {
@@ -74,6 +78,29 @@ def schemas() -> Json:
         ),
         "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default one"}}),
     }
+
+
+def _running() -> Json:
+    def unless(kind: str, description: str) -> Json:
+        return {"type": [kind, "null"], "description": description}
+
+    return _object(
+        "A model that is loaded, or being loaded.",
+        {
+            "id": TEXT,
+            "state": {"enum": [*get_args(Presence)]},
+            "reason": unless("string", "of a state other than loaded"),
+            "device": unless("string", "`cpu`, `cuda:0`; null while it isn't loaded"),
+            "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
+            "memory_bytes": INTEGER | {"description": "of RAM, that its processes take"},
+            "reckoned_bytes": INTEGER | {"description": "what it is reckoned to take of `SOTTO_MEMORY_BUDGET`"},
+            "requests": INTEGER | {"description": "that use it or wait for it"},
+            "queued_windows": INTEGER,
+            "running_windows": INTEGER,
+            "last_used": unless("integer", "Unix time"),
+            "expires_at": unless("integer", "when it is unloaded, Unix time; null: not at all, or in use"),
+        },
+    )
 
 
 def _transcriptions() -> Json:

@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from server.access import Traffic
-from server.api import docs, models, ops, pulling, transcriptions
+from server.api import docs, models, ops, pulling, running, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
 from server.api.gate import OPEN_PATHS, Gate
 from server.api.page import page_router, read_assets
 from server.api.schema import describe
+from server.catalog import load
 from server.machine import usable_cpus
 from server.media import Media
 from server.meter import Meter
@@ -28,7 +29,8 @@ from server.settings import Settings
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
 
-    pulls = Pulls(settings)
+    catalogue = load(settings.catalog)
+    pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
     traffic = Traffic()
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
@@ -44,6 +46,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,
+                "catalogue": catalogue,
                 "pulls": pulls,
                 "metrics": metrics,
                 "meter": Meter(Nvml()),
@@ -57,7 +60,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     document = describe()
     app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
     add_handlers(app)
-    for module in (transcriptions, models, pulling, ops, docs):
+    for module in (transcriptions, models, pulling, running, ops, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
     return Gate(app, settings, admission, traffic, open_paths=OPEN_PATHS | assets.keys())

@@ -59,7 +59,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
         stream_events=stream_events,
         subtitles=subtitles,
         vad=_vad(fields),
-        keep_alive_s=_keep_alive_s(fields),
+        keep_alive_s=keep_alive_s(fields),
         decoding=DecodingOptions(
             task=task,
             language=language,
@@ -88,7 +88,8 @@ def _model(fields: Fields) -> str:
     return model
 
 
-def _keep_alive_s(fields: Fields) -> float | None:
+def keep_alive_s(fields: Fields) -> float | None:
+    """How long the model is to stay loaded, if that is said."""
     value = fields.text("keep_alive")
     try:
         return keep_alive.parse(value) if value else None

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Work(Protocol):
     """What an answer waits for; once cancelled, whoever waits for it gets `Cancelled`."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> object: ...
 
 
 @asynccontextmanager

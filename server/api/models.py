@@ -1,5 +1,6 @@
-"""GET /v1/models and /v1/models/{id}: what a client's menu shows. DELETE is understood and refused."""
+"""GET /v1/models and /v1/models/{id}: what a client's menu shows. DELETE, for admin keys."""
 
+import asyncio
 import json
 
 from fastapi import APIRouter
@@ -7,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import PermissionDenied
+from server.modelstore import check_removable, lying_in, remove
 from server.registry import Registry
+from server.settings import Settings
 
 OWNER = "sotto"
 
@@ -29,9 +32,19 @@ async def model(request: Request, model: str) -> Response:
 
 @router.delete("/v1/models/{model:path}")
 async def delete(request: Request, model: str) -> Response:
-    """Refuse to delete a model: its files are the operator's."""
-    request.state.registry.find(model)
-    raise PermissionDenied(f"The model '{model}' can't be deleted through this server.", param="model")
+    """Delete a model's files, which takes an admin key; not while it is used, and never the default one's."""
+    registry: Registry = request.state.registry
+    slot = registry.find(model)
+    request.state.keys.check_admin(request.headers)
+    if slot is registry.default:
+        raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")
+    settings: Settings = request.state.settings
+    files = await asyncio.to_thread(lying_in, slot.known.folder, settings.models_dir, request.state.catalogue)
+    check_removable(files)
+    await registry.unload(model)
+    await asyncio.to_thread(remove, files)
+    await registry.rescan()
+    return _pretty({"id": model, "object": "model", "deleted": True})
 
 
 def _entry(registry: Registry, name: str) -> dict[str, object]:

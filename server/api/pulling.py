@@ -12,6 +12,7 @@ from server.errors import SottoError
 from server.formats import Json
 from server.progress import Progress
 from server.pulls import Pulls, Waiting
+from server.registry import Registry
 
 router = APIRouter()
 
@@ -22,9 +23,12 @@ class PullEvents(Gradual):
     content_type = EVENTS
     filler = COMMENT
 
-    def __init__(self, waiting: Waiting, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, waiting: Waiting, registry: Registry, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S
+    ) -> None:
         super().__init__(waiting, held, silence_s=silence_s)
         self._waiting = waiting
+        self._registry = registry
 
     async def _tell(self) -> None:
         before: Progress | None = None
@@ -34,6 +38,7 @@ class PullEvents(Gradual):
             else:
                 await self._fill()
             before = progress
+        await self._registry.rescan()
         await self._write(data(_done(self._waiting)) + DONE)
 
     def _error(self, error: SottoError) -> bytes:
@@ -46,14 +51,16 @@ async def pull(request: Request, model: str) -> Response:
     request.state.keys.check_admin(request.headers)
     streamed = Fields(request.query_params.multi_items()).flag("stream", True)
     pulls: Pulls = request.state.pulls
+    registry: Registry = request.state.registry
     async with AsyncExitStack() as held:
         waiting = await pulls.join(model)
         held.callback(waiting.leave)
         if streamed:
-            return PullEvents(waiting, held.pop_all())
+            return PullEvents(waiting, registry, held.pop_all())
         async with ended_with_client(request.receive, waiting):
             async for _ in waiting.steps():
                 pass
+        await registry.rescan()
         return JSONResponse(_done(waiting))
 
 

@@ -30,7 +30,7 @@ ERRORS = {
     403: "This takes an admin key (`SOTTO_ADMIN_KEYS`), or is nothing that this server does.",
     404: "There is no such model.",
     408: "The upload comes too slowly.",
-    409: "Somebody else is writing the model's files.",
+    409: "The model is in use, or somebody else is writing its files.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
     429: "This client has too much under way; `Retry-After` says when to come back.",
     500: "A fault of this server's. Its log tells more.",
@@ -71,6 +71,10 @@ def _paths() -> Json:
     model["description"] = "An id; its slashes encoded or bare."
     stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
     stream["description"] = "`false`: one answer, at the end"
+    keep_alive = {"name": "keep_alive", "in": "query", "schema": TEXT}
+    keep_alive["description"] = "as the field of transcriptions"
+    wait = {"name": "wait", "in": "query", "schema": {"type": "boolean", "default": False}}
+    wait["description"] = "`true`: until nobody uses it, instead of 409"
     return {
         "/v1/audio/transcriptions": {
             "post": {
@@ -110,9 +114,30 @@ def _paths() -> Json:
             },
             "delete": {
                 "operationId": "deleteModel",
-                "summary": "Refused: models are the operator's",
+                "summary": "Delete a model's files; takes an admin key",
                 "parameters": [model],
-                "responses": _errors(401, 403, 404, 500),
+                "responses": {"200": _ok("DeletedModel"), **_errors(401, 403, 404, 409, 500)},
+            },
+        },
+        "/api/ps": {
+            "get": {
+                "operationId": "listRunning",
+                "summary": "Tell which models are loaded, and how busy each is",
+                "responses": {"200": _ok("RunningModels"), **_errors(*EVERYWHERE)},
+            }
+        },
+        "/api/ps/{model}": {
+            "post": {
+                "operationId": "loadModel",
+                "summary": "Load a model, and answer once it is; takes an admin key",
+                "parameters": [model, keep_alive],
+                "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 500, 503)},
+            },
+            "delete": {
+                "operationId": "unloadModel",
+                "summary": "Unload a model, and answer once its memory is free; takes an admin key",
+                "parameters": [model, wait],
+                "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 409, 500)},
             },
         },
         "/health": {

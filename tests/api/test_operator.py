@@ -1,0 +1,93 @@
+"""A real server, and an operator who pulls, loads, uses, unloads and deletes a model while it runs."""
+
+import json
+import threading
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from server.catalog import SAMPLE_TEXT
+from server.cli import run
+from tests.conftest import DEMO
+from tests.fakes import wait_until
+from tests.hub_standin import Hub, Repository, serve
+from tests.serving import Running, serving
+
+ADMIN = "admin-key-0123456789abcdefgh"
+ORDINARY = "other-key-0123456789abcdefgh"
+NAME = "me/own"
+FILES = {file.name: file.read_bytes() for file in DEMO.iterdir() if file.suffix in (".bin", ".json")}
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    with serve() as running:
+        running.repositories[NAME] = Repository(FILES)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.endpoint)
+        models = tmp_path_factory.mktemp("models")
+        with serving(models_dir=models, api_keys=ORDINARY, admin_keys=f"boss {ADMIN}") as running:
+            yield running
+
+
+def ask(server: Running, method: str, path: str, key: str = ADMIN) -> httpx2.Response:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx2.request(method, f"{server.base_url}{path}", headers=headers, timeout=100, trust_env=False)
+
+
+def test_model_comes_is_used_and_goes(
+    server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = (DEMO / "sample.wav").read_bytes()
+    assert server.transcribe(sample, {"model": NAME}, key=ORDINARY).status_code == 404
+    assert ask(server, "POST", f"/v1/models/{NAME}", ORDINARY).status_code == 403
+
+    pulled = ask(server, "POST", f"/v1/models/{NAME}")
+    assert pulled.text.endswith("data: [DONE]\r\n\r\n")
+    assert '"state":"done"' in pulled.text
+    assert server.get(f"/v1/models/{NAME}", key=ORDINARY).json()["state"] == "available"
+
+    engines = server.engines()
+    loaded = ask(server, "POST", f"/api/ps/{NAME}").json()
+    assert (loaded["id"], loaded["state"], loaded["device"]) == (NAME, "loaded", "cpu")
+    assert len(server.engines()) == len(engines) + 1
+    assert server.transcribe(sample, {"model": NAME}, key=ORDINARY).json()["text"] == SAMPLE_TEXT
+
+    monkeypatch.setenv("SOTTO_API_KEY", ORDINARY)
+    assert run(["ps", "--server", server.base_url]) == 0
+    head, demo, own = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["MODEL", "STATE", "DEVICE", "TYPE"]
+    assert (demo.split()[0], own.split()[:4]) == ("demo", [NAME, "loaded", "cpu", "int8"])
+    assert run(["ps", "--server", f"{server.base_url}/v1", "--json"]) == 0
+    assert {model["id"] for model in json.loads(capsys.readouterr().out)["models"]} == {"demo", NAME}
+
+    assert ask(server, "DELETE", f"/api/ps/{NAME}").json()["state"] == "available"
+    wait_until(lambda: server.engines() == engines)
+    assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]
+    assert server.get(f"/v1/models/{NAME}", key=ORDINARY).status_code == 404
+    assert server.transcribe(sample, key=ORDINARY).json()["text"] == SAMPLE_TEXT
+
+
+def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub) -> None:
+    hub.held["model.bin"] = threading.Event()
+    with httpx2.stream(
+        "POST", f"{server.base_url}/v1/models/{NAME}", headers={"authorization": f"Bearer {ADMIN}"}, trust_env=False
+    ) as answer:
+        events = (line for line in answer.iter_lines() if '"model.bin"' in line)
+        while json.loads(next(events).removeprefix("data: "))["done_bytes"] < 1_000_000:
+            pass
+    hub.requests.clear()
+    hub.held.pop("model.bin").set()
+    server.wait_for_line(f"the pull of {NAME} was ended: nobody waits for it")
+    assert server.get(f"/v1/models/{NAME}", key=ORDINARY).status_code == 404
+    assert ask(server, "POST", f"/v1/models/{NAME}?stream=false").json()["state"] == "done"
+    (request,) = hub.asked("model.bin")
+    assert request.headers["Range"] != "bytes=0-"
+    assert ask(server, "POST", f"/api/ps/{NAME}").json()["state"] == "loaded"
+    assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]
