@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from server import __version__
 from server.errors import InvalidRequest, SottoError
 from server.models_cli import add_to as add_models
+from server.ps_cli import add_to as add_ps
 from server.settings import PREFIX, settings_with
 from server.transcribe_cli import add_to as add_transcribe
 
@@ -92,4 +93,5 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_transcribe(commands)
     add_models(commands)
+    add_ps(commands)
     return parser

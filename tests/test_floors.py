@@ -22,8 +22,8 @@ FLOORS: dict[str, str] = {
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
     "api.pulling api.running api.schema api.streaming api.transcriptions api.uploads",
-    "start": "__main__ checks cli client doctor inprocess models_cli protocol recordings serve transcribe "
-    "transcribe_cli",
+    "start": "__main__ checks cli client doctor inprocess models_cli protocol ps_cli recordings serve "
+    "transcribe transcribe_cli",
 }
 
 # Who may import from its own floor, and what.
@@ -75,7 +75,8 @@ SIDEWAYS: dict[str, str] = {
     "serve": "checks protocol",
     "transcribe": "client inprocess recordings",
     "transcribe_cli": "recordings transcribe",
-    "cli": "doctor models_cli serve transcribe_cli",
+    "ps_cli": "client",
+    "cli": "doctor models_cli ps_cli serve transcribe_cli",
     "__main__": "cli",
 }
 
