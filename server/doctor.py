@@ -109,7 +109,7 @@ def examine(settings: Settings, ask: Ask) -> Report:
         *gpu(ask("cuda"), settings),
         is_here,
     ]
-    device = ask("device", settings.device)
+    device = ask("device", settings.devices[0])
     if error := device.get("error"):
         return Report([*checks, Check("decode", "problem", error)], [])
     report = compute(settings, device, ask)

@@ -45,12 +45,13 @@ class Inventory:
         found = describe(known.folder, self._models_dir, self._catalogue)
         return self._known(found, known.names)
 
-    def stamp(self) -> int:
-        """Changes when a model comes or goes."""
+    def stamp(self) -> object:
+        """Something that is another one when a model has come or gone, or a file of one."""
         try:
-            return self._models_dir.stat().st_mtime_ns
+            folders = [self._models_dir, *self._models_dir.iterdir()]
+            return {folder.name: folder.stat().st_mtime_ns for folder in folders}
         except OSError:
-            return 0
+            return None
 
     def _found(self, name: str, settings: Settings) -> KnownModel:
         found = catalog.resolve(name, self._models_dir, self._catalogue)

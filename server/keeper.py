@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from server.budget import Budget
-from server.errors import ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
+from server.errors import Cancelled, ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
 from server.keep_alive import FOREVER
 from server.served import KnownModel, ServedModel, Starting
 from server.stats import Tally
@@ -40,7 +41,7 @@ class Slot:
         self.served: ServedModel | None = None
         self.starting: Starting | None = None  # its process
         self.loading: asyncio.Task[ServedModel | SottoError] | None = None  # with all that comes before
-        self.ending: asyncio.Task[None] | None = None
+        self.ending: asyncio.Future[None] | None = None
         self.leases = 0
         self.last_used_s: float | None = None
         self.gone = False  # from the disk
@@ -193,8 +194,10 @@ class Keeper:
         return result
 
     async def load(self, slot: Slot, keep_s: float | None = None) -> ServedModel:
-        """Load a model for nobody in particular, also one that could not be loaded before."""
+        """Load a model for nobody in particular, also one that could not be loaded before or fails now."""
         slot.reason = ""
+        if slot.served and slot.is_idle and slot.served.engine.stats().state == "broken":
+            self._end(slot)
         lease = self.lease(slot, keep_s)
         try:
             return await lease.model()
@@ -255,6 +258,8 @@ class Keeper:
         try:
             async with asyncio.timeout(self._room_s):
                 while slot.ending or self._lack_bytes(slot) > 0:
+                    if not slot.leases:
+                        raise Cancelled(f"Nobody waits for the model '{slot.name}' any more.")
                     self._evict_for(slot)
                     await self._changed.wait()
         except TimeoutError:
@@ -306,16 +311,17 @@ class Keeper:
 
     def _end(self, slot: Slot) -> None:
         if slot.served and not self._closed:
-            served, slot.served = slot.served, None
             slot.count("unloads")
-            slot.ending = asyncio.create_task(self._ended(slot, served))
+            loop = asyncio.get_running_loop()
+            slot.ending = loop.run_in_executor(self._threads, slot.served.engine.close)
+            slot.ending.add_done_callback(partial(self._ended, slot))
+            slot.served = None
 
-    async def _ended(self, slot: Slot, served: ServedModel) -> None:
-        try:
-            await self._in_thread(served.engine.close)
-        finally:
-            slot.ending = None
-            self._tell()
+    def _ended(self, slot: Slot, ending: asyncio.Future[None]) -> None:
+        if error := ending.exception():
+            logger.error("the model %s did not end well", slot.name, exc_info=error)
+        slot.ending = None
+        self._tell()
 
     def _tell(self) -> None:
         """Wake up all that wait for any change."""
@@ -323,6 +329,8 @@ class Keeper:
         self._changed = asyncio.Event()
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
+        if self._closed:
+            raise Unavailable(STOPPING)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
 

@@ -85,7 +85,7 @@ def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
     return Installed(
         names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
         folder=folder,
-        size=sum(record.size_of(file) for file in folder.iterdir()) if folder.is_dir() else 0,
+        size=_size(folder),
         record=_sums_of(model) if model and bundled else record.read(folder),
         model=model,
         removable=folder.parent == models_dir and not bundled,
@@ -199,6 +199,13 @@ def _problem(folder: Path, model: Model | None) -> str:
     except ModelUnavailable as error:
         return error.message
     return f"damaged: {', '.join(misfits)}" if (misfits := noted.misfits(folder)) else ""
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(record.size_of(file) for file in folder.iterdir())
+    except OSError:  # no such folder, or not ours to read
+        return 0
 
 
 def _discard(folder: Path) -> None:

@@ -2,6 +2,7 @@
 never a download, nor a path."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ CLOUD_PATTERN = re.compile(r"gpt-(?=[\w.-]*\Z).*transcribe.*", re.ASCII)
 ON_DEMAND_S = 300.0  # that a model stays which nobody chose, unless SOTTO_KEEP_ALIVE says
 WATCH_S = 1.0
 PRESENCES: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # of engines; else loading
+
+
+logger = logging.getLogger(__name__)
 
 
 class Stock(Protocol):
@@ -141,9 +145,12 @@ class Registry:
     async def watch(self) -> NoReturn:
         """Unload what is no longer kept, and notice what comes and goes on the disk."""
         while True:
-            self._keeper.sweep()
-            if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
-                await self.rescan()
+            try:
+                self._keeper.sweep()
+                if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
+                    await self.rescan()
+            except Exception:  # whatever a disk answers, models are still to be unloaded
+                logger.exception("the models on this machine can't be looked at")
             await asyncio.sleep(WATCH_S)
 
     def close(self) -> None:
@@ -172,12 +179,14 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
     keeper = Keeper(start, budget, look=inventory.look)
     chosen_s, on_demand_s = (FOREVER, ON_DEMAND_S) if settings.keep_alive is None else (settings.keep_alive,) * 2
     try:
+        budget.need_bytes(default)
         keeper.adopt(default, served, chosen_s)
         if not in_process:
             for known in others:
                 keeper.preload(known, chosen_s)
             keeper.stock(inventory.models(), on_demand_s)
     except BaseException:  # a signal too
+        served.engine.close()
         keeper.close()
         raise
     return Registry(keeper=keeper, stock=None if in_process else inventory, on_demand_s=on_demand_s)

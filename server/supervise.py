@@ -187,8 +187,9 @@ class Supervised:
             if self._life:
                 self._life.kill()
         self._keeper.join()
-        self._reason = self._reason or f"The model '{self._name}' was given up while it was loaded."
-        self._settled.set()
+        if not self._settled.is_set():
+            self._reason = f"The model '{self._name}' was given up while it was loaded."
+            self._settled.set()
         self._give_up(list(self._flights), Unavailable("The server is shutting down."))
 
     def _keep(self) -> None:

@@ -1,21 +1,32 @@
+import asyncio
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from server.budget import Budget, Need
 from server.engine import Engine
-from server.errors import ModelNotFound, ModelUnavailable
+from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.job import Limits
+from server.keep_alive import FOREVER
+from server.keeper import Keeper
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
-from server.served import EngineLike, ServedModel
+from server.served import EngineLike, KnownModel, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from server.whisper import Whisper
-from tests.fakes import DEADLINE_S, FakeEngine, make_window, wait_until
+from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, wait_until
 from tests.hosted import pid
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
@@ -187,3 +198,128 @@ def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
     registry.close()
     assert not Path(f"/proc/{process}").exists()
     assert resident_bytes() - before < 20 << 20
+
+
+class Shelf:
+    """Which models there are, as the test says."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def models(self) -> list[KnownModel]:
+        return [KnownModel((name,), Path("/nonexistent", name), 10, ("en", "de")) for name in self.names]
+
+    def stamp(self) -> object:
+        return self.names
+
+
+class Loading:
+    """A load that is through at once."""
+
+    def __init__(self, known: KnownModel) -> None:
+        self.known = known
+
+    def wait(self) -> ServedModel:
+        if self.known.name == "bad":
+            raise ModelUnavailable("cut off")
+        return served(*self.known.names)
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
+    """Over a default model that is loaded, and others that are not."""
+    keeper = Keeper(Loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
+    shelf = Shelf("demo", *names)
+    keeper.stock(shelf.models(), 300.0)
+    return Registry(keeper=keeper, stock=shelf)
+
+
+@pytest.mark.anyio
+async def test_states_tell_how_every_model_is() -> None:
+    registry = shelved("fine", "bad")
+    with closing(registry):
+        before_s = time.time()
+        await registry.load("fine")
+        with pytest.raises(ModelBroken):
+            await registry.load("bad")
+        demo, fine, bad = registry.states()
+        assert (demo.presence, demo.requests, demo.expires_at, demo.languages) == ("loaded", 0, None, ("en",))
+        assert (fine.presence, fine.size_bytes, fine.memory_bytes, fine.tally.loads) == ("loaded", 10, 10, 1)
+        assert fine.last_used
+        assert before_s - 1 <= fine.last_used <= time.time() + 1
+        assert fine.expires_at == pytest.approx(fine.last_used + 300, abs=1)
+        assert (bad.presence, bad.reason, bad.languages, bad.tally.failures) == (
+            "broken",
+            "cut off",
+            ("en", "de"),
+            1,
+        )
+        assert set(registry.stats()) == {"demo", "fine"}
+        assert (await registry.unload("fine")).presence == "available"
+        assert set(registry.stats()) == {"demo"}
+
+
+@pytest.mark.anyio
+async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
+    registry = shelved("fine")
+    with closing(registry):
+        lease = registry.lease(registry.find("fine"))
+        await lease.model()
+        (_, fine) = registry.states()
+        assert (fine.requests, fine.expires_at) == (1, None)
+        with pytest.raises(ModelBusy):
+            await registry.unload("fine")
+        lease.release()
+        lease.release()
+        assert registry.states()[1].requests == 0
+
+
+@pytest.mark.anyio
+async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
+    shelf = Shelf("demo", "old")
+    keeper = Keeper(Loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper.stock(shelf.models(), 300.0)
+    registry = Registry(keeper=keeper, stock=shelf)
+    watching = asyncio.create_task(registry.watch())
+    with closing(registry):
+        shelf.names = ("demo", "new")
+        await eventually(lambda: registry.ids() == ["demo", "new", "whisper-1"])
+        with pytest.raises(ModelNotFound):
+            registry.find("old")
+        await registry.load("new")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
+    registry = shelved("fine", keep_s=0.0)
+    with closing(registry):
+        assert registry.hindrance() == ""
+        await registry.unload("demo")
+        assert (registry.states()[0].presence, registry.hindrance()) == ("available", "")
+        await registry.load("demo")
+
+
+@pytest.mark.anyio
+async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
+    keeper = Keeper(Loading, Budget(lambda known: Need(0, 0)))
+    keeper.stock(Shelf("bad").models(), 300.0)
+    registry = Registry(keeper=keeper)
+    with closing(registry):
+        with pytest.raises(ModelBroken):
+            await registry.load("whisper-1")
+        assert registry.hindrance() == "cut off"
+
+
+def test_several_devices_that_are_not_there_are_an_error_and_leave_nothing() -> None:
+    with pytest.raises(ModelUnavailable, match=r"SOTTO_DEVICE=cuda:[01]"):
+        load(Settings(device="cuda:0,cuda:1"))
+
+
+def test_a_default_model_beyond_the_budget_is_an_error_at_the_start() -> None:
+    with pytest.raises(ModelUnavailable, match=r"'demo'.* may have 50 MiB \(SOTTO_MEMORY_BUDGET\)"):
+        load(Settings(device="cpu", memory_budget=50))
