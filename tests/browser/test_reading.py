@@ -206,6 +206,16 @@ def test_escape_drops_an_edit_and_tab_goes_on_to_the_next_word(mounted: Mounted)
     assert segments(tab)[0]["text"].startswith(" That is a quiet")
 
 
+def test_a_click_on_another_word_keeps_the_edit_and_jumps(mounted: Mounted) -> None:
+    tab, reading = mounted
+    word(reading, 0, 0).dblclick()
+    tab.page.keyboard.type("That")
+    word(reading, 0, 5).click()
+    expect(word(reading, 0, 5)).to_be_focused()
+    assert time_of(tab) == pytest.approx(made_up(1)[0]["words"][5]["start"], abs=0.01)
+    assert segments(tab)[0]["text"].startswith(" That was")
+
+
 def test_all_of_it_by_keyboard_alone(mounted: Mounted) -> None:
     tab, reading = mounted
     press = tab.page.keyboard.press

@@ -39,6 +39,13 @@ export class Block {
     else this.#paragraph.replaceChildren(...pieces.flatMap((piece) => this.#nodes(piece)), tail);
   }
 
+  /** Shows what a piece is now. The elements of others stay: one of them may be about to be clicked. */
+  redraw(piece) {
+    const span = this.#spans?.get(piece);
+    if (span && piece.text) span.replaceWith(this.#span(piece));
+    else this.refresh();
+  }
+
   spanOf(piece) {
     return this.#spans?.get(piece);
   }
@@ -58,7 +65,10 @@ export class Block {
   }
 
   #nodes(piece) {
-    if (!piece.text) return [piece.toString()];
+    return piece.text ? [piece.lead, this.#span(piece)] : [piece.toString()];
+  }
+
+  #span(piece) {
     const span = make("span", {
       class: "reading-word",
       "data-piece": piece.index,
@@ -67,6 +77,6 @@ export class Block {
       title: piece.uncertain ? `Uncertain: ${Math.round(piece.probability * 100)} %` : null,
     }, piece.text);
     this.#spans.set(piece, span);
-    return [piece.lead, span];
+    return span;
   }
 }

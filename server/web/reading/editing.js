@@ -44,6 +44,6 @@ export class Editing {
     this.#piece = this.#span = null; // first: what follows takes the focus from it
     getSelection().removeAllRanges();
     // Drawn anew in any case: browsers leave marks of their own in what they edited.
-    if (!keep || !this.#transcript.edit(piece, span.textContent)) this.#text.refresh(piece.segment);
+    if (!keep || !this.#transcript.edit(piece, span.textContent)) this.#text.redraw(piece);
   }
 }

@@ -88,7 +88,6 @@ export class Reading extends EventTarget {
   }
 
   #actions() {
-    const { next, previous } = { next: 1, previous: -1 };
     return {
       " ": () => this.#player.toggle(),
       k: () => this.#player.toggle(),
@@ -99,8 +98,8 @@ export class Reading extends EventTarget {
       "<": () => this.#player.shift(-1),
       ">": () => this.#player.shift(1),
       "/": () => this.#finding.field.select(),
-      u: () => this.#goToUncertain(next),
-      "Shift+u": () => this.#goToUncertain(previous),
+      u: () => this.#goToUncertain(1),
+      "Shift+u": () => this.#goToUncertain(-1),
       "Ctrl+z": () => this.#undoOne(),
       "Ctrl+y": () => this.#reveal(this.#transcript.redo()),
       "Ctrl+Shift+z": () => this.#reveal(this.#transcript.redo()),
@@ -148,7 +147,7 @@ export class Reading extends EventTarget {
   }
 
   #changed(piece) {
-    this.#text.refresh(piece.segment);
+    this.#text.redraw(piece);
     this.#finding.refresh();
     this.#undo.disabled = !this.#transcript.canUndo;
     this.dispatchEvent(new Event("change"));

@@ -48,8 +48,8 @@ export class TextView extends EventTarget {
     if (!this.#cursor) this.#stand(segment.pieces.find((piece) => piece.text));
   }
 
-  refresh(segment) {
-    this.#blocks[segment.index].refresh();
+  redraw(piece) {
+    this.#blocks[piece.segment.index].redraw(piece);
     if (this.#cursor && !this.#cursor.text) this.#stand(this.neighbour(this.#cursor, 1) ?? this.neighbour(this.#cursor, -1));
     this.#mark();
   }
@@ -80,12 +80,12 @@ export class TextView extends EventTarget {
   }
 
   /** Puts the cursor on a word and brings it into view; without `focus` the page itself doesn't scroll. */
-  goTo(piece, { focus = true } = {}) {
+  goTo(piece, { focus = true, ring = true } = {}) {
     this.#stand(piece);
     const span = this.spanOf(piece);
     if (!focus) return this.following.centre(span);
     span.scrollIntoView({ block: "nearest" });
-    span.focus({ preventScroll: true });
+    span.focus({ preventScroll: true, focusVisible: ring });
   }
 
   /** The next (1) or previous (-1) word that is there, and that `wanted` holds for. */
@@ -120,7 +120,7 @@ export class TextView extends EventTarget {
     if (!getSelection().isCollapsed || event.target.isContentEditable) return;
     const piece = this.#pieceAt(event.target);
     if (!piece) return;
-    this.goTo(piece);
+    this.goTo(piece, { ring: false });
     this.#send("jump", piece);
   }
 
