@@ -140,6 +140,7 @@ def without_network() -> list[str]:
         "SECURITY.md",
         "docs/offline.md",
         "docs/api.md",
+        "docs/migrating.md",
         "docs/operations.md",
         "models/README.md",
         "tools/demo_model/README.md",
