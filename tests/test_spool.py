@@ -151,8 +151,9 @@ def test_a_second_pass_over_the_same_file_takes_nothing_back(budget: SpoolBudget
 def test_no_folder_to_store_in_is_an_error(
     budget: SpoolBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(Unavailable, match="can't be stored: No such file or directory"):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file" / "gone"))
+    with pytest.raises(Unavailable, match="can't be stored: Not a directory"):
         Spool(budget, Scratch())
 
 
