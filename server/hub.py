@@ -39,6 +39,10 @@ HEADERS = {"user-agent": f"sotto/{__version__}"}
 
 logger = logging.getLogger(__name__)
 
+# It tells every address it asks, and those of the hub's store carry signatures.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+
 # Or HfApi would ask <endpoint>/api/agent-harnesses first, to tell the hub which tool the process runs in.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 

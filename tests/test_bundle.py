@@ -252,6 +252,16 @@ def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Pa
     refused(remade(content, rename), there, known, "no file of a model")
 
 
+def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalogue) -> None:
+    def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
+        if member.name.endswith(record.NAME):
+            body = body.replace(b'"tokenizer.json"', f'"{record.NAME}"'.encode())
+            member.size = len(body)
+        return member, body
+
+    refused(remade(content, rename), there, known, "its record names itself")
+
+
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
 )

@@ -154,6 +154,13 @@ def test_anything_else_is_refused_with_a_hint(
         catalog.resolve(name, tmp_path)
 
 
+def test_file_is_no_repository_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path / "me", "tiny.pt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelUnavailable, match=r"me/tiny\.pt is a checkpoint of openai-whisper"):
+        catalog.resolve("me/tiny.pt", tmp_path)
+
+
 def test_file_instead_of_a_directory_is_told(tmp_path: Path) -> None:
     folder = filled(tmp_path / "model", *WHOLE)
     with pytest.raises(ModelUnavailable, match="is a file; a model is the directory around it"):

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import socket
@@ -153,6 +154,14 @@ def test_token_goes_to_the_hub_but_not_to_the_store(
     assert standin.requests[0].headers["Authorization"] == "Bearer hf_mine"
     resolved = [request for request in standin.requests if "resolve" in request.path]
     assert {request.headers["Authorization"] for request in resolved} == {"Bearer hf_mine"}
+
+
+def test_addresses_of_the_store_are_not_logged(
+    standin: Hub, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    pull(standin, folder)
+    assert [record.name for record in caplog.records] == ["server.hub"] * 2
 
 
 def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:

@@ -3,6 +3,9 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,7 +15,7 @@ from server.cli import run
 from tests.conftest import DEMO
 from tests.fakes import wait_until
 from tests.hub_standin import Hub, Repository, serve
-from tests.serving import Running, serving
+from tests.serving import STOP_S, Running, serving
 
 ADMIN = "admin-key-0123456789abcdefgh"
 ORDINARY = "other-key-0123456789abcdefgh"
@@ -74,20 +77,49 @@ def test_model_comes_is_used_and_goes(
     assert server.transcribe(sample, key=ORDINARY).json()["text"] == SAMPLE_TEXT
 
 
-def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub) -> None:
-    hub.held["model.bin"] = threading.Event()
-    with httpx2.stream(
-        "POST", f"{server.base_url}/v1/models/{NAME}", headers={"authorization": f"Bearer {ADMIN}"}, trust_env=False
-    ) as answer:
-        events = (line for line in answer.iter_lines() if '"model.bin"' in line)
-        while json.loads(next(events).removeprefix("data: "))["done_bytes"] < 1_000_000:
+@contextmanager
+def pulling(server: Running) -> Iterator[Iterator[dict[str, Any]]]:
+    """The events of a pull, as they come."""
+    url, headers = f"{server.base_url}/v1/models/{NAME}", {"authorization": f"Bearer {ADMIN}"}
+    with httpx2.stream("POST", url, headers=headers, timeout=100, trust_env=False) as answer:
+        yield (
+            json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: {")
+        )
+
+
+@pytest.fixture
+def held(hub: Hub) -> Iterator[threading.Event]:
+    """The hub gives half of the model's largest file until this is set."""
+    event = hub.held["model.bin"] = threading.Event()
+    yield event
+    event.set()
+    hub.held.clear()
+
+
+def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: threading.Event) -> None:
+    with pulling(server) as events:
+        while next(events)["done_bytes"] < 1_000_000:
             pass
     hub.requests.clear()
-    hub.held.pop("model.bin").set()
+    held.set()
     server.wait_for_line(f"the pull of {NAME} was ended: nobody waits for it")
     assert server.get(f"/v1/models/{NAME}", key=ORDINARY).status_code == 404
     assert ask(server, "POST", f"/v1/models/{NAME}?stream=false").json()["state"] == "done"
     (request,) = hub.asked("model.bin")
-    assert request.headers["Range"] != "bytes=0-"
+    assert int(request.headers["Range"].removeprefix("bytes=").rstrip("-")) >= 1_000_000
     assert ask(server, "POST", f"/api/ps/{NAME}").json()["state"] == "loaded"
     assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]
+
+
+def test_stop_waits_for_no_hub(
+    hub: Hub, held: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    settings = {"models_dir": tmp_path, "admin_keys": ADMIN, "grace_seconds": 0.1}
+    with serving(**settings) as server, pulling(server) as events:
+        assert next(events)["state"] == "downloading"
+        server.ask_to_stop()
+        *_, last = events
+        assert last["error"]["message"] == "The server is shutting down."
+        assert server.process.wait(STOP_S) == 0
+    assert not held.is_set()
