@@ -66,7 +66,7 @@ class Registry:
     def find(self, name: str) -> Slot:
         """The model that `name` means (empty: the default), or `ModelNotFound`. Never a download or a path."""
         wanted = name.strip().casefold()
-        if not wanted or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
+        if not name or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
             return self.default
         for slot in self._slots():
             if wanted in map(str.casefold, slot.known.names):

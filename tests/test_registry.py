@@ -59,7 +59,6 @@ def test_a_model_is_found_by_any_of_its_names_in_any_case(name: str, model: Serv
     "name",
     [
         "",
-        " ",
         "whisper-1",
         "Whisper-1",
         "gpt-4o-transcribe",
@@ -78,6 +77,7 @@ def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> Non
 @pytest.mark.parametrize(
     "name",
     [
+        " ",
         "tiny",  # in the catalogue, but not installed
         "whisper-2",
         "gpt-4o",

@@ -64,7 +64,7 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
     assert client.get(f"/v1/models/{path}").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "x" * 2_000])
+@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_unknown_model_is_not_found(client: TestClient, path: str, method: str) -> None:
     answer = client.request(method, f"/v1/models/{path}")
