@@ -61,7 +61,11 @@ class Pipeline:
         if slot.served:
             _check_language(options.decoding, slot.served)
         lease = self.registry.lease(slot, options.keep_alive_s)
-        return Transcription(self._media, lease, source, options, self._room, deadline)
+        try:
+            return Transcription(self._media, lease, source, options, self._room, deadline)
+        except BaseException:  # nothing can be stored, or started
+            lease.release()
+            raise
 
 
 class Transcription:
@@ -233,9 +237,9 @@ class Transcription:
             if self._lease.served:
                 self._lease.served.engine.cancel(self.id)
             self._recording.close()
-            self._passages.put_nowait(None)
-            await asyncio.gather(*left, return_exceptions=True)
             self._lease.release()
+            self._passages.put_nowait(None)
+            await asyncio.gather(*left, return_exceptions=True)  # may be cancelled: nothing comes after it
 
     async def _feed(self) -> None:
         """Give every window to the engine: all as room allows, or each when the one before is heard."""

@@ -1,11 +1,14 @@
 """A request's life over a real `Media` and a `FakeEngine`: a second of tone is a window, or a little more."""
 
 import asyncio
+import errno
 import gc
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -119,11 +122,12 @@ def flow(
     media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
     model = ServedModel(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
     try:
-        yield Flow(Pipeline(media, Registry(model), max_windows=max_windows), media)
+        yield Flow(Pipeline(media, registry := Registry(model), max_windows=max_windows), media)
     finally:
         media.close()
         engine.close()
     assert media.spooled_bytes == 0
+    assert registry.default.leases == 0
 
 
 def texts(segments: tuple[Segment, ...] | list[Segment]) -> list[str]:
@@ -669,6 +673,30 @@ async def test_a_request_that_is_cancelled_at_once_ends_too() -> None:
             with pytest.raises(Cancelled):
                 await transcription.result()
             await eventually(lambda: on.media.spooled_bytes == 0)
+
+
+@pytest.mark.parametrize("later", range(8))
+async def test_a_request_that_is_cancelled_again_while_it_ends_gives_everything_back(later: int) -> None:
+    engine = FakeEngine(held=True)
+    with flow(engine) as on, upload(tone(20)) as source:
+        async with on.request(source) as transcription:
+            await eventually(lambda: len(engine.waiting) == 4)
+            transcription.cancel()
+            for _ in range(later):
+                await asyncio.sleep(0)
+            transcription.cancel()
+
+
+def no_room() -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_request_that_cannot_begin_holds_no_model() -> None:
+    with flow(FakeEngine()) as on, upload(tone(2)) as source:
+        on.media.scratch.file = no_room  # type: ignore[method-assign]
+        with pytest.raises(Unavailable, match="No space left"):
+            async with on.request(source):
+                pass
 
 
 async def test_a_request_that_is_closed_at_once_is_decoded_no_further() -> None:
