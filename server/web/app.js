@@ -33,11 +33,13 @@ class Page {
   async #learn() {
     try {
       this.#options.offer((await this.#api.get("v1/models")).data);
+      this.#status.running = (await this.#api.get("api/ps")).models;
     } catch (error) {
       if (error.status === 401) this.#key.ask();
       return;
     }
     this.#key.accept();
+    this.#status.look();
     this.#queue.resume("locked");
   }
 

@@ -8,6 +8,8 @@ const WATCHED_EVERY_MS = 1_000; // while it works, or is gone
 
 /** Emits `gone` when the server stops answering, `back` when it answers again. */
 export class Status extends EventTarget {
+  /** The entries of /api/ps: asked for seldom, as it takes the key and is logged. */
+  running = [];
   #api;
   #timer;
   #alive = null;
@@ -15,7 +17,7 @@ export class Status extends EventTarget {
   constructor(api) {
     super();
     this.#api = api;
-    document.addEventListener("visibilitychange", () => document.hidden || this.look());
+    document.addEventListener("visibilitychange", () => document.hidden || this.look()); // timers rest meanwhile
   }
 
   /** Ask now, and from then on every few seconds; resolves to whether it answered. */
@@ -31,8 +33,10 @@ export class Status extends EventTarget {
 
   #show(health) {
     byId("status").dataset.state = health ? "ok" : "gone";
-    say(byId("status-text"), health ? `${health.model} · ${queueOf(health)}` : "No answer");
-    if (health) byId("status").title = `Sotto ${health.version}`;
+    const { device } = this.running.find(({ id }) => id === health?.model) ?? {};
+    const words = health ? [health.model, device, queueOf(health)] : ["No answer"];
+    say(byId("status-text"), words.filter(Boolean).join(" · "));
+    if (health) byId("status").title = [`Sotto ${health.version}`, ...this.running.map(describe)].join("\n");
   }
 
   #turn(alive) {
@@ -41,6 +45,10 @@ export class Status extends EventTarget {
     if (before === alive || (before === null && alive)) return;
     this.dispatchEvent(new Event(alive ? "back" : "gone"));
   }
+}
+
+function describe({ id, state, device, compute_type }) {
+  return `${id}: ${[device, compute_type].filter(Boolean).join(", ") || state}`;
 }
 
 function queueOf({ queued_windows, running_windows }) {
