@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from server import cage
-from server.catalog import Found, resolve
+from server.catalog import Found, load, resolve
 from server.errors import SottoError
 from server.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 from server.settings import MOST_REQUESTS, PREFIX, Settings
@@ -147,7 +147,7 @@ def address(settings: Settings) -> Check:
 
 def keys(settings: Settings) -> Check:
     """Whether other machines can reach a server without keys."""
-    admin = f", {len(settings.admin_keys)} admin keys" if settings.admin_keys else ""
+    admin = f", and {len(settings.admin_keys)} for admins" if settings.admin_keys else ""
     if settings.api_keys:
         return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; who has none is refused")
     if is_loopback(settings.host):
@@ -189,7 +189,7 @@ def models_dir(settings: Settings) -> Check:
 def model(settings: Settings) -> tuple[Check, Found | None]:
     """Whether the default model is here, and what was found."""
     try:
-        found = resolve(settings.model, settings.models_dir)
+        found = resolve(settings.model, settings.models_dir, load(settings.catalog))
     except SottoError as error:
         return Check("model", "problem", error.message), None
     if found.folder:

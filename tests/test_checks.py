@@ -22,6 +22,7 @@ from server.checks import (
 from server.machine import Memory
 from server.settings import Settings
 from tests.fakes import taken_port
+from tests.model_folders import WHOLE, filled
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -176,3 +177,18 @@ def test_a_model_is_here_or_it_is_told_what_would_be_done(
     assert check.status == status
     assert told in check.text
     assert (found is None) == (name == "no-such-model")
+
+
+def test_a_model_of_one_s_own_catalogue_is_known(tmp_path: Path) -> None:
+    filled(tmp_path / "ward", *WHOLE)
+    (tmp_path / "own.toml").write_text('[models.ward]\npath = "ward"\naliases = ["station"]')
+    check, found = model(Settings(model="station", catalog=tmp_path / "own.toml"))
+    assert (check.status, found and found.folder) == ("ok", tmp_path / "ward")
+    check, _ = model(Settings(catalog=tmp_path / "none.toml"))
+    assert check.status == "problem"
+    assert "none.toml" in check.text
+
+
+def test_keys_are_counted(tmp_path: Path) -> None:
+    assert "2 set, and 1 for admins;" in keys(Settings(api_keys="a,b", admin_keys="c")).text
+    assert "none, and 1 for admins," in keys(Settings(admin_keys="c")).text
