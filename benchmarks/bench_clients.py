@@ -6,7 +6,6 @@ One server for all rounds. Each client sends its next recording when it has the 
 """
 
 import argparse
-import statistics
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import httpx2
 
 from benchmarks.processes import ServerProcess, transcribe, write_wav
+from server.bench import percentile
 
 SAMPLE_S = 0.1
 
@@ -81,7 +81,7 @@ def peak_mb(server: ServerProcess, done: threading.Event) -> float:
 
 def report(clients: int, audio_s: float, idle_mb: float, measured: Round) -> None:
     count = len(measured.seconds)
-    median, p95 = statistics.median(measured.seconds), measured.seconds[round(0.95 * (count - 1))]
+    median, p95 = percentile(measured.seconds, 0.5), percentile(measured.seconds, 0.95)
     print(
         f"{clients} clients: {count / measured.wall_s:.1f} requests/s, {count * audio_s / measured.wall_s:.0f} x "
         f"real time, CPU {measured.cpu_s / count:.2f} s a request; answers after {median:.2f} s (median), "

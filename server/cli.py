@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from server import __version__
+from server.bench_cli import add_to as add_bench
 from server.errors import InvalidRequest, SottoError
 from server.models_cli import add_to as add_models
 from server.ps_cli import add_to as add_ps
@@ -15,6 +16,27 @@ from server.settings import PREFIX, settings_with
 from server.transcribe_cli import add_to as add_transcribe
 
 EXIT_USAGE = 2
+
+EXAMPLES = """\
+examples:
+  sotto transcribe talk.mp3             its text
+  sotto serve --model small             a server on http://127.0.0.1:8000
+  sotto doctor                          what would run here, and what lacks
+  sotto COMMAND --help                  more of each
+
+Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that SOTTO_CONFIG names."""
+SERVE_EXAMPLES = """\
+examples:
+  sotto serve --model turbo
+  SOTTO_API_KEYS=$(openssl rand -hex 16) sotto serve --host 0.0.0.0
+
+Everything else is a setting: environment variables SOTTO_<NAME>, or keys of the TOML file that
+SOTTO_CONFIG names. `sotto doctor` tells what is wrong with them."""
+COMPLETION_EXAMPLES = """\
+examples:
+  sotto completion bash > ~/.local/share/bash-completion/completions/sotto
+  sotto completion zsh > "${fpath[1]}/_sotto"
+  sotto completion fish > ~/.config/fish/completions/sotto.fish"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,6 +74,13 @@ def _doctor(given: argparse.Namespace) -> int:
     return doctor(settings_with(given, "model"), as_json=given.json)
 
 
+def _completion(given: argparse.Namespace) -> int:
+    from server.completion import script
+
+    print(script(make_parser(), given.shell))
+    return 0
+
+
 def _explain(error: ValidationError) -> str:
     """What is wrong with which setting, as the user wrote it."""
     wrong = []
@@ -70,12 +99,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sotto",
         description="Speech to text on your own machine, behind OpenAI's audio API.",
-        epilog="Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that SOTTO_CONFIG names.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sotto {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
 
-    serve = commands.add_parser("serve", help="run the server", description="Run the server until Ctrl-C.")
+    serve = commands.add_parser(
+        "serve",
+        help="run the server",
+        description="Run the server until Ctrl-C, which lets requests under way end; a second one doesn't.",
+        epilog=SERVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     serve.add_argument("--host", help="address to listen on (SOTTO_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (SOTTO_PORT, 8000)")
     serve.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
@@ -92,6 +128,17 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     add_transcribe(commands)
+    add_bench(commands)
     add_models(commands)
     add_ps(commands)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print a script with which a shell completes all this",
+        description="Print a script with which a shell completes commands, options and files.",
+        epilog=COMPLETION_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(run=_completion)
     return parser

@@ -81,6 +81,7 @@ def served(known: KnownModel, engine: EngineLike, facts: Facts) -> ServedModel:
         window_s=known.window_s,
         mels=facts.mels,
         description=description,
+        prepared=facts.prepared,
         created=known.created,
         device_bytes=facts.device_bytes,
     )

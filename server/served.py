@@ -57,7 +57,7 @@ class KnownModel:
 class ServedModel:
     """A loaded model: its engine, its names (the first is its id) and what is known of it.
 
-    `device_bytes` is all the memory of its GPU, 0 on a CPU.
+    `device_bytes` is all the memory of its GPU, 0 on a CPU; `prepared` what its process was set up with.
     """
 
     engine: EngineLike
@@ -66,6 +66,7 @@ class ServedModel:
     window_s: float = MAX_WINDOW_S
     mels: int = 80
     description: str = ""
+    prepared: str = ""
     device_bytes: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -22,8 +22,8 @@ FLOORS: dict[str, str] = {
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
     "api.pulling api.running api.schema api.streaming api.transcriptions api.uploads",
-    "start": "__main__ checks cli client doctor inprocess models_cli protocol ps_cli recordings serve "
-    "transcribe transcribe_cli",
+    "start": "__main__ bench bench_cli checks cli client completion doctor inprocess models_cli protocol "
+    "ps_cli recordings serve transcribe transcribe_cli",
 }
 
 # Who may import from its own floor, and what.
@@ -76,7 +76,9 @@ SIDEWAYS: dict[str, str] = {
     "transcribe": "client inprocess recordings",
     "transcribe_cli": "recordings transcribe",
     "ps_cli": "client",
-    "cli": "doctor models_cli ps_cli serve transcribe_cli",
+    "bench": "checks client inprocess transcribe",
+    "bench_cli": "bench",
+    "cli": "bench_cli completion doctor models_cli ps_cli serve transcribe_cli",
     "__main__": "cli",
 }
 
@@ -97,6 +99,7 @@ HOMES: dict[str, str] = {
     "httpx": "hub",
     "httpx2": "client",
     "prometheus_client": "metrics",
+    "shtab": "completion",
     "tqdm": "progress transcribe",
     "pydantic": "settings cli",
     "pydantic_settings": "settings",
