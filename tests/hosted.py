@@ -1,7 +1,8 @@
 """Engines that a test starts in real child processes, steered by the prompts of their windows and by files.
 
 `FakeRecipe` loads a `FakeModel` that does what the prompt says: `die`, `die once`, `hang`, `fail`, `lose` the
-device, lose a `thread`. While `folder/hold` exists it waits inside the model; `folder/starts` counts processes.
+device, lose a `thread`. While `folder/hold` exists it waits inside the model; where `folder/stuck` does, no trial
+ever ends; `folder/starts` counts processes.
 """
 
 import os
@@ -91,6 +92,8 @@ class FakeRecipe:
     def _probe(self) -> None:
         with (self.folder / "probes").open("a") as probes:
             probes.write(".")
+        if (self.folder / "stuck").exists():
+            threading.Event().wait()
         if mark(self.folder / "probed"):
             raise RuntimeError("the device is gone")
 

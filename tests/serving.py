@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -130,6 +131,11 @@ class Running:
             with suppress(FileNotFoundError):
                 found += kind in os.readlink(link)
         return found
+
+    def resident_mb(self) -> float:
+        """Memory of the main process; on Linux."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 1e6
 
     def wait_until_model_runs(self) -> None:
         wait_until(lambda: self.get("/ready").status_code == 200)

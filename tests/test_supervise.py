@@ -250,6 +250,15 @@ def test_a_model_that_fails_when_it_is_tried_out_is_replaced(recipe: FakeRecipe)
         assert recipe.starts == 2
 
 
+def test_a_model_that_never_ends_when_it_is_tried_out_is_replaced(recipe: FakeRecipe) -> None:
+    (recipe.folder / "stuck").touch()
+    with supervised(recipe, replace(QUICK, probe_every_s=0.1, silent_s=3.0)) as engine:
+        wait_until(lambda: engine.stats().restarts == 1)
+        (recipe.folder / "stuck").unlink()
+        wait_until(lambda: engine.stats().state == "ready")
+        assert text(submit(engine, 0)) == " w0"
+
+
 def test_a_gpu_s_model_that_comes_back_on_the_cpu_is_not_taken(tmp_path: Path) -> None:
     recipe = FakeRecipe(tmp_path, device="cuda")
     with supervised(recipe) as engine:

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -78,13 +77,8 @@ async def watch(url: str, server: Running, health: list[Reply], memory_mb: list[
     """Asks for /health, over and over; and how much memory the main process has."""
     while True:
         health.append(await exchange(url, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "127.0.0.1"))
-        memory_mb.append(resident_mb(server))
+        memory_mb.append(server.resident_mb())
         await asyncio.sleep(POLL_S)
-
-
-def resident_mb(server: Running) -> float:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 async def crowd(server: Running) -> tuple[list[Reply], list[Reply], list[float]]:
@@ -104,7 +98,7 @@ async def crowd(server: Running) -> tuple[list[Reply], list[Reply], list[float]]
 def test_a_thousand_clients_at_once_get_an_answer_each(many_files: None) -> None:
     with serving(log_level="warning") as server:
         server.transcribe(SPEECH)
-        before_mb = resident_mb(server)
+        before_mb = server.resident_mb()
         began = time.monotonic()
         replies, health, memory_mb = asyncio.run(crowd(server))
         report(replies, health, memory_mb, before_mb, time.monotonic() - began)

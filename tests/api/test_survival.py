@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.serving import TRANSCRIPTIONS, Running, serving
 SPEECH = "en_02.wav"
 TEXT = "The party ends at eight."
 CLIENTS = 20
+GROWTH_MB = 100
 ROUNDS = [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
 
 
@@ -35,36 +38,52 @@ def own_server() -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.timeout(1200)
+@contextmanager
+def unhurt(server: Running, what: str, rounds: int) -> Iterator[None]:
+    """Memory is as before, in the end. With -s, it prints its figures."""
+    before_mb, began = server.resident_mb(), time.monotonic()
+    yield
+    after_mb, took_s = server.resident_mb(), time.monotonic() - began
+    print(f"\n{what} killed {rounds} times, {rounds * CLIENTS} requests answered in {took_s:.0f} s")
+    print(f"memory of the main process: {before_mb:.0f} MB before, {after_mb:.0f} MB after")
+    assert after_mb < before_mb + GROWTH_MB
+
+
+@contextmanager
+def clients_unhurt(server: Running) -> Iterator[None]:
+    """While many ask at once; and one more does behind them."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = [pool.submit(server.transcribe, SPEECH) for _ in range(CLIENTS)]
+        yield
+    assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
+    assert {answer.result().json()["text"] for answer in answers} == {TEXT}
+    assert server.transcribe(SPEECH).json()["text"] == TEXT
+
+
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
-    for _ in range(rounds):
-        own_server.wait_until_model_runs()
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            answers = [pool.submit(own_server.transcribe, SPEECH) for _ in range(CLIENTS)]
-            own_server.wait_until_busy()
-            (engine,) = own_server.engines()
-            os.kill(engine, signal.SIGKILL)
-        assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
-        assert {answer.result().json()["text"] for answer in answers} == {TEXT}
-        assert own_server.transcribe(SPEECH).json()["text"] == TEXT
-        assert own_server.engines() != [engine]
+    with unhurt(own_server, "engine", rounds):
+        for _ in range(rounds):
+            own_server.wait_until_model_runs()
+            with clients_unhurt(own_server):
+                own_server.wait_until_busy()
+                (engine,) = own_server.engines()
+                os.kill(engine, signal.SIGKILL)
+            assert own_server.engines() != [engine]
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_media_process_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
     """In turns a worker and the process that all of them come from."""
-    for number in range(rounds):
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            answers = [pool.submit(own_server.transcribe, SPEECH) for _ in range(CLIENTS)]
-            (parent,) = own_server.children("server.mediaworker")
-            wait_until(lambda: bool(children_of(parent)))  # noqa: B023 - it is called here
-            for pid in [parent] if number % 2 else children_of(parent)[:1]:
-                os.kill(pid, signal.SIGKILL)
-        assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
-        assert {answer.result().json()["text"] for answer in answers} == {TEXT}
-        assert own_server.transcribe(SPEECH).json()["text"] == TEXT
+    with unhurt(own_server, "media process", rounds):
+        for number in range(rounds):
+            with clients_unhurt(own_server):
+                (parent,) = own_server.children("server.mediaworker")
+                wait_until(lambda: bool(children_of(parent)))  # noqa: B023 - it is called here
+                for pid in [parent] if number % 2 else children_of(parent)[:1]:
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
