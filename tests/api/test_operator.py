@@ -12,10 +12,12 @@ import pytest
 
 from server.catalog import SAMPLE_TEXT
 from server.cli import run
+from tests.bad_inputs import DATA
 from tests.conftest import DEMO
 from tests.fakes import wait_until
 from tests.hub_standin import Hub, Repository, serve
 from tests.serving import STOP_S, Running, serving
+from tests.wire import Connection, field, file, form
 
 ADMIN = "admin-key-0123456789abcdefgh"
 ORDINARY = "other-key-0123456789abcdefgh"
@@ -109,6 +111,20 @@ def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: thre
     assert int(request.headers["Range"].removeprefix("bytes=").rstrip("-")) >= 1_000_000
     assert ask(server, "POST", f"/api/ps/{NAME}").json()["state"] == "loaded"
     assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]
+
+
+def test_who_waits_for_an_unload_and_leaves_has_asked_for_nothing(server: Running) -> None:
+    content = (DATA / "ten_minutes.ogg").read_bytes()
+    body, key = form(field("model", "demo"), file(content)), {"Authorization": f"Bearer {ADMIN}"}
+    with Connection(server.base_url) as using:
+        using.send_head({"Content-Length": str(len(body)), **key})
+        using.send(body)
+        server.wait_until_busy()
+        with Connection(server.base_url) as waiting:
+            waiting.send_head({"Content-Length": "0", **key}, method="DELETE", path="/api/ps/demo?wait=true")
+        server.wait_for_line(r" 499 .*DELETE /api/ps/demo")
+    server.wait_until_idle()
+    assert [model["id"] for model in server.get("/api/ps", key=ORDINARY).json()["models"]] == ["demo"]
 
 
 def test_stop_waits_for_no_hub(

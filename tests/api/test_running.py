@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,16 @@ def test_what_is_loaded_is_listed_with_what_it_does(client: TestClient, fakes: M
     assert listed(client)["demo"]["expires_at"] is None
 
 
+def test_model_whose_engine_broke_is_still_there_and_says_why(
+    client: TestClient, fakes: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/api/ps/tiny")
+    broken = replace(fakes.engines["tiny"].stats(), state="broken", reason="it was killed", device="cpu")
+    monkeypatch.setattr(fakes.engines["tiny"], "stats", lambda: broken)
+    tiny = listed(client)["tiny"]
+    assert (tiny["state"], tiny["reason"]) == ("broken", "it was killed")
+
+
 # Loading and unloading
 
 
@@ -247,8 +258,9 @@ def test_model_elsewhere_is_not_deleted(chosen: str, tmp_path: Path, models: Pat
     settings = Settings(models_dir=models, admin_keys=[ADMIN], **OTHERS[chosen](elsewhere))
     for client in serving(settings, fakes):
         name = "demo" if chosen == "bundled" else "mine"
-        answer = client.delete(f"/v1/models/{name}")
-        assert error_of(answer) == (403, "permission_denied")
+        client.post(f"/api/ps/{name}")
+        assert error_of(client.delete(f"/v1/models/{name}")) == (403, "permission_denied")
+        assert name in listed(client)  # not unloaded for nothing
     assert (elsewhere / "model.bin").exists()
 
 
