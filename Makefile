@@ -31,7 +31,7 @@ lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra otel --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraints requirements.lock --output-file requirements-dev.lock
 
 	echo 'nvidia-cublas-cu12>=12.8' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \

@@ -21,7 +21,7 @@ FLOORS: dict[str, str] = {
     "flow": "budget inventory keeper launch pipeline placing pulls registry sequential",
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
-    "api.pulling api.running api.schema api.streaming api.transcriptions api.uploads",
+    "api.pulling api.running api.schema api.streaming api.tracing api.transcriptions api.uploads",
     "start": "__main__ bench bench_cli checks cli client completion doctor inprocess models_cli protocol "
     "ps_cli recordings serve transcribe transcribe_cli",
 }
@@ -66,10 +66,11 @@ SIDEWAYS: dict[str, str] = {
     "api.running": "api.fields api.forms api.gradual",
     "api.schema": "api.answers api.parameters",
     "api.streaming": "api.envelope api.gradual",
+    "api.tracing": "api.gate",
     "api.transcriptions": "api.admission api.forms api.gradual api.streaming api.uploads",
     "api.uploads": "api.admission",
     "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.pulling "
-    "api.running api.schema api.transcriptions",
+    "api.running api.schema api.tracing api.transcriptions",
     "trial": "engine recipe",
     "doctor": "checks serve",
     "serve": "checks protocol",
@@ -100,6 +101,7 @@ HOMES: dict[str, str] = {
     "httpx2": "client",
     "prometheus_client": "metrics",
     "shtab": "completion",
+    "opentelemetry": "api.tracing",
     "tqdm": "progress transcribe",
     "pydantic": "settings cli",
     "pydantic_settings": "settings",

@@ -14,6 +14,7 @@ from server.api.envelope import add_handlers
 from server.api.gate import OPEN_PATHS, Gate
 from server.api.page import page_router, read_assets
 from server.api.schema import describe
+from server.api.tracing import TELEMETRY, Named
 from server.catalog import load
 from server.machine import usable_cpus
 from server.media import Media
@@ -56,7 +57,8 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
             await asyncio.to_thread(registry.close)
 
     # FastAPI's own page would load its script from another host; redirects of slashes would lose bodies.
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=TELEMETRY)
+    app.add_middleware(Named)
     document = describe()
     app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
     add_handlers(app)

@@ -1,0 +1,41 @@
+"""Traces of requests, for an OpenTelemetry collector that the standard environment variables name.
+
+FastAPI makes them, and loads what sends them only where there is a collector. Spans have no text, and no key.
+"""
+
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import get_current_span
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.gate import CHECKS, METRICS
+from server.logs import request_id
+
+TELEMETRY: TelemetryConfig = {
+    "auto_configure": True,  # by OTEL_EXPORTER_OTLP_ENDPOINT; without it, nothing
+    "metrics": False,  # these are Prometheus'
+    "logs": False,  # they would hold messages of exceptions
+    "operation_spans": False,
+    "exclude": lambda scope: scope["path"] in {*CHECKS, METRICS},  # asked for every few seconds for ever
+}
+
+
+class Named:
+    """Gives a request's span its id, and its model as soon as that is known."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        span = get_current_span()
+        if not span.is_recording():
+            await self._app(scope, receive, send)
+            return
+        span.set_attribute("sotto.request_id", request_id.get())
+
+        async def named(message: Message) -> None:
+            ticket = scope["state"].get("ticket")
+            if message["type"] == "http.response.start" and ticket and ticket.work:
+                span.set_attribute("sotto.model", ticket.work.model)
+            await send(message)
+
+        await self._app(scope, receive, named)
