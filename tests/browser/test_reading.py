@@ -127,6 +127,10 @@ def test_the_text_scrolls_along_until_the_user_scrolls(mounted: Mounted) -> None
     follow.click()
     expect(reading.locator(".is-now")).to_be_in_viewport()
     expect(follow).to_be_hidden()
+    tab.page.mouse.wheel(0, -100_000)
+    expect(follow).to_be_visible()
+    reading.locator(".reading-time").first.click()
+    expect(follow).to_be_hidden()
 
 
 def test_search_counts_goes_on_and_paints(mounted: Mounted) -> None:
@@ -189,6 +193,18 @@ def test_a_segment_emptied_of_its_words_is_not_exported(tab: Tab) -> None:
     edit(reading, word(reading, 0, 0), "")
     assert [each["id"] for each in segments(tab)] == [1]
     expect(reading.locator("[data-segment='0']")).to_be_hidden()
+    edit(reading, word(reading, 1, 0), "")
+    assert segments(tab) == []
+    reading.get_by_role("button", name="Undo").click()
+    assert [each["id"] for each in segments(tab)] == [1]
+    expect(word(reading, 1, 0)).to_be_focused()
+
+
+def test_arrows_go_the_way_that_the_text_is_written(tab: Tab) -> None:
+    reading = mount(tab, made_up(1, words=["שלום", "לכל", "העולם."]), length_s=9)
+    word(reading, 0, 0).click()
+    tab.page.keyboard.press("ArrowLeft")
+    expect(word(reading, 0, 1)).to_be_focused()
 
 
 def test_escape_drops_an_edit_and_tab_goes_on_to_the_next_word(mounted: Mounted) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, expect
 from tests.bad_inputs import DATA
 from tests.browser.conftest import Opener, Tab
 from tests.browser.readings import made_up, mount
-from tests.browser.test_reading import time_of
+from tests.browser.test_reading import time_of, wait_until
 
 LENGTH_S = 180.0
 HOUR_S = 3600.0
@@ -49,6 +49,11 @@ async () => {
     window.reading = new Reading(place, {media: new Blob(chunks, {type: recorder.mimeType}), name: "recorded"});
 }
 """
+# Whether a hit in this segment is painted.
+PAINTED = """
+segment => [...CSS.highlights.get("reading-hits")].some(
+    hit => hit.startContainer.parentElement.closest(`[data-segment="${segment}"]`))
+"""
 LEAF_THROUGH = """
 async text => {
     for (let top = 0; top < text.scrollHeight; top += text.clientHeight) {
@@ -80,8 +85,8 @@ def test_a_click_and_a_drag_go_there(tab: Tab, strip: Locator) -> None:
     tab.page.mouse.move(box["x"] + 10, box["y"] + 10)
     tab.page.mouse.down()
     tab.page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 10, steps=5)
-    tab.page.mouse.up()
     assert time_of(tab) == pytest.approx(LENGTH_S * 0.75, abs=1)
+    tab.page.mouse.up()
 
 
 def test_its_keys_move_in_steps(tab: Tab, strip: Locator) -> None:
@@ -183,4 +188,6 @@ def test_an_hour_is_few_elements_and_holds_up_nothing(tab: Tab) -> None:
     expect(reading.get_by_label("Hits")).to_have_text("1 of 900")
     tab.page.keyboard.press("Shift+Enter")
     expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
+    text.evaluate("text => text.scrollTop = text.scrollHeight / 2")
+    wait_until(tab, lambda: bool(tab.page.evaluate(PAINTED, 450)))
     assert tab.page.evaluate("longest") < LONG_TASK_MS

@@ -22,6 +22,10 @@ export class Block {
     return this.#spans !== null;
   }
 
+  get isRightToLeft() {
+    return getComputedStyle(this.#paragraph).direction === "rtl";
+  }
+
   open() {
     this.#spans = new Map();
     this.refresh();
@@ -35,6 +39,7 @@ export class Block {
   refresh() {
     const { pieces, tail, text } = this.segment;
     this.element.hidden = !text.trim();
+    this.#spans?.clear();
     if (!this.#spans) this.#paragraph.textContent = text;
     else this.#paragraph.replaceChildren(...pieces.flatMap((piece) => this.#nodes(piece)), tail);
   }

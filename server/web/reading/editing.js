@@ -31,7 +31,6 @@ export class Editing {
     const { key } = event;
     if (key !== "Enter" && key !== "Escape" && key !== "Tab") return;
     event.preventDefault();
-    event.stopPropagation(); // or Enter would also jump
     const edited = this.#piece;
     this.#end(key !== "Escape");
     const next = key === "Tab" && this.#text.neighbour(edited, event.shiftKey ? -1 : 1);

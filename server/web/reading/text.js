@@ -83,6 +83,7 @@ export class TextView extends EventTarget {
   goTo(piece, { focus = true, ring = true } = {}) {
     this.#stand(piece);
     const span = this.spanOf(piece);
+    if (!span) return; // the last word was deleted
     if (!focus) return this.following.centre(span);
     span.scrollIntoView({ block: "nearest" });
     span.focus({ preventScroll: true, focusVisible: ring });
@@ -139,7 +140,7 @@ export class TextView extends EventTarget {
   #towards({ key, ctrlKey }) {
     const cursor = this.#cursor;
     const { pieces } = cursor.segment;
-    const rightToLeft = getComputedStyle(this.spanOf(cursor).parentElement).direction === "rtl" ? -1 : 1;
+    const rightToLeft = this.#blocks[cursor.segment.index].isRightToLeft ? -1 : 1;
     const first = (list) => list.find((piece) => piece.text);
     const last = (list) => list.findLast((piece) => piece.text);
     if (key === "ArrowRight") return this.neighbour(cursor, rightToLeft);
