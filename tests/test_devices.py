@@ -4,6 +4,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import pytest
@@ -160,3 +161,34 @@ def test_without_the_wheel_cublas_is_what_the_linker_finds(
     monkeypatch.setattr(ctypes, "CDLL", lambda name, mode: found.append(name))
     assert load_cublas()
     assert found == ["libcublasLt.so.12", "libcublas.so.12"]
+
+
+class Driver:
+    """CUDA's, as far as it tells how much memory there is."""
+
+    def __init__(self, memory: dict[int, int]) -> None:
+        self._memory = memory
+
+    def cuInit(self, _: int) -> int:
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:
+        device._obj.value = index
+        return 0 if index in self._memory else 101
+
+    def cuDeviceTotalMem_v2(self, size: Any, device: ctypes.c_int) -> int:
+        size._obj.value = self._memory[device.value]
+        return 0
+
+
+def test_the_driver_tells_how_much_memory_a_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Driver({0: 8 << 30, 1: 80 << 30}))
+    assert [devices.gpu_bytes(index) for index in (0, 1, 2)] == [8 << 30, 80 << 30, 0]
+
+
+def test_without_a_driver_nothing_is_known_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise OSError("cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert devices.gpu_bytes(0) == 0

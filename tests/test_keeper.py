@@ -1,7 +1,6 @@
 """The lives of models with engines that load at once or when they are told to, and a clock that stands still."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from server.budget import Budget, Need
-from server.errors import ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
+from server.errors import ModelBroken, ModelBusy, SottoError, Unavailable
 from server.keep_alive import FOREVER
 from server.keeper import AGAIN_S, Keeper, Lease, Slot
-from server.served import KnownModel, ServedModel
+from server.served import KnownModel
 from server.stats import Tally
-from tests.fakes import DEADLINE_S, FakeEngine, eventually, peek
+from tests.fakes import DEADLINE_S, eventually, peek
+from tests.launches import Engines
 
 KEPT_S = 300.0
 
@@ -24,60 +24,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-class Engines:
-    """Starts a `FakeEngine` for each model, and may be told to hold loads or ends, or to fail."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.running: list[FakeEngine] = []
-        self.fails = ""
-        self.problem = ""
-        self.load = threading.Event()
-        self.load.set()
-        self.end = threading.Event()
-        self.end.set()
-
-    def start(self, known: KnownModel) -> "Starting":
-        self.started.append(known.name)
-        return Starting(self, known)
-
-    def look(self, known: KnownModel) -> KnownModel:
-        return KnownModel(known.names, known.folder, known.size_bytes, problem=self.problem)
-
-
-class Starting:
-    def __init__(self, engines: Engines, known: KnownModel) -> None:
-        self._engines = engines
-        self._known = known
-        self._closed = False
-
-    def wait(self) -> ServedModel:
-        assert self._engines.load.wait(DEADLINE_S), "held for too long"
-        if self._closed:
-            raise ModelUnavailable("given up")
-        if self._engines.fails:
-            raise ModelUnavailable(self._engines.fails)
-        engine = Process(self._engines)
-        self._engines.running.append(engine)
-        return ServedModel(engine, self._known.names, ("en",))
-
-    def close(self) -> None:
-        self._closed = True
-        self._engines.load.set()
-
-
-class Process(FakeEngine):
-    def __init__(self, engines: Engines) -> None:
-        super().__init__()
-        self._engines = engines
-
-    def close(self) -> None:
-        assert self._engines.end.wait(DEADLINE_S), "held for too long"
-        super().close()
-        if self in self._engines.running:
-            self._engines.running.remove(self)
 
 
 class House:

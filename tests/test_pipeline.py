@@ -8,26 +8,31 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
 
+from server.budget import Budget, Need
 from server.engine import Engine
 from server.errors import (
     AudioTooLong,
     Cancelled,
+    ModelBroken,
     ModelNotFound,
     Unavailable,
     UndecodableAudio,
     UnknownLanguage,
 )
+from server.keep_alive import FOREVER
+from server.keeper import Keeper, Slot
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry
 from server.scan import Scanner
-from server.served import EngineLike, ServedModel
+from server.served import EngineLike, KnownModel, ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence
 from tests.fakes import (
@@ -46,6 +51,7 @@ from tests.fakes import (
     upload,
     wait_until,
 )
+from tests.launches import Engines
 
 pytestmark = pytest.mark.anyio
 
@@ -790,3 +796,86 @@ async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() ->
         async with on.request(other) as after:
             assert texts((await after.result()).segments) == numbered(2)
     assert sum(len(batch) for batch in model.batches) <= 4 + 2
+
+
+# Models that are not loaded yet
+
+
+@contextmanager
+def cold(engines: Engines) -> Iterator[tuple[Flow, Slot]]:
+    """Over a model that is loaded when it is asked for."""
+    media = make_media()
+    keeper = Keeper(engines.start, Budget(lambda _: Need(0, 0)))
+    keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
+    try:
+        yield Flow(Pipeline(media, Registry(keeper=keeper)), media), keeper.slots[0]
+    finally:
+        engines.load.set()
+        media.close()
+        keeper.close()
+    assert media.spooled_bytes == 0
+
+
+async def test_a_model_is_loaded_for_a_request_while_its_file_is_decoded() -> None:
+    engines = Engines()
+    engines.load.clear()
+    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+        async with on.request(source) as transcription:
+            await eventually(lambda: slot.starting is not None and transcription.audio_s == 2.5)
+            assert transcription.duration_hint_s == 2.5
+            assert (transcription.queue_position, slot.leases) == (0, 1)
+            engines.load.set()
+            assert texts((await transcription.result()).segments) == numbered(3)
+        assert slot.leases == 0
+
+
+async def test_a_client_that_leaves_while_the_model_is_loaded_frees_its_place_and_the_load_goes_on() -> None:
+    engines = Engines()
+    engines.load.clear()
+    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+        transcription = on.pipeline.transcribe(source, TranscriptionOptions())
+        await eventually(lambda: slot.starting is not None)
+        async with asyncio.timeout(DEADLINE_S):
+            await transcription.close()
+        assert (slot.leases, on.media.spooled_bytes) == (0, 0)
+        assert slot.loading
+        engines.load.set()
+        await eventually(lambda: slot.served is not None)
+
+
+async def test_a_model_that_can_not_be_loaded_ends_the_request() -> None:
+    engines = Engines()
+    engines.fails = "cut off"
+    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+        async with on.request(source) as transcription:
+            with pytest.raises(ModelBroken, match="'demo' can't be loaded: cut off"):
+                await transcription.result()
+        assert slot.leases == 0
+
+
+async def test_a_broken_file_needs_no_model() -> None:
+    engines = Engines()
+    engines.load.clear()
+    with cold(engines) as (on, slot), upload(b"no audio at all") as source:
+        transcription = on.pipeline.transcribe(source, TranscriptionOptions())
+        with pytest.raises(UndecodableAudio):
+            await transcription.result()
+        await transcription.close()
+        assert slot.leases == 0
+
+
+async def test_a_language_that_the_model_turns_out_not_to_know_is_refused() -> None:
+    with cold(Engines()) as (on, slot), upload(tone(0.5)) as source:
+        async with on.request(source, DecodingOptions(language="de")) as transcription:
+            with pytest.raises(UnknownLanguage, match="'de'"):
+                await transcription.result()
+        assert slot.leases == 0
+
+
+async def test_a_request_s_keep_alive_holds_for_the_model() -> None:
+    engines = Engines()
+    with cold(engines) as (on, slot), upload(tone(0.5)) as source:
+        transcription = on.pipeline.transcribe(source, TranscriptionOptions(keep_alive_s=0.0))
+        await transcription.result()
+        await transcription.close()
+        await eventually(lambda: slot.served is None and slot.ending is None)

@@ -22,6 +22,7 @@ from server.supervise import Supervised
 from server.whisper import Whisper
 from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, wait_until
 from tests.hosted import pid
+from tests.launches import Engines, Starting
 
 
 @pytest.fixture
@@ -213,24 +214,16 @@ class Shelf:
         return self.names
 
 
-class Loading:
-    """A load that is through at once."""
-
-    def __init__(self, known: KnownModel) -> None:
-        self.known = known
-
-    def wait(self) -> ServedModel:
-        if self.known.name == "bad":
-            raise ModelUnavailable("cut off")
-        return served(*self.known.names)
-
-    def close(self) -> None:
-        """Nothing is left."""
+def loading(known: KnownModel) -> Starting:
+    """A load that is through at once, or fails if the model is `bad`."""
+    engines = Engines()
+    engines.fails = "cut off" if known.name == "bad" else ""
+    return engines.start(known)
 
 
 def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
     """Over a default model that is loaded, and others that are not."""
-    keeper = Keeper(Loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
     shelf = Shelf("demo", *names)
     keeper.stock(shelf.models(), 300.0)
@@ -280,7 +273,7 @@ async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
 @pytest.mark.anyio
 async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     shelf = Shelf("demo", "old")
-    keeper = Keeper(Loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.stock(shelf.models(), 300.0)
     registry = Registry(keeper=keeper, stock=shelf)
     watching = asyncio.create_task(registry.watch())
@@ -306,7 +299,7 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
-    keeper = Keeper(Loading, Budget(lambda known: Need(0, 0)))
+    keeper = Keeper(loading, Budget(lambda known: Need(0, 0)))
     keeper.stock(Shelf("bad").models(), 300.0)
     registry = Registry(keeper=keeper)
     with closing(registry):

@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -44,6 +45,12 @@ def test_without_settings_the_server_is_local_open_and_runs_the_demo() -> None:
         ("offline", "1", True),
         ("offline", "false", False),
         ("device", "cuda:1", "cuda:1"),
+        ("device", "cuda:0,cuda:1", "cuda:0,cuda:1"),
+        ("preload", "small, turbo,,", ("small", "turbo")),
+        ("keep_alive", "90", 90.0),
+        ("keep_alive", "5m", 300.0),
+        ("keep_alive", "0", 0.0),
+        ("keep_alive", "-1", math.inf),
         ("grace_seconds", "0.5", 0.5),
         ("log_format", "json", "json"),
         ("models_dir", "/srv/models", Path("/srv/models")),
@@ -168,6 +175,10 @@ def test_keys_are_not_shown_when_they_are_refused(toml: Path, text: str) -> None
         ("port", "eight"),
         ("device", "gpu"),
         ("device", "cuda:x"),
+        ("device", "cpu,cuda:1"),
+        ("device", "cuda:0,"),
+        ("keep_alive", "soon"),
+        ("memory_budget", "-1"),
         ("compute_type", "int4"),
         ("threads", "-1"),
         ("max_audio_seconds", "0"),
@@ -237,3 +248,15 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: tuple[str, ...])
     loaded = modules_loaded_by(*arguments)
     assert {"server", "pydantic_settings"} <= loaded
     assert not loaded & HEAVY
+
+
+def test_keep_alive_and_preload_may_come_from_the_file(toml: Path) -> None:
+    toml.write_text('keep_alive = "1h"\npreload = ["small", "turbo"]\n')
+    assert (Settings().keep_alive, Settings().preload) == (3600, ("small", "turbo"))
+    toml.write_text("keep_alive = -1\n")
+    assert Settings().keep_alive == math.inf
+
+
+def test_every_device_gets_the_models() -> None:
+    assert Settings(device="cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
+    assert Settings().devices == ("auto",)

@@ -2,7 +2,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -117,6 +117,16 @@ def test_what_waits_and_what_runs_is_told(recipe: FakeRecipe) -> None:
         stats = engine.stats()
         assert (stats.state, stats.restarts, stats.device, stats.compute_type) == ("ready", 0, "cpu", "int8")
         assert stats.memory_bytes > 1 << 20
+
+
+def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
+    os.mkfifo(recipe.folder / "starts")  # which holds the load
+    engine = Supervised(recipe, "fake", patience=QUICK)
+    with ThreadPoolExecutor(1) as pool:
+        facts = pool.submit(engine.facts)
+        engine.close()
+        with pytest.raises(ModelUnavailable, match="'fake' was given up while it was loaded"):
+            facts.result(DEADLINE_S)
 
 
 def test_close_fails_what_waits_and_ends_the_process(recipe: FakeRecipe) -> None:

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 from starlette.datastructures import FormData, UploadFile
@@ -23,7 +24,7 @@ EVERY_FIELD = (
     "response_format language languages[] prompt temperature timestamp_granularities[] stream stream_events[] "
     "include[] chunking_strategy chunking_strategy[type] keywords[] hotwords vad_filter beam_size nested_words "
     "response_dialect condition_on_previous_text multilingual known_speaker_names[] known_speaker_references[] "
-    "max_line_width max_line_count min_cue_seconds max_cue_seconds"
+    "max_line_width max_line_count min_cue_seconds max_cue_seconds keep_alive"
 ).split()
 UPLOAD = UploadFile(io.BytesIO(b"sound"), filename="speech.wav")
 
@@ -369,6 +370,13 @@ def test_beam_size_is_the_request_s_within_the_setting_s_limits(value: int) -> N
     assert parse(("beam_size", f"{value}")).decoding.beam_size == Settings(beam_size=value).beam_size == value
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90", 90), ("5m", 300), ("0", 0), ("-1", math.inf), ("-1s", math.inf)]
+)
+def test_keep_alive_is_a_number_of_seconds_or_a_duration(value: str, seconds: float) -> None:
+    assert parse(("keep_alive", value)).keep_alive_s == seconds
+
+
 def test_beam_size_beyond_the_setting_s_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="beam_size"):
         Settings(beam_size=MAX_BEAM_SIZE + 1)
@@ -412,6 +420,8 @@ def test_diarized_json_is_refused_as_an_unfit_format_and_says_why() -> None:
         ("stream_events", "words", "invalid_value"),
         ("vad_filter", "whatever", "invalid_value"),
         ("beam_size", "0", "invalid_value"),
+        ("keep_alive", "soon", "invalid_value"),
+        ("keep_alive", "5 minutes", "invalid_value"),
         ("beam_size", "1.5", "invalid_value"),
         ("beam_size", "large", "invalid_value"),
         ("response_dialect", "groq", "invalid_value"),
