@@ -837,7 +837,7 @@ async def test_a_client_that_leaves_while_the_model_is_loaded_frees_its_place_an
         await eventually(lambda: slot.starting is not None)
         async with asyncio.timeout(DEADLINE_S):
             await transcription.close()
-        assert (slot.leases, on.media.spooled_bytes) == (0, 0)
+        await eventually(lambda: (slot.leases, on.media.spooled_bytes) == (0, 0))
         assert slot.loading
         engines.load.set()
         await eventually(lambda: slot.served is not None)
