@@ -66,14 +66,10 @@ class EngineCollector(Collector):
         engines = self._engines()
         for name, (text, value) in GAUGES.items():
             gauge = GaugeMetricFamily(f"sotto_{name}", text, labels=["model"])
-            for model, stats in engines.items():
-                gauge.add_metric([model], value(stats))
-            yield gauge
+            yield _filled(gauge, ((model, value(stats)) for model, stats in engines.items()))
         for name, (text, value) in COUNTERS.items():
             counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
-            for model, stats in engines.items():
-                counter.add_metric([model], value(stats))
-            yield counter
+            yield _filled(counter, ((model, value(stats)) for model, stats in engines.items()))
         for name, (text, durations) in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(f"sotto_{name}", text, labels=["model"])
             for model, stats in engines.items():
@@ -96,9 +92,7 @@ class LoadCollector(Collector):
             yield GaugeMetricFamily(f"sotto_{name}", text, value(load))
         text = "Requests refused, by what was full."
         refused = CounterMetricFamily("sotto_refused_requests", text, labels=["full"])
-        for reason, count in load.refused.items():
-            refused.add_metric([reason], count)
-        yield refused
+        yield _filled(refused, load.refused.items())
 
 
 class TrafficCollector(Collector):
@@ -136,9 +130,7 @@ class TrafficCollector(Collector):
             ("done", "Audio heard, of requests that have ended.", self._traffic.done_s),
         ):
             counter = CounterMetricFamily(f"sotto_audio_{name}_seconds", text, labels=["model"])
-            for model, value in seconds.items():
-                counter.add_metric([model], value)
-            yield counter
+            yield _filled(counter, seconds.items())
 
 
 class ModelsCollector(Collector):
@@ -150,14 +142,10 @@ class ModelsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         models = list(self._models())
         loaded = GaugeMetricFamily("sotto_model_loaded", "1 while a model is loaded.", labels=["model"])
-        for model in models:
-            loaded.add_metric([model.name], float(model.presence == "loaded"))
-        yield loaded
+        yield _filled(loaded, ((model.name, float(model.presence == "loaded")) for model in models))
         for name, (text, value) in MODEL_COUNTERS.items():
             counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
-            for model in models:
-                counter.add_metric([model.name], value(model.tally))
-            yield counter
+            yield _filled(counter, ((model.name, value(model.tally)) for model in models))
 
 
 class MediaCollector(Collector):
@@ -169,9 +157,7 @@ class MediaCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         text = "Processes that ended before the file they decoded was through, by why."
         ended = CounterMetricFamily("sotto_media_workers_ended", text, labels=["reason"])
-        for reason, count in self._media().ended.items():
-            ended.add_metric([reason], count)
-        yield ended
+        yield _filled(ended, self._media().ended.items())
 
 
 class ReadingsCollector(Collector):
@@ -188,10 +174,8 @@ class ReadingsCollector(Collector):
             yield gauge
         used = GaugeMetricFamily("sotto_gpu_memory_used_bytes", "Memory of a GPU that is in use.", labels=["gpu"])
         total = GaugeMetricFamily("sotto_gpu_memory_total_bytes", "Memory of a GPU.", labels=["gpu"])
-        for gpu in self.readings.gpus:
-            used.add_metric([str(gpu.index)], gpu.used_bytes)
-            total.add_metric([str(gpu.index)], gpu.total_bytes)
-        yield from (used, total)
+        yield _filled(used, ((str(gpu.index), gpu.used_bytes) for gpu in self.readings.gpus))
+        yield _filled(total, ((str(gpu.index), gpu.total_bytes) for gpu in self.readings.gpus))
 
 
 class Metrics:
@@ -218,6 +202,15 @@ class Metrics:
         """All series in Prometheus' text format, `readings` among them."""
         self._readings.readings = readings
         return generate_latest(self._registry)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[str, float]]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    """`family`, with a series for each value of its one label."""
+    for label, value in values:
+        family.add_metric([label], value)
+    return family
 
 
 def _buckets(durations: Durations) -> list[tuple[str, float]]:

@@ -159,7 +159,7 @@ def _paths() -> Json:
         "/metrics": {
             "get": {
                 "operationId": "metrics",
-                "summary": "The engine's queue, batches, times and errors for Prometheus",
+                "summary": "Requests, queues, times, models and memory for Prometheus",
                 "responses": {
                     "200": {
                         "description": "Prometheus' text format.",
