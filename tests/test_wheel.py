@@ -40,6 +40,14 @@ def test_wheel_holds_the_program_and_nothing_of_the_workshop(wheel: Path) -> Non
     assert not any("__pycache__" in name or "test" in name for name in names)
 
 
+def test_page_is_whole(wheel: Path) -> None:
+    archive = ZipFile(wheel)
+    files = [path for path in (ROOT / "server/web").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert archive.read(path.relative_to(ROOT).as_posix()) == path.read_bytes()
+
+
 def test_bundled_model_is_whole(wheel: Path) -> None:
     archive = ZipFile(wheel)
     demo = tomllib.loads(archive.read("server/_data/catalog.toml").decode())["models"]["demo"]

@@ -47,15 +47,15 @@ class Page {
     const taken = files.slice(0, this.#queue.room);
     if (taken.length < files.length) this.#source.complain(`At most ${MOST} recordings wait at a time.`);
     const request = this.#options.request();
-    const cards = taken.map((file) => this.#card(new Job(file, request), { folded: taken.length > 1 }));
+    const cards = taken.map((file) => this.#card(new Job(file, request), taken.length > 1));
     // The newest are on top, and those that came together stay in their order.
     byId("jobs").prepend(...cards.map((card) => card.element));
     byId("source").classList.add("small");
     for (const { job } of cards) this.#queue.add(job);
   }
 
-  #card(job, shown) {
-    const card = new Card(job, shown);
+  #card(job, folded) {
+    const card = new Card(job, { folded, shaping: () => this.#options.shaping() });
     this.#cards.add(card);
     job.addEventListener("change", () => this.#follow(card));
     card.addEventListener("remove", () => this.#remove(card));

@@ -41,10 +41,14 @@ export class Card extends EventTarget {
   #reading;
   #timer;
 
-  /** `folded` shows the name and how far it is; a click on the name shows the rest. */
-  constructor(job, { folded }) {
+  /**
+   * `folded` shows the name and how far it is; a click on the name shows the rest.
+   * `shaping` tells how subtitles are wanted now.
+   */
+  constructor(job, { folded, shaping }) {
     super();
     this.job = job;
+    this.shaping = shaping;
     this.#build(folded);
     this.#renew();
     job.addEventListener("change", () => this.#show());
@@ -151,7 +155,7 @@ export class Card extends EventTarget {
 
   #write(suffix) {
     this.unsaved = false;
-    return FORMATS[suffix].write(this.job.verbose(this.#reading.segments()));
+    return FORMATS[suffix].write(this.job.verbose(this.#reading.segments()), this.shaping());
   }
 
   #save(suffix) {

@@ -1,15 +1,11 @@
 // Segments as text, SubRip, WebVTT and JSON: byte for byte what the API answers (server/formats.py).
 
-const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // Python's
-const EDGES = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
-const LINES = /\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/;
-const ARROW = /--+>/g;
+import { shape } from "./subtitles.js";
+import { cueText, milliseconds, strip } from "./text.js";
+
 const MIN_CUE_MS = 1;
 
-const strip = (text) => text.replace(EDGES, "");
-const milliseconds = (seconds) => Math.max(Math.round(seconds * 1000), 0);
-
-/** Name, type and writer of each; a writer takes the answer of `verbose_json`. */
+/** Name, type and writer of each. A writer takes the answer of `verbose_json`, and how to shape cues, if at all. */
 export const FORMATS = {
   txt: { label: "Text", type: "text/plain", write: text },
   srt: { label: "SRT", type: "application/x-subrip", write: srt },
@@ -17,32 +13,32 @@ export const FORMATS = {
   json: { label: "JSON", type: "application/json", write: (verbose) => JSON.stringify(verbose, null, 1) + "\n" },
 };
 
-export function text({ segments }) {
+function text({ segments }) {
   return strip(segments.map((segment) => segment.text).join("")) + "\n";
 }
 
-export function srt({ segments }) {
-  const cues = cuesOf(segments).map(
-    ([start, end, line], at) => `${at + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${line}\n\n`,
+function srt(verbose, shaping) {
+  const cues = cuesOf(verbose, shaping).map(
+    ({ start, end, lines }, at) => `${at + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${lines.join("\n")}\n\n`,
   );
   return cues.join("") + "\n";
 }
 
-export function vtt({ segments }) {
-  const cues = cuesOf(segments).map(
-    ([start, end, line]) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${escape(line)}\n\n`,
+function vtt(verbose, shaping) {
+  const cues = cuesOf(verbose, shaping).map(
+    ({ start, end, lines }) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${escape(lines.join("\n"))}\n\n`,
   );
   return "WEBVTT\n\n" + cues.join("");
 }
 
-function cuesOf(segments) {
-  return segments.map(cueOf).filter(([, , line]) => line);
+function cuesOf(verbose, shaping) {
+  if (shaping) return [...shape(verbose, shaping)];
+  return verbose.segments.map(cueOf).filter(({ lines }) => lines[0]);
 }
 
 function cueOf(segment) {
   const start = milliseconds(segment.start);
-  const lines = segment.text.split(LINES).map(strip).filter(Boolean);
-  return [start, Math.max(milliseconds(segment.end), start + MIN_CUE_MS), lines.join(" ").replace(ARROW, "->")];
+  return { start, end: Math.max(milliseconds(segment.end), start + MIN_CUE_MS), lines: [cueText(segment.text)] };
 }
 
 function stamp(total, separator) {
@@ -52,4 +48,4 @@ function stamp(total, separator) {
   return `${digits(hours)}:${digits(minutes)}:${digits(seconds % 60)}${separator}${digits(total % 1000, 3)}`;
 }
 
-const escape = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const escape = (lines) => lines.replaceAll("&", "&amp;").replaceAll("<", "&lt;");

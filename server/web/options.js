@@ -5,6 +5,7 @@ import { make } from "./reading/dom.js";
 import { keep, recall } from "./storage.js";
 
 const FIELDS = ["model", "language", "prompt", "words", "translate"];
+const SHAPING = { width: 42, count: 2, shortest: 1, longest: 7 }; // where not all are given: docs/api.md, Subtitles
 const ALIAS = "whisper-1"; // means the default model
 const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
 
@@ -14,7 +15,7 @@ export class Options {
   #models = [];
 
   constructor() {
-    this.form = Object.fromEntries(FIELDS.map((name) => [name, byId(name)]));
+    this.form = Object.fromEntries([...FIELDS, ...Object.keys(SHAPING)].map((name) => [name, byId(name)]));
     this.#restore(recall("options") ?? {});
     byId("options").addEventListener("input", () => this.#changed());
     this.#summarise();
@@ -54,9 +55,25 @@ export class Options {
     return { task, path, fields: fields.filter(([, value]) => value) };
   }
 
+  /** How subtitles are shaped; null where each segment is a cue. */
+  shaping() {
+    const given = this.#shape();
+    const [width, count, shortest, longest] = Object.keys(SHAPING).map((name) => Number(given[name] || SHAPING[name]));
+    const isAsked = Object.values(given).some(Boolean);
+    return isAsked ? { width, count, minMs: Math.round(shortest * 1000), maxMs: Math.round(longest * 1000) } : null;
+  }
+
+  /** What is typed, but for what the fields don't allow. */
+  #shape() {
+    const allowed = ([, field]) => (field.validity.valid ? field.value : "");
+    const fields = Object.entries(this.form).filter(([name]) => name in SHAPING);
+    return Object.fromEntries(fields.map((each) => [each[0], allowed(each)]));
+  }
+
   #values() {
     const { model, language, prompt, words, translate } = this.form;
     return {
+      ...this.#shape(),
       model: model.value,
       language: language.value,
       prompt: prompt.value.trim(),
@@ -69,6 +86,7 @@ export class Options {
     this.form.prompt.value = kept.prompt ?? "";
     this.form.words.value = kept.words ?? "";
     this.form.translate.checked = kept.translate ?? false;
+    for (const name of Object.keys(SHAPING)) this.form[name].value = kept[name] ?? "";
   }
 
   #changed() {
@@ -97,6 +115,7 @@ export class Options {
       prompt && "context",
       words && "words to expect",
       translate && "into English",
+      this.shaping() && "shaped subtitles",
     ];
     say(byId("options-say"), parts.filter(Boolean).join(" · "));
   }

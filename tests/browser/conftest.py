@@ -18,8 +18,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
 from server.formats import render
-from server.options import ResponseFormat, TranscriptionOptions
-from server.transcript import Segment, Transcript
+from server.options import ResponseFormat, SubtitleOptions, TranscriptionOptions
+from server.transcript import Segment, Transcript, Word
 from tests.bad_inputs import DATA
 from tests.serving import ROOT, Running, serving
 
@@ -31,6 +31,11 @@ DESK = {"width": 1100, "height": 800}
 WAIT_S = 60.0
 KINDS: dict[str, ResponseFormat] = {"txt": "text", "srt": "srt", "vtt": "vtt"}
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+WORDS: dict[str, str | list[str]] = {
+    "response_format": "verbose_json",
+    "timestamp_granularities[]": ["word"],
+    "response_dialect": "nested",
+}
 SERIOUS = {"serious", "critical"}
 
 
@@ -170,18 +175,28 @@ def tab(open_tab: Opener) -> Tab:
     return open_tab()
 
 
-def written(segments: list[dict[str, Any]]) -> dict[str, str]:
-    """What the server writes of `segments` as text, SRT and VTT, by suffix."""
+def written(
+    segments: list[dict[str, Any]], subtitles: SubtitleOptions | None = None, duration_s: float = 0.0
+) -> dict[str, str]:
+    """What the server writes of `segments` of verbose_json as text, SRT and VTT, by suffix."""
     values = (
-        Segment(number, 0, each["start"], each["end"], each["text"], (), 0.0, 0.0, 1.0, 0.0)
+        Segment(number, 0, each["start"], each["end"], each["text"], (), 0.0, 0.0, 1.0, 0.0, words=_words(each))
         for number, each in enumerate(segments)
     )
-    transcript = Transcript("transcribe", "en", 1.0, 0.0, tuple(values))
-    options = TranscriptionOptions()
+    transcript = Transcript("transcribe", "en", 1.0, duration_s, tuple(values))
+    options = replace(TranscriptionOptions(), subtitles=subtitles)
     return {
         suffix: render(transcript, replace(options, response_format=kind))[1].decode()
         for suffix, kind in KINDS.items()
     }
+
+
+def _words(segment: dict[str, Any]) -> tuple[Word, ...]:
+    """As the model gave them: with the spaces and the punctuation that verbose_json has in the text alone."""
+    words = segment.get("words", [])
+    parts = segment.get("parts") or re.findall(r"\s*\S+", segment["text"])
+    assert len(parts) == len(words) or not words
+    return tuple(Word(part, each["start"], each["end"], 1.0) for part, each in zip(parts, words, strict=False))
 
 
 def lacking(what: str) -> NoReturn:

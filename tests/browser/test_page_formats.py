@@ -1,11 +1,14 @@
 """The page's own writers of text, SRT and VTT, against `server.formats`; its reader of event streams."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Tab, written
+from server.formats import bare_word
+from server.options import SubtitleOptions
+from tests.browser.conftest import WORDS, Tab, written
 from tests.conftest import RECORDINGS
 from tests.serving import Running
 
@@ -25,6 +28,15 @@ READ_AND_WRITE = """async answers => {
         return Object.fromEntries(["txt", "srt", "vtt"].map(kind => [kind, FORMATS[kind].write({segments})]));
     });
 }"""
+SHAPE = """async ([answers, shaping]) => {
+    const {FORMATS} = await import("/assets/formats.js");
+    return answers.map(each => FORMATS.srt.write(each, shaping));
+}"""
+SHAPINGS = {
+    "usual": SubtitleOptions(),
+    "narrow": SubtitleOptions(12, 3, 0.0, 2.5),
+    "wide": SubtitleOptions(80, 1, 3.0, 20.0),
+}
 PARSE = """async ([stream, size]) => {
     const {DONE, EventParser} = await import("/assets/sse.js");
     const parser = new EventParser();
@@ -32,6 +44,12 @@ PARSE = """async ([stream, size]) => {
     for (let at = 0; at < stream.length; at += size) events.push(...parser.push(stream.slice(at, at + size)));
     return events.map(event => event === DONE ? "[DONE]" : event);
 }"""
+SPOKEN = [
+    " “Well,” she said, “that is all. Is it?” And so (as we know) it went on: nothing, nobody, nowhere; never!",
+    " 今天天气很好，我们去公园吧。好的！你想几点去？下午三点怎么样，我在家里等你。",
+    " An-extraordinarily-long-word-that-fits-no-line-at-all-however-wide-it-may-be-made-by-anybody, and 50% of it.",
+    "   ",
+]
 STREAM = (
     'data: {"type":"sotto.progress","done_s":0}\r\n\r\n: still working\r\n\r\n'
     'data: {"type":"x","text":"data: \\r\\n\\r\\nä 😀"}\r\n\r\ndata: [DONE]\r\n\r\n'
@@ -60,14 +78,39 @@ def test_odd_texts_and_times_are_written_as_the_server_writes_them(tab: Tab) -> 
 
 def test_every_recording_is_exported_as_the_server_would(tab: Tab, server: Running) -> None:
     def heard(name: str) -> list[dict[str, Any]]:
-        fields = {"response_format": "verbose_json", "response_dialect": "nested"}
-        answer = server.transcribe(name, {**fields, "timestamp_granularities[]": ["word"]})
-        segments: list[dict[str, Any]] = answer.json()["segments"]
+        segments: list[dict[str, Any]] = server.transcribe(name, WORDS).json()["segments"]
         return segments
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(heard, RECORDINGS))
     assert tab.page.evaluate(READ_AND_WRITE, answers) == [written(answer) for answer in answers]
+
+
+@pytest.mark.parametrize("name", SHAPINGS)
+def test_subtitles_are_shaped_as_the_server_shapes_them(tab: Tab, server: Running, name: str) -> None:
+    options = SHAPINGS[name]
+    answers = [
+        server.transcribe(each, WORDS).json() for each in ("two_minutes.mp3", "de_00.wav", "long_pause.flac")
+    ]
+    answers += [{"segments": spoken(text), "duration": 100.0} for text in SPOKEN]
+    shaping = {
+        "width": options.max_line_width,
+        "count": options.max_line_count,
+        "minMs": options.min_cue_ms,
+        "maxMs": options.max_cue_ms,
+    }
+    expected = [written(each["segments"], options, each["duration"])["srt"] for each in answers]
+    assert tab.page.evaluate(SHAPE, [answers, shaping]) == expected
+
+
+def spoken(text: str) -> list[dict[str, Any]]:
+    """A segment of `text`, a word each 0.4 s; a word of Chinese or Thai is a character."""
+    parts = re.findall(r"\s*[^\s\u0e00-\u9fff]+|\s*.", text)
+    words = [
+        {"word": bare_word(part), "start": round(0.4 * at, 3), "end": round(0.4 * at + 0.3, 3), "probability": 1.0}
+        for at, part in enumerate(parts)
+    ]
+    return [{"start": 0.0, "end": 0.4 * len(parts), "text": text, "words": words, "parts": parts}]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])

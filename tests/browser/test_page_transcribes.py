@@ -6,14 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import Dialog, Locator, expect
 
-from tests.browser.conftest import PHONE, Opener, Tab, written
+from tests.browser.conftest import PHONE, WORDS, Opener, Tab, written
 from tests.conftest import DATA
 
-WORDS: dict[str, str | list[str]] = {
-    "response_format": "verbose_json",
-    "timestamp_granularities[]": ["word"],
-    "response_dialect": "nested",
-}
 COUNT_ACTIVE = """() => {
     window.most = 0;
     const active = '[data-state="uploading"], [data-state="queued"], [data-state="running"]';
@@ -62,6 +57,17 @@ def test_exports_are_what_the_api_answers(tab: Tab) -> None:
     assert saved(tab, panel, "Text") == tab.server.transcribe(name, {"response_format": "text"}).content
     for label, suffix in (("SRT", "srt"), ("VTT", "vtt")):
         assert saved(tab, panel, label).decode() == written(answer["segments"])[suffix]
+
+
+def test_subtitles_are_shaped_on_request(tab: Tab) -> None:
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Characters a line").fill("20")
+    tab.drop("de_00.wav")
+    panel = tab.wait_for("de_00.wav", "done")
+    assert (
+        saved(tab, panel, "SRT")
+        == tab.server.transcribe("de_00.wav", {"response_format": "srt", "max_line_width": "20"}).content
+    )
 
 
 def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
