@@ -6,7 +6,7 @@ from pathlib import Path
 
 import shtab
 
-FILES = ("FILE", "DIR|PATTERN")
+FILES = ("FILE", "DIR|FILE")
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

@@ -68,15 +68,22 @@ def _inside(directory: Path) -> Iterator[Recording | tuple[Path, OSError | Nothi
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where results go: a directory, or a pattern with `{stem}`, `{name}`, `{folder}`, `{ext}` in it.
+    """Where results go: a directory, or a file, whose path may have `{stem}`, `{name}`, `{folder}`, `{ext}` in it.
 
     In a directory, recordings that were found in folders get folders of the same names.
     """
 
     where: str = BESIDE
 
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is one or will be: what is not there and looks like a result is none."""
+        path = Path(self.where)
+        looks_like_file = _NAMED.search(self.where) or path.suffix[1:] in EXTENSIONS.values()
+        return path.is_dir() or not looks_like_file
+
     def target(self, recording: Recording, made: ResponseFormat) -> Path:
-        if not _NAMED.search(self.where) or Path(self.where).is_dir():
+        if self.is_directory:
             return Path(self.where) / recording.below / f"{recording.stem}.{EXTENSIONS[made]}"
         values = {
             "stem": recording.stem,
@@ -95,8 +102,8 @@ class Output:
 
     def check(self, recordings: Sequence[Recording], made: Sequence[ResponseFormat]) -> None:
         """Raise `InvalidRequest` if two results would be one file, or one would be a recording."""
-        if Path(self.where).is_file():
-            raise InvalidRequest(f"--output takes a directory or a pattern; {self.where} is a file")
+        if self.is_directory and Path(self.where).exists() and not Path(self.where).is_dir():
+            raise InvalidRequest(f"--output {self.where}: that is no directory and no name of a result")
         sources = {recording.path.absolute() for recording in recordings}
         targets = Counter(self.target(recording, each) for recording in recordings for each in made)
         for target, results in targets.items():

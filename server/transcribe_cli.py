@@ -76,9 +76,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--output",
         nargs="?",
         const=BESIDE,
-        metavar="DIR|PATTERN",
-        help="where to write files: beside the recordings if nothing follows; a directory; or a pattern "
-        "with {stem}, {name}, {folder}, {ext} in it. Default: to standard output",
+        metavar="DIR|FILE",
+        help="where to write results: beside the recordings if nothing follows; into a directory; or to a file, "
+        "whose name has {stem}, {name}, {folder}, {ext} in it for several. Default: to standard output",
     )
     results.add_argument("--overwrite", action="store_true", help="also what there is already")
 

@@ -1,5 +1,6 @@
 """`sotto transcribe`: in this process where that shows it, in one of its own where only that does."""
 
+import asyncio
 import json
 import logging
 import os
@@ -18,9 +19,13 @@ import pytest
 import srt
 
 from server.cli import run
+from server.options import TranscriptionOptions, UploadFd
+from server.recordings import Recording
 from server.settings import PREFIX
+from server.transcribe import Job, Order, Run
+from server.transcript import Transcript
 from tests.bad_inputs import DATA
-from tests.fakes import wait_until
+from tests.fakes import eventually, peek, wait_until
 from tests.serving import ROOT, Running, serving
 
 END_S = 60.0
@@ -111,6 +116,11 @@ def test_output_may_be_a_pattern(tmp_path: Path) -> None:
     pattern = tmp_path / "{ext}" / "{stem} of {name}.en.{ext}"
     assert transcribe(tmp_path / "talk.wav", "--format", "srt,text", "--output", pattern) == 0
     assert names_in(tmp_path) == ["srt/talk of talk.wav.en.srt", "talk.wav", "txt/talk of talk.wav.en.txt"]
+
+
+def test_output_may_be_a_file_for_one_result(tmp_path: Path) -> None:
+    assert transcribe(ENGLISH, "--output", tmp_path / "what was said.txt") == 0
+    assert names_in(tmp_path) == ["what was said.txt"]
 
 
 def test_subtitles_are_shaped_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +221,8 @@ def test_a_target_that_can_t_be_written_fails_its_file_alone(
         (["one.wav", "--format", "srt", "--min-cue-seconds", "8"], "--min-cue-seconds is above"),
         (["-", "-"], "one standard input"),
         (["one.wav", "--server", "box:8000"], "a server's address"),
-        (["two.wav", "--output", str(ENGLISH)], "is a file"),
+        (["two.wav", "--output", str(ENGLISH)], "no directory and no name of a result"),
+        (["a.wav", "b.wav", "--output", "both.txt"], "2 results would be written to both.txt"),
     ],
 )
 def test_mistakes_in_the_command_are_told_before_any_work(
@@ -301,6 +312,12 @@ def test_a_terminal_shows_progress_speed_and_what_is_left_then_the_text_and_a_su
         assert re.search(rb"0:02:0\d of audio in 0:\d\d:\d\d \([\d.]+x\)\r\n$", shown.shown)
 
 
+def test_a_terminal_is_no_recording() -> None:
+    with terminal("-") as shown:
+        assert shown.end() == 2
+        assert b"standard input is a terminal" in shown.shown
+
+
 def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on_with_the_rest(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", a=ENGLISH, b=LONG)
     out = tmp_path / "out"
@@ -333,6 +350,66 @@ def test_pipes_get_text_and_no_control_characters() -> None:
     assert process.stdout.decode().splitlines()[0] == ENGLISH_TEXT
     assert process.stderr.decode().startswith("sotto: missing.wav: ")
     assert process.stderr.count(b"\n") == 1
+
+
+# How many at once
+
+
+class Heard:
+    """A recording of `left_s` that is heard when it is let go."""
+
+    def __init__(self, left_s: float) -> None:
+        self.done_s, self.left_s = 0.0, left_s
+        self.heard = asyncio.Event()
+
+    async def result(self) -> Transcript:
+        await self.heard.wait()
+        return Transcript("transcribe", "en", None, self.left_s, ())
+
+    async def close(self) -> None:
+        self.left_s = 0.0
+
+
+class Hearing:
+    """Has recordings of some lengths under way, and keeps them."""
+
+    def __init__(self, *lengths_s: float, at_once: int, ahead_s: float) -> None:
+        self.at_once, self.ahead_s = at_once, ahead_s
+        self.begun: list[Heard] = []
+        self._lengths_s = list(lengths_s)
+
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> Heard:
+        self.begun.append(Heard(self._lengths_s.pop(0)))
+        return self.begun[-1]
+
+
+@pytest.mark.parametrize(
+    ("lengths_s", "begun"),
+    [
+        ((1, 1, 1, 1, 1), 3),  # no more than may be under way
+        ((50, 60, 1, 1, 1), 2),  # these have enough audio
+        ((0, 0, 1, 1, 1), 2),  # nobody knows yet how much these have
+    ],
+)
+def test_recordings_begin_while_there_is_room_for_them(
+    lengths_s: tuple[float, ...], begun: int, tmp_path: Path
+) -> None:
+    recordings = [Recording(ENGLISH) for _ in lengths_s]
+    order = Order((), ("text",), TranscriptionOptions(response_format="text"))
+    jobs = [Job(each, ("text",), 1) for each in recordings]
+    hearing = Hearing(*lengths_s, at_once=3, ahead_s=100)
+
+    async def go() -> None:
+        run = asyncio.create_task(Run(jobs, order, []).go(hearing))
+        await eventually(lambda: len(hearing.begun) == begun)
+        await peek()
+        assert len(hearing.begun) == begun
+        for done in range(len(lengths_s)):
+            await eventually(lambda done=done: len(hearing.begun) > done)  # type: ignore[misc]
+            hearing.begun[done].heard.set()
+        await run
+
+    asyncio.run(go())
 
 
 # By a server
