@@ -80,8 +80,6 @@ class Client:
                 raise Refused(f"{self.url}: {error or type(error).__name__}") from error
             if response.status_code not in RETRIED or tries == TRIES:
                 raise Refused(_reason(response))
-            for _, (_, file, *_) in content.get("files", {}).items():
-                file.seek(0)
             await self._sleep(_wait_s(response))
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "Asked":

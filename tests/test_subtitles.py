@@ -153,6 +153,13 @@ def test_cues_end_with_sentences_and_then_with_clauses() -> None:
     ]
 
 
+def test_a_cue_ends_with_a_clause_though_the_next_one_is_much_longer() -> None:
+    said = spoken(
+        " In the end, nobody in all of the village had ever seen that old man without his black dog.", 0.4
+    )
+    assert lines_of(said)[0] == ["In the end,"]
+
+
 def test_short_sentences_share_a_cue() -> None:
     assert lines_of(spoken(" Yes. No. All right.")) == [["Yes. No. All right."]]
 
