@@ -16,7 +16,6 @@ class Launch:
     """A model whose processes begin at once to load it; several share the windows. A `Starting`."""
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
-        logger.info("loading model %s from %s", known.name, known.folder)
         self._known = known
         self._engines = [
             Supervised(
@@ -27,6 +26,7 @@ class Launch:
             )
             for device in settings.devices
         ]
+        logger.info("loading model %s from %s", known.name, known.folder)
 
     def wait(self) -> ServedModel:
         """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""
