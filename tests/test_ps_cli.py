@@ -27,7 +27,7 @@ IDLE: Json = {
     "expires_at": None,
 }
 BUSY = IDLE | {"id": "small", "requests": 2, "queued_windows": 7, "running_windows": 4, "last_used": 990}
-RESTING = IDLE | {"id": "tiny", "last_used": 700, "expires_at": 1299}
+RESTING = IDLE | {"id": "tiny", "last_used": 700, "expires_at": 1100}
 LOADING = IDLE | {"id": "base", "state": "loading", "device": None, "compute_type": None, "memory_bytes": 0}
 BROKEN = IDLE | {
     "id": "turbo",
@@ -83,7 +83,7 @@ def test_table_has_a_line_for_each_model(server: Server, capsys: pytest.CaptureF
         "MODEL  STATE    DEVICE  TYPE  MEMORY  REQUESTS  QUEUE  LAST USE   UNLOADS IN",
         "demo   loaded   cpu     int8  312 MB  0         0      never      never",
         "small  loaded   cpu     int8  312 MB  2         11     10 s ago   in use",
-        "tiny   loaded   cpu     int8  312 MB  0         0      5 min ago  4 min",
+        "tiny   loaded   cpu     int8  312 MB  0         0      5 min ago  100 s",
         "base   loading  -       -     -       0         0      never      never",
         "turbo  broken   cpu     int8  312 MB  0         0      3 h ago    never",
         "turbo: it was killed by SIGKILL",

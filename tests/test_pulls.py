@@ -1,5 +1,6 @@
 """Pulls that several wait for: one begins it, the last who leaves ends it."""
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from server.progress import Progress, Report
 from server.pulls import Pulls, Waiting
 from server.settings import Settings
 from tests.fakes import DEADLINE_S, eventually
+from tests.model_folders import WHOLE, filled
 
 KNOWN = load()
 NAME = "Systran/faster-whisper-tiny"
@@ -135,6 +137,25 @@ async def test_failure_is_told_to_all_and_forgotten(make: Callable[..., Pulls]) 
     await outcome(await shared.join("tiny"))
 
 
+async def test_who_has_left_is_told_no_failure(
+    make: Callable[..., Pulls], caplog: pytest.LogCaptureFixture
+) -> None:
+    work = Work(PullFailed("broke off"))
+    shared = make(work)
+    first, second = await shared.join("tiny"), await shared.join("tiny")
+    steps = first.steps()
+    await anext(steps)
+    first.leave()
+    with pytest.raises(Cancelled):
+        await anext(steps)
+    work.finish()
+    with pytest.raises(PullFailed):
+        await outcome(second)
+    del steps, first, second, shared, work
+    gc.collect()
+    assert not caplog.records  # asyncio would complain of an exception that nobody has taken
+
+
 async def test_different_models_are_pulled_side_by_side(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
     waiting = [await shared.join("tiny"), await shared.join("me/other")]
@@ -154,6 +175,16 @@ async def test_offline_nothing_is_begun(make: Callable[..., Pulls], work: Work) 
 async def test_what_is_here_is_done_at_once_offline_too(tmp_path: Path) -> None:
     waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).join("demo")
     assert (waiting.name, await outcome(waiting)) == ("demo", None)
+
+
+async def test_model_at_a_path_is_never_pulled(tmp_path: Path) -> None:
+    filled(tmp_path / "ward", *WHOLE)
+    entry = (
+        '[models.ward]\npath = "ward"\nfiles = ["config.json", "model.bin", "tokenizer.json", "vocabulary.*", "x"]'
+    )
+    (tmp_path / "own.toml").write_text(entry)
+    waiting = await Pulls(Settings(models_dir=tmp_path), load(tmp_path / "own.toml")).join("ward")
+    assert await outcome(waiting) is None
 
 
 async def test_path_is_no_name(make: Callable[..., Pulls], work: Work, tmp_path: Path) -> None:

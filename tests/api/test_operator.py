@@ -12,11 +12,12 @@ import pytest
 
 from server.catalog import SAMPLE_TEXT
 from server.cli import run
+from server.hub import TIMEOUT_S
 from tests.bad_inputs import DATA
 from tests.conftest import DEMO
 from tests.fakes import wait_until
 from tests.hub_standin import Hub, Repository, serve
-from tests.serving import STOP_S, Running, serving
+from tests.serving import Running, serving
 from tests.wire import Connection, field, file, form
 
 ADMIN = "admin-key-0123456789abcdefgh"
@@ -137,5 +138,5 @@ def test_stop_waits_for_no_hub(
         server.ask_to_stop()
         *_, last = events
         assert last["error"]["message"] == "The server is shutting down."
-        assert server.process.wait(STOP_S) == 0
+        assert server.process.wait(TIMEOUT_S * 0.8) == 0
     assert not held.is_set()

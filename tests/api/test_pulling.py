@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -111,6 +114,7 @@ def test_model_is_pulled_and_events_tell_how_far_it_is(
         assert step["file"] in FILES
     counts = [step["done_bytes"] for step in steps]
     assert counts == sorted(counts)
+    assert all(before != after for before, after in pairwise(steps))
     assert pulled(models) == FILES
 
 
@@ -158,6 +162,7 @@ REFUSALS = {
     "gone": (404, "model_not_found", "model", "does not exist at .*, or is private"),
     "other": (400, "unsuitable_model", "model", "holds no CTranslate2 conversion"),
     "full": (507, "no_room", None, "No space left on device"),
+    "too full": (507, "no_room", None, r"needs 68\.2 MB more in .* has 0\.0 MB free"),
 }
 
 
@@ -174,6 +179,8 @@ def test_failures_are_told_apart(
     with monkeypatch.context() as patch:
         if fault == "full":
             fill_disk(patch, HALF)
+        if fault == "too full":
+            patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
         answer = client.post("/v1/models/tiny?stream=false")
     error = error_of(answer)
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
