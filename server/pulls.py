@@ -48,10 +48,10 @@ class Pulls:
                 "There, `sotto models import` brings it.",
                 param="model",
             )
-        pull = self._pulls.get(found.target)
-        if pull is None or pull.is_over:
-            pull = self._pulls[found.target] = _Pull(found, self._fetch)
-        return Waiting(found.name, pull)
+        self._pulls = {target: pull for target, pull in self._pulls.items() if not pull.is_over}
+        if found.target not in self._pulls:
+            self._pulls[found.target] = _Pull(found, self._fetch)
+        return Waiting(found.name, self._pulls[found.target])
 
     def _from_hub(self, found: Found, report: Report) -> None:
         from server.hub import pull  # heavy, and seldom needed
