@@ -250,7 +250,6 @@ class Keeper:
             return error
         finally:
             slot.loading = None
-            self._rest(slot)  # those who wanted it may be gone
             self._tell()
 
     async def _make_room(self, slot: Slot) -> None:

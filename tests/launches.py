@@ -1,9 +1,11 @@
 """Models that load with fake engines, at once or when they are told to."""
 
 import threading
+from dataclasses import replace
 
 from server.errors import ModelUnavailable
 from server.served import KnownModel, ServedModel
+from server.stats import EngineStats, State
 from tests.fakes import DEADLINE_S, FakeEngine
 
 
@@ -12,7 +14,7 @@ class Engines:
 
     def __init__(self) -> None:
         self.started: list[str] = []
-        self.running: list[FakeEngine] = []
+        self.running: list[Process] = []
         self.fails = ""
         self.problem = ""
         self.load = threading.Event()
@@ -52,7 +54,11 @@ class Starting:
 class Process(FakeEngine):
     def __init__(self, engines: Engines) -> None:
         super().__init__()
+        self.state: State = "ready"
         self._engines = engines
+
+    def stats(self) -> EngineStats:
+        return replace(super().stats(), state=self.state)
 
     def close(self) -> None:
         assert self._engines.end.wait(DEADLINE_S), "held for too long"

@@ -252,6 +252,7 @@ async def test_memory_counts_until_the_process_has_ended() -> None:
         one.engines.end.clear()
         asking = asyncio.create_task(one.hold(one.large))
         await eventually(lambda: one.loaded == [])
+        one.keeper.lease(one.large).release()  # after which all who wait look again
         await peek()
         assert one.engines.started == ["a", "b"]
         one.engines.end.set()
@@ -354,6 +355,16 @@ async def test_a_broken_model_is_tried_again_when_an_operator_loads_it() -> None
         one.engines.fails = ""
         await one.keeper.load(one.a)
         assert (one.loaded, one.a.leases, one.a.reason) == (["a"], 0, "")
+
+
+async def test_an_engine_that_has_failed_for_good_is_replaced_when_an_operator_loads_it() -> None:
+    async with house() as one:
+        await one.use(one.a)
+        await one.keeper.load(one.a)
+        assert one.engines.started == ["a"]
+        one.engines.running[0].state = "broken"
+        await one.keeper.load(one.a)
+        assert one.engines.started == ["a", "a"]
 
 
 async def test_a_model_that_did_load_before_is_tried_again_after_a_while() -> None:
