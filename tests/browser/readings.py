@@ -25,8 +25,10 @@ async ([segments, length_s, told_s]) => {
         const loud = i / rate % 4.5 < 4 ? 0.3 + 0.7 * Math.abs(Math.sin(i / rate * 5)) : 0;
         file.setInt16(44 + 2 * i, 9000 * loud * Math.sin(i * 0.3), true);
     }
+    const main = document.querySelector("main");
+    for (const each of main.children) each.hidden = true; // still there: the page goes on using it
     const place = document.createElement("div");
-    document.querySelector("main").replaceChildren(place);
+    main.prepend(place);
     window.reading = new Reading(place, {media: new Blob([file]), name: "made up"});
     window.changes = 0;
     reading.addEventListener("change", () => window.changes++);

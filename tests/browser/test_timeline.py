@@ -44,8 +44,7 @@ async () => {
     await new Promise(resolve => setTimeout(resolve, 2300));
     await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
     await context.close();
-    const place = document.querySelector("main");
-    place.replaceChildren();
+    const place = document.body.appendChild(document.createElement("div"));
     window.reading = new Reading(place, {media: new Blob(chunks, {type: recorder.mimeType}), name: "recorded"});
 }
 """

@@ -29,7 +29,7 @@ export class Editing {
 
   #key(event) {
     const { key } = event;
-    if (key !== "Enter" && key !== "Escape" && key !== "Tab") return;
+    if (event.isComposing || !["Enter", "Escape", "Tab"].includes(key)) return; // composing: the keys are the input method's
     event.preventDefault();
     const edited = this.#piece;
     this.#end(key !== "Escape");

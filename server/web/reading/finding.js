@@ -18,7 +18,8 @@ export class Finding extends EventTarget {
     this.#transcript = transcript;
     this.#text = text;
     this.field = make("input", {
-      type: "search", placeholder: "Search", "aria-label": "Search in the text", autocomplete: "off", spellcheck: "false",
+      type: "search", placeholder: "Search", "aria-label": "Search in the text", autocomplete: "off",
+      spellcheck: "false",
     });
     this.#count = make("output", { class: "reading-count", "aria-label": "Hits" });
     this.#steps = make("span", { class: "reading-steps", hidden: true }, this.#count,
@@ -29,9 +30,9 @@ export class Finding extends EventTarget {
     text.addEventListener("turn", () => this.#paint());
   }
 
-  /** The pieces in which hits begin. */
-  get pieces() {
-    return this.#hits.map((hit) => pieceAt(hit.segment, hit.from));
+  /** When the words are spoken in which hits begin. */
+  get starts() {
+    return this.#hits.map((hit) => pieceAt(hit.segment, hit.from).start);
   }
 
   /** Looks again: the text is another, or longer. */

@@ -24,7 +24,8 @@ export function help() {
   const lists = Object.entries(HELP).map(([where, rows]) =>
     make("div", {}, make("p", {}, where), make("dl", {}, ...rows.map(row))),
   );
-  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), make("div", { class: "reading-keys" }, ...lists));
+  const keys = make("div", { class: "reading-keys" }, ...lists);
+  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), keys);
 }
 
 const TYPING = "input, select, textarea, [contenteditable]";
@@ -49,7 +50,7 @@ export function listen(root, actions, signal) {
 
 function nameOf(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const shift = event.shiftKey && /^\p{L}$/u.test(key) ? "Shift+" : ""; // of signs it is part: "<" has it in some layouts
+  const shift = event.shiftKey && /^\p{L}$/u.test(key) ? "Shift+" : ""; // part of signs: "<" needs it in some layouts
   return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
 }
 

@@ -83,7 +83,7 @@ export class Reading extends EventTarget {
     this.#player.addEventListener("duration", () => this.#measure());
     this.#timeline.addEventListener("seek", (event) => this.#jump(event.detail));
     this.#text.addEventListener("jump", (event) => this.#jump(event.detail.start));
-    this.#finding.addEventListener("hits", () => (this.#timeline.hits = this.#finding.pieces.map((each) => each.start)));
+    this.#finding.addEventListener("hits", () => (this.#timeline.hits = this.#finding.starts));
     this.#transcript.addEventListener("change", (event) => this.#changed(event.detail));
   }
 

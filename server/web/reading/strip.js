@@ -44,7 +44,8 @@ function drawSpeech({ context, floor, from_s, to_s, x, inks }, speech, share) {
   context.fillStyle = inks.speech;
   const height = floor * share - LINE;
   for (let i = first; i < end; i++) {
-    context.fillRect(x(speech[i].start), (floor - height) / 2, Math.max(1, x(speech[i].end) - x(speech[i].start)), height);
+    const width = Math.max(1, x(speech[i].end) - x(speech[i].start));
+    context.fillRect(x(speech[i].start), (floor - height) / 2, width, height);
   }
 }
 

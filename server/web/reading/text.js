@@ -50,7 +50,7 @@ export class TextView extends EventTarget {
 
   redraw(piece) {
     this.#blocks[piece.segment.index].redraw(piece);
-    if (this.#cursor && !this.#cursor.text) this.#stand(this.neighbour(this.#cursor, 1) ?? this.neighbour(this.#cursor, -1));
+    if (!this.#cursor?.text) this.#stand(this.neighbour(piece, 1) ?? this.neighbour(piece, -1));
     this.#mark();
   }
 

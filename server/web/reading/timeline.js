@@ -211,7 +211,8 @@ export class Timeline extends EventTarget {
     const context = this.#canvas.getContext("2d");
     const ratio = devicePixelRatio;
     const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.#canvas.width !== wide || this.#canvas.height !== high) Object.assign(this.#canvas, { width: wide, height: high });
+    if (this.#canvas.width !== wide) this.#canvas.width = wide; // which also clears it
+    if (this.#canvas.height !== high) this.#canvas.height = high;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.font = `11px ${getComputedStyle(this.#canvas).fontFamily}`;
     this.#what.inks ??= inksOf(this.#window, INKS);

@@ -20,7 +20,9 @@ export async function wavFormat(media) {
 
 function read(head, at) {
   const code = head.getUint16(at, true);
-  const [channels, rate, bits] = [head.getUint16(at + 2, true), head.getUint32(at + 4, true), head.getUint16(at + 14, true)];
+  const channels = head.getUint16(at + 2, true);
+  const rate = head.getUint32(at + 4, true);
+  const bits = head.getUint16(at + 14, true);
   return (code === PCM || code === EXTENSIBLE) && bits === 16 && channels && rate ? { channels, rate } : null;
 }
 

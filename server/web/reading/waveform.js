@@ -52,7 +52,11 @@ async function writeAll(audio, start_s, peaks) {
 function* mp3Pieces(bytes) {
   let passed_s = 0;
   let begun = null;
-  const piece = (end) => ({ bytes: bytes.slice(begun.at, end).buffer, start_s: begun.start_s, length_s: passed_s - begun.start_s });
+  const piece = (end) => ({
+    bytes: bytes.slice(begun.at, end).buffer,
+    start_s: begun.start_s,
+    length_s: passed_s - begun.start_s,
+  });
   for (const { at, duration_s } of mp3Frames(bytes)) {
     begun ??= { at, start_s: 0 };
     if (passed_s - begun.start_s >= PIECE_S) {
