@@ -18,9 +18,10 @@ from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget
 from server.stats import MediaStats
 from server.transcript import SAMPLE_RATE, Window
-from server.workers import WorkerLost
+from server.workers import ForkerLost, WorkerLost
 
 TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
+RESTARTS = 5  # of the process that all workers come from
 
 logger = logging.getLogger(__name__)
 
@@ -159,10 +160,17 @@ class Media:
             recording.finished.set_result(duration_s)
 
     def _scan(self, source: UploadFd, options: ScanOptions, recording: Recording) -> float:
-        for _ in range(TRIES):
+        tries, restarts = TRIES, RESTARTS
+        while tries and restarts:
             with closing(self._scanner.scan(source.fd, recording.spool, options, recording.stop)) as messages:
                 try:
                     return recording.follow(messages)
+                except ForkerLost as lost:
+                    restarts -= 1
+                    logger.warning("all media workers were lost: %s", lost)
                 except WorkerLost as lost:
+                    tries -= 1
                     logger.warning("a media worker was lost: %s", lost)
+        if tries:
+            raise Unavailable("Audio can't be decoded at present: media workers end time and again.")
         raise UndecodableAudio("It ended every process that tried.")

@@ -54,6 +54,10 @@ class WorkerLost(Exception):
     """A worker ended without a result, by its file's doing or by somebody else's."""
 
 
+class ForkerLost(WorkerLost):
+    """All workers ended, with the process that they are forked from: by no file's doing."""
+
+
 class MediaWorkers:
     """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
 
@@ -128,7 +132,7 @@ class MediaWorkers:
                 socket.send_fds(forker.channel, [order], files)
             except OSError as error:
                 _end_forker(forker)
-                raise WorkerLost("the process that forks workers is gone") from error
+                raise ForkerLost("the process that forks workers is gone") from error
         return forker
 
     def _limits(self, limit_s: float) -> Limits:
@@ -170,7 +174,8 @@ class MediaWorkers:
             match message:
                 case None:
                     self._ended["crashed"] += 1
-                    forker.wait(NOTICE_S)  # where it is ending, a second try must not meet it
+                    if forker.wait(NOTICE_S) is not None:  # which a second try must not meet
+                        raise ForkerLost("the process that forked it has ended")
                     raise WorkerLost("it hung up")
                 case Ended(status):
                     self._ended[ENDS.get(status, "crashed")] += 1
@@ -186,7 +191,7 @@ class MediaWorkers:
             self._ended["stalled"] += 1
             raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
         _end_forker(forker)
-        raise WorkerLost("none was forked")
+        raise ForkerLost("none was forked")
 
 
 def _end_forker(forker: Child) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -259,6 +259,40 @@ def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whol
         told.finish(patient.media.open(source, EVERYTHING, on_window=kill_once, mels=80))
     assert killed.is_set()
     assert told == in_this_process("two_minutes.mp3")
+
+
+def kill_parent(case: Case) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(case.workers.pid, signal.SIGKILL)
+
+
+def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(patient: Case) -> None:
+    told, killed = Told(), set[int]()
+
+    def kill(window: Window) -> None:
+        told.windows.append(window)
+        if len(killed) < 3:
+            killed.add(patient.workers.pid)
+            kill_parent(patient)
+
+    with upload("two_minutes.mp3") as source:
+        told.finish(patient.media.open(source, EVERYTHING, on_window=kill, mels=80))
+    assert len(killed) == 3
+    assert told == in_this_process("two_minutes.mp3")
+
+
+def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_again(patient: Case) -> None:
+    with upload(b"!sleep") as source:
+        recording = patient.media.open(source, EVERYTHING, on_window=lambda _: None)
+
+        def killed_to_the_end() -> bool:
+            if children_of(patient.workers.pid):
+                kill_parent(patient)
+            return recording.finished.done()
+
+        wait_until(killed_to_the_end, 5 * DEADLINE_S)
+        assert isinstance(recording.finished.exception(), Unavailable)
+        recording.close()
 
 
 @pytest.mark.parametrize("victim", ["a worker", "the workers' parent"])
