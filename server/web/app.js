@@ -63,10 +63,9 @@ class Page {
   }
 
   #follow({ job, says }) {
-    if (SETTLED.has(job.state)) {
-      say(byId("live"), `${job.name}: ${says}. ${job.message}`);
-      this.#status.look();
-    }
+    const settled = SETTLED.has(job.state);
+    if (settled) say(byId("live"), `${job.name}: ${says}. ${job.message}`);
+    if (settled || (job.state === "running" && !job.doneS)) this.#status.look(); // it begins, or ends
     if (job.state === "locked") this.#key.ask();
     if (job.state === "lost") this.#find();
   }

@@ -68,7 +68,8 @@ export class Card extends EventTarget {
   #build(folded) {
     const { job } = this;
     const id = `job-${nextId++}`;
-    this.name = make("button", { type: "button", "aria-expanded": String(!folded), "aria-controls": `${id}-body` }, job.name);
+    const unfolds = { "aria-expanded": String(!folded), "aria-controls": `${id}-body` };
+    this.name = make("button", { type: "button", ...unfolds }, job.name);
     this.name.addEventListener("click", () => this.#toggle());
     this.state = make("p", { class: "state" });
     this.bar = make("progress", { max: 1, "aria-label": `Progress of ${job.name}` });

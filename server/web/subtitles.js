@@ -57,14 +57,14 @@ function wordsOf({ text, words, start, end }) {
   const pieces = text.match(PIECE) ?? [];
   const reached = sums(pieces.map((piece) => [...piece].length));
   const step = (end - start) / Math.max(reached.at(-1), 1);
-  return pieces.map((piece, at) => ({ text: piece, start: start + reached[at] * step, end: start + reached[at + 1] * step }));
+  const time = (at) => start + reached[at] * step;
+  return pieces.map((piece, at) => ({ text: piece, start: time(at), end: time(at + 1) }));
 }
 
 function* glued(units) {
   let held = null;
   for (const unit of units) {
-    const parts = held && (STARTS_WITH_SPACE.test(unit.text) || !(NOT_FIRST.test(unit.text) || NOT_LAST.test(held.text)));
-    if (held && !parts) {
+    if (held && !mayPart(held.text, unit.text)) {
       held = { text: held.text + unit.text, start: held.start, end: Math.max(held.end, unit.end) };
       continue;
     }
@@ -72,6 +72,11 @@ function* glued(units) {
     held = unit;
   }
   if (held) yield held;
+}
+
+// Whether a line may end with `before` where the next begins with `after`.
+function mayPart(before, after) {
+  return STARTS_WITH_SPACE.test(after) || !(NOT_FIRST.test(after) || NOT_LAST.test(before));
 }
 
 function runs(units) {

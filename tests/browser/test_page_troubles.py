@@ -21,6 +21,7 @@ def test_cancelling_frees_the_server(tab: Tab) -> None:
     tab.drop("ten_minutes.ogg")
     panel = tab.wait_for("ten_minutes.ogg", "running")
     panel.get_by_text("One").first.wait_for()
+    tab.check_access()
     panel.get_by_role("button", name="Cancel").click()
     cancelled = tab.wait_for("ten_minutes.ogg", "cancelled")
     tab.server.wait_until_idle()
