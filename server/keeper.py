@@ -232,10 +232,6 @@ class Keeper:
                     open_now.close()
         self._threads.shutdown(wait=False)
 
-    def used_bytes(self) -> float:
-        """What the models that hold memory now are reckoned to take."""
-        return sum(self.budget.need_bytes(slot.known) for slot in self.slots if slot.holds_memory)
-
     async def _load(self, slot: Slot) -> ServedModel | SottoError:
         try:
             slot.known = await self._in_thread(self._look, slot.known)
