@@ -26,10 +26,11 @@ class Launch:
             )
             for device in settings.devices
         ]
-        logger.info("loading model %s from %s", known.name, known.folder)
 
     def wait(self) -> ServedModel:
         """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""
+        # Not sooner: from here on a signal ends the processes too (`keeper.loaded`).
+        logger.info("loading model %s from %s", self._known.name, self._known.folder)
         facts = [engine.facts() for engine in self._engines]
         engine = self._engines[0] if len(self._engines) == 1 else Spread(self._engines)
         return served(self._known, engine, facts[0])
