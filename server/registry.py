@@ -55,6 +55,7 @@ class Registry:
         self._keeper = keeper or Keeper(_nothing_else, Budget(lambda _: Need(0, 0)))
         self._stock = stock
         self._stamp: object = None
+        self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
         self._on_demand_s = on_demand_s
         for served in loaded:
             self._keeper.adopt(served.known, served, FOREVER)
@@ -139,8 +140,9 @@ class Registry:
     async def rescan(self) -> None:
         """See which models there are now: new ones become available, those that are gone are forgotten."""
         if self._stock:
-            self._stamp = await asyncio.to_thread(self._stock.stamp)
-            self._keeper.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
+            async with self._scanning:
+                self._stamp = await asyncio.to_thread(self._stock.stamp)
+                self._keeper.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
 
     async def watch(self) -> NoReturn:
         """Unload what is no longer kept, and notice what comes and goes on the disk."""
@@ -180,7 +182,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
     chosen_s, on_demand_s = (FOREVER, ON_DEMAND_S) if settings.keep_alive is None else (settings.keep_alive,) * 2
     try:
         budget.need_bytes(default)
-        keeper.adopt(default, served, chosen_s)
+        keeper.adopt(default, served, FOREVER if in_process else chosen_s)
         if not in_process:
             for known in others:
                 keeper.preload(known, chosen_s)

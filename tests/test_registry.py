@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from server.served import EngineLike, KnownModel, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from server.whisper import Whisper
-from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, wait_until
+from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek, wait_until
 from tests.hosted import pid
 from tests.launches import Engines, Starting
 
@@ -169,6 +170,20 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
         registry.close()
 
 
+def test_in_this_process_the_model_stays_however_short_a_server_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FORCE_ISA, "")  # as above
+    monkeypatch.delenv(FORCE_ISA)
+
+    async def use(registry: Registry) -> None:
+        lease = registry.lease(registry.default)
+        await lease.model()
+        lease.release()
+
+    with closing(load(Settings(keep_alive=0), in_process=True)) as registry:
+        asyncio.run(use(registry))
+        assert registry.default.served
+
+
 HEAVY = "av ctranslate2 faster_whisper huggingface_hub onnxruntime tokenizers".split()
 SERVER = """
 import sys
@@ -285,6 +300,37 @@ async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
         await registry.load("new")
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+class SlowShelf(Shelf):
+    """Its first answer takes until it is let go."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.looks = 0
+        self.let_go = threading.Event()
+
+    def models(self) -> list[KnownModel]:
+        seen = super().models()
+        self.looks += 1
+        assert self.looks > 1 or self.let_go.wait(DEADLINE_S), "held for too long"
+        return seen
+
+
+@pytest.mark.anyio
+async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
+    shelf = SlowShelf("demo")
+    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    registry = Registry(keeper=keeper, stock=shelf)
+    with closing(registry):
+        older = asyncio.create_task(registry.rescan())
+        await eventually(lambda: shelf.looks == 1)
+        shelf.names = ("demo", "new")
+        newer = asyncio.create_task(registry.rescan())
+        await peek()
+        shelf.let_go.set()
+        await asyncio.gather(older, newer)
+        assert registry.ids() == ["demo", "new", "whisper-1"]
 
 
 @pytest.mark.anyio
