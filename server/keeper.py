@@ -221,7 +221,9 @@ class Keeper:
         """End what nobody has used for as long as it is kept, and forget what is gone."""
         for slot in self.slots:
             self._rest(slot)
-        self.slots = [slot for slot in self.slots if not slot.gone or slot.leases or slot.holds_memory]
+        self.slots = [
+            slot for slot in self.slots if not slot.gone or slot.leases or slot.loading or slot.holds_memory
+        ]
 
     def close(self) -> None:
         """End every process, whatever it does. From any thread; again after the loop, for what began meanwhile."""

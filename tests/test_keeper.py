@@ -1,6 +1,7 @@
 """The lives of models with engines that load at once or when they are told to, and a clock that stands still."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -431,6 +432,26 @@ async def test_what_is_gone_from_the_disk_is_unloaded_when_idle_and_forgotten() 
         await one.after(0)
         await one.after(0)
         assert one.keeper.slots == [one.large]
+
+
+async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with house() as one:
+        let_go = threading.Event()
+        monkeypatch.setattr(one.keeper, "_look", lambda known: known if let_go.wait(DEADLINE_S) else None)
+        lease = one.keeper.lease(one.a)
+        asking = asyncio.create_task(lease.model())
+        await eventually(lambda: one.a.loading is not None)
+        asking.cancel()
+        lease.release()
+        one.keeper.stock([], KEPT_S)
+        one.keeper.sweep()
+        let_go.set()
+        await eventually(lambda: one.a.loading is None)
+        await one.after(0)
+        assert one.engines.started == ["a"]
+        assert one.engines.running == []
 
 
 async def test_closing_gives_up_what_is_loaded_and_what_is_being_loaded() -> None:
