@@ -1,6 +1,7 @@
 """How a model is loaded: in a process of its own, in one for each of several devices, or in this process."""
 
 import logging
+from dataclasses import replace
 
 from server.engine import Engine
 from server.recipe import Facts, WhisperRecipe
@@ -33,7 +34,8 @@ class Launch:
         logger.info("loading model %s from %s", self._known.name, self._known.folder)
         facts = [engine.facts() for engine in self._engines]
         engine = self._engines[0] if len(self._engines) == 1 else Spread(self._engines)
-        return served(self._known, engine, facts[0])
+        smallest = min((each.device_bytes for each in facts if each.device_bytes), default=0)
+        return served(self._known, engine, replace(facts[0], device_bytes=smallest))
 
     def close(self) -> None:
         for engine in self._engines:

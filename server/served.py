@@ -57,7 +57,8 @@ class KnownModel:
 class ServedModel:
     """A loaded model: its engine, its names (the first is its id) and what is known of it.
 
-    `device_bytes` is all the memory of its GPU, 0 on a CPU; `prepared` what its process was set up with.
+    `device_bytes` is all the memory of its GPU, of several the smallest one's, 0 on a CPU; `prepared` what its
+    process was set up with.
     """
 
     engine: EngineLike

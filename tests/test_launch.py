@@ -1,0 +1,36 @@
+"""Loading on several devices, with stand-ins for their engines."""
+
+from dataclasses import replace
+
+import pytest
+
+from server.launch import Launch
+from server.recipe import Facts, WhisperRecipe
+from server.served import KnownModel
+from server.settings import Settings
+from tests.fakes import FakeEngine
+
+GIB = 1 << 30
+SIZES = {"cuda:0": 80 * GIB, "cuda:1": 24 * GIB, "cuda:2": 0}  # one whose driver doesn't tell
+FACTS = Facts(("en",), 80, "cuda", "float16", 0.1)
+
+
+class OnDevice(FakeEngine):
+    """Loaded at once on the device that its recipe names."""
+
+    def __init__(self, recipe: WhisperRecipe, name: str, **_: object) -> None:
+        super().__init__()
+        self._device = recipe.device
+
+    def facts(self) -> Facts:
+        return replace(FACTS, device_bytes=SIZES[self._device])
+
+
+@pytest.mark.parametrize(
+    ("devices", "size"), [("cuda:0", 80), ("cuda:0,cuda:1", 24), ("cuda:2,cuda:0", 80), ("cuda:2", 0)]
+)
+def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, devices: str, size: int) -> None:
+    monkeypatch.setattr("server.launch.Supervised", OnDevice)
+    launch = Launch(KnownModel(("m",)), Settings(device=devices))
+    assert launch.wait().device_bytes == size * GIB
+    launch.close()
