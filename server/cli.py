@@ -55,6 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     except InvalidRequest as error:
         print(f"sotto: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:  # whoever read has had enough; the flush at the end must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (SottoError, OSError) as error:
         print(f"sotto: {error}", file=sys.stderr)
         return 1

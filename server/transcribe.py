@@ -180,6 +180,8 @@ class Run:
                         await self._wait_for_room(transcriber)
                         self._under_way.add(job)
                         group.create_task(self._do(job, transcriber, bar))
+            except ExceptionGroup as errors:  # standard output takes no more
+                raise errors.exceptions[0] from None
             finally:
                 watching.cancel()
             shown, spent_s = not bar.disable, bar.format_dict["elapsed"]
