@@ -114,15 +114,16 @@ def bench(
     recording: Path | None,
     *,
     server: str | None = None,
+    model: str = "",
     clients: Sequence[int] = CLIENTS,
     round_s: float = ROUND_S,
     as_json: bool = False,
 ) -> int:
-    """Measure and print. Returns an exit status."""
+    """Measure and print; `model` is one of the `server`'s, by default its default one. Returns an exit status."""
     logs.set_up("warning", settings.log_format)
-    work = Bench(recording or data_path(SAMPLE), clients, round_s)
+    work = Bench(recording or data_path(SAMPLE), clients, round_s, model)
     if server:
-        report = asyncio.run(_of_server(server, settings, work))
+        report = asyncio.run(_of_server(server, model, work))
     else:
         with opened(settings) as here:
             report = asyncio.run(_of_model(here, work))
@@ -139,12 +140,12 @@ async def _of_model(here: Here, work: "Bench") -> Report:
     )
 
 
-async def _of_server(url: str, settings: Settings, work: "Bench") -> Report:
+async def _of_server(url: str, model: str, work: "Bench") -> Report:
     async with Client(url) as client:
-        known = (await client.get("/v1/models")).json()["data"][0]
+        name = model or (await client.get("/v1/models")).json()["data"][0]["id"]
         version = (await client.get("/health")).json()["version"]
         audio_s, idle_bytes, rounds = await work.go(client, ServerGauge(client))
-    return Report(Path(known["id"]).name, audio_s, idle_bytes, rounds, ["by a server"], [], version)
+    return Report(Path(name).name, audio_s, idle_bytes, rounds, ["by a server"], [], version)
 
 
 def _with_reason(chosen: str) -> str:
@@ -182,10 +183,11 @@ def _sum(metrics: str, name: str) -> float:
 class Bench:
     """A recording and how often, by how many, it is to be transcribed."""
 
-    def __init__(self, recording: Path, clients: Sequence[int], round_s: float) -> None:
+    def __init__(self, recording: Path, clients: Sequence[int], round_s: float, model: str = "") -> None:
         self._recording = recording
         self._clients = clients
         self._round_s = round_s
+        self._options = TranscriptionOptions(model=model, decoding=DecodingOptions())
 
     async def go(self, transcriber: Transcriber, gauge: Gauge) -> tuple[float, int | None, list[Round]]:
         """How long the recording is, s; memory before the rounds, and these."""
@@ -228,7 +230,7 @@ class Bench:
         began_s = time.monotonic()
         with self._recording.open("rb") as file:
             source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, self._recording.name)
-            asked = transcriber.transcribe(source, TranscriptionOptions(decoding=DecodingOptions()))
+            asked = transcriber.transcribe(source, self._options)
             try:
                 transcript = await asked.result()
                 return transcript.duration_s, time.monotonic() - began_s

@@ -44,6 +44,7 @@ def _bench(given: argparse.Namespace) -> int:
         settings_with(given, "model"),
         given.file,
         server=given.server,
+        model=given.model or "" if given.server else "",
         clients=given.clients,
         round_s=given.seconds,
         as_json=given.json,

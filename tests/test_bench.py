@@ -50,7 +50,9 @@ def test_a_server_is_measured_too(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with serving(api_keys="secret", offline=1) as server:
         arguments = ["bench", str(DATA / "en_00.wav"), "--server", server.base_url, "--clients", "3"]
         assert run([*arguments, "--seconds", "0", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+        report = json.loads(capsys.readouterr().out)
+        assert run([*arguments, "--model", "another"]) == 1
+        assert "'another' does not exist" in capsys.readouterr().err
     (measured,) = report["rounds"]
     assert (report["model"], measured["clients"], measured["requests"]) == ("demo", 3, 3)
     assert report["audio_s"] == pytest.approx(2.444, abs=0.01)
