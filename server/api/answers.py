@@ -90,7 +90,7 @@ def _running() -> Json:
             "id": TEXT,
             "state": {"enum": [*get_args(Presence)]},
             "reason": unless("string", "of a state other than loaded"),
-            "device": unless("string", "`cpu`, `cuda:0`; null while it isn't loaded"),
+            "device": unless("string", "`cpu` or `cuda`; null while it isn't loaded"),
             "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
             "memory_bytes": INTEGER | {"description": "of RAM, that its processes take"},
             "reckoned_bytes": INTEGER | {"description": "what it is reckoned to take of `SOTTO_MEMORY_BUDGET`"},
