@@ -76,6 +76,8 @@ class Client:
                         yield response
                         return
                     await response.aread()
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                raise Refused(f"no server answers at {self.url} ({error or type(error).__name__})") from error
             except httpx2.HTTPError as error:
                 raise Refused(f"{self.url}: {error or type(error).__name__}") from error
             if response.status_code not in RETRIED or tries == TRIES:
@@ -184,8 +186,9 @@ def _wait_s(response: httpx2.Response) -> float:
 
 
 def _reason(response: httpx2.Response) -> str:
-    """What the envelope of an error says, if it is one."""
+    """What the envelope of an error says, if it is one; and where a key would come from."""
+    hint = f" The key sent is that of {', or else '.join(KEY_VARIABLES)}." if response.status_code == 401 else ""
     try:
-        return str(response.json()["error"]["message"])
+        return str(response.json()["error"]["message"]) + hint
     except (ValueError, KeyError, TypeError):
         return f"{response.url} answers {response.status_code}"

@@ -122,9 +122,11 @@ def test_other_servers_are_no_sotto(answer: bytes, server: Server, capsys: pytes
 
 
 def test_refusal_is_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    server.status, server.answer = 401, b'{"error": {"message": "Incorrect API key provided"}}'
+    server.status, server.answer = 401, b'{"error": {"message": "Incorrect API key provided."}}'
     assert run(["ps"]) == 1
-    assert capsys.readouterr().err == "sotto: Incorrect API key provided\n"
+    assert capsys.readouterr().err == (
+        "sotto: Incorrect API key provided. The key sent is that of SOTTO_API_KEY, or else OPENAI_API_KEY.\n"
+    )
 
 
 def test_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
