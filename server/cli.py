@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from server import __version__
 from server.bench_cli import add_to as add_bench
-from server.errors import InvalidRequest, SottoError
+from server.errors import InvalidRequest, SottoError, told
 from server.models_cli import add_to as add_models
 from server.ps_cli import add_to as add_ps
 from server.settings import PREFIX, settings_with
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SottoError, OSError) as error:
-        print(f"sotto: {error}", file=sys.stderr)
+        print(f"sotto: {told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

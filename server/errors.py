@@ -34,6 +34,13 @@ nothing here knows HTTP beyond the number.
 """
 
 
+def told(error: Exception) -> str:
+    """An error in a line: one of the system's as its file and what is wrong, without a number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 class SottoError(Exception):
     """Base of all. `str(error)` is fit for the caller."""
 

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from tqdm import tqdm
 
 from server import logs
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, told
 from server.formats import render
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
 from server.recordings import STDIN, Output, Recording, find, write
@@ -104,7 +104,8 @@ def transcribe(settings: Settings, order: Order, server: str | None = None) -> i
                 asyncio.run(_by_server(server, work)) if server else _here(settings, work)
         finally:
             for path, error in failures:
-                print(f"sotto: {path}: {error}", file=sys.stderr)
+                text = told(error)
+                print("sotto:", text if text.startswith(f"{path}: ") else f"{path}: {text}", file=sys.stderr)
     return 1 if failures else 0
 
 
