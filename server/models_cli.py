@@ -310,6 +310,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         figures = f"{size:>{widths[2]}}  {cpu:>{widths[3]}}  {gpu:>{widths[4]}}"
         print(f"{mark:1} {name:{widths[1]}}  {figures}  {languages:{widths[5]}}  {state}".rstrip())
     print("\nCPU, GPU: memory in use, estimated: int8 and float16, batches of 8 with 5 beams. * default.")
+    if all(row["installed"] for row in rows):
+        print("To see what can be pulled: sotto models list --all")
 
 
 def _state(row: dict[str, Any]) -> str:

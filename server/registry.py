@@ -72,7 +72,8 @@ class Registry:
         for slot in self._slots():
             if wanted in map(str.casefold, slot.known.names):
                 return slot
-        raise ModelNotFound(name, f" or is not installed here; this server has {', '.join(self.ids())}")
+        here = ", ".join(self.ids())
+        raise ModelNotFound(name, f" or is not installed here; this server has {here} (others: sotto models pull)")
 
     def lease(self, slot: Slot, keep_s: float | None = None) -> Lease:
         """Hold a model for a request, and have it loaded if it isn't; `keep_s` is for how long to keep it then."""

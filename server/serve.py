@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
             host = self._settings.host
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
             if self._settings.model == "demo":
-                print("The bundled model knows digits and simple sentences; for real speech: --model small")
+                print("The bundled model knows little; for real speech: --model small (make run MODEL=small)")
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
