@@ -80,7 +80,7 @@ class Client:
                 raise Refused(f"no server answers at {self.url} ({error or type(error).__name__})") from error
             except httpx2.HTTPError as error:
                 raise Refused(f"{self.url}: {error or type(error).__name__}") from error
-            if response.status_code not in RETRIED or tries == TRIES:
+            if not _may_pass(response) or tries == TRIES:
                 raise Refused(_reason(response))
             await self._sleep(_wait_s(response))
 
@@ -131,11 +131,11 @@ class Asked:
                     self.done_s, self.duration_hint_s = event["done_s"], event.get("total_hint_s")
                 case "sotto.segment":
                     self._segments.append(_segment(event))
-                case "transcript.text.done":
+                case "transcript.text.done" if self._segments or not event["text"]:
                     return dict(event)
             if "error" in event:
                 raise Refused(event["error"]["message"])
-        raise Refused("the stream ended before the text did: is this a Sotto server?")
+        raise Refused("the stream ended without its segments: is this a Sotto server?")
 
 
 def _fields(options: TranscriptionOptions) -> dict[str, str | list[str]]:
@@ -178,6 +178,11 @@ def _is_here(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _may_pass(response: httpx2.Response) -> bool:
+    """Whether it helps to ask again, as far as the server says."""
+    return response.status_code in RETRIED and response.headers.get("x-should-retry") != "false"
 
 
 def _wait_s(response: httpx2.Response) -> float:

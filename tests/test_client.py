@@ -116,6 +116,13 @@ def test_a_server_that_is_always_full_is_given_up() -> None:
     assert len(answers.bodies) == TRIES
 
 
+def test_what_can_not_pass_is_not_asked_for_again() -> None:
+    answers = Answers((503, b'{"error": {"message": "the model is broken"}}', {"x-should-retry": "false"}))
+    with pytest.raises(Refused, match="broken"):
+        asked(answers)
+    assert len(answers.bodies) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
@@ -123,6 +130,7 @@ def test_a_server_that_is_always_full_is_given_up() -> None:
         (404, b"<html>", "answers 404"),
         (200, stream({"error": {"message": "shutting down"}}), "shutting down"),
         (200, stream(*EVENTS[:2]), "is this a Sotto server"),
+        (200, stream(EVENTS[1], EVENTS[4]), "is this a Sotto server"),  # it has no segments to tell
         (200, b'{"text": "not streamed"}', "is this a Sotto server"),
     ],
 )
