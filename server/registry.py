@@ -121,7 +121,7 @@ class Registry:
         """Why the default model would serve no request now; empty where it would, if need be once it is loaded."""
         slot = self.default
         if slot.served is None:
-            return "" if slot.loading else slot.reason
+            return "" if slot.loading or slot.may_be_tried(self._keeper.now_s()) else slot.reason
         stats = slot.served.engine.stats()
         return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
 

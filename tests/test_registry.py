@@ -13,7 +13,7 @@ from server.engine import Engine
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.job import Limits
 from server.keep_alive import FOREVER
-from server.keeper import Keeper
+from server.keeper import AGAIN_S, Keeper
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
@@ -352,6 +352,23 @@ async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
         assert registry.hindrance() == "cut off"
+
+
+@pytest.mark.anyio
+async def test_a_default_model_that_the_next_request_would_try_again_is_none() -> None:
+    engines, time_s = Engines(), 0.0
+    keeper = Keeper(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
+    keeper.stock(Shelf("demo").models(), 300.0)
+    registry = Registry(keeper=keeper)
+    with closing(registry):
+        await registry.load("demo")
+        await registry.unload("demo")
+        engines.fails = "no memory just now"
+        with pytest.raises(ModelBroken):
+            await registry.load("demo")
+        assert registry.hindrance() == "no memory just now"
+        time_s = AGAIN_S
+        assert registry.hindrance() == ""
 
 
 def test_several_devices_that_are_not_there_are_an_error_and_leave_nothing() -> None:
