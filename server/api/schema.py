@@ -17,8 +17,8 @@ OpenAI's audio API on this machine: a client needs no more than this server's ad
 
 Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
 
-A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/health`, `/ready`, `/docs` and
-`/openapi.json`.
+A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/`, `/health`, `/ready`,
+`/docs` and `/openapi.json`.
 
 Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
 `/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
