@@ -133,7 +133,9 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> Report:
     checks = [
         Check("decode", "note", f"{trial.compute_type} on {device} fails: {trial.error}")
         if trial.error
-        else Check("decode", "ok", f"{trial.compute_type} on {device}: {trial.speed:.0f} times real time")
+        else Check(
+            "decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {trial.speed:.0f} times real time"
+        )
         for trial in trials
     ]
     return Report([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
