@@ -22,6 +22,7 @@ class Page {
   start() {
     this.#source.addEventListener("files", ({ detail }) => this.#take(detail));
     this.#key.addEventListener("given", () => this.#learn());
+    byId("options").addEventListener("toggle", () => this.#offer().catch(() => {})); // what was offered stays
     this.#status.addEventListener("gone", () => this.#gone(true));
     this.#status.addEventListener("back", () => this.#back());
     window.addEventListener("beforeunload", (event) => this.#leave(event));
@@ -32,7 +33,7 @@ class Page {
   /** Ask for the models, which needs the key where there is one. */
   async #learn() {
     try {
-      this.#options.offer((await this.#api.get("v1/models")).data);
+      await this.#offer();
       this.#status.running = (await this.#api.get("api/ps")).models;
     } catch (error) {
       if (error.status === 401) this.#key.ask();
@@ -41,6 +42,10 @@ class Page {
     this.#key.accept();
     this.#status.look();
     this.#queue.resume("locked");
+  }
+
+  async #offer() {
+    this.#options.offer((await this.#api.get("v1/models")).data);
   }
 
   #take(files) {
@@ -93,12 +98,13 @@ class Page {
     const next = element.nextElementSibling ?? element.previousElementSibling;
     element.remove();
     byId("source").classList.toggle("small", next !== null);
-    (next?.querySelector("button:not([hidden])") ?? byId("choose")).focus();
+    const buttons = [...(next?.querySelectorAll("button:enabled") ?? [])];
+    (buttons.find((button) => button.checkVisibility()) ?? byId("choose")).focus();
   }
 
   #leave(event) {
     const isUnfinished = ({ job, unsaved }) => unsaved || !SETTLED.has(job.state);
-    if ([...this.#cards].some(isUnfinished)) event.preventDefault(); // the browser asks
+    if (this.#source.isRecording || [...this.#cards].some(isUnfinished)) event.preventDefault(); // the browser asks
   }
 }
 

@@ -99,6 +99,7 @@ export class Card extends EventTarget {
 
   #renew() {
     this.#reading?.destroy();
+    this.unsaved = false;
     this.body.replaceChildren();
     this.#reading = new Reading(this.body, { media: this.job.file, name: this.job.name });
     this.#reading.addEventListener("change", () => (this.unsaved = true));
@@ -137,7 +138,9 @@ export class Card extends EventTarget {
     this.againButton.hidden = !["failed", "cancelled", "refused"].includes(state);
     this.removeButton.hidden = !SETTLED.has(state);
     this.exports.hidden = !SETTLED.has(state) || !this.job.segments.length;
-    if (focused && document.activeElement === document.body) this.removeButton.focus(); // what had it is hidden
+    if (focused && document.activeElement === document.body) { // what had it is hidden
+      (SETTLED.has(state) ? this.removeButton : this.cancelButton).focus();
+    }
     if (state === "done") this.#finish();
     clearInterval(this.#timer);
     if (state === "refused") this.#timer = setInterval(() => say(this.state, this.says), TICK_MS);
@@ -145,7 +148,7 @@ export class Card extends EventTarget {
 
   #finish() {
     this.#reading.setDuration(this.job.doneS);
-    this.#reading.finish(this.job.verbose());
+    this.#reading.finish();
   }
 
   #remove() {
@@ -168,6 +171,7 @@ export class Card extends EventTarget {
 
   async #copy() {
     await copy(this.#write("txt").trimEnd());
+    this.copyButton.focus(); // it went with the text that was selected
     say(this.copyButton, "Copied");
     setTimeout(() => say(this.copyButton, "Copy text"), COPIED_MS);
   }

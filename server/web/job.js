@@ -39,9 +39,10 @@ export class Job extends EventTarget {
   }
 
   start(api) {
-    if (this.segments.length) this.dispatchEvent(new Event("reset"));
+    const again = this.segments.length > 0;
     Object.assign(this, { sent: 0, doneS: 0, position: 0, speed: 0, segments: [], message: "" });
     this.#beganAt = 0;
+    if (again) this.dispatchEvent(new Event("reset"));
     this.#become("uploading");
     this.#abort = api.transcribe(this.request.path, this.file, this.request.fields, {
       sent: (fraction) => this.#sent(fraction),
@@ -109,7 +110,7 @@ export class Job extends EventTarget {
     this.totalS = total_hint_s === undefined ? this.totalS : Math.max(total_hint_s, done_s);
     this.position = queue_position;
     this.language = language ?? this.language;
-    if (done_s && now > this.#beganAt) this.speed = done_s / (now - this.#beganAt);
+    if (done_s && this.#beganAt && now > this.#beganAt) this.speed = done_s / (now - this.#beganAt);
     this.#become(queue_position === 0 ? "running" : "queued");
   }
 

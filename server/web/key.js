@@ -29,7 +29,9 @@ export class KeyForm extends EventTarget {
   }
 
   accept() {
+    const focused = byId("key").contains(document.activeElement);
     byId("key").hidden = true;
     byId("key-value").value = "";
+    if (focused) byId("choose").focus();
   }
 }

@@ -7,6 +7,7 @@ import { keep, recall } from "./storage.js";
 const FIELDS = ["model", "language", "prompt", "words", "translate"];
 const SHAPING = { width: 42, count: 2, shortest: 1, longest: 7 }; // where not all are given: docs/api.md, Subtitles
 const ALIAS = "whisper-1"; // means the default model
+const NOTES = { available: "not loaded", loading: "loading", broken: "broken" }; // of states; loaded needs none
 const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
 
 export const languageName = (code) => (code ? names.of(code) : "");
@@ -17,6 +18,7 @@ export class Options {
   constructor() {
     this.form = Object.fromEntries([...FIELDS, ...Object.keys(SHAPING)].map((name) => [name, byId(name)]));
     this.#restore(recall("options") ?? {});
+    this.#checkShape();
     byId("options").addEventListener("input", () => this.#changed());
     this.#summarise();
   }
@@ -25,13 +27,13 @@ export class Options {
   offer(models) {
     this.#models = models.filter((model) => model.id !== ALIAS);
     const { model } = this.form;
-    const wanted = model.value || recall("options")?.model;
-    const [first, ...others] = this.#models.map(({ id }) => id);
+    const wanted = model.value;
+    const [first, ...others] = this.#models;
     model.replaceChildren(
-      make("option", { value: "" }, `${first} (default)`),
-      ...others.map((id) => make("option", { value: id }, id)),
+      option("", first ? called(first, "default") : "No model"),
+      ...others.map((each) => option(each.id, called(each))),
     );
-    if (others.includes(wanted)) model.value = wanted;
+    if (others.some(({ id }) => id === wanted)) model.value = wanted;
     this.#offerLanguages();
     this.#summarise();
   }
@@ -58,16 +60,25 @@ export class Options {
   /** How subtitles are shaped; null where each segment is a cue. */
   shaping() {
     const given = this.#shape();
-    const [width, count, shortest, longest] = Object.keys(SHAPING).map((name) => Number(given[name] || SHAPING[name]));
+    const [width, count, least, longest] = Object.keys(SHAPING).map((name) => Number(given[name] || SHAPING[name]));
+    const shortest = Math.min(least, longest);
     const isAsked = Object.values(given).some(Boolean);
     return isAsked ? { width, count, minMs: Math.round(shortest * 1000), maxMs: Math.round(longest * 1000) } : null;
   }
 
   /** What is typed, but for what the fields don't allow. */
   #shape() {
-    const allowed = ([, field]) => (field.validity.valid ? field.value : "");
-    const fields = Object.entries(this.form).filter(([name]) => name in SHAPING);
-    return Object.fromEntries(fields.map((each) => [each[0], allowed(each)]));
+    const allowed = (name) => (this.form[name].validity.valid ? this.form[name].value : "");
+    return Object.fromEntries(Object.keys(SHAPING).map((name) => [name, allowed(name)]));
+  }
+
+  #checkShape() {
+    const { shortest } = this.form;
+    const most = Number(this.#shape().longest || SHAPING.longest);
+    shortest.setCustomValidity(Number(shortest.value) > most ? `Not above the longest, ${most}.` : "");
+    const wrong = Object.keys(SHAPING).map((name) => this.form[name]).find((field) => !field.validity.valid);
+    say(byId("shaping-says"), wrong ? `${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}` : "");
+    byId("shaping-says").hidden = !wrong;
   }
 
   #values() {
@@ -87,10 +98,14 @@ export class Options {
     this.form.words.value = kept.words ?? "";
     this.form.translate.checked = kept.translate ?? false;
     for (const name of Object.keys(SHAPING)) this.form[name].value = kept[name] ?? "";
+    // Whether there are such is not known yet.
+    if (kept.model) this.form.model.replaceChildren(option(kept.model, kept.model));
+    if (kept.language) this.form.language.replaceChildren(option(kept.language, languageName(kept.language)));
   }
 
   #changed() {
-    this.#offerLanguages();
+    if (this.#models.length) this.#offerLanguages();
+    this.#checkShape();
     keep("options", this.#values());
     this.#summarise();
   }
@@ -98,11 +113,11 @@ export class Options {
   #offerLanguages() {
     const { model, language } = this.form;
     const chosen = this.#models.find(({ id }) => id === model.value) ?? this.#models[0];
-    const wanted = language.value || recall("options")?.language;
+    const wanted = language.value;
     const codes = (chosen?.languages ?? []).toSorted((a, b) => languageName(a).localeCompare(languageName(b)));
     language.replaceChildren(
-      make("option", { value: "" }, "Detect"),
-      ...codes.map((code) => make("option", { value: code }, languageName(code))),
+      option("", "Detect"),
+      ...codes.map((code) => option(code, languageName(code))),
     );
     if (codes.includes(wanted)) language.value = wanted;
   }
@@ -119,4 +134,12 @@ export class Options {
     ];
     say(byId("options-say"), parts.filter(Boolean).join(" · "));
   }
+}
+
+const option = (value, label) => make("option", { value }, label);
+
+/** A model's name, with what is to be known before it is chosen. */
+function called({ id, state }, note) {
+  const notes = [note, NOTES[state]].filter(Boolean);
+  return notes.length ? `${id} (${notes.join(", ")})` : id;
 }

@@ -6,11 +6,17 @@ const PIECE_MS = 1_000;
 export class Recorder {
   #pieces = [];
   #beganAt = 0;
+  #stopped; // with how many seconds
 
   /** A recorder that is recording. Rejects where there is no microphone, or none is allowed. */
   static async start() {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    return new Recorder(stream);
+    try {
+      return new Recorder(stream);
+    } catch (error) {
+      release(stream);
+      throw error;
+    }
   }
 
   constructor(stream) {
@@ -22,6 +28,7 @@ export class Recorder {
     const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
     this.recorder = new MediaRecorder(stream, { mimeType });
     this.recorder.ondataavailable = ({ data }) => this.#pieces.push(data);
+    this.#stopped = new Promise((resolve) => (this.recorder.onstop = () => resolve(this.seconds)));
     this.recorder.start(PIECE_MS);
     this.#beganAt = performance.now();
   }
@@ -39,10 +46,8 @@ export class Recorder {
 
   /** What was recorded up to now, as a file. `discard` has to follow. */
   async stop() {
-    const durationS = this.seconds;
-    const stopped = new Promise((resolve) => this.recorder.addEventListener("stop", resolve, { once: true }));
-    this.recorder.stop();
-    await stopped;
+    this.#finish();
+    const durationS = await this.#stopped;
     const type = this.recorder.mimeType;
     const suffix = /\/(\w+)/.exec(type)[1];
     const file = new File(this.#pieces, `Recording ${now()}.${suffix}`, { type });
@@ -51,10 +56,19 @@ export class Recorder {
 
   /** End it and let go of the microphone. */
   discard() {
-    if (this.recorder.state !== "inactive") this.recorder.stop();
-    for (const track of this.stream.getTracks()) track.stop();
+    this.#finish();
+    release(this.stream);
     this.context.close();
   }
+
+  // It has stopped by itself where the microphone was unplugged.
+  #finish() {
+    if (this.recorder.state !== "inactive") this.recorder.stop();
+  }
+}
+
+function release(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 function now() {

@@ -9,6 +9,7 @@ const BAR = 5; // pixels of the level's picture, with the space beside it
 /** Emits `files` with a list of them. */
 export class Source extends EventTarget {
   #recorder = null;
+  #opening = false; // the browser asks whether we may
   #levels = [];
 
   constructor() {
@@ -23,6 +24,10 @@ export class Source extends EventTarget {
     byId("stop").addEventListener("click", () => this.#stop());
     byId("discard").addEventListener("click", () => this.#end());
     this.#takeDrops();
+  }
+
+  get isRecording() {
+    return this.#recorder !== null;
   }
 
   /** Say what is wrong with what was given; nothing takes it back. */
@@ -61,12 +66,16 @@ export class Source extends EventTarget {
   }
 
   async #record() {
+    if (this.#opening) return;
     this.complain();
+    this.#opening = true;
     try {
       this.#recorder = await Recorder.start();
     } catch (error) {
       this.complain(refusal(error));
       return;
+    } finally {
+      this.#opening = false;
     }
     this.#levels = [];
     this.#turn(true);
@@ -75,7 +84,9 @@ export class Source extends EventTarget {
   }
 
   async #stop() {
-    const file = await this.#recorder.stop();
+    const recorder = this.#recorder;
+    const file = await recorder.stop();
+    if (recorder !== this.#recorder) return; // discarded meanwhile, or a second click
     this.#end();
     this.#give([file]);
   }

@@ -20,6 +20,24 @@ TELL = """async steps => {
         return [job.state, card.says];
     });
 }"""
+AGAIN = """async () => {
+    const {Job} = await import("/assets/job.js");
+    const {Card} = await import("/assets/card.js");
+    let on;
+    const api = {transcribe: (path, file, fields, handlers) => { on = handlers; return () => {}; }};
+    const job = new Job(new File([], "speech.wav"), {path: "", fields: [], task: "transcribe"});
+    const card = new Card(job, {folded: false, shaping: () => null});
+    document.querySelector("main").append(card.element);
+    job.start(api);
+    on.event({type: "sotto.segment", id: 0, start: 0, end: 1, text: " Hello."});
+    card.unsaved = true;
+    job.cancel();
+    card.againButton.focus();
+    card.againButton.click();
+    const focused = document.activeElement.textContent;
+    job.start(api);
+    return {focused, hidden: card.body.hidden, unsaved: card.unsaved};
+}"""
 BROKEN = {"kind": "lost", "message": "The connection to the server broke."}
 Step = tuple[str, Any]
 
@@ -36,6 +54,7 @@ def progress(done_s: float, before: int, **more: Any) -> Step:
         ([("start", 0), ("sent", 1)], ["queued", "Reading the file"]),
         ([("start", 0), ("sent", 1), progress(0, 3, total_hint_s=60)], ["queued", "3 before this one"]),
         ([("start", 0), ("sent", 1), progress(0, 0, total_hint_s=60)], ["running", "0:00 of 1:00"]),
+        ([("start", 0), progress(10, 2), progress(20, 0, total_hint_s=60)], ["running", "0:20 of 1:00"]),
         ([("start", 0), ("sent", 1), progress(0, 0)], ["running", "0:00"]),
         (
             [("start", 0), progress(75.2, 0, language="de"), ("end", {"kind": "done"})],
@@ -49,3 +68,7 @@ def progress(done_s: float, before: int, **more: Any) -> Step:
 )
 def test_each_state_says_what_is_known(tab: Tab, steps: list[Step], told: list[str]) -> None:
     assert tab.page.evaluate(TELL, steps)[-1] == told
+
+
+def test_what_is_tried_again_begins_with_nothing_and_keeps_the_focus(tab: Tab) -> None:
+    assert tab.page.evaluate(AGAIN) == {"focused": "Cancel", "hidden": True, "unsaved": False}

@@ -70,6 +70,36 @@ def test_subtitles_are_shaped_on_request(tab: Tab) -> None:
     )
 
 
+def test_cue_times_that_the_api_would_refuse_are_not_used_and_it_is_told(tab: Tab) -> None:
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Longest, s").fill("0.5")  # below what Shortest is where it is not given
+    wrong = tab.page.get_by_role("alert").filter(has_text="Shortest, s")
+    expect(wrong).to_be_hidden()
+    tab.drop("de_00.wav")
+    panel = tab.wait_for("de_00.wav", "done")
+    half = tab.server.transcribe("de_00.wav", {"response_format": "srt", "max_cue_seconds": "0.5"}).content
+    assert saved(tab, panel, "SRT") == half
+    tab.page.get_by_label("Shortest, s").fill("2")
+    expect(wrong).to_have_text("Shortest, s: Not above the longest, 0.5.")
+    tab.picture("options-wrong")
+    tab.check_access()
+    assert saved(tab, panel, "SRT") == half
+    tab.page.get_by_label("Longest, s").fill("")
+    expect(wrong).to_be_hidden()
+
+
+def test_the_menu_says_which_models_are_not_loaded(tab: Tab) -> None:
+    states = {"demo": "loaded", "small": "available", "large": "broken"}
+    models = [{"id": name, "state": state, "languages": []} for name, state in states.items()]
+    tab.page.route("**/v1/models", lambda route: route.fulfill(json={"data": models}))
+    tab.page.get_by_text("Options").click()
+    menu = tab.page.get_by_label("Model").locator("option")
+    expect(menu).to_have_text(["demo (default)", "small (not loaded)", "large (broken)"])
+    models.clear()
+    tab.page.reload()
+    expect(menu).to_have_text(["No model"])
+
+
 def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
     tab.drop("en_03.wav")
     panel = tab.wait_for("en_03.wav", "done")
@@ -115,6 +145,13 @@ def test_text_is_copied(open_tab: Opener) -> None:
     assert copied == tab.server.transcribe("en_00.wav").json()["text"]
 
 
+def test_text_is_copied_without_a_clipboard_of_the_browser(tab: Tab) -> None:
+    tab.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    tab.drop("en_00.wav")
+    tab.wait_for("en_00.wav", "done").get_by_role("button", name="Copy text").press("Enter")
+    expect(tab.page.get_by_role("button", name="Copied")).to_be_focused()
+
+
 def test_several_are_sent_two_at_a_time_and_stay_in_order(tab: Tab) -> None:
     tab.page.evaluate(COUNT_ACTIVE)
     names = ["long_pause.flac", "en_00.wav", "de_00.wav", "es_00.wav"]
@@ -145,6 +182,8 @@ def test_nobody_speaks(tab: Tab) -> None:
     tab.drop("silence_10s.wav")
     expect(tab.wait_for("silence_10s.wav", "done").get_by_text("0:10 · Nobody speaks")).to_be_visible()
     tab.picture("nobody-speaks")
+    tab.page.keyboard.press("Space")  # the player is not shown
+    assert tab.page.evaluate("document.querySelector('audio').paused")
 
 
 def test_options_travel_and_are_remembered(tab: Tab) -> None:

@@ -64,6 +64,7 @@ def test_keys(open_tab: Opener) -> None:
         ask.press("Enter")
         tab.wait_for("en_00.wav", "done")
         expect(ask).to_be_hidden()
+        expect(tab.page.get_by_role("button", name="Choose files")).to_be_focused()
         assert KEY not in tab.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
         tab.page.reload()
         expect(ask).to_be_visible()
@@ -74,6 +75,33 @@ def test_keys(open_tab: Opener) -> None:
         tab.page.reload()
         expect(tab.page.get_by_label("Model")).to_contain_text("demo (default)")
         expect(ask).to_be_hidden()
+
+
+def test_removing_one_moves_the_focus_to_what_can_be_done_with_the_next(tab: Tab, tmp_path: Path) -> None:
+    tab.expect_fault(f"{RESOURCE}.* 400")
+    files = [tmp_path / "first.mp3", tmp_path / "second.mp3"]
+    for file in files:
+        file.write_bytes(b"no sound")
+    tab.choose(*files)
+    for file in files:
+        tab.wait_for(file.name, "failed")
+    tab.job("first.mp3").get_by_role("button", name="Remove").press("Enter")
+    expect(tab.job("second.mp3").get_by_role("button", name="Try again")).to_be_focused()
+
+
+def test_what_is_remembered_outlasts_a_page_without_a_list_of_models(tab: Tab) -> None:
+    tab.expect_fault(f"{RESOURCE}.* 503")
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Language spoken").select_option(label="German")
+    tab.page.route("**/v1/models", lambda route: route.fulfill(status=503, json={"error": {"message": "Full."}}))
+    tab.page.reload()
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Context").fill("Hamburg")
+    tab.page.unroute("**/v1/models")
+    tab.page.reload()
+    expect(tab.page.get_by_label("Model")).to_contain_text("demo (default)")
+    expect(tab.page.get_by_label("Context")).to_have_value("Hamburg")
+    expect(tab.page.get_by_label("Language spoken")).to_have_value("de")
 
 
 @pytest.mark.parametrize(("limit", "status"), [("max_requests", 503), ("max_requests_per_client", 429)])

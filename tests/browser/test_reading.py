@@ -133,6 +133,43 @@ def test_the_text_scrolls_along_until_the_user_scrolls(mounted: Mounted) -> None
     expect(follow).to_be_hidden()
 
 
+def test_a_jump_in_a_pause_stays_where_one_clicked(mounted: Mounted) -> None:
+    tab, reading = mounted
+    text = reading.locator(".reading-text")
+    tab.page.evaluate("document.querySelector('audio').currentTime = 150")
+    reading.get_by_role("button", name="Play", exact=True).click()
+    expect(word(reading, 33, 8)).to_be_in_viewport()
+    reading.get_by_role("button", name="Pause").click()
+    text.hover()
+    tab.page.mouse.wheel(0, -100_000)
+    wait_until(tab, lambda: text.evaluate("text => text.scrollTop") == 0)
+    reading.locator(".reading-time").nth(1).click()
+    tab.page.wait_for_timeout(100)  # nothing tells that nothing scrolls
+    assert text.evaluate("text => text.scrollTop") == 0
+
+
+def test_new_words_are_shown_until_the_reader_looks_elsewhere(mounted: Mounted) -> None:
+    tab, reading = mounted
+    text = reading.locator(".reading-text")
+    newest = reading.locator(f"[data-segment='{COUNT - 1}']")
+    hear = "reading.progress({done: 100, total: 180})"
+    expect(newest).not_to_be_in_viewport()
+    tab.page.evaluate(hear)
+    expect(newest).to_be_in_viewport()
+    text.hover()
+    tab.page.mouse.wheel(0, -100_000)
+    wait_until(tab, lambda: text.evaluate("text => text.scrollTop") == 0)
+    tab.page.evaluate(hear)
+    assert text.evaluate("text => text.scrollTop") == 0
+    reading.get_by_role("button", name="Scroll along").click()
+    expect(newest).to_be_in_viewport()
+    tab.page.mouse.wheel(0, -100_000)
+    wait_until(tab, lambda: text.evaluate("text => text.scrollTop") == 0)
+    word(reading, 0, 2).click()
+    tab.page.evaluate(hear)
+    expect(word(reading, 0, 2)).to_be_in_viewport()
+
+
 def test_search_counts_goes_on_and_paints(mounted: Mounted) -> None:
     tab, reading = mounted
     tab.page.keyboard.press("/")

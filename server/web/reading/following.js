@@ -7,7 +7,7 @@ const SCROLLING_KEYS = new Set(["PageUp", "PageDown"]);
 export class Following {
   #scroller;
   #on = true;
-  #last = null; // what was spoken last
+  #last = null; // finds what was spoken last, whose elements come and go
 
   constructor(scroller) {
     this.#scroller = scroller;
@@ -26,13 +26,16 @@ export class Following {
   resume() {
     this.#on = true;
     this.element.hidden = true;
-    if (this.#last) this.reveal(this.#last);
+    if (this.#last) this.#reveal(this.#last());
   }
 
-  /** Brings `element`, which is spoken now, to where one reads, unless it is about there. */
-  reveal(element) {
-    this.#last = element;
-    if (!this.#on) return;
+  /** What `find` finds is spoken now; if `scrolls`, it is brought to where one reads. */
+  speak(find, scrolls) {
+    this.#last = find;
+    if (scrolls && this.#on) this.#reveal(find());
+  }
+
+  #reveal(element) {
     const view = this.#scroller.getBoundingClientRect();
     const place = element.getBoundingClientRect();
     if (place.top >= view.top + 0.1 * view.height && place.bottom <= view.bottom - 0.2 * view.height) return;

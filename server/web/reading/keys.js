@@ -33,7 +33,7 @@ const PRESSED = "button, a, summary"; // space and Enter are theirs
 
 /** Calls `actions[name]` for the keys pressed in `root`, or nowhere in particular if `root` was used last. */
 export function listen(root, actions, signal) {
-  const mine = (target) => (target === document.body ? wasUsedLast(root) : root.contains(target));
+  const mine = (target) => (target === document.body ? root.checkVisibility() && wasUsedLast(root) : root.contains(target));
   const press = (event) => {
     const { target } = event;
     if (event.defaultPrevented || event.altKey || event.isComposing) return;

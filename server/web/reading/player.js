@@ -49,6 +49,11 @@ export class Player extends EventTarget {
     return !this.#audio.paused;
   }
 
+  /** Whether anybody has played or sought. */
+  get begun() {
+    return this.playing || this.time > 0;
+  }
+
   get duration() {
     return Number.isFinite(this.#audio.duration) ? this.#audio.duration : this.#told;
   }

@@ -60,6 +60,7 @@ export class Reading extends EventTarget {
   progress({ done, total }) {
     if (total) this.setDuration(total);
     this.#timeline.done = done;
+    if (!this.#player.begun) this.#text.showEnd();
   }
 
   /** All text is there. */

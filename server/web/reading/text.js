@@ -62,7 +62,14 @@ export class TextView extends EventTarget {
     this.#mark(false);
     this.#now = now;
     this.#mark();
-    if (now && follow) this.following.reveal(this.#blocks[now.segment.index].spanOf(now) ?? this.#elementOf(now));
+    if (now) this.following.speak(() => this.#elementOf(now), follow);
+  }
+
+  /** Shows the newest words, unless the reader is in the text or has scrolled away. */
+  showEnd() {
+    const block = this.#blocks.at(-1);
+    const isRead = this.scroller.contains(document.activeElement);
+    if (block && !isRead) this.following.speak(() => block.element, true);
   }
 
   /** The word's element; its block gets words if it has none. */
@@ -103,7 +110,8 @@ export class TextView extends EventTarget {
   }
 
   #elementOf(piece) {
-    return this.#blocks[piece.segment.index].element;
+    const block = this.#blocks[piece.segment.index];
+    return block.spanOf(piece) ?? block.element;
   }
 
   #pieceAt(target) {
