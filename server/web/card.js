@@ -1,13 +1,11 @@
 // A recording on the page: what it is called, how far it is, what was heard, and what can be done with it.
 
-import { say } from "./dom.js";
+import { make, say } from "./dom.js";
 import { FORMATS } from "./formats.js";
 import { ACTIVE, SETTLED } from "./job.js";
 import { languageName } from "./options.js";
-import { make } from "./reading/dom.js";
 import { Reading } from "./reading/reading.js";
-import { clock } from "./reading/times.js";
-import { left, size, times } from "./times.js";
+import { clock, left, size, times } from "./times.js";
 
 const TICK_MS = 250;
 const COPIED_MS = 2_000;

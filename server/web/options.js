@@ -1,7 +1,6 @@
 // The options of a request: a form that the browser remembers, and the fields it makes.
 
-import { byId, say } from "./dom.js";
-import { make } from "./reading/dom.js";
+import { byId, make, say } from "./dom.js";
 import { keep, recall } from "./storage.js";
 
 const FIELDS = ["model", "language", "prompt", "words", "translate"];

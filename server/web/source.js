@@ -2,7 +2,7 @@
 
 import { byId, say } from "./dom.js";
 import { Recorder } from "./recorder.js";
-import { clock } from "./reading/times.js";
+import { clock } from "./times.js";
 
 const BAR = 5; // pixels of the level's picture, with the space beside it
 

@@ -1,7 +1,7 @@
 // Cues of chosen size, made of words with times, as the API shapes them: server/subtitles.py in JavaScript, which
 // says what each number is for. A unit, `{text, start, end}` in milliseconds, is what is never torn.
 
-import { cut } from "./reading/pieces.js";
+import { cut } from "./pieces.js";
 import { SPACE, cueText, milliseconds } from "./text.js";
 
 const MIN_CUE_MS = 1;

@@ -3,8 +3,8 @@
 // An hour has 9,000 words. Far from the viewport a segment is plain text: whole for screen readers and for the
 // browser's own search, and a thousand elements instead of twenty thousand.
 
-import { make } from "./dom.js";
-import { clock } from "./times.js";
+import { make } from "../dom.js";
+import { clock } from "../times.js";
 
 export class Block {
   #spans = null; // by piece, while open

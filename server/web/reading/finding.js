@@ -1,7 +1,7 @@
 // Search in the text: a field, how many hits, from one to the next. Hits are painted with the CSS Custom Highlight
 // API, which changes no element; a browser without it still counts them and goes to them.
 
-import { button, make } from "./dom.js";
+import { button, make } from "../dom.js";
 import { matchesIn, pieceAt } from "./matches.js";
 
 export class Finding extends EventTarget {

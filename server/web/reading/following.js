@@ -1,6 +1,6 @@
 // Scrolling along with what is spoken, until the user scrolls: then only when asked again.
 
-import { button, calm } from "./dom.js";
+import { button, calm } from "../dom.js";
 
 const SCROLLING_KEYS = new Set(["PageUp", "PageDown"]);
 

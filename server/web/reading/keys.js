@@ -1,6 +1,6 @@
 // The keyboard, and the list that tells of it.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 
 const HELP = {
   Anywhere: [

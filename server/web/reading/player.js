@@ -1,9 +1,9 @@
 // The recording, played: a native <audio> behind controls of our own. Dispatches `time` (with every frame while it
 // plays), `duration` and `broken`, where the browser can't play the file.
 
-import { button, make } from "./dom.js";
+import { button, make } from "../dom.js";
 import { clamp } from "./ordered.js";
-import { clock } from "./times.js";
+import { clock } from "../times.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 export const STEP_S = 5;

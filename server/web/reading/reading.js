@@ -1,7 +1,7 @@
 // A recording and its text, read along. What the page knows of it: `new Reading(element, {media, name})`, `add` for
 // every `sotto.segment`, `segments()` for what stands there now; `change` when the user changed it.
 
-import { button, make } from "./dom.js";
+import { button, make } from "../dom.js";
 import { Editing } from "./editing.js";
 import { Finding } from "./finding.js";
 import { help, listen } from "./keys.js";

@@ -2,7 +2,7 @@
 
 import { loudness } from "./peaks.js";
 import { touching } from "./scale.js";
-import { clock, roundStep } from "./times.js";
+import { clock, roundStep } from "../times.js";
 
 const BAR = 2; // pixels, and one between bars
 const LABELS = 16; // pixels below the waveform

@@ -2,7 +2,7 @@
 // Dispatches `jump` (a piece to hear), `edit` (a piece to change) and `turn` when other blocks have words.
 
 import { Block } from "./block.js";
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 import { Following } from "./following.js";
 import { lastAtOrBefore } from "./ordered.js";
 

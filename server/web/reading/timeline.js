@@ -4,12 +4,12 @@
 // The browser scrolls: a track as wide as the recording, on which a canvas as wide as the viewport stays put and is
 // drawn anew. The playhead is an element of its own, so that playing draws nothing.
 
-import { button, make } from "./dom.js";
+import { button, make } from "../dom.js";
 import { clamp } from "./ordered.js";
 import { pyramid } from "./peaks.js";
 import { Scale, grow } from "./scale.js";
 import { INKS, draw, inksOf } from "./strip.js";
-import { clock, spoken } from "./times.js";
+import { clock, spoken } from "../times.js";
 
 const JOINED_S = 0.5; // a shorter pause is part of the speech
 const SYLLABLE = 4; // the level of peaks 160 ms long: a click is louder than any speech, and doesn't count
