@@ -80,7 +80,8 @@ def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(serve
             send_text(connection, text)
         refused, _, _ = select(connections, [], [], DEADLINE_S)  # whose bytes came last
         answer = refused[0].answer()
-        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) in range(1, 61)
         assert "no room left for the text of forms" in answer.json()["error"]["message"]
         assert server.transcribe(SPEECH, {"prompt": "x" * 6000}).status_code == 200
     wait_until_free(server)
