@@ -4,6 +4,7 @@ Heavy libraries are imported inside the fixtures, so that tests without a model 
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,32 @@ def _contacts_no_outside_host(outside_log: Path) -> Iterator[None]:
         noted = outside_log.read_text()
         outside_log.write_text("")
         pytest.fail(f"other machines were contacted, which no test may do:\n{noted}")
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting and no key comes from the shell that runs the tests."""
+    from server.settings import PREFIX
+
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX) or name == "OPENAI_API_KEY"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cpu_offline(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on every machine."""
+    monkeypatch.setenv("SOTTO_DEVICE", "cpu")
+    monkeypatch.setenv("SOTTO_OFFLINE", "1")
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Commands send all logging to their own standard error."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @cache

@@ -1,9 +1,7 @@
 """`sotto bench`: rounds with several clients, here and by a server, and a page without names of this machine."""
 
 import json
-import logging
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,7 @@ from server.cli import run
 from tests.bad_inputs import DATA
 from tests.serving import ROOT, serving
 
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """The command line, in this process where that shows it and in one of its own where only that does."""
 
-import logging
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ from server import __version__
 from server.checks import keys
 from server.cli import run
 from server.serve import example, look_round
-from server.settings import PREFIX, Settings
+from server.settings import Settings
 from tests.bad_inputs import DATA
 from tests.fakes import taken_port
 
@@ -24,22 +21,7 @@ ENGLISH, SPANISH = DATA / "en_00.wav", DATA / "es_00.wav"
 ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza a las seis."
 
 
-@pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SOTTO_DEVICE", "cpu")
-    monkeypatch.setenv("SOTTO_OFFLINE", "1")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`sotto transcribe` sends all logging to its own standard error."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 
 
 def sotto(*arguments: str | Path) -> "subprocess.Popen[str]":

@@ -19,7 +19,7 @@ from server.checks import Check
 from server.cli import run
 from server.doctor import Report, ask_child, examine
 from server.errors import ModelUnavailable
-from server.settings import PREFIX, Settings
+from server.settings import Settings
 from server.trial import Answer
 from tests.fakes import taken_port
 
@@ -28,10 +28,7 @@ SCHEMA = json.loads((ROOT / "docs" / "doctor.schema.json").read_text("utf-8"))
 HEARD = {"compute_type": "int8", "text": SAMPLE_TEXT, "audio_s": 3.0, "took_s": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from server.cli import run
-from server.settings import PREFIX
 from tests.fakes import wait_until
 from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, filled, pulled
@@ -25,10 +24,8 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(no_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The models directory; no other setting."""
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
     folder = tmp_path / "models"
     monkeypatch.setenv("SOTTO_MODELS_DIR", str(folder))
     return folder

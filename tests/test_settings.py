@@ -1,5 +1,4 @@
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,17 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import PREFIX, Settings
+from server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"numpy", "av", "onnxruntime", "ctranslate2", "faster_whisper", "fastapi", "uvicorn"}
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting comes from the shell that runs the tests."""
-    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 @pytest.fixture

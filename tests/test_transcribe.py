@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import pty
 import re
@@ -21,7 +20,6 @@ import srt
 from server.cli import run
 from server.options import TranscriptionOptions, UploadFd
 from server.recordings import Recording
-from server.settings import PREFIX
 from server.transcribe import Job, Order, Run
 from server.transcript import Transcript
 from tests.bad_inputs import DATA
@@ -34,22 +32,7 @@ ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza 
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-@pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(PREFIX) or name == "OPENAI_API_KEY"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SOTTO_DEVICE", "cpu")
-    monkeypatch.setenv("SOTTO_OFFLINE", "1")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`sotto transcribe` sends all logging to its own standard error."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 
 
 def transcribe(*arguments: str | Path) -> int:
