@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The number of BLAS's threads decides the last bit of a spectrogram, and in noise that decides a time. What compares
-# with faster-whisper has the same number on every machine; the servers that tests start choose their own.
+# The number of BLAS's threads decides the last bit of a spectrogram, and in noise that decides a time. So it is the
+# same here on every machine, for what compares with faster-whisper; the servers that tests start choose their own.
 os.environ["OPENBLAS_NUM_THREADS"] = "2"
 
 import numpy as np
