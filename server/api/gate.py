@@ -28,6 +28,7 @@ from server.settings import Settings
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
 TRANSCRIBING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 METRICS = "/metrics"
+WATCHED = CHECKS | {METRICS}  # asked for every few seconds for ever
 OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # none of them tells of what anybody does here
 
 
@@ -108,8 +109,7 @@ class Gate:
 
     def _tell(self, access: Access) -> None:
         self._traffic.add(access)
-        # Checks come every few seconds for ever.
-        level = logging.DEBUG if access.route in CHECKS else logging.INFO
+        level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
         logger.log(level, "%s", access, extra={"fields": access.fields()})
 
 

@@ -7,7 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import get_current_span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.gate import CHECKS, METRICS
+from server.api.gate import WATCHED
 from server.logs import request_id
 
 TELEMETRY: TelemetryConfig = {
@@ -15,7 +15,7 @@ TELEMETRY: TelemetryConfig = {
     "metrics": False,  # these are Prometheus'
     "logs": False,  # they would hold messages of exceptions
     "operation_spans": False,
-    "exclude": lambda scope: scope["path"] in {*CHECKS, METRICS},  # asked for every few seconds for ever
+    "exclude": lambda scope: scope["path"] in WATCHED,
 }
 
 

@@ -146,3 +146,5 @@ def test_a_key_for_metrics_closes_them_where_all_else_is_open() -> None:
         assert running.get("/metrics").status_code == 401
         assert running.get("/metrics", key="for-prometheus").status_code == 200
         assert running.get("/v1/models").status_code == 200
+        running.wait_for_line("GET /v1/models")
+        assert re.findall(r"(\d+) +\S+ GET /metrics", running.log) == ["401"]  # it is asked for every few seconds
