@@ -66,6 +66,7 @@ class Host:
         self._engine = Engine(loaded.model, loaded.limits, watch=self._beat)
 
     def introduce(self, loaded: Loaded) -> None:
+        self._beat()  # what it takes is known as soon as it is ready
         self._line.send(Ready(loaded.facts, self._engine.max_batch, loaded.limits.max_queued))
 
     def obey(self) -> NoReturn:

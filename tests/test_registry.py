@@ -21,7 +21,7 @@ from server.served import EngineLike, KnownModel, ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
 from server.whisper import Whisper
-from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek, wait_until
+from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
 from tests.hosted import pid
 from tests.launches import Engines, Starting
 
@@ -209,7 +209,7 @@ def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
     engine = registry.default.served.engine
     assert isinstance(engine, Supervised)
     engine.submit(make_window(), DecodingOptions(), request="r").result(DEADLINE_S)
-    wait_until(lambda: engine.stats().memory_bytes > 100 << 20)
+    assert engine.stats().memory_bytes > 100 << 20
     process = pid(engine)
     registry.close()
     assert not Path(f"/proc/{process}").exists()

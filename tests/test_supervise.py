@@ -119,6 +119,12 @@ def test_what_waits_and_what_runs_is_told(recipe: FakeRecipe) -> None:
         assert stats.memory_bytes > 1 << 20
 
 
+def test_what_it_takes_is_known_as_soon_as_it_is_ready(recipe: FakeRecipe) -> None:
+    with supervised(recipe) as engine:
+        engine.facts()
+        assert engine.stats().memory_bytes > 1 << 20
+
+
 def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
     os.mkfifo(recipe.folder / "starts")  # which holds the load
     engine = Supervised(recipe, "fake", patience=QUICK)
