@@ -48,6 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_USAGE
     try:
         status: int = given.run(given)
+        sys.stdout.flush()
         return status
     except ValidationError as error:
         print(f"sotto: {_explain(error)}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The command line, in this process where that shows it and in one of its own where only that does."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,13 @@ def test_the_server_does_not_start_where_it_would_not_run() -> None:
     assert line.startswith(f"sotto: can't listen on 127.0.0.1 port {port}: ")
     assert "SOTTO_PORT" in line
     assert "loading model" not in err
+
+
+@pytest.mark.parametrize("arguments", [["transcribe", str(ENGLISH), str(SPANISH)], ["models", "list"]])
+def test_who_reads_what_is_printed_may_stop_early(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "server", *arguments]
+    process = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=END_S)
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (1, b"")
