@@ -1,6 +1,7 @@
 """How a model is loaded: in a process of its own, in one for each of several devices, or in this process."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import replace
 
 from server.engine import Engine
@@ -18,15 +19,18 @@ class Launch:
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
-        self._engines = [
-            Supervised(
-                recipe_for(known, settings, device),
-                known.name if len(settings.devices) == 1 else f"{known.name} on {device}",
-                log_level=settings.log_level,
-                log_format=settings.log_format,
-            )
-            for device in settings.devices
-        ]
+        self._engines: list[Supervised] = []
+        with ExitStack() as unless_begun:
+            unless_begun.callback(self.close)
+            for device in settings.devices:
+                engine = Supervised(
+                    recipe_for(known, settings, device),
+                    known.name if len(settings.devices) == 1 else f"{known.name} on {device}",
+                    log_level=settings.log_level,
+                    log_format=settings.log_format,
+                )
+                self._engines.append(engine)
+            unless_begun.pop_all()
 
     def wait(self) -> ServedModel:
         """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""

@@ -34,3 +34,18 @@ def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, de
     launch = Launch(KnownModel(("m",)), Settings(device=devices))
     assert launch.wait().device_bytes == size * GIB
     launch.close()
+
+
+def test_where_one_can_not_begin_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[OnDevice] = []
+
+    def begin(recipe: WhisperRecipe, name: str, **_: object) -> OnDevice:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(OnDevice(recipe, name))
+        return begun[0]
+
+    monkeypatch.setattr("server.launch.Supervised", begin)
+    with pytest.raises(RuntimeError, match="new thread"):
+        Launch(KnownModel(("m",)), Settings(device="cuda:0,cuda:1"))
+    assert begun[0].closed
