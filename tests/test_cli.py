@@ -167,6 +167,7 @@ def test_who_reads_what_is_printed_may_stop_early(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "server", *arguments]
-    process = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=END_S)
+    usual = os.environ | {"PYTHONUNBUFFERED": ""}
+    process = subprocess.run(command, cwd=ROOT, env=usual, stdout=writing, stderr=subprocess.PIPE, timeout=END_S)
     os.close(writing)
     assert (process.returncode, process.stderr) == (1, b"")
