@@ -48,6 +48,17 @@ async () => {
     window.reading = new Reading(place, {media: new Blob(chunks, {type: recorder.mimeType}), name: "recorded"});
 }
 """
+# An observer that tells both at once that something was out of sight and that it has come into view.
+BUSY = """() => {
+    window.left = 0;
+    window.IntersectionObserver = class {
+        constructor(tell) { this.tell = tell; }
+        observe(target) {
+            if (target.matches(".reading-timeline")) this.tell([{isIntersecting: false}, {isIntersecting: true}]);
+        }
+        disconnect() { window.left++; }
+    };
+}"""
 # Whether a hit in this segment is painted.
 PAINTED = """
 segment => [...CSS.highlights.get("reading-hits")].some(
@@ -190,3 +201,9 @@ def test_an_hour_is_few_elements_and_holds_up_nothing(tab: Tab) -> None:
     text.evaluate("text => text.scrollTop = text.scrollHeight / 2")
     wait_until(tab, lambda: bool(tab.page.evaluate(PAINTED, 450)))
     assert tab.page.evaluate("longest") < LONG_TASK_MS
+
+
+def test_a_recording_that_comes_into_view_of_a_busy_page_is_seen(tab: Tab) -> None:
+    tab.page.evaluate(BUSY)
+    mount(tab, [], length_s=9)
+    assert tab.page.evaluate("left") == 1

@@ -130,8 +130,8 @@ export class Reading extends EventTarget {
 
   // A page may hold many recordings: one is decoded when it is looked at.
   #see() {
-    const observer = new IntersectionObserver(([{ isIntersecting }]) => {
-      if (!isIntersecting) return;
+    const observer = new IntersectionObserver((seen) => {
+      if (!seen.some(({ isIntersecting }) => isIntersecting)) return; // a busy page is told several at once
       observer.disconnect();
       this.#seen = true;
       this.#measure();
