@@ -114,6 +114,7 @@ export class Card extends EventTarget {
   #fold() {
     this.name.disabled = !this.job.segments.length;
     this.body.hidden = this.name.ariaExpanded === "false" || !this.job.segments.length;
+    if (this.body.hidden) this.#reading.pause(); // nothing on the page could stop it
   }
 
   #show() {

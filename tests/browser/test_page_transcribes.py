@@ -165,6 +165,10 @@ def test_several_are_sent_two_at_a_time_and_stay_in_order(tab: Tab) -> None:
     expect(panel.locator(".reading")).to_be_hidden()  # of several, each opens by its name
     panel.get_by_role("button", name="de_00.wav").click()
     expect(panel.locator(".reading-word").first).to_be_visible()
+    panel.get_by_role("button", name="Play", exact=True).click()
+    expect(panel.get_by_role("button", name="Pause")).to_be_visible()
+    panel.get_by_role("button", name="de_00.wav").click()
+    assert panel.locator("audio").evaluate("audio => audio.paused")
     assert tab.page.evaluate("window.most") == 2
 
 

@@ -64,8 +64,12 @@ export class Player extends EventTarget {
   }
 
   toggle() {
-    if (this.playing) this.#audio.pause();
+    if (this.playing) this.pause();
     else this.#audio.play().catch(() => {}); // interrupted by a pause, or broken: `error` tells that
+  }
+
+  pause() {
+    this.#audio.pause();
   }
 
   seek(seconds) {

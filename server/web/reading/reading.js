@@ -73,6 +73,10 @@ export class Reading extends EventTarget {
     return this.#transcript.toJSON();
   }
 
+  pause() {
+    this.#player.pause();
+  }
+
   destroy() {
     this.#gone.abort();
     for (const part of [this.#player, this.#text, this.#finding, this.#timeline]) part.destroy();
