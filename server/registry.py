@@ -13,10 +13,11 @@ from server.budget import Budget, Need
 from server.errors import ModelNotFound, ModelUnavailable
 from server.inventory import Inventory
 from server.keep_alive import FOREVER
-from server.keeper import Keeper, Lease, Slot, loaded
+from server.keeper import Keeper, Lease, loaded
 from server.launch import InProcess, Launch
 from server.served import KnownModel, ServedModel, Starting
 from server.settings import Settings
+from server.slot import Slot
 from server.stats import EngineStats, ModelState, Presence
 
 # Ids that clients have hard-coded: all mean the default model.

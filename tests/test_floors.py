@@ -18,7 +18,7 @@ FLOORS: dict[str, str] = {
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan served "
     "spread supervise trial workers",
-    "flow": "budget inventory keeper launch pipeline placing pulls registry sequential",
+    "flow": "budget inventory keeper launch pipeline placing pulls registry sequential slot",
     "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
     "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
     "api.pulling api.running api.schema api.streaming api.tracing api.transcriptions api.uploads",
@@ -53,8 +53,8 @@ SIDEWAYS: dict[str, str] = {
     "life": "messages",
     "supervise": "life messages recipe",
     "spread": "served",
-    "keeper": "budget",
-    "registry": "budget inventory keeper launch",
+    "keeper": "budget slot",
+    "registry": "budget inventory keeper launch slot",
     "pipeline": "keeper placing registry sequential",
     "api.envelope": "api.doors",
     "api.exchange": "api.admission api.doors",

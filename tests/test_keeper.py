@@ -11,8 +11,9 @@ import pytest
 from server.budget import Budget, Need
 from server.errors import ModelBroken, ModelBusy, SottoError, Unavailable
 from server.keep_alive import FOREVER
-from server.keeper import AGAIN_S, Keeper, Lease, Slot
+from server.keeper import Keeper, Lease
 from server.served import KnownModel
+from server.slot import AGAIN_S, Slot
 from server.stats import Tally
 from tests.fakes import DEADLINE_S, eventually, peek
 from tests.launches import Engines

@@ -26,13 +26,14 @@ from server.errors import (
     UnknownLanguage,
 )
 from server.keep_alive import FOREVER
-from server.keeper import Keeper, Slot
+from server.keeper import Keeper
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry
 from server.scan import Scanner
 from server.served import EngineLike, KnownModel, ServedModel
+from server.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence
 from tests.fakes import (

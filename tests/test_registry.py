@@ -13,12 +13,13 @@ from server.engine import Engine
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.job import Limits
 from server.keep_alive import FOREVER
-from server.keeper import AGAIN_S, Keeper
+from server.keeper import Keeper
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
 from server.served import EngineLike, KnownModel, ServedModel
 from server.settings import Settings
+from server.slot import AGAIN_S
 from server.supervise import Supervised
 from server.whisper import Whisper
 from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek

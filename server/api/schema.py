@@ -67,14 +67,10 @@ def describe() -> dict[str, Any]:
 
 
 def _paths() -> Json:
-    model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
-    model["description"] = "An id; its slashes encoded or bare."
-    stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
-    stream["description"] = "`false`: one answer, at the end"
-    keep_alive = {"name": "keep_alive", "in": "query", "schema": TEXT}
-    keep_alive["description"] = "as the field of transcriptions"
-    wait = {"name": "wait", "in": "query", "schema": {"type": "boolean", "default": False}}
-    wait["description"] = "`true`: until nobody uses it, instead of 409"
+    return {**_transcribing(), **_models(), **_watching()}
+
+
+def _transcribing() -> Json:
     return {
         "/v1/audio/transcriptions": {
             "post": {
@@ -92,6 +88,19 @@ def _paths() -> Json:
                 "responses": {"200": _answers("Translation", "VerboseTranslation"), **_errors(*UPLOADS)},
             }
         },
+    }
+
+
+def _models() -> Json:
+    model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
+    model["description"] = "An id; its slashes encoded or bare."
+    stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
+    stream["description"] = "`false`: one answer, at the end"
+    keep_alive = {"name": "keep_alive", "in": "query", "schema": TEXT}
+    keep_alive["description"] = "as the field of transcriptions"
+    wait = {"name": "wait", "in": "query", "schema": {"type": "boolean", "default": False}}
+    wait["description"] = "`true`: until nobody uses it, instead of 409"
+    return {
         "/v1/models": {
             "get": {
                 "operationId": "listModels",
@@ -140,6 +149,11 @@ def _paths() -> Json:
                 "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 409, 500)},
             },
         },
+    }
+
+
+def _watching() -> Json:
+    return {
         "/health": {
             "get": {
                 "operationId": "health",
