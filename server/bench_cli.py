@@ -1,6 +1,7 @@
 """What `sotto bench` takes."""
 
 import argparse
+import math
 from pathlib import Path
 
 from server.settings import settings_with
@@ -60,6 +61,9 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _seconds(text: str) -> float:
     try:
-        return max(float(text), 0.0)
+        seconds = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds

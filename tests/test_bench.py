@@ -52,7 +52,10 @@ def test_a_server_is_measured_too(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert server.base_url not in json.dumps(report)
 
 
-@pytest.mark.parametrize("arguments", [["--clients", "0"], ["--clients", "1,x"], ["--seconds", "long"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--clients", "0"], ["--clients", "1,x"], *(["--seconds", text] for text in ("long", "nan", "inf", "-1"))],
+)
 def test_mistakes_are_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(["bench", *arguments])
