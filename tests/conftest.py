@@ -38,6 +38,9 @@ SCRIPTED_END_S = 2.4
 Samples = npt.NDArray[np.int16]
 
 
+# The models that this user has are none of the tests' business: without any, the bundled one is the default.
+os.environ |= {"SOTTO_MODELS_DIR": "/nonexistent/models", "HF_HUB_CACHE": "/nonexistent/hub"}
+
 UNGUARDED = dict(os.environ)
 """The environment for a child that has to reach a package index, which it says by using this."""
 sys.addaudithook(guard.refuse_outside)
@@ -68,11 +71,12 @@ def _contacts_no_outside_host(outside_log: Path) -> Iterator[None]:
 
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting and no key comes from the shell that runs the tests."""
+    """No setting and no key comes from the shell that runs the tests, and there is no model but the bundled one."""
     from server.settings import PREFIX
 
     for name in [name for name in os.environ if name.upper().startswith(PREFIX) or name == "OPENAI_API_KEY"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SOTTO_MODELS_DIR", "/nonexistent/models")
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_a_library_that_is_not_installed_is_a_problem(monkeypatch: pytest.Monkey
 def test_settings_are_told_with_where_they_come_from_but_never_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("SOTTO_MODELS_DIR", raising=False)
     assert given(Settings(), {}).text == "all as they come"
     file = tmp_path / "sotto.toml"
     file.write_text('beam_size = 1\napi_keys = ["from-file"]\n')
