@@ -192,6 +192,9 @@ def model(settings: Settings) -> tuple[Check, Found | None]:
         found = resolve(settings.model, settings.models_dir, load(settings.catalog))
     except SottoError as error:
         return Check("model", "problem", error.message), None
+    if found.folder and found.model and found.model.demo:
+        text = f"{found.name} only knows digits and a few sentences"
+        return Check("model", "note", text, "for real speech: sotto models pull base"), found
     if found.folder:
         return Check("model", "ok", f"{found.name} is here, in {found.folder}: nothing has to be downloaded"), found
     lacks = f"{found.name} is not in {found.target}"

@@ -29,8 +29,8 @@ class Model:
     """An entry of the catalogue; it has a `repository` on the hub or a `path`, beside the catalogue or absolute.
 
     `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code
-    the model was trained for. `sha256` and `size` (bytes) are by file name, for bundled models only. `beside` is
-    the folder of the catalogue.
+    the model was trained for. A `demo` knows a few words only. `sha256` and `size` (bytes) are by file name, for
+    bundled models only. `beside` is the folder of the catalogue.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Model:
     languages: str = "multilingual"
     window_s: float = MAX_WINDOW_S
     dynamic_context: bool = False
+    demo: bool = False
     dimensions: Dimensions | None = None
     aliases: tuple[str, ...] = ()
     repository: str | None = None

@@ -100,6 +100,7 @@ def _list(given: argparse.Namespace) -> int:
     if given.all:
         known = [each.model for each in here]
         rows += [_row(None, model, default) for model in catalogue.models if model not in known]
+    rows.sort(key=lambda row: row["demo"])  # last
     if given.json:
         told = {"models_dir": str(settings.models_dir), "default": settings.model, "models": rows}
         print(json.dumps(told, indent=2))
@@ -268,6 +269,7 @@ def _row(here: Installed | None, entry: Model | None, default: Path | None) -> d
         "installed": here is not None,
         "default": here is not None and here.folder == default,
         "bundled": about.is_bundled,
+        "demo": about.demo,
         "problem": here.problem or None if here else None,
         "folder": str(here.folder) if here else None,
         "size_bytes": here.size if here else about.download_bytes,

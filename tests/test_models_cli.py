@@ -87,7 +87,7 @@ def test_list_shows_what_is_there_and_the_default(models: Path, capsys: Captured
     filled(models / "clinic", *WHOLE)
     filled(models / "half", "model.bin")
     assert run(["models", "list"]) == 0
-    head, demo, clinic, half, small, *_ = rows(capsys)
+    head, clinic, half, small, demo, *_ = rows(capsys)
     assert head == ["NAME", "SIZE", "CPU", "GPU", "LANGUAGES"]
     assert demo == ["*", "demo", "12.8", "MB", "0.3", "GB", "0.5", "GB", "multilingual", "bundled"]
     assert (clinic[0], clinic[-1]) == ("clinic", "local")
@@ -109,7 +109,8 @@ def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert (told["models_dir"], told["default"]) == (str(models), "tiny")
     by_name = {model["name"]: model for model in told["models"]}
     assert [name for name, model in by_name.items() if model["default"]] == ["tiny"]
-    assert [name for name, model in by_name.items() if model["installed"]] == ["demo", "tiny"]
+    assert [name for name, model in by_name.items() if model["installed"]] == ["tiny", "demo"]
+    assert [name for name, model in by_name.items() if model["demo"]] == [[*by_name][-1]] == ["demo"]
     assert by_name["demo"]["window_s"] == 10
     tiny = by_name["tiny"]
     assert (tiny["repository"], tiny["revision"], tiny["checksums"]) == (TINY, "1" * 40, True)
