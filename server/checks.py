@@ -194,6 +194,9 @@ def model(settings: Settings) -> tuple[Check, Found | None]:
         found = catalog.resolve(default_name(settings, catalogue), settings.models_dir, catalogue)
     except SottoError as error:
         return Check("model", "problem", error.message), None
+    if found.folder and found.model and found.model.demo:
+        text = f"{found.name} only knows digits and a few sentences"
+        return Check("model", "note", text, "for real speech: sotto models pull base"), found
     if found.folder:
         return Check("model", "ok", f"{found.name} is here, in {found.folder}: nothing has to be downloaded"), found
     lacks = f"{found.name} is not in {found.target}"

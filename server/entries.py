@@ -34,10 +34,10 @@ class Model:
     """An entry of the catalogue; it has a `repository` on the hub or a `path`, beside the catalogue or absolute.
 
     `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code the
-    model was trained for. `pinned` has size and sha256 of files by name, and `revision` the repository's commit
-    that they are from; whatever is fetched has to match. The same bytes may come from other repositories
-    (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file) and from a file made by
-    `export` (`bundle`). `beside` is the folder of the catalogue.
+    model was trained for. A `demo` knows a few words only. `pinned` has size and sha256 of files by name, and
+    `revision` the repository's commit that they are from; whatever is fetched has to match. The same bytes may come
+    from other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
+    and from a file made by `export` (`bundle`). `beside` is the folder of the catalogue.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Model:
     languages: str = "multilingual"
     window_s: float = MAX_WINDOW_S
     dynamic_context: bool = False
+    demo: bool = False
     dimensions: Dimensions | None = None
     aliases: tuple[str, ...] = ()
     repository: str | None = None

@@ -77,6 +77,7 @@ class Inventory:
             dimensions=dimensions,
             dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,
             created=_created(each.folder),
+            demo=each.model is not None and each.model.demo,
             problem=each.problem,
         )
 

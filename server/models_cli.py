@@ -109,11 +109,11 @@ def _list(given: argparse.Namespace) -> int:
     default = _default(settings, catalogue)
     if default and default.resolve() not in {each.folder.resolve() for each in here}:
         here.append(locate(str(default), settings.models_dir, catalogue))  # SOTTO_MODEL is a path
-    here.sort(key=lambda each: each.is_bundled)
     rows = [_row(each, each.model, default) for each in here]
     if given.all:
         known = [each.model for each in here]
         rows += [_row(None, model, default) for model in catalogue.models if model not in known]
+    rows.sort(key=lambda row: row["demo"])  # last
     if given.json:
         served = default_name(settings, catalogue)
         told = {"models_dir": str(settings.models_dir), "default": served, "models": rows}
@@ -306,6 +306,7 @@ def _row(here: Installed | None, entry: Model | None, default: Path | None) -> d
         "installed": here is not None,
         "default": here is not None and default is not None and here.folder.resolve() == default.resolve(),
         "bundled": about.is_bundled,
+        "demo": about.demo,
         "problem": here.problem or None if here else None,
         "folder": str(here.folder) if here else None,
         "size_bytes": here.size if here else about.download_bytes,

@@ -42,6 +42,7 @@ def test_the_bundled_model_can_always_be_named(tmp_path: Path) -> None:
     assert models[1].size_bytes > 10_000_000
     assert models[1].dimensions
     assert models[1].window_s == 10
+    assert [known.demo for known in models] == [False, True]
 
 
 def test_the_chosen_come_first_each_once(tmp_path: Path) -> None:

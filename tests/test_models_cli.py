@@ -111,6 +111,7 @@ def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys
     by_name = {model["name"]: model for model in told["models"]}
     assert [name for name, model in by_name.items() if model["default"]] == [NAME]
     assert [name for name, model in by_name.items() if model["installed"]] == [NAME, "demo"]
+    assert [name for name, model in by_name.items() if model["demo"]] == [[*by_name][-1]] == ["demo"]
     assert by_name["demo"]["window_s"] == 10
     tiny = by_name[NAME]
     assert (tiny["repository"], tiny["revision"], tiny["checksums"]) == (TINY, "1" * 40, True)

@@ -121,6 +121,15 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
     assert all(REGISTRY.find(name) for name in REGISTRY.ids())
 
 
+@pytest.mark.parametrize(("names", "offered"), [("demo own", ["demo", "own"]), ("own demo", ["own"])])
+def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
+    keeper = Keeper(loading, Budget(lambda _: Need(0, 0)))
+    keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
+    with closing(Registry(keeper=keeper)) as registry:
+        assert registry.ids() == [*offered, "whisper-1"]
+        assert registry.find("demo").name == "demo"
+
+
 def test_a_model_is_called_by_its_first_name() -> None:
     assert TURBO.name == "large-v3-turbo"
 

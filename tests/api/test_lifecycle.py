@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,16 @@ def sent(server: Running, body: bytes = LONG) -> Iterator[Connection]:
         connection.send_head({"Content-Length": str(len(LONG))})
         connection.send(body)
         yield connection
+
+
+# The start.
+
+
+def test_only_of_the_demo_model_the_log_warns(scripted_model: Path) -> None:
+    warning = re.compile(r"WARNING\s+The demo model only knows a few words\. For real speech: sotto serve --model")
+    with serving(model="demo") as demo, serving(model=scripted_model) as other:
+        assert warning.search(demo.log)
+        assert not warning.search(other.log)
 
 
 # Clients that go.
