@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: run test test-all soak lint format lock clean
 
 run: $(VENV)/.run
-	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base could not be fetched: see above.")
+	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
