@@ -35,11 +35,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_run(clone: Path, home: Path, **variables: str) -> Iterator[tuple[str, list[str]]]:
     """The address of the server that `make run` starts, and the lines before it is ready."""
     kept = {name: value for name, value in UNGUARDED.items() if not name.startswith(("SOTTO_", "HF_"))}
-    cache = subprocess.run(
-        ["pip", "cache", "dir"], capture_output=True, text=True, check=True, env=kept
-    ).stdout.strip()
+    asked = [sys.executable, "-m", "pip", "cache", "dir"]
+    cache = subprocess.run(asked, capture_output=True, text=True, check=True, env=kept).stdout.strip()
     process = subprocess.Popen(
-        ["make", "run", "PORT=0"],
+        ["make", "run", "PORT=0"],  # noqa: S607
         cwd=clone,
         env=kept | {"HOME": str(home), "PIP_CACHE_DIR": cache, **variables},
         stdout=subprocess.PIPE,
