@@ -8,7 +8,7 @@ import errno
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
@@ -62,6 +62,9 @@ CONTAINER_OPTIONS = {
     "codec_whitelist": ",".join(DECODERS),
     "protocol_whitelist": "none",
 }
+
+# Tags need not be UTF-8. PyAV 19 takes them as they are, and has dropped the argument with which 18 does.
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 Samples = NDArray[np.int16]
 
@@ -134,12 +137,7 @@ def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
     """
     file.seek(0)
     try:
-        container = av.open(
-            _Nameless(file),
-            mode="r",
-            container_options=CONTAINER_OPTIONS,
-            metadata_errors="ignore",
-        )
+        container = av.open(_Nameless(file), mode="r", container_options=CONTAINER_OPTIONS, **ANY_TAGS)
     except av.FFmpegError as error:
         raise UndecodableAudio from error
     try:
