@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -77,6 +80,49 @@ def test_on_a_cpu_everything_is_tried_and_the_program_runs(
     assert "problem" not in {check["status"] for check in report["checks"]}
 
 
+BROKEN_AV = {
+    "open": """
+        import sys
+        from importlib.machinery import PathFinder
+        spec = PathFinder.find_spec("av", [each for each in sys.path if each + "/av/__init__.py" != __file__])
+        __path__ = spec.submodule_search_locations
+        exec(compile(open(spec.origin).read(), spec.origin, "exec"))
+        def open(*_, **__):
+            raise TypeError("open() takes no such argument")
+    """,
+    "import": """
+        raise ImportError("libavcodec.so: no such file")
+    """,
+}
+
+
+@pytest.fixture(params=BROKEN_AV)
+def broken_av(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Programs started from here have an FFmpeg that opens nothing, or can't be loaded; the message of that."""
+    program = textwrap.dedent(BROKEN_AV[request.param])
+    package = tmp_path / "broken" / "av"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
+    (message,) = re.findall(r'Error\("(.+)"\)', program)
+    return str(message)
+
+
+@pytest.mark.usefixtures("cpu_offline")
+def test_where_ffmpeg_fails_the_page_names_it_and_no_device(broken_av: str) -> None:
+    command = [sys.executable, "-m", "server", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "SOTTO_PORT": "0"}, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, SCHEMA)
+    problems = {check["name"]: check["text"] for check in report["checks"] if check["status"] == "problem"}
+    assert problems.keys() == {"codecs", "media"}
+    assert problems["codecs"].startswith("FFmpeg (av) ")
+    assert all(broken_av in text for text in problems.values())
+    assert not [check for check in report["checks"] if "SOTTO_DEVICE" in check["advice"]]
+    assert report["trials"] == []
+
+
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Gives the child process another program."""
@@ -133,6 +179,29 @@ def test_the_first_compute_type_that_works_is_picked(
     assert found(report, "pick").status == status
     assert {trial.compute_type for trial in report.trials if trial.error} == failing
     jsonschema.validate(json.loads(report.json()), SCHEMA)
+
+
+@pytest.mark.usefixtures("no_media")
+@pytest.mark.parametrize(
+    ("device", "asked", "advice"),
+    [
+        ("cpu", "auto", ""),
+        ("cuda:0", "auto", "set SOTTO_DEVICE=cpu"),
+        ("cpu", "int8", "set SOTTO_COMPUTE_TYPE=auto"),
+    ],
+)
+def test_the_advice_is_something_else_than_what_has_failed(
+    settings: Settings, device: str, asked: str, advice: str
+) -> None:
+    def ask(question: str, *arguments: str) -> Answer:
+        answers: dict[str, Answer] = {
+            "decode": {"error": "out of order"},
+            "device": {"device": device, "ladder": ["int8"], "supported": ["int8"]},
+        }
+        return answers.get(question) or ask_here(question, *arguments)
+
+    report = examine(settings.model_copy(update={"compute_type": asked}), ask)
+    assert (found(report, "pick").status, found(report, "pick").advice) == ("problem", advice)
 
 
 @pytest.mark.usefixtures("no_media")
