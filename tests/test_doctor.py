@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +22,7 @@ from server.doctor import Report, ask_child, examine
 from server.errors import ModelUnavailable
 from server.settings import Settings
 from server.trial import Answer
+from tests.broken_av import BROKEN, break_av
 from tests.fakes import taken_port
 
 ROOT = Path(__file__).parent.parent
@@ -80,32 +79,9 @@ def test_on_a_cpu_everything_is_tried_and_the_program_runs(
     assert "problem" not in {check["status"] for check in report["checks"]}
 
 
-BROKEN_AV = {
-    "open": """
-        import sys
-        from importlib.machinery import PathFinder
-        spec = PathFinder.find_spec("av", [each for each in sys.path if each + "/av/__init__.py" != __file__])
-        __path__ = spec.submodule_search_locations
-        exec(compile(open(spec.origin).read(), spec.origin, "exec"))
-        def open(*_, **__):
-            raise TypeError("open() takes no such argument")
-    """,
-    "import": """
-        raise ImportError("libavcodec.so: no such file")
-    """,
-}
-
-
-@pytest.fixture(params=BROKEN_AV)
+@pytest.fixture(params=BROKEN)
 def broken_av(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Programs started from here have an FFmpeg that opens nothing, or can't be loaded; the message of that."""
-    program = textwrap.dedent(BROKEN_AV[request.param])
-    package = tmp_path / "broken" / "av"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(program)
-    monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
-    (message,) = re.findall(r'Error\("(.+)"\)', program)
-    return str(message)
+    return break_av(request.param, tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("cpu_offline")
