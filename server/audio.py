@@ -63,8 +63,11 @@ CONTAINER_OPTIONS = {
     "protocol_whitelist": "none",
 }
 
-# Tags need not be UTF-8. PyAV 19 takes them as they are, and has dropped the argument with which 18 does.
-ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+# Tags need not be UTF-8. PyAV 19 takes them as they are, and has dropped the argument with which 18 does. It starts
+# a thread per CPU to resample, of no use here, and what has threads can't fork media workers; 18 starts none.
+IS_19 = int(av.__version__.partition(".")[0]) >= 19
+ANY_TAGS: dict[str, Any] = {} if IS_19 else {"metadata_errors": "ignore"}
+ONE_THREAD: dict[str, Any] = {"threads": 1} if IS_19 else {}
 
 Samples = NDArray[np.int16]
 
@@ -208,7 +211,7 @@ def _resample(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
     for (_, _, rate), run in groupby(frames, _form):
         if rate not in SOURCE_RATES_HZ:
             raise UndecodableAudio(f"Its sample rate of {rate} Hz is not supported.")
-        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES)
+        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES, **ONE_THREAD)
         for frame in chain(_joined(run), [None]):  # None: give out the tail
             for resampled in resampler.resample(frame):
                 yield resampled.to_ndarray()[0]
