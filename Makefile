@@ -12,7 +12,7 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-all soak lint format lock clean
+.PHONY: other-python run test test-pythons test-all soak lint format lock clean
 
 run: $(VENV)/.run
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
@@ -22,6 +22,9 @@ test: $(VENV)/.dev lint
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
+
+test-pythons: $(VENV)/.dev
+	$(BIN)/python scripts/check_pythons.py
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak

@@ -61,7 +61,13 @@ def candidates() -> Iterator[str]:
         yield f"python3.{minor}"
         versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
         installed = versions.glob(f"3.{minor}.*/bin/python")
-        yield from map(str, sorted(installed, key=lambda path: path.parts[-3].split("."), reverse=True))
+        yield from map(str, sorted(installed, key=patch, reverse=True))
+
+
+def patch(path: Path) -> int:
+    """Of a Python of pyenv's, the last part of its version; -1 where that is no number."""
+    last = path.parts[-3].split(".")[2]
+    return int(last) if last.isdecimal() else -1
 
 
 def found(commands: Iterable[str]) -> dict[tuple[int, int], str]:
