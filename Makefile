@@ -3,7 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all soak lint format lock clean
+# A Python asked for by name, of another version than that of $(VENV), replaces it.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "Sotto needs Python 3.11 or later")
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c '$(VERSION)' 2>&1),$(shell test ! -x $(BIN)/python || $(BIN)/python -c '$(VERSION)'))
+OTHER := other-python
+endif
+endif
+
+.PHONY: other-python run test test-pythons test-all soak lint format lock clean
 
 run: $(VENV)/.run
 	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
@@ -14,6 +23,9 @@ test: $(VENV)/.dev lint
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
+
+test-pythons: $(VENV)/.dev
+	$(BIN)/python scripts/check_pythons.py
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak
@@ -35,14 +47,18 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra otel --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraints requirements.lock --output-file requirements-dev.lock
 
-	echo 'nvidia-cublas-cu12>=12.8' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
+	echo 'nvidia-cublas-cu12>=12.8,<13' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements-cuda.lock
 	echo 'hatchling>=1.27' | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock
 
-$(VENV)/.run: requirements.lock pyproject.toml
+other-python:
+	@$(PYTHON) -c '$(NEW_ENOUGH)'
+	rm -rf $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml $(OTHER)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sotto needs Python 3.11 or later")'
+	@$(BIN)/python -c '$(NEW_ENOUGH)'
 	@echo "Installing into $(VENV), about half a minute ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -32,6 +32,7 @@ from server.served import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window
+from tests.reference_audio import decode_audio
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
 LONG = "long file"
@@ -60,11 +61,11 @@ class Stock:
 
     def file(self, path: str) -> dict[str, Any]:
         """Through BatchedInferencePipeline, which has neither fallback nor, by default, timestamps."""
-        segments, _ = self._batched.transcribe(path, batch_size=BATCH)
+        segments, _ = self._batched.transcribe(decode_audio(Path(path)), batch_size=BATCH)
         return {"segments": len(list(segments))}
 
     def file_with_timestamps(self, path: str) -> dict[str, Any]:
-        segments, _ = self._batched.transcribe(path, batch_size=BATCH, without_timestamps=False)
+        segments, _ = self._batched.transcribe(decode_audio(Path(path)), batch_size=BATCH, without_timestamps=False)
         return {"segments": len(list(segments))}
 
     def windows(self, count: int) -> dict[str, Any]:

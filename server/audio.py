@@ -8,7 +8,7 @@ import errno
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
@@ -62,6 +62,12 @@ CONTAINER_OPTIONS = {
     "codec_whitelist": ",".join(DECODERS),
     "protocol_whitelist": "none",
 }
+
+# Tags need not be UTF-8. PyAV 19 takes them as they are, and has dropped the argument with which 18 does. It starts
+# a thread per CPU to resample, of no use here, and what has threads can't fork media workers; 18 starts none.
+IS_19 = int(av.__version__.partition(".")[0]) >= 19
+ANY_TAGS: dict[str, Any] = {} if IS_19 else {"metadata_errors": "ignore"}
+ONE_THREAD: dict[str, Any] = {"threads": 1} if IS_19 else {}
 
 Samples = NDArray[np.int16]
 
@@ -134,12 +140,7 @@ def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
     """
     file.seek(0)
     try:
-        container = av.open(
-            _Nameless(file),
-            mode="r",
-            container_options=CONTAINER_OPTIONS,
-            metadata_errors="ignore",
-        )
+        container = av.open(_Nameless(file), mode="r", container_options=CONTAINER_OPTIONS, **ANY_TAGS)
     except av.FFmpegError as error:
         raise UndecodableAudio from error
     try:
@@ -210,7 +211,7 @@ def _resample(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
     for (_, _, rate), run in groupby(frames, _form):
         if rate not in SOURCE_RATES_HZ:
             raise UndecodableAudio(f"Its sample rate of {rate} Hz is not supported.")
-        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES)
+        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES, **ONE_THREAD)
         for frame in chain(_joined(run), [None]):  # None: give out the tail
             for resampled in resampler.resample(frame):
                 yield resampled.to_ndarray()[0]

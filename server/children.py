@@ -94,6 +94,18 @@ class Child:
         return self._process.wait()
 
 
+def described(status: int) -> str:
+    """How a process ended."""
+    if status >= 0:
+        return f"it ended with status {status}"
+    return f"it was ended by {_name(-status)}"
+
+
+def _name(number: int) -> str:
+    """Most real-time signals have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
 def hold_to_parent() -> None:
     """From here on this child ends with its parent, and only so. Comes first, before a module's heavy imports."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides what they mean

@@ -15,9 +15,9 @@ from pathlib import Path
 from server import __version__
 from server.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.checks import Check, given, libraries, model, models_dir, python, short
-from server.children import Child
+from server.children import Child, described
 from server.errors import SottoError
-from server.life import described, environment
+from server.life import environment
 from server.options import UploadFd, VadOptions
 from server.recipe import WhisperRecipe
 from server.settings import Settings
@@ -98,17 +98,20 @@ def ask_child(question: str, *arguments: str) -> Answer:
 def examine(settings: Settings, ask: Ask) -> Report:
     """Look at everything, in the order of the page."""
     is_here, found = model(settings)
+    reads = codecs(ask("codecs"))
     checks = [
         python(),
         *libraries(),
         *short(settings),
         models_dir(settings),
         given(settings),
-        codecs(ask("codecs")),
+        reads,
         media(settings),
         *gpu(ask("cuda"), settings),
         is_here,
     ]
+    if reads.status == "problem":
+        return Report([*checks, Check("decode", "note", "not tried: without FFmpeg (av) no recording is read")], [])
     device = ask("device", settings.devices[0])
     if error := device.get("error"):
         return Report([*checks, Check("decode", "problem", error)], [])
@@ -144,14 +147,20 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> Report:
 def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Check:
     """What the server would compute in, and why."""
     if not picked:
-        cure = "set SOTTO_COMPUTE_TYPE=auto" if settings.compute_type != "auto" else "set SOTTO_DEVICE=cpu"
-        return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure)
+        return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure(device, settings))
     if settings.compute_type != "auto":
         return Check("pick", "ok", f"{picked} on {device}, as SOTTO_COMPUTE_TYPE says")
     is_best = picked == ladder[0]
     return Check(
         "pick", "ok" if is_best else "note", f"{picked} on {device}: the first that works of {', '.join(ladder)}"
     )
+
+
+def cure(device: str, settings: Settings) -> str:
+    """What is left to try where no compute type works; empty where nothing is."""
+    if settings.compute_type != "auto":
+        return "set SOTTO_COMPUTE_TYPE=auto"
+    return "set SOTTO_DEVICE=cpu" if device != "cpu" else ""
 
 
 def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperRecipe:
@@ -187,7 +196,8 @@ def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
 
 def codecs(answer: Answer) -> Check:
     if error := answer.get("error"):
-        return Check("codecs", "problem", f"FFmpeg (av) can't be loaded: {error}", "install Sotto again")
+        text = f"FFmpeg (av) does not read the bundled recording: {error}"
+        return Check("codecs", "problem", text, "install Sotto again, with the versions of requirements.lock")
     reads = f"FFmpeg reads {', '.join(answer['reads'])} and more"
     if lacks := answer["lacks"]:
         return Check("codecs", "note", f"{reads}, but not {', '.join(lacks)}", "install av as a wheel")

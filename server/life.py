@@ -6,12 +6,11 @@ Knows a process, a pipe and what goes through it; not what any of it is for.
 import logging
 import os
 import queue
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from server.children import Child, clean_environment
+from server.children import Child, clean_environment, described
 from server.messages import Beat, FromChild, Ready, Start, ToChild
 from server.stats import EngineStats
 
@@ -105,15 +104,3 @@ def environment() -> dict[str, str]:
     """What an engine's process needs of this one's: no setting, no key, no token."""
     own = {name: value for name, value in os.environ.items() if name.startswith(LIBRARIES) or name == "HOME"}
     return clean_environment() | own | OFFLINE
-
-
-def described(status: int) -> str:
-    """How a process ended."""
-    if status >= 0:
-        return f"it ended with status {status}"
-    return f"it was ended by {_name(-status)}"
-
-
-def _name(number: int) -> str:
-    """Most real-time signals have none."""
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -15,14 +15,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.cage import confine, end_with, keep_only
 from server.children import attach
 from server.frames import READY, Ended, Message, Order, Started, decode_order, encode, failure
 from server.options import ScanOptions, VadOptions
-from server.scan import Scanner
 from server.spool import SpoolFile
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from server.scan import Scanner
 
 FIRST_TO_GO = "500"  # of 1000: where memory runs out, rather a worker than the server
 MAX_ORDER_BYTES = 4096
@@ -33,7 +36,7 @@ FILES = 3  # that come with an order: the worker's channel, the upload, the spoo
 class Forker:
     """Forks a worker for each order that comes over `control`, and tells how it ended."""
 
-    def __init__(self, control: socket.socket, scanner: Scanner) -> None:
+    def __init__(self, control: socket.socket, scanner: "Scanner") -> None:
         self._control = control
         self._scanner = scanner
         self._channels: dict[int, socket.socket] = {}  # by the worker's process id
@@ -103,8 +106,28 @@ class Forker:
             channel.close()
 
 
-def main(make_scanner: Callable[[], Scanner] = Scanner) -> None:
+def usual() -> "Scanner":
+    """Loaded late: a library that can't be loaded is a cause to be told."""
+    from server.scan import Scanner
+
+    return Scanner()
+
+
+def main(make_scanner: "Callable[[], Scanner]" = usual) -> None:
     channel, _ = attach(thread=False)
+    try:
+        scanner = _prepared(make_scanner)
+    except Exception as error:  # the server has to hear why no worker will come
+        with suppress(OSError):
+            channel.send(encode(failure(error)))
+        raise
+    with suppress(OSError):  # nobody waits any more
+        channel.send(READY)
+    Forker(channel, scanner).run()
+    os._exit(0)
+
+
+def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
     scanner = make_scanner()
     _warm_up(scanner)
     with suppress(OSError):
@@ -112,13 +135,10 @@ def main(make_scanner: Callable[[], Scanner] = Scanner) -> None:
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a library has started a thread, which would be missing in every worker")
     gc.freeze()  # what is there stays, and stays shared
-    with suppress(OSError):  # nobody waits any more
-        channel.send(READY)
-    Forker(channel, scanner).run()
-    os._exit(0)
+    return scanner
 
 
-def _work(scanner: Scanner, order: Order, channel: int, upload: int, spool: int) -> None:
+def _work(scanner: "Scanner", order: Order, channel: int, upload: int, spool: int) -> None:
     """In a worker: scan the upload and tell what is found."""
     teller = socket.socket(fileno=channel)
     teller.send(encode(Started()))
@@ -135,7 +155,7 @@ def _tell_if_possible(channel: socket.socket, message: Message) -> None:
         channel.send(encode(message), socket.MSG_DONTWAIT)
 
 
-def _warm_up(scanner: Scanner) -> None:
+def _warm_up(scanner: "Scanner") -> None:
     """Scan something, for what libraries load late: a worker opens no file any more."""
     with open(os.memfd_create("sound"), "w+b") as file, open(os.memfd_create("spool"), "w+b") as spool:
         with wave.open(file, "wb") as sound:

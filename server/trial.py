@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.children import attach
+
+if TYPE_CHECKING:
+    from server.audio import Samples
 
 RUNS = 2  # the first one pays for what comes only once
 SAMPLE_LIMIT_S = 60.0
@@ -49,19 +52,16 @@ def device(asked: str) -> Answer:
 
 
 def codecs() -> Answer:
-    """Usual kinds of recordings that can be read, and that can't."""
+    """Usual kinds of recordings that can be read, and that can't, once one has been read."""
     from server.audio import USUAL, lacking
 
+    _sample()
     lacks = lacking()
     return {"reads": [kind for kind in USUAL if kind not in lacks], "lacks": lacks}
 
 
 def decode(recipe: str) -> Answer:
     """What a model hears in the bundled recording, and how fast; `recipe` is a `WhisperRecipe` in JSON."""
-    import numpy as np
-
-    from server.audio import open_audio
-    from server.catalog import SAMPLE, data_path
     from server.engine import Engine
     from server.options import DecodingOptions
     from server.recipe import WhisperRecipe
@@ -69,8 +69,7 @@ def decode(recipe: str) -> Answer:
 
     values = json.loads(recipe)
     loaded = WhisperRecipe(**{**values, "folder": Path(values["folder"])}).load()
-    with data_path(SAMPLE).open("rb") as file, open_audio(file, limit_s=SAMPLE_LIMIT_S) as blocks:
-        samples = np.concatenate(list(blocks))
+    samples = _sample()
     window = Window(0, (Span(0, len(samples)),), samples=samples.tobytes())
     took_s = []
     with closing(Engine(loaded.model, loaded.limits)) as engine:
@@ -84,6 +83,17 @@ def decode(recipe: str) -> Answer:
         "audio_s": len(samples) / SAMPLE_RATE,
         "took_s": min(took_s),
     }
+
+
+def _sample() -> "Samples":
+    """The bundled recording."""
+    import numpy as np
+
+    from server.audio import open_audio
+    from server.catalog import SAMPLE, data_path
+
+    with data_path(SAMPLE).open("rb") as file, open_audio(file, limit_s=SAMPLE_LIMIT_S) as blocks:
+        return np.concatenate(list(blocks))
 
 
 QUESTIONS: dict[str, Callable[..., Answer]] = {

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from server.cage import Limits
-from server.children import Child, clean_environment
+from server.children import Child, clean_environment, described
 from server.errors import Unavailable, UndecodableAudio
 from server.frames import (
     MAX_FRAME_BYTES,
@@ -27,6 +27,7 @@ from server.frames import (
     Failed,
     Message,
     Order,
+    decode,
     encode_order,
     error_of,
     receive,
@@ -153,11 +154,10 @@ class MediaWorkers:
                 self._forker, self._ready = self._start(), False
             except OSError as error:
                 raise _not_now(error.strerror) from error
-        if not self._ready:
-            self._ready = _is_ready(self._forker)
-        if not self._ready:
+        if not self._ready and (cause := _obstacle(self._forker)):
             _end_forker(self._forker)
-            raise _not_now("no media worker starts")
+            raise _not_now(f"no media worker starts: {cause}")
+        self._ready = True
         return self._forker
 
     def _messages(self, forker: Child, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
@@ -200,12 +200,19 @@ def _end_forker(forker: Child) -> None:
     forker.wait(NOTICE_S)
 
 
-def _is_ready(forker: Child) -> bool:
+def _obstacle(forker: Child) -> str:
+    """What keeps `forker` from its work, in its own words if it has any; empty as soon as it is ready."""
     forker.channel.settimeout(START_S)
     try:
-        return forker.channel.recv(len(READY)) == READY
-    except OSError:
-        return False
+        said = forker.channel.recv(MAX_FRAME_BYTES)
+        if said == READY:
+            return ""
+        status = forker.wait(NOTICE_S)  # its traceback is for the log
+        if said and isinstance(message := decode(said), Failed):
+            return message.detail or message.reason
+    except (OSError, BadFrame) as error:
+        return str(error)
+    return "it hung up" if status is None else described(status)
 
 
 def _end(status: int | None) -> Exception:

@@ -38,6 +38,12 @@ SCRIPTED_END_S = 2.4
 Samples = npt.NDArray[np.int16]
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """The smoke tests may run without pytest-timeout, whose setting pytest would then refuse."""
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "seconds that a test may take, where pytest-timeout is installed")
+
+
 # The models that this user has are none of the tests' business: without any, the bundled one is the default.
 os.environ |= {"SOTTO_MODELS_DIR": "/nonexistent/models", "HF_HUB_CACHE": "/nonexistent/hub"}
 

@@ -1,18 +1,20 @@
 import io
 import os
+import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from faster_whisper.audio import decode_audio
 from numpy.typing import NDArray
 
 from server.audio import BLOCK_SAMPLES, open_audio
 from server.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from server.transcript import SAMPLE_RATE
-from tests.bad_inputs import BAD_INPUTS, DATA, Outcome, cut, encode, ffconcat, m3u8, silence, speech, wav
+from tests.bad_inputs import BAD_INPUTS, DATA, Outcome, chunk, cut, encode, ffconcat, m3u8, silence, speech, wav
+from tests.reference_audio import decode_audio
 
 Samples = NDArray[np.int16]
 
@@ -94,7 +96,7 @@ def likeness(samples: Samples) -> float:
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_samples_are_those_of_faster_whisper(name: str) -> None:
-    expected = (decode_audio(str(DATA / name)) * 32768).astype(np.int16)
+    expected = (decode_audio(DATA / name) * 32768).astype(np.int16)
     np.testing.assert_array_equal(decode((DATA / name).read_bytes()), expected)
 
 
@@ -166,6 +168,44 @@ def test_bad_inputs(name: str) -> None:
     assert outcome == expected.outcome
     if outcome == "ok":
         assert likeness(decoded) > 0.9
+
+
+LATIN_1 = "Müller, Ö".encode("latin-1")
+
+
+def latin_1_wav() -> bytes:
+    return wav(before=chunk(b"LIST", b"INFO" + chunk(b"INAM", LATIN_1 + b"\0")))
+
+
+def latin_1_mp3() -> bytes:
+    """With an ID3v2.4 title that says it is UTF-8."""
+    frame = b"TIT2" + struct.pack(">IH", 1 + len(LATIN_1), 0) + b"\3" + LATIN_1
+    return b"ID3\4\0\0" + struct.pack(">I", len(frame)) + frame + encode(None, "mp3", "libmp3lame")
+
+
+def latin_1_in(container: str, codec: str) -> bytes:
+    """By a writer that puts UTF-8 there; the track's tags, in ogg."""
+    placeholder = "x" * len(LATIN_1)
+    return encode(None, container, codec, rate=48_000, tags={"title": placeholder}).replace(
+        placeholder.encode(), LATIN_1
+    )
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        latin_1_wav,
+        latin_1_mp3,
+        partial(latin_1_in, "flac", "flac"),
+        partial(latin_1_in, "matroska", "aac"),
+        partial(latin_1_in, "mp4", "aac"),
+    ],
+    ids=["wav", "mp3", "flac", "matroska", "mp4"],
+)
+def test_tags_that_are_not_utf_8_cost_nothing(build: Callable[[], bytes]) -> None:
+    data = build()
+    assert LATIN_1 in data
+    assert likeness(decode(data)) > 0.9
 
 
 @pytest.mark.parametrize(

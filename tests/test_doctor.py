@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from server.doctor import Report, ask_child, examine
 from server.errors import ModelUnavailable
 from server.settings import Settings
 from server.trial import Answer
+from tests.broken_av import BROKEN, break_av
 from tests.fakes import taken_port
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +77,26 @@ def test_on_a_cpu_everything_is_tried_and_the_program_runs(
     assert {each["compute_type"] for each in report["trials"]} >= {"int8", "float32"}
     assert all(each["speed"] > 0 for each in report["trials"] if not each["error"])
     assert "problem" not in {check["status"] for check in report["checks"]}
+
+
+@pytest.fixture(params=BROKEN)
+def broken_av(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    return break_av(request.param, tmp_path, monkeypatch)
+
+
+@pytest.mark.usefixtures("cpu_offline")
+def test_where_ffmpeg_fails_the_page_names_it_and_no_device(broken_av: str) -> None:
+    command = [sys.executable, "-m", "server", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "SOTTO_PORT": "0"}, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, SCHEMA)
+    problems = {check["name"]: check["text"] for check in report["checks"] if check["status"] == "problem"}
+    assert problems.keys() == {"codecs", "media"}
+    assert problems["codecs"].startswith("FFmpeg (av) ")
+    assert all(broken_av in text for text in problems.values())
+    assert not [check for check in report["checks"] if "SOTTO_DEVICE" in check["advice"]]
+    assert report["trials"] == []
 
 
 @pytest.fixture
@@ -133,6 +155,29 @@ def test_the_first_compute_type_that_works_is_picked(
     assert found(report, "pick").status == status
     assert {trial.compute_type for trial in report.trials if trial.error} == failing
     jsonschema.validate(json.loads(report.json()), SCHEMA)
+
+
+@pytest.mark.usefixtures("no_media")
+@pytest.mark.parametrize(
+    ("device", "asked", "advice"),
+    [
+        ("cpu", "auto", ""),
+        ("cuda:0", "auto", "set SOTTO_DEVICE=cpu"),
+        ("cpu", "int8", "set SOTTO_COMPUTE_TYPE=auto"),
+    ],
+)
+def test_the_advice_is_something_else_than_what_has_failed(
+    settings: Settings, device: str, asked: str, advice: str
+) -> None:
+    def ask(question: str, *arguments: str) -> Answer:
+        answers: dict[str, Answer] = {
+            "decode": {"error": "out of order"},
+            "device": {"device": device, "ladder": ["int8"], "supported": ["int8"]},
+        }
+        return answers.get(question) or ask_here(question, *arguments)
+
+    report = examine(settings.model_copy(update={"compute_type": asked}), ask)
+    assert (found(report, "pick").status, found(report, "pick").advice) == ("problem", advice)
 
 
 @pytest.mark.usefixtures("no_media")

@@ -1,7 +1,10 @@
 """What is installed and shipped: pinned by hash, bound to no package index, and the same in every file."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,47 @@ def test_lock_holds_what_pyproject_asks_for(lock: str) -> None:
         versions = [str(one.specifier).removeprefix("==") for one in pinned if one.name == name]
         assert versions, f"{name} is not in {lock}: run `make lock`"
         assert all(wanted.specifier.contains(version) for version in versions), f"{name} {versions}"
+
+
+def test_every_dependency_ends_before_a_version_that_nobody_has_tried() -> None:
+    table = project()["project"]
+    wanted = [
+        *table["dependencies"],
+        *table["optional-dependencies"]["cuda"],
+        *table["optional-dependencies"]["otel"],
+    ]
+    assert [line for line in wanted if Requirement(line).specifier.contains("1000")] == []
+
+
+def test_versions_of_python_are_the_same_everywhere() -> None:
+    prefix = "Programming Language :: Python :: 3."
+    minors = [line.removeprefix(prefix) for line in project()["project"]["classifiers"] if line.startswith(prefix)]
+    assert project()["project"]["requires-python"] == f">=3.{minors[0]}"
+    named = re.search(r"tested on ((?:3\.\d+(?:, | and )?)+)", text_of("README.md"))
+    assert named
+    assert re.findall(r"3\.(\d+)", named[1]) == minors
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize(
+    ("wanted", "installed", "replaces"),
+    [("3.12", "3.12", False), ("3.12", "3.11", True), ("", "3.11", False)],
+)
+def test_another_python_that_is_asked_for_replaces_the_environment(
+    tmp_path: Path, wanted: str, installed: str, replaces: bool
+) -> None:
+    """As make would; a stand-in for each Python says its version."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
+    command = ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), f"VENV={tmp_path}/venv", "run"]
+    for version, path in ((wanted, tmp_path / "asked"), (installed, tmp_path / "venv/bin/python")):
+        if version:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#!/bin/sh\necho {version}\n")
+            path.chmod(0o755)
+    asked = [f"PYTHON={tmp_path}/asked"] if wanted else []
+    done = subprocess.run([*command, *asked], env=environment, capture_output=True, text=True, check=True)
+    assert (f"rm -rf {tmp_path}/venv" in done.stdout) == replaces
+    assert f"test -x {tmp_path}/venv/bin/python" in done.stdout
 
 
 def test_node_packages_are_pinned_by_hash_and_name_no_registry() -> None:

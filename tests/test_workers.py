@@ -357,9 +357,33 @@ def test_a_parent_of_workers_that_forks_none_any_more_is_replaced(hasty: Case) -
 
 def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file() -> None:
     with opened("tests.no_such_module") as case:
-        with pytest.raises(Unavailable, match="no media worker starts"):
+        with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
             case.media.wait_until_ready()
         assert isinstance(case.told("en_00.wav").error, Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("program", "cause"),
+    [
+        (
+            "def fail(): raise TypeError('open() takes no such argument')",
+            "TypeError('open() takes no such argument')",
+        ),
+        ("def fail(): import no_such_library", "ModuleNotFoundError(\"No module named 'no_such_library'\")"),
+        ("def fail(): import os; os.abort()", "it was ended by SIGABRT"),
+    ],
+    ids=["an argument", "a library", "a crash"],
+)
+def test_where_no_worker_starts_its_own_words_are_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, cause: str
+) -> None:
+    (tmp_path / "failing_mediaworker.py").write_text(
+        f"from server.mediaworker import main\n{program}\nmain(fail)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
+        case.media.wait_until_ready()
+    assert str(caught.value) == f"Audio can't be decoded at present: no media worker starts: {cause}."
 
 
 def no_more_files(*_: object, **__: object) -> NoReturn:

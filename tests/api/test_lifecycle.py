@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bad_inputs import DATA
+from tests.broken_av import break_av
 from tests.fakes import wait_until
 from tests.serving import Running, serving, started
 from tests.wire import Connection, field, file, form
@@ -213,3 +214,12 @@ def test_setting_that_is_wrong_is_told_in_one_line(settings: dict[str, str], mes
         assert server.wait_for_end() in (1, 2)
     assert "Traceback" not in server.log
     assert message in server.log.splitlines()[-1]
+
+
+def test_where_no_media_worker_starts_the_server_ends_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cause = break_av("open", tmp_path, monkeypatch)
+    with started() as server:
+        assert server.wait_for_end() == 1
+    assert re.search(rf"no media worker starts: TypeError\(.{re.escape(cause)}", server.log), server.log
