@@ -12,18 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The number of BLAS's threads decides the last bit of a spectrogram, and in noise that decides a time. So it is the
-# same here on every machine, for what compares with faster-whisper; the servers that tests start choose their own.
-os.environ["OPENBLAS_NUM_THREADS"] = "2"
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from server.transcript import Span, Window
 from tests.guard import sitecustomize as guard
-
-del os.environ["OPENBLAS_NUM_THREADS"]
 
 if TYPE_CHECKING:
     from server.whisper import Whisper
