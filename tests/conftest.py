@@ -6,6 +6,7 @@ Heavy libraries are imported inside the fixtures, so that tests without a model 
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -37,6 +38,19 @@ UNGUARDED = dict(os.environ)
 sys.addaudithook(guard.refuse_outside)
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]  # one on this machine would lead out of it, unseen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_take_sigint() -> Iterator[None]:
+    """What a script starts in the background ignores SIGINT, and children inherit that.
+
+    They do not inherit a handler: the signal then does as little here as before, and its default to them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

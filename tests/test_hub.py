@@ -308,7 +308,7 @@ def test_unreachable_hub_fails_soon(folder: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ModelUnavailable, match="can't be reached"):
         hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{port}")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < hub.TIMEOUT_S  # measured: 0.1 s
 
 
 def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parent.parent
-END_S = 60.0
+END_S = 120.0
 TINY = "Systran/faster-whisper-tiny"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
 Captured = pytest.CaptureFixture[str]

@@ -26,7 +26,7 @@ from tests.bad_inputs import DATA
 from tests.fakes import eventually, peek, wait_until
 from tests.serving import ROOT, Running, serving
 
-END_S = 60.0
+END_S = 120.0
 ENGLISH, SPANISH, LONG = DATA / "en_00.wav", DATA / "es_00.wav", DATA / "ten_minutes.ogg"
 ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza a las seis."
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
@@ -421,7 +421,8 @@ def test_a_server_makes_the_same(
     server: Running, arguments: list[str], threads: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOTTO_API_KEY", "secret")
-    asked, here, there = (*RECORDINGS, *arguments, "--output"), tmp_path / "here", tmp_path / "there"
+    asked: list[str | Path] = [*RECORDINGS, *arguments, "--output"]
+    here, there = tmp_path / "here", tmp_path / "there"
     # In a process of its own, as a server's engine is: what the CPU can do is chosen when CTranslate2 is imported.
     command = [sys.executable, "-m", "server", "transcribe", *asked, here]
     subprocess.run(command, cwd=ROOT, env=os.environ | threads, check=True, timeout=END_S)
