@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all soak lint format lock clean
+.PHONY: run test test-isa test-all soak lint format lock clean
 
 run: $(VENV)/.run
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q -m "not slow and not soak" -n 2 --dist loadfile
+
+# Once for each instruction set of this CPU that CTranslate2 is built for.
+test-isa: $(VENV)/.dev
+	$(BIN)/python -m tests.isa -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow

@@ -16,6 +16,8 @@ from tests.conftest import RECORDINGS, samples_of, window_of
 from tests.fakes import DEADLINE_S
 from tests.scripted import build
 
+pytestmark = pytest.mark.numeric
+
 Asked = tuple[str, int, DecodingOptions]  # a recording and at which hundredth of it the window lies
 
 MAX_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)

@@ -14,6 +14,8 @@ from server.mel import frames_of, log_mel, loudest, mel_filters, padded
 from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of, window_of
 
+pytestmark = pytest.mark.numeric
+
 Floats = npt.NDArray[np.float32]
 
 TOLERANCE = 1e-4  # of values between about -1 and 2

@@ -24,6 +24,8 @@ from tests.reference import as_floats, reference_of
 from tests.scripted import build
 from tests.stepping import transcribe
 
+pytestmark = pytest.mark.numeric
+
 OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True)
 Samples = npt.NDArray[np.int16]
 Row = tuple[str, tuple[int, ...], int, float, float, float]

@@ -32,7 +32,7 @@ ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza 
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("cpu_offline", "logging_as_before")]
 
 
 def transcribe(*arguments: str | Path) -> int:

@@ -27,6 +27,8 @@ from tests.scripted import Script, build
 from tests.stepping import transcribe
 from tests.test_words import raw_words
 
+pytestmark = pytest.mark.numeric
+
 ENGLISH = DecodingOptions(language="en")
 WORDS = DecodingOptions(language="en", word_timestamps=True)
 
