@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -32,6 +33,12 @@ SCRIPTED_END_S = 2.4
 
 Samples = npt.NDArray[np.int16]
 
+
+# By default an example that takes 200 ms fails its test, and so do examples that take a second to draw.
+hypothesis.settings.register_profile(
+    "busy", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 UNGUARDED = dict(os.environ)
 """The environment for a child that has to reach a package index, which it says by using this."""

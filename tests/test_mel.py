@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.mel import frames_of, log_mel, loudest, mel_filters, padded
@@ -100,7 +100,6 @@ def ours() -> Floats:
 
 @example(0, 1)
 @example(0, 1_000_000)
-@settings(deadline=None)
 @given(first=st.integers(0, 11_000), frames=st.integers(1, MAX_FRAMES))
 def test_a_frame_is_the_same_to_the_last_bit_whatever_window_it_is_in(
     ours: Floats, first: int, frames: int

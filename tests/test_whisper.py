@@ -506,7 +506,7 @@ class ToldModel:
 REPETITIVE, PLAIN = " to to" * 40, " Good evening"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from([-0.5, -0.99, -1.01, -3.0]), st.sampled_from([0.5, 0.7]), st.booleans()),
