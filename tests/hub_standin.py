@@ -145,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             {"ETag": f'"{git_sha1(content)}"', "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
             cut=cuts.pop(0) if cuts else None,
             held=hub.held.get(file),
+            held_at=max(0, len(content) // 2 - start),
         )
 
     def _refuse(self, status: int, code: str | None) -> None:
@@ -157,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] | None = None,
         cut: int | None = None,
         held: threading.Event | None = None,
+        held_at: int = 0,
     ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -164,11 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):  # who is sent more than it asked for hangs up
-            half = len(body) // 2 if held else 0
-            self.wfile.write(body[:half][:cut])
+            self.wfile.write(body[:held_at][:cut])
             if held:
                 held.wait(HELD_S)
-            self.wfile.write(body[half:cut])
+            self.wfile.write(body[held_at:cut])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""

@@ -20,9 +20,9 @@ from tests.bad_inputs import DATA
 from tests.fakes import wait_until
 
 ROOT = Path(__file__).parent.parent
-START_S = 60.0
-STOP_S = 40.0
-REQUEST_S = 100.0
+START_S = 120.0
+STOP_S = 120.0
+REQUEST_S = 300.0
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 Fields = Mapping[str, str | list[str]]

@@ -17,7 +17,7 @@ from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parent.parent
-END_S = 60.0
+END_S = 120.0
 NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
