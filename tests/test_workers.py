@@ -83,7 +83,7 @@ class Told:
         return told
 
     def finish(self, recording: Recording) -> None:
-        self.error = recording.finished.exception(DEADLINE_S)
+        self.error = recording.finished.exception(3 * DEADLINE_S)  # processes may have to be started anew for it
         if not self.error:
             self.duration_s = recording.finished.result()
             self.windows = [recording.load(window) for window in self.windows]
