@@ -32,7 +32,7 @@ ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza 
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("cpu_offline", "logging_as_before")]
+pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 
 
 def transcribe(*arguments: str | Path) -> int:
@@ -407,6 +407,7 @@ def server() -> Iterator[Running]:
 RECORDINGS = (ENGLISH, SPANISH, DATA / "long_pause.flac", DATA / "silence_10s.wav")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("arguments", "threads"),
     [
@@ -431,6 +432,7 @@ def test_a_server_makes_the_same(
         assert (here / name).read_bytes() == (there / name).read_bytes(), name
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name)
 def test_a_stream_says_the_same(server: Running, recording: Path) -> None:
     texts = [
