@@ -12,13 +12,18 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-pythons test-all soak lint format lock clean
+.PHONY: other-python run test test-pythons test-isa test-all soak lint format lock clean
 
 run: $(VENV)/.run
+	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q -m "not slow and not soak" -n 2 --dist loadfile
+
+# Once for each instruction set of this CPU that CTranslate2 is built for.
+test-isa: $(VENV)/.dev
+	$(BIN)/python -m tests.isa -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow

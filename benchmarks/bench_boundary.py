@@ -1,9 +1,8 @@
 """What the boundary between the server and an engine's process costs: the same windows on both sides of it.
 
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.bench_boundary [--model models/demo] [--rounds 15]
+    python -m benchmarks.bench_boundary [--model models/demo] [--rounds 15]
 
-One engine lives in this process, another one behind a pipe; they take turns. Linux only. (The variable is what the
-server sets for itself; here numpy may be imported first.)
+One engine lives in this process, another one behind a pipe; they take turns. Linux only.
 """
 
 import argparse

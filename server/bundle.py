@@ -8,10 +8,8 @@ would follow extensions, of any size, that no bundle has.
 
 import hashlib
 import re
-import shutil
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -20,7 +18,7 @@ from server.catalog import check_folder
 from server.entries import Catalogue
 from server.errors import ModelUnavailable
 from server.modelstore import PAPERS, Installed, facts_of, files_in
-from server.place import check_room, reserved
+from server.place import check_room, growing, reserved
 from server.progress import Progress, Report, ignore
 from server.record import CHUNK_BYTES, Facts, Record
 
@@ -57,16 +55,16 @@ def import_(
     """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
 
     `label` is its folder's name, instead of the one it had. What is there already with the same checksums stays.
-    Raises ModelUnavailable for anything that `export` would not have written, and where the name is taken or the
-    disk has no room.
+    Raises ModelUnavailable for anything that `export` would not have written, where the name is taken or that of
+    another model, or the disk has no room.
     """
     origin, content = _read_record(source)
-    folder = models_dir / _free_label(label or origin, models_dir, catalogue)
+    folder = models_dir / checked_label(label or origin, content.files, models_dir, catalogue)
     with reserved(folder):
         if _is_there(folder, content):
             return folder
         check_room(models_dir, content.size, folder.name)
-        with _growing(folder) as partial:
+        with growing(folder) as partial:
             done = 0
             for name, facts in content.files.items():
                 _expect(source, f"{origin}/{name}", facts.size)
@@ -99,15 +97,21 @@ def _label(model: Installed) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
 
 
-def _free_label(label: str, models_dir: Path, catalogue: Catalogue) -> str:
+def checked_label(label: str, files: Mapping[str, Facts], models_dir: Path, catalogue: Catalogue) -> str:
+    """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
     if not record.is_plain(label):
         raise ModelUnavailable(
             f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
         )
-    model = catalogue.find(label)
-    if model and model.folder(models_dir) != models_dir / label:
+    meant = catalogue.meaning(label, models_dir)
+    if meant and meant.path:
         raise ModelUnavailable(
             f"'{label}' means another model here: import this one under another name (--as NAME)"
+        )
+    if meant and (others := [name for name, facts in meant.pinned.items() if files.get(name) != facts]):
+        raise ModelUnavailable(
+            f"{', '.join(others)} is not what the catalogue has for '{meant.name}': import this model under "
+            "another name (--as NAME)"
         )
     return label
 
@@ -122,23 +126,6 @@ def _is_there(folder: Path, content: Record) -> bool:
             "or import under another name (--as NAME)"
         )
     return True
-
-
-@contextmanager
-def _growing(folder: Path) -> Iterator[Path]:
-    """A hidden folder that becomes `folder` at the end, all on the disk, and goes if it doesn't come to that."""
-    partial = folder.with_name(f".{folder.name}.importing")
-    shutil.rmtree(partial, ignore_errors=True)  # of an import that was killed
-    partial.mkdir()
-    try:
-        yield partial
-        for path in (*partial.iterdir(), partial):
-            record.sync(path)
-        partial.rename(folder)
-        record.sync(folder.parent)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _read_record(source: BinaryIO) -> tuple[str, Record]:

@@ -1,11 +1,11 @@
-"""Which models there are: the catalogue, and what a value of SOTTO_MODEL means.
+"""Which models there are: the catalogue, and the meaning of a value of SOTTO_MODEL.
 
-Looks at files only. It never downloads: `resolve` tells what is there and what would have to be pulled.
+Looks at files only. It never downloads: `resolve` says what is there and what would have to be fetched.
 """
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +14,8 @@ from server import record
 from server.conversion import TRANSFORMERS, advice, matching
 from server.entries import REPOSITORY, REQUIRED, VOCABULARIES, Catalogue, Model, folder_name, read, spelled
 from server.errors import ModelNotFound, ModelUnavailable
+from server.search_path import hub_cache, repository_of
+from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
 from server.weights import SPEC, read_shapes
 
@@ -29,7 +31,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Found:
-    """What a name means. Without a `folder`, `files` of `repository` have to be pulled into `target` first.
+    """The meaning of a name. Without a `folder`, `files` of `repository` have to be fetched into `target` first.
 
     `model` is the catalogue's entry, if it is one; `files` are glob patterns.
     """
@@ -55,21 +57,27 @@ def data_path(name: str) -> Path:
     raise ModelUnavailable(f"{name} is neither in {places}: the installation is incomplete")
 
 
-def load(own: Path | None = None) -> Catalogue:
+def of(settings: Settings) -> Catalogue:
+    """The catalogue of these settings; raises as `load`."""
+    further = settings.extra_models_dirs
+    return load(settings.catalog, (hub_cache(),) if further is None else further)
+
+
+def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalogue:
     """The catalogue that travels with the program, and before it the operator's own (SOTTO_CATALOG), whose entries
-    replace those of the same name and take over any other name they claim.
+    replace those of the same name and take over any other name they claim. Models are looked for `elsewhere`, too.
 
     Raises ModelUnavailable naming the file, the entry and what is wrong with it.
     """
     first = read(own) if own else ()
     claimed = {name.casefold() for model in first for name in model.names}
     others = (model for model in read(data_path(CATALOG)) if model.name.casefold() not in claimed)
-    return Catalogue((*first, *(model.without(claimed) for model in others)))
+    return Catalogue((*first, *(model.without(claimed) for model in others)), tuple(elsewhere))
 
 
 def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> Found:
-    """What SOTTO_MODEL means: a catalogue name, else a folder of the models directory or any other directory that
-    exists, else a repository id.
+    """The meaning of SOTTO_MODEL: a catalogue name, else a folder of the models directory or any other directory
+    that exists, else a repository id.
 
     For the operator's values only: it looks at directories, so a client's `model` goes to `Catalogue.find`.
     Raises ModelUnavailable for anything else, and for a directory that holds no usable model.
@@ -77,28 +85,29 @@ def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> 
     catalogue = catalogue or load()
     try:
         if model := catalogue.find(name):
-            return _catalogued(model, models_dir)
-        if folder := _directory(name, models_dir):
+            return _catalogued(model, models_dir, catalogue)
+        if folder := _directory(name, models_dir, catalogue):
             check_folder(folder, catalogue)
             if model := catalogue.at(folder, models_dir):
-                return _catalogued(model, models_dir)
-            return Found(name if record.is_plain(name) else folder.resolve().name, folder, folder)
+                return _catalogued(model, models_dir, catalogue)
+            named = name if record.is_plain(name) else repository_of(folder) or folder.resolve().name
+            return Found(named, folder, folder)
         if REPOSITORY.fullmatch(name) and not Path(name).exists():
-            return _pulled(Found(name, models_dir / folder_name(name), repository=name))
+            return _repository(name, models_dir, catalogue)
     except OSError as error:
         raise ModelUnavailable(f"{error.filename} can't be read: {error.strerror}") from error
     raise ModelUnavailable(_unknown(name, catalogue))
 
 
 def pullable(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
-    """What a client may have pulled by that name: the catalogue's models and repository ids, never a path.
+    """The model that a client may have fetched by that name: one of the catalogue or of a repository, never a path.
 
     Raises ModelNotFound for anything else, ModelUnavailable as `resolve`.
     """
     if model := catalogue.find(name):
-        return _catalogued(model, models_dir)
+        return _catalogued(model, models_dir, catalogue)
     if REPOSITORY.fullmatch(name):
-        return _pulled(Found(name, models_dir / folder_name(name), repository=name))
+        return _repository(name, models_dir, catalogue)
     raise ModelNotFound(name, ": it is neither in the catalogue nor a repository's id (owner/name).")
 
 
@@ -135,11 +144,11 @@ def _matches(name: str, pattern: str) -> bool:
     return name in VOCABULARIES if pattern == "vocabulary.*" else fnmatchcase(name, pattern)
 
 
-def _directory(name: str, models_dir: Path) -> Path | None:
-    """The directory of that name, in the models directory or anywhere."""
-    own = [models_dir / name] if record.is_plain(name) else []
+def _directory(name: str, models_dir: Path, catalogue: Catalogue) -> Path | None:
+    """The directory of that name, where models are looked for or anywhere."""
+    known = [folder / name for folder in (models_dir, *catalogue.elsewhere)] if record.is_plain(name) else []
     anywhere = [Path(name).expanduser()] if name.strip() else []
-    return next((folder for folder in (*own, *anywhere) if folder.is_dir()), None)
+    return next((folder for folder in (*known, *anywhere) if folder.is_dir()), None)
 
 
 def _architecture(folder: Path, names: list[str]) -> str:
@@ -152,16 +161,16 @@ def _architecture(folder: Path, names: list[str]) -> str:
         return ""
 
 
-def _catalogued(model: Model, models_dir: Path) -> Found:
+def _catalogued(model: Model, models_dir: Path, catalogue: Catalogue) -> Found:
     target = model.folder(models_dir)
     found = Found(model.name, target, None, model, model.repository, model.files, model.window_s)
     if model.repository:
-        return _pulled(found)
-    for name, size in model.size.items():
-        if record.size_of(target / name) != size:
+        return _located(found, catalogue.places(model, models_dir))
+    for name, facts in model.pinned.items():
+        if record.size_of(target / name) != facts.size:
             raise ModelUnavailable(
                 f"the bundled model '{model.name}' is damaged, install Sotto again: "
-                f"{target / name} should be a file of {size} bytes"
+                f"{target / name} should be a file of {facts.size} bytes"
             )
     if not target.is_dir():
         raise ModelUnavailable(f"the catalogue says that '{model.name}' is in {target}, which is no directory")
@@ -169,12 +178,18 @@ def _catalogued(model: Model, models_dir: Path) -> Found:
     return replace(found, folder=target)
 
 
-def _pulled(found: Found) -> Found:
-    """The same, with its folder where that is whole already."""
-    if missing(found.target, found.files) or record.read(found.target).misfits(found.target):
-        return found
-    check_folder(found.target)
-    return replace(found, folder=found.target)
+def _repository(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
+    found = Found(name, models_dir / folder_name(name), repository=name)
+    return _located(found, catalogue.places_of(name, models_dir))
+
+
+def _located(found: Found, places: Iterable[Path]) -> Found:
+    """The same, with its folder: the first of `places` that is whole; as it is where none is."""
+    for folder in places:
+        if not missing(folder, found.files) and not record.read(folder).misfits(folder):
+            check_folder(folder)
+            return replace(found, folder=folder)
+    return found
 
 
 def _unknown(name: str, catalogue: Catalogue) -> str:

@@ -17,10 +17,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from server import cage
-from server.catalog import Found, load, resolve
+from server import cage, catalog
+from server.catalog import Found
 from server.errors import SottoError
 from server.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
+from server.modelstore import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
 
 IN_MEMORY = ("tmpfs", "ramfs")
@@ -189,16 +190,20 @@ def models_dir(settings: Settings) -> Check:
 def model(settings: Settings) -> tuple[Check, Found | None]:
     """Whether the default model is here, and what was found."""
     try:
-        found = resolve(settings.model, settings.models_dir, load(settings.catalog))
+        catalogue = catalog.of(settings)
+        found = catalog.resolve(default_name(settings, catalogue), settings.models_dir, catalogue)
     except SottoError as error:
         return Check("model", "problem", error.message), None
+    if found.folder and found.model and found.model.demo:
+        text = f"{found.name} only knows digits and a few sentences"
+        return Check("model", "note", text, "for real speech: sotto models pull base"), found
     if found.folder:
         return Check("model", "ok", f"{found.name} is here, in {found.folder}: nothing has to be downloaded"), found
     lacks = f"{found.name} is not in {found.target}"
     if settings.offline:
         cure = f"place the files of {found.repository} there, or set SOTTO_OFFLINE=0 to have them downloaded"
         return Check("model", "problem", f"{lacks}, and SOTTO_OFFLINE forbids to download it", cure), found
-    text = f"{lacks}: the first start downloads it from the hub"
+    text = f"{lacks}: the first start downloads it"
     return Check("model", "note", text, "that start needs the network, and takes minutes"), found
 
 

@@ -17,9 +17,11 @@ from contextlib import ExitStack
 
 NICENESS = 5  # below the parent, which must answer while they compute
 LIFELINE = 0  # the child's stdin: a pipe that nobody writes to and that closes with the parent
+# numpy's two say what it may use of the CPU, which decides the last bits of what several processes compute.
 ENVIRONMENT = (
-    "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH PYTHONHOME PYTHONDONTWRITEBYTECODE LANG LC_ALL TZ TMPDIR".split()
-)
+    "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH PYTHONHOME PYTHONDONTWRITEBYTECODE LANG LC_ALL TZ TMPDIR"
+    " NPY_DISABLE_CPU_FEATURES NPY_ENABLE_CPU_FEATURES"
+).split()
 
 # The parent's import path: with -m, a folder `server` where the parent was started would be taken for this one.
 _START = """

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -28,6 +28,7 @@ MAX_WAIT_S = 60.0
 AT_ONCE = 4
 AHEAD_S = 600.0  # of audio under way; another recording is sent where there is less
 DATA = "data:"
+DEFAULT = "whisper-1"  # means the default model
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -83,6 +84,14 @@ class Client:
             if not _may_pass(response) or tries == TRIES:
                 raise Refused(_reason(response))
             await self._sleep(_wait_s(response))
+
+    async def is_demo(self, model: str) -> bool:
+        """Whether the server calls that model (empty: its default) a demo. One that doesn't say has none."""
+        try:
+            response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
+            return bool(response.json().get("demo"))
+        except (Refused, ValueError, AttributeError):
+            return False
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "Asked":
         """Send `source` and have it transcribed; it must stay open until that is closed."""
@@ -141,7 +150,7 @@ class Asked:
 def _fields(options: TranscriptionOptions) -> dict[str, str | list[str]]:
     decoding = options.decoding
     fields: dict[str, str | list[str]] = {
-        "model": options.model or "whisper-1",
+        "model": options.model or DEFAULT,
         "stream": "true",
         "stream_events[]": ["segments", "progress"],
         "timestamp_granularities[]": ["segment", "word"] if decoding.word_timestamps else ["segment"],

@@ -1,4 +1,4 @@
-"""The file that lists models (models/catalog.toml, or the operator's own): what its entries say, checked."""
+"""The file that lists models (models/catalog.toml, or the operator's own): its entries, checked."""
 
 import re
 import tomllib
@@ -10,6 +10,8 @@ from typing import Any
 
 from server.errors import ModelUnavailable
 from server.languages import NAMES
+from server.record import Facts, are_facts
+from server.search_path import snapshot
 from server.transcript import MAX_WINDOW_S
 from server.weights import Dimensions
 
@@ -21,16 +23,21 @@ OPTIONAL = ("preprocessor_config.json",)  # 80 mel bands where a model has none
 
 # As the hub has them; two dashes in a row stand for the slash in a folder's name.
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?<![.-])", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REVISION = re.compile(r"[0-9a-f]{40}")  # a commit
+_WHEEL = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.!+]+ --hash=sha256:[0-9a-f]{64}", re.ASCII)  # a line for pip
+
+NO_PINS: Mapping[str, Facts] = {}
 
 
 @dataclass(frozen=True)
 class Model:
     """An entry of the catalogue; it has a `repository` on the hub or a `path`, beside the catalogue or absolute.
 
-    `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code
-    the model was trained for. `sha256` and `size` (bytes) are by file name, for bundled models only. `beside` is
-    the folder of the catalogue.
+    `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code the
+    model was trained for. A `demo` knows a few words only. `pinned` has size and sha256 of files by name, and
+    `revision` the repository's commit that they are from; whatever is fetched has to match. The same bytes may come
+    from other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
+    and from a file made by `export` (`bundle`). `beside` is the folder of the catalogue.
     """
 
     name: str
@@ -39,20 +46,28 @@ class Model:
     languages: str = "multilingual"
     window_s: float = MAX_WINDOW_S
     dynamic_context: bool = False
+    demo: bool = False
     dimensions: Dimensions | None = None
     aliases: tuple[str, ...] = ()
     repository: str | None = None
+    revision: str | None = None
+    mirrors: tuple[str, ...] = ()
+    wheels: tuple[str, ...] = ()
+    bundle: str | None = None
     path: str | None = None
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    size: Mapping[str, int] = field(default_factory=dict)
+    pinned: Mapping[str, Facts] = field(default_factory=dict)
 
     @property
     def names(self) -> Iterator[str]:
-        """Everything that means this model: name, aliases, repository id."""
+        """Everything that means this model: name, aliases, repository ids."""
         yield self.name
         yield from self.aliases
-        if self.repository:
-            yield self.repository
+        yield from self.repositories
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """Those on the hub that hold it, the first one first."""
+        return (self.repository, *self.mirrors) if self.repository else ()
 
     def without(self, claimed: Collection[str]) -> "Model":
         """The same, less the aliases that are another's now."""
@@ -60,15 +75,23 @@ class Model:
 
     @property
     def is_bundled(self) -> bool:
-        return bool(self.sha256)
+        """Whether it comes with the program."""
+        return bool(self.path and self.pinned)
 
     @property
     def download_bytes(self) -> int | None:
-        """What a pull brings, about; None where nobody knows."""
+        """The size of a download: exact where every file is pinned, else estimated; None where it is unknown."""
+        if self.is_pinned_whole:
+            return sum(facts.size for facts in self.pinned.values())
         return self.dimensions.download_bytes if self.dimensions and self.repository else None
 
+    @property
+    def is_pinned_whole(self) -> bool:
+        """Whether the checksum of every file is known."""
+        return all(any(fnmatchcase(name, pattern) for name in self.pinned) for pattern in self.files)
+
     def folder(self, models_dir: Path) -> Path:
-        """Where the model lies, once it is there."""
+        """The folder that a pull fills; that of a `path`, which nothing fills."""
         if self.path:
             return self.beside / Path(self.path).expanduser()
         return models_dir / folder_name(self.repository or "")
@@ -76,9 +99,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The models known by name, in the files' order; the operator's own come first, and win."""
+    """The models known by name, in the files' order; the operator's own come first, and win.
+
+    `elsewhere` are further folders in which models are looked for, and where nothing is written.
+    """
 
     models: tuple[Model, ...]
+    elsewhere: tuple[Path, ...] = ()
 
     def find(self, name: str) -> Model | None:
         """The model of that name, alias or repository id, any case."""
@@ -86,9 +113,39 @@ class Catalogue:
         return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
 
     def at(self, folder: Path, models_dir: Path) -> Model | None:
-        """The model whose own place that folder is: so it keeps its names and its window."""
+        """The model that is looked for in that folder: so it has its names and its window there."""
         place = folder.resolve()
-        return next((model for model in self.models if model.folder(models_dir).resolve() == place), None)
+        return next(
+            (
+                model
+                for model in self.models
+                if any(each.resolve() == place for each in self.places(model, models_dir))
+            ),
+            None,
+        )
+
+    def meaning(self, label: str, models_dir: Path) -> Model | None:
+        """The model that a folder of the models directory called `label` would be taken for."""
+        return self.find(label) or self.at(models_dir / label, models_dir)
+
+    def places(self, model: Model, models_dir: Path) -> Iterator[Path]:
+        """The folders in which a model is looked for: where a pull puts it, then those called by one of its
+        names."""
+        if model.path:
+            yield model.folder(models_dir)
+            return
+        for repository in model.repositories:
+            yield from self.places_of(repository, models_dir, model.revision)
+        for name in (model.name, *model.aliases):
+            yield from (folder / name for folder in (models_dir, *self.elsewhere))
+
+    def places_of(self, repository: str, models_dir: Path, revision: str | None = None) -> Iterator[Path]:
+        """The folders in which a repository's model is looked for."""
+        yield models_dir / folder_name(repository)
+        for folder in self.elsewhere:
+            yield folder / folder_name(repository)
+            if cached := snapshot(folder, repository, revision):
+                yield cached
 
 
 def read(path: Path) -> tuple[Model, ...]:
@@ -122,6 +179,8 @@ def _model(name: str, table: Any, beside: Path) -> Model:
     try:
         if "dimensions" in values:
             values["dimensions"] = Dimensions(**values["dimensions"])
+        if "pinned" in values:
+            values["pinned"] = {file: Facts(**facts) for file, facts in values["pinned"].items()}
         model = Model(name, beside, **values)
         complaint = next(_complaints(model), None)
     except TypeError as error:  # a key that lacks or is unknown, a value of another type
@@ -150,14 +209,29 @@ def _complaints(model: Model) -> Iterator[str]:
         yield "repository must be owner/name"
     if not (model.path is None or (isinstance(model.path, str) and model.path)):
         yield "path must be a directory"
-    if not set(model.sha256) == set(model.size) <= (set(model.files) if model.path else set()):
-        yield "sha256 and size go together, and with files of a path only"
+    yield from _complaints_of_sources(model)
     if model.dimensions and not all(type(each) is int and each > 0 for each in vars(model.dimensions).values()):
         yield "dimensions must be numbers above 0"
-    if not all(_SHA256.fullmatch(digest) for digest in model.sha256.values()):
-        yield "sha256 must be 64 hex digits in lower case"
-    if not all(isinstance(size, int) and size > 0 for size in model.size.values()):
-        yield "size must be in bytes"
+
+
+def _complaints_of_sources(model: Model) -> Iterator[str]:
+    for name, facts in model.pinned.items():
+        if not any(fnmatchcase(name, pattern) for pattern in (*model.files, *OPTIONAL)):
+            yield f"pinned names {name}, which is none of its files"
+        if facts.sha256 is None or not are_facts(facts):
+            yield f"pinned '{name}' needs a size in bytes and a sha256 of 64 hex digits in lower case"
+    if model.revision is not None and not (model.repository and _REVISION.fullmatch(model.revision)):
+        yield "revision must be the commit of a repository, 40 hex digits"
+    if not _is_list_of(model.mirrors, REPOSITORY) or (model.mirrors and "model.bin" not in model.pinned):
+        yield "mirrors must be a list of owner/name, and model.bin pinned"
+    if not _is_list_of(model.wheels, _WHEEL) or (model.wheels and not model.is_pinned_whole):
+        yield "wheels must be a list of 'name==version --hash=sha256:...', and every file pinned"
+    if model.bundle is not None and not (model.repository and isinstance(model.bundle, str) and model.bundle):
+        yield "bundle must be a file, of a model with a repository"
+
+
+def _is_list_of(values: object, pattern: re.Pattern[str]) -> bool:
+    return isinstance(values, tuple) and all(isinstance(each, str) and pattern.fullmatch(each) for each in values)
 
 
 def _check_unique(models: tuple[Model, ...]) -> None:

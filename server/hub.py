@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,15 +21,16 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     GatedRepoError,
     HfHubHTTPError,
     HTTPError,
+    RevisionNotFoundError,
 )
 
 from server import __version__, record
 from server.conversion import TRANSFORMERS, advice, matching
-from server.entries import OPTIONAL, spelled
-from server.errors import ModelLocked, NotOnHub, PullFailed, UnsuitableModel
-from server.place import PARTIAL, check_room, megabytes, reserved
+from server.entries import NO_PINS, OPTIONAL, spelled
+from server.errors import NotOnHub, PullFailed, UnsuitableModel
+from server.place import PARTIAL, check_replaceable, check_room, megabytes, reserved, settle
 from server.progress import Progress, Report, bar, both, ignore
-from server.record import Facts, Record, size_of
+from server.record import Facts, Record, is_whole, size_of, unmatched
 
 TIMEOUT_S = 15.0
 RETRIES = 4  # in a row, without one new byte
@@ -49,7 +50,7 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 
 @dataclass(frozen=True)
 class _File:
-    """What the hub says of a file: bytes, and the sha256 of a large one (LFS) or git's sha1 of a small one."""
+    """A file's size in bytes, and the sha256 of a pinned or large one (LFS) or git's sha1 of a small one."""
 
     name: str
     size: int
@@ -62,6 +63,7 @@ class _Plan:
     repository: str
     revision: str
     files: tuple[_File, ...]
+    source = "hub"
 
     @property
     def size(self) -> int:
@@ -69,7 +71,7 @@ class _Plan:
 
     def record(self, sums: Mapping[str, str]) -> Record:
         files = {file.name: Facts(file.size, sums.get(file.name)) for file in self.files}
-        return Record(self.repository, self.revision, files)
+        return Record(self.repository, self.revision, files, self.source)
 
 
 def pull(
@@ -77,6 +79,9 @@ def pull(
     files: Sequence[str],
     into: Path,
     *,
+    revision: str | None = None,
+    pinned: Mapping[str, Facts] = NO_PINS,
+    latest: bool = False,
     offline: bool = False,
     endpoint: str | None = None,
     progress: TextIO | None = None,
@@ -84,20 +89,25 @@ def pull(
 ) -> Path:
     """Bring the files of a repository that match the patterns `files` into the folder `into`, and return that.
 
-    Each pattern has to be matched; preprocessor_config.json comes along where there is one. What is whole already
-    costs no request. `progress` shows a bar if it is a terminal; `report` is told besides, and ends the pull by
-    raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set, no stored token.
-    Raises a ModelUnavailable: offline, hub unreachable, access refused, no such repository, no CTranslate2 model,
-    damaged on the way, no room. The next pull goes on where an interrupted one was.
+    Each pattern has to be matched; preprocessor_config.json comes along where there is one. They are those of
+    `revision`, if the repository has that, and have to be as `pinned`, whatever the hub says of them. `latest`
+    takes the newest revision instead, checked against the hub's own checksums, also in place of an older one. What
+    is whole already costs no request. `progress` shows a bar if it is a terminal; `report` is called besides, and
+    ends the pull by raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set,
+    no stored token. Raises a ModelUnavailable: offline, hub unreachable, access refused, no such repository, no
+    CTranslate2 model, other files than pinned, damaged on the way, no room. The next pull goes on where an
+    interrupted one was.
     """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-    if _is_whole(into, files):
+    if not latest and is_whole(into, files):
         return into
     if offline or constants.HF_HUB_OFFLINE:
         raise PullFailed(_offline(f"{endpoint}/{repository}", files, into))
     with reserved(into):
-        if not _is_whole(into, files):  # another process may have pulled it while this one waited
-            plan = _plan(endpoint, repository, files)
+        if latest or not is_whole(into, files):  # another process may have pulled it while this one waited
+            plan = _plan(endpoint, repository, files, *((None, NO_PINS) if latest else (revision, pinned)))
+            if latest and is_whole(into, files) and record.read(into).revision == plan.revision:
+                return into
             partial = _open_partial(into, plan)
             check_room(
                 partial.parent, plan.size - sum(size_of(partial / file.name) for file in plan.files), repository
@@ -109,33 +119,16 @@ def pull(
     return into
 
 
-def _is_whole(folder: Path, patterns: Sequence[str]) -> bool:
-    try:
-        sizes = {file.name: size for file in folder.iterdir() if (size := file.stat().st_size)}
-    except OSError:
-        return False
-    return not _unmatched(sizes, patterns) and not record.read(folder).misfits(folder)
-
-
-def _unmatched(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    there = list(names)
-    return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in there)]
-
-
-def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
-    """What to pull, by one request."""
-    api = HfApi(endpoint, token=os.environ.get("HF_TOKEN") or False, headers=HEADERS)
-    try:
-        info = api.model_info(repository, files_metadata=True, timeout=TIMEOUT_S)
-    except HTTPError as error:
-        _refuse(error, endpoint, repository)
-    except (ValueError, KeyError, TypeError) as error:
-        raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
+def _plan(
+    endpoint: str, repository: str, patterns: Sequence[str], revision: str | None, pinned: Mapping[str, Facts]
+) -> _Plan:
+    """The files to pull, by one request; by two where the repository has no longer the revision."""
+    info = _info(endpoint, repository, revision)
     names = [file.rfilename for file in info.siblings or () if record.is_plain(file.rfilename)]
-    if lacking := _unmatched(names, patterns):
+    if lacking := unmatched(names, patterns):
         raise UnsuitableModel(_unusable(repository, names, lacking))
     files = tuple(
-        _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+        _planned(file, repository, pinned.get(file.rfilename))
         for file in info.siblings or ()
         if file.rfilename in names and any(fnmatchcase(file.rfilename, each) for each in (*patterns, *OPTIONAL))
     )
@@ -144,10 +137,39 @@ def _plan(endpoint: str, repository: str, patterns: Sequence[str]) -> _Plan:
     return _Plan(endpoint, repository, info.sha, files)
 
 
+def _info(endpoint: str, repository: str, revision: str | None) -> Any:
+    """The hub's description of a repository at that revision; at its newest where it doesn't have that."""
+    api = HfApi(endpoint, token=os.environ.get("HF_TOKEN") or False, headers=HEADERS)
+    try:
+        return api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+    except RevisionNotFoundError as error:
+        if revision is None:
+            _refuse(error, endpoint, repository)
+        return _info(endpoint, repository, None)  # a copy of the repository may have commits of its own
+    except HTTPError as error:
+        _refuse(error, endpoint, repository)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
+
+
+def _planned(file: Any, repository: str, pin: Facts | None) -> _File:
+    """One file as the hub describes it, and as the catalogue has it pinned; raises PullFailed where they differ."""
+    said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+    if pin is None:
+        return said
+    pinned = _File(file.rfilename, pin.size, pin.sha256 or "")
+    if said.size != pinned.size or (file.lfs and said.digest != pinned.digest):
+        raise PullFailed(
+            f"{file.rfilename} of {repository} is not the file that Sotto's catalogue has: {said.size} bytes, "
+            f"{said.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
+            "knowingly: sotto models pull --latest"
+        )
+    return pinned
+
+
 def _open_partial(into: Path, plan: _Plan) -> Path:
     """The folder the pull grows in, with what an interrupted one of the same revision left there."""
-    if into.is_dir() and any(into.iterdir()) and not (into / record.NAME).exists():
-        raise ModelLocked(f"{into} is incomplete but was not pulled by Sotto: complete it, or remove it")
+    check_replaceable(into)
     partial = into.with_name(into.name + PARTIAL)
     if partial.exists() and record.read(partial).revision != plan.revision:
         shutil.rmtree(partial)
@@ -236,9 +258,7 @@ def _git_sha1(path: Path) -> str:
 
 def _finish(partial: Path, into: Path, plan: _Plan, sums: dict[str, str]) -> None:
     plan.record(sums).write(partial)
-    if into.exists():
-        shutil.rmtree(into)  # empty or a damaged pull, see _open_partial
-    partial.rename(into)
+    settle(partial, into)
     logger.info("pulled %s at revision %s into %s", plan.repository, plan.revision, into)
 
 

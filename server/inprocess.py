@@ -15,11 +15,12 @@ BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way
 
 
 class Here:
-    """Transcribes with the default model."""
+    """Transcribes with the default model, which may be the `demo`."""
 
-    def __init__(self, pipeline: Pipeline, model: ServedModel) -> None:
+    def __init__(self, pipeline: Pipeline, model: ServedModel, *, demo: bool) -> None:
         self._pipeline = pipeline
         self.model = model
+        self.demo = demo
         self.at_once = max(model.engine.max_batch, 2)
         self.ahead_s = BATCHES_AHEAD * self.at_once * model.window_s
 
@@ -40,7 +41,8 @@ def opened(settings: Settings) -> Iterator[Here]:
         max_audio_s=settings.max_audio_seconds,
     )
     try:
-        yield Here(Pipeline(media, registry, max_windows=settings.max_windows), model)
+        pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
+        yield Here(pipeline, model, demo=registry.default.known.demo)
     finally:
         media.close()
         registry.close()

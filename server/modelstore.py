@@ -1,23 +1,27 @@
-"""The models on this machine: which there are, whether their files are what they were, and how one goes.
+"""The models on this machine: which there are, whether their files are intact, and how one is removed.
 
-Looks at the models directory, and at what the catalogue says of other places. Loads nothing and asks no hub.
+Looks at the models directory, and at the other places that the catalogue has. Loads nothing and asks no hub.
 """
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from server import record
-from server.catalog import check_folder, missing, resolve
+from server.catalog import BUNDLED, check_folder, missing, resolve
 from server.entries import OPTIONAL, REQUIRED, Catalogue, Model
 from server.errors import ModelUnavailable, PermissionDenied
 from server.place import PARTIAL, megabytes, reserved
 from server.progress import Progress, Report, ignore
 from server.record import Facts, Record
+from server.search_path import model_folders, repository_of
+from server.settings import Settings
 from server.weights import Dimensions, read_dimensions
 
+# Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
+PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
 PAPERS = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
 
 
@@ -42,6 +46,15 @@ class Installed:
         return self.names[0]
 
     @property
+    def is_bundled(self) -> bool:
+        return self.model is not None and self.model.is_bundled
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it was put here for Sotto, and not by another program for itself."""
+        return self.removable or (self.model is not None and self.model.path is not None)
+
+    @property
     def languages(self) -> str | None:
         return self.model.languages if self.model else None
 
@@ -56,13 +69,33 @@ class Installed:
 
 
 def installed(models_dir: Path, catalogue: Catalogue) -> list[Installed]:
-    """What is there: models that the catalogue has elsewhere (the bundled one), then the models directory's."""
-    elsewhere = [
-        describe(model.folder(models_dir), models_dir, catalogue) for model in catalogue.models if model.path
-    ]
-    known = {each.folder.resolve() for each in elsewhere}
-    own = [folder for folder in _folders(models_dir) if folder.resolve() not in known]
-    return elsewhere + [describe(folder, models_dir, catalogue) for folder in own]
+    """The models on this machine: those at a path of the catalogue, those of the models directory, those elsewhere.
+
+    A name means the first usable model that has it; another one of that name goes by its path.
+    """
+    at_paths = [model.folder(models_dir) for model in catalogue.models if model.path]
+    further = [folder for each in catalogue.elsewhere for folder in model_folders(each) if _is_usable(folder)]
+    folders: dict[Path, Path] = {}
+    for folder in (*at_paths, *_folders(models_dir), *further):
+        folders.setdefault(folder.resolve(), folder)
+    found = [describe(folder, models_dir, catalogue) for folder in folders.values()]
+    owners: dict[str, Installed] = {}
+    for each in sorted(found, key=lambda each: bool(each.problem)):
+        owners.setdefault(each.name, each)
+    return [each if owners[each.name] is each else replace(each, names=(str(each.folder),)) for each in found]
+
+
+def default_name(settings: Settings, catalogue: Catalogue) -> str:
+    """The model that SOTTO_MODEL names, or the best one here."""
+    return settings.model or best(settings.models_dir, catalogue)
+
+
+def best(models_dir: Path, catalogue: Catalogue) -> str:
+    """The model that is served where none is named: of those in the models directory the first of PREFERRED, else
+    the largest one; without any, the same of those elsewhere; without any, the bundled one."""
+    usable = [each for each in installed(models_dir, catalogue) if not (each.problem or each.is_bundled)]
+    best = min(usable, key=lambda each: (not each.is_own, _rank(each), -each.size), default=None)
+    return best.name if best else BUNDLED
 
 
 def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
@@ -86,7 +119,7 @@ def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
         names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
         folder=folder,
         size=_size(folder),
-        record=_sums_of(model) if model and bundled else record.read(folder),
+        record=Record(files=model.pinned) if model and bundled else record.read(folder),
         model=model,
         removable=folder.parent == models_dir and not bundled,
         problem=_problem(folder, model),
@@ -130,6 +163,14 @@ def verify(model: Installed, report: Report = ignore) -> list[str]:
     return lacking + [f"{name} is damaged" for name, facts in there.items() if found[name] != facts]
 
 
+def differing(model: Installed, report: Report = ignore) -> list[str]:
+    """The files that are not those pinned in the catalogue: another revision or conversion, or damage."""
+    pinned = model.model.pinned if model.model else {}
+    there = [name for name in pinned if (model.folder / name).is_file()]
+    found = facts_of(model.folder, there, model.name, report)
+    return [name for name, facts in pinned.items() if found.get(name) != facts]
+
+
 def record_sums(model: Installed, report: Report = ignore) -> Record:
     """Note the checksums of a model that was placed by hand, as its files are now."""
     if model.has_sums:
@@ -160,6 +201,20 @@ def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ign
     return {name: Facts(size, record.sha256_of(folder / name, count)) for name, size in sizes.items()}
 
 
+def _is_usable(folder: Path) -> bool:
+    """Whether a folder that other programs fill holds a model for us: their other models are no concern of ours."""
+    try:
+        check_folder(folder)
+    except (ModelUnavailable, OSError):
+        return False
+    return True
+
+
+def _rank(each: Installed) -> int:
+    name = each.model.name if each.model else ""
+    return PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
+
+
 def _folders(models_dir: Path) -> Iterator[Path]:
     """The folders that hold a model, or the beginning of one."""
     if not models_dir.is_dir():
@@ -173,15 +228,13 @@ def _folders(models_dir: Path) -> Iterator[Path]:
 
 
 def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str, ...]:
-    """What a folder that the catalogue doesn't know is called by; its path, where the name means another model."""
-    if folder.parent != models_dir or catalogue.find(folder.name):
+    """The names of a folder that the catalogue doesn't know; its path, where the name means another model."""
+    if repository := repository_of(folder):
+        return (repository,)
+    if folder.parent not in (models_dir, *catalogue.elsewhere) or catalogue.find(folder.name):
         return (str(folder),)
     owner, separator, name = folder.name.partition("--")
     return (f"{owner}/{name}", folder.name) if separator and owner and name else (folder.name,)
-
-
-def _sums_of(model: Model) -> Record:
-    return Record(files={name: Facts(size, model.sha256[name]) for name, size in model.size.items()})
 
 
 def _problem(folder: Path, model: Model | None) -> str:

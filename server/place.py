@@ -1,4 +1,5 @@
-"""A folder that a model is about to take: held against other processes, and with room on its disk."""
+"""A folder that a model is about to take: locked against other processes, with room on its disk, whole or not
+there."""
 
 import errno
 import fcntl
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from server import record
 from server.errors import ModelLocked, ModelUnavailable, NoRoom
 
 PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
@@ -29,6 +31,40 @@ def reserved(folder: Path, *, wait: bool = True) -> Iterator[None]:
     except OSError as error:
         kind = NoRoom if error.errno in FULL else ModelUnavailable
         raise kind(f"{folder.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
+
+
+@contextmanager
+def growing(folder: Path) -> Iterator[Path]:
+    """A hidden folder that becomes `folder` at the end, all of it on the disk, or is removed if that fails.
+
+    A damaged model of Sotto's that has the name is replaced; raises ModelLocked for anything else that has it.
+    """
+    check_replaceable(folder)
+    partial = folder.with_name(f".{folder.name}.importing")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir()
+    try:
+        yield partial
+        for path in (*partial.iterdir(), partial):
+            record.sync(path)
+        settle(partial, folder)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def settle(partial: Path, folder: Path) -> None:
+    """Give a whole model its name, in place of what `check_replaceable` let pass."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    record.sync(folder.parent)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise ModelLocked where files that Sotto didn't fetch have the folder's name."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / record.NAME).exists():
+        raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:

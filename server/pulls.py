@@ -28,11 +28,10 @@ class Pulls:
     """Those under way, by the folder that each fills. For one event loop."""
 
     def __init__(self, settings: Settings, catalogue: Catalogue, fetch: Fetch | None = None) -> None:
-        """Without a `fetch`, from the hub."""
-        self._models_dir = settings.models_dir
-        self._offline = settings.offline
+        """Without a `fetch`, from the sources of the settings."""
+        self._settings = settings
         self._catalogue = catalogue
-        self._fetch = fetch or self._from_hub
+        self._fetch = fetch or self._from_sources
         self._pulls: dict[Path, _Pull] = {}
 
     async def join(self, name: str) -> "Waiting":
@@ -41,8 +40,8 @@ class Pulls:
         Raises `ModelNotFound` for what is no name of the catalogue and no repository's id, `PermissionDenied` if it
         would have to be downloaded and may not.
         """
-        found = await asyncio.to_thread(pullable, name, self._models_dir, self._catalogue)
-        if found.folder is None and self._offline:
+        found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalogue)
+        if found.folder is None and self._settings.offline:
             raise PermissionDenied(
                 f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
                 "There, `sotto models import` brings it.",
@@ -53,11 +52,11 @@ class Pulls:
             self._pulls[found.target] = _Pull(found, self._fetch)
         return Waiting(found.name, self._pulls[found.target])
 
-    def _from_hub(self, found: Found, report: Report) -> None:
-        from server.hub import pull  # heavy, and seldom needed
+    def _from_sources(self, found: Found, report: Report) -> None:
+        from server import sources  # heavy, and seldom needed
 
         if found.folder is None:
-            pull(found.repository or found.name, found.files, found.target, offline=self._offline, report=report)
+            sources.fetch(sources.FetchOrder(found, self._settings, self._catalogue, report=report))
 
 
 class Waiting:

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Record:
-    """`repository` and `revision` are the hub's; without them the files came from elsewhere."""
+    """`repository` and `revision` are the hub's; without them the files came from elsewhere. `source` is the one
+    that they were fetched from, in words."""
 
     repository: str | None = None
     revision: str | None = None
     files: Mapping[str, Facts] = field(default_factory=dict)
+    source: str | None = None
 
     @property
     def size(self) -> int:
@@ -67,15 +70,31 @@ def parse(content: bytes) -> Record:
     try:
         told = json.loads(content)
         files = {name: Facts(**facts) for name, facts in told["files"].items()}
-        record = Record(told["repository"], told["revision"], files)
+        record = Record(told["repository"], told["revision"], files, told.get("source"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is no record of a model's files") from error
-    if not all(value is None or isinstance(value, str) for value in (record.repository, record.revision)):
-        raise ValueError("repository and revision must be text")
+    if not all(
+        each is None or isinstance(each, str) for each in (record.repository, record.revision, record.source)
+    ):
+        raise ValueError("repository, revision and source must be text")
     for name, facts in files.items():
-        if not is_plain(name) or not _are_facts(facts):
+        if not is_plain(name) or not are_facts(facts):
             raise ValueError(f"it names {name[:100]!r}, which is no file of a model, or tells no size and sha256")
     return record
+
+
+def is_whole(folder: Path, patterns: Sequence[str]) -> bool:
+    """Whether a file that isn't empty matches each pattern, and none has another size than recorded."""
+    try:
+        sizes = {file.name: size for file in folder.iterdir() if (size := file.stat().st_size)}
+    except OSError:
+        return False
+    return not unmatched(sizes, patterns) and not read(folder).misfits(folder)
+
+
+def unmatched(names: Collection[str], patterns: Sequence[str]) -> list[str]:
+    """The patterns that no name matches."""
+    return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
 def is_plain(name: str) -> bool:
@@ -107,6 +126,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _are_facts(facts: Any) -> bool:
+def are_facts(facts: Any) -> bool:
+    """Whether the values are a size in bytes and a sha256, or none yet: they may come from anywhere."""
     known = isinstance(facts.sha256, str) and _SHA256.fullmatch(facts.sha256) is not None
     return (known or facts.sha256 is None) and type(facts.size) is int and facts.size > 0

@@ -81,8 +81,10 @@ class Registry:
         return self._keeper.lease(slot, keep_s)
 
     def ids(self) -> list[str]:
-        """Every id a client may ask for, models before cloud names."""
-        names = (name for slot in self._slots() for name in slot.known.names)
+        """Every id to offer clients, models before cloud names. A demo that isn't the default is left out, though
+        requests may name it."""
+        offered = (slot for slot in self._slots() if slot is self.default or not slot.known.demo)
+        names = (name for slot in offered for name in slot.known.names)
         return [*dict.fromkeys(names), *CLOUD_NAMES]
 
     def states(self) -> list[ModelState]:
@@ -101,6 +103,7 @@ class Registry:
             size_bytes=known.size_bytes,
             languages=served.languages if served else known.languages,
             created=known.created,
+            demo=known.demo,
             reason=stats.reason if stats else slot.reason if presence == "broken" else "",
             device=stats.device if stats else "",
             compute_type=stats.compute_type if stats else "",

@@ -25,6 +25,7 @@ from server.registry import Registry, load
 from server.settings import Settings
 from server.workers import MediaWorkers
 
+DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
 ANSWER_S = 5  # after the grace, for telling those who still wait
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,6 @@ class Server(uvicorn.Server):
             port = self.servers[0].sockets[0].getsockname()[1]
             host = self._settings.host
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-            if self._settings.model == "demo":
-                print("The bundled model knows little; for real speech: --model small (make run MODEL=small)")
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -77,6 +76,8 @@ def serve(settings: Settings) -> int:
         closing(open_media(settings)) as media,  # its processes start while the model is loaded
         closing(load(settings)) as registry,
     ):
+        if registry.default.known.demo:
+            logger.warning(DEMO)
         media.wait_until_ready()
         server = Server(_config(settings, registry, media), settings)
         server.run()

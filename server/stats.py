@@ -99,7 +99,8 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model that the server knows, as it is now. `names` are all that mean it; the first is its id.
+    """A model that the server knows, as it is now. `names` are all that mean it; the first is its id. A `demo`
+    knows a few words only.
 
     `reason` goes with `broken` and, while an engine starts again, with `loading`. `memory_bytes` is what it is
     reckoned to take, loaded; `resident_bytes` what its processes do take, 0 where unknown. `requests` use it or
@@ -113,6 +114,7 @@ class ModelState:
     size_bytes: int
     languages: tuple[str, ...]
     created: int
+    demo: bool = False
     reason: str = ""
     device: str = ""
     compute_type: str = ""

@@ -24,6 +24,7 @@ from server.transcript import Transcript
 
 LOOK_S = 0.1
 UNOPENED = 2  # recordings at a time of which nobody knows yet how long they are
+DEMO = "sotto: the demo model only knows digits and a few sentences; for real speech: sotto {} --model small"
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 Failures = list[tuple[Path, Exception]]
@@ -113,6 +114,8 @@ async def _by_server(url: str, work: "Run") -> None:
     from server.client import Client
 
     async with Client(url) as client:
+        if await client.is_demo(work.model):
+            print(DEMO.format("serve"), file=sys.stderr)
         await work.go(client)
 
 
@@ -120,6 +123,8 @@ def _here(settings: Settings, work: "Run") -> None:
     from server.inprocess import opened  # heavy
 
     with opened(settings) as here:
+        if here.demo:
+            print(DEMO.format("transcribe"), file=sys.stderr)
         asyncio.run(work.go(here))
 
 
@@ -170,6 +175,11 @@ class Run:
         self._under_way: set[Job] = set()
         self._printed = 0
         self._moved = asyncio.Event()
+
+    @property
+    def model(self) -> str:
+        """As a server is asked for it; empty means its default."""
+        return self._order.options.model
 
     async def go(self, transcriber: Transcriber) -> None:
         """Begin one after the other, as soon as there is room."""

@@ -6,24 +6,20 @@ Heavy libraries are imported inside the fixtures, so that tests without a model 
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The number of BLAS's threads decides the last bit of a spectrogram, and in noise that decides a time. So it is the
-# same here on every machine, for what compares with faster-whisper; the servers that tests start choose their own.
-os.environ["OPENBLAS_NUM_THREADS"] = "2"
-
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from server.transcript import Span, Window
 from tests.guard import sitecustomize as guard
-
-del os.environ["OPENBLAS_NUM_THREADS"]
 
 if TYPE_CHECKING:
     from server.whisper import Whisper
@@ -38,17 +34,32 @@ SCRIPTED_END_S = 2.4
 Samples = npt.NDArray[np.int16]
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """The smoke tests may run without pytest-timeout, whose setting pytest would then refuse."""
-    if not pluginmanager.hasplugin("timeout"):
-        parser.addini("timeout", "seconds that a test may take, where pytest-timeout is installed")
-
+# By default an example that takes 200 ms fails its test, and so do examples that take a second to draw.
+hypothesis.settings.register_profile(
+    "busy", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
+# The models that this user has are none of the tests' business: without any, the bundled one is the default.
+os.environ |= {"SOTTO_MODELS_DIR": "/nonexistent/models", "HF_HUB_CACHE": "/nonexistent/hub"}
 
 UNGUARDED = dict(os.environ)
 """The environment for a child that has to reach a package index, which it says by using this."""
 sys.addaudithook(guard.refuse_outside)
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]  # one on this machine would lead out of it, unseen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_take_sigint() -> Iterator[None]:
+    """What a script starts in the background ignores SIGINT, and children inherit that.
+
+    They do not inherit a handler: the signal then does as little here as before, and its default to them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +85,12 @@ def _contacts_no_outside_host(outside_log: Path) -> Iterator[None]:
 
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting and no key comes from the shell that runs the tests."""
+    """No setting and no key comes from the shell that runs the tests, and there is no model but the bundled one."""
     from server.settings import PREFIX
 
     for name in [name for name in os.environ if name.upper().startswith(PREFIX) or name == "OPENAI_API_KEY"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SOTTO_MODELS_DIR", "/nonexistent/models")
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ HELD_S = 60.0
 
 @dataclass
 class Repository:
-    """Files by name; those in `large` are stored as LFS objects. `info_status` and `file_status` refuse."""
+    """Files by name; those in `large` are stored as LFS objects. `older` has files of other revisions.
+    `info_status` and `file_status` refuse."""
 
     files: dict[str, bytes]
     revision: str = "1" * 40
@@ -30,12 +31,19 @@ class Repository:
     info_status: int = 200
     file_status: int = 200
     error_code: str | None = None
+    older: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
-    def listing(self, name: str, lies: Collection[str] = ()) -> bytes:
+    def at(self, revision: str) -> dict[str, bytes]:
+        """The files of a revision; raises KeyError for an unknown one."""
+        return self.files if revision == self.revision else self.older[revision]
+
+    def listing(self, name: str, revision: str | None = None, lies: Collection[str] = ()) -> bytes:
+        revision = revision or self.revision
         siblings = [
-            {"rfilename": file, **self._facts(file, content, file in lies)} for file, content in self.files.items()
+            {"rfilename": file, **self._facts(file, content, file in lies)}
+            for file, content in self.at(revision).items()
         ]
-        return json.dumps({"id": name, "sha": self.revision, "siblings": siblings}).encode()
+        return json.dumps({"id": name, "sha": revision, "siblings": siblings}).encode()
 
     def _facts(self, name: str, content: bytes, lie: bool) -> dict[str, object]:
         facts: dict[str, object] = {"size": len(content), "blobId": git_sha1(content)}
@@ -94,34 +102,37 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(200, hub.raw)
             case ["api", "models", owner, name]:
                 self._listing(f"{owner}/{name}")
+            case ["api", "models", owner, name, "revision", revision]:
+                self._listing(f"{owner}/{name}", revision)
             case [owner, name, "resolve", revision, file]:
                 self._resolve(f"{owner}/{name}", revision, file)
-            case ["store", owner, name, file]:
-                self._content(hub.repositories[f"{owner}/{name}"], file)
+            case ["store", owner, name, revision, file]:
+                self._content(hub.repositories[f"{owner}/{name}"].at(revision)[file], file)
             case _:
                 self._answer(404)
 
-    def _listing(self, name: str) -> None:
+    def _listing(self, name: str, revision: str | None = None) -> None:
         repository = self.server.hub.repositories.get(name) or Repository({}, info_status=404)
-        if repository.info_status == 200:
-            self._answer(200, repository.listing(name, self.server.hub.lies))
-        else:
+        if repository.info_status != 200:
             self._refuse(repository.info_status, repository.error_code)
+        elif revision not in (None, repository.revision, *repository.older):
+            self._refuse(404, "RevisionNotFound")
+        else:
+            self._answer(200, repository.listing(name, revision, self.server.hub.lies))
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
         repository = self.server.hub.repositories[name]
         if repository.file_status != 200:
             self._refuse(repository.file_status, repository.error_code)
-        elif revision != repository.revision or file not in repository.files:
+        elif file not in repository.at(revision):
             self._refuse(404, "EntryNotFound")
         else:
             host = "localhost" if file in repository.large else "127.0.0.1"
-            location = f"http://{host}:{self.server.hub.port}/store/{name}/{file}"
+            location = f"http://{host}:{self.server.hub.port}/store/{name}/{revision}/{file}"
             self._answer(302, headers={"Location": location, "X-Repo-Commit": revision})
 
-    def _content(self, repository: Repository, file: str) -> None:
+    def _content(self, content: bytes, file: str) -> None:
         hub = self.server.hub
-        content = repository.files[file]
         if file in hub.spoiled:
             content = content[:-1] + bytes([content[-1] ^ 1])
         content += bytes(hub.longer.get(file, 0))
@@ -134,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             {"ETag": f'"{git_sha1(content)}"', "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
             cut=cuts.pop(0) if cuts else None,
             held=hub.held.get(file),
+            held_at=max(0, len(content) // 2 - start),
         )
 
     def _refuse(self, status: int, code: str | None) -> None:
@@ -146,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] | None = None,
         cut: int | None = None,
         held: threading.Event | None = None,
+        held_at: int = 0,
     ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -153,11 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):  # who is sent more than it asked for hangs up
-            half = len(body) // 2 if held else 0
-            self.wfile.write(body[:half][:cut])
+            self.wfile.write(body[:held_at][:cut])
             if held:
                 held.wait(HELD_S)
-            self.wfile.write(body[half:cut])
+            self.wfile.write(body[held_at:cut])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""

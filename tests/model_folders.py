@@ -46,3 +46,15 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, limit_bytes: int) -> None:
         return Cramped(path, mode) if mode in ("wb", "xb", "ab") else plain(path, mode, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", opened)
+
+
+def cached(cache: Path, repository: str, revision: str = "1" * 40, *names: str) -> Path:
+    """A snapshot as huggingface_hub leaves it in its cache: links to files that are called by their checksums."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = filled(folder / "snapshots" / revision)
+    filled(folder / "blobs")
+    for name in names or WHOLE:
+        blob = folder / "blobs" / f"{revision[:8]}-{name}"
+        blob.write_text("{}")
+        (snapshot / name).symlink_to(blob)
+    return snapshot

@@ -14,6 +14,8 @@ import pytest
 from tests.serving import Running, serving
 from tests.wer import error_rate_over, words_of
 
+pytestmark = pytest.mark.numeric
+
 AT_ONCE = 4  # requests: as many as the engine puts into a batch
 SINGLE = ("synthetic-en", "synthetic-es", "synthetic-de", "human-digits")
 WITH_WORDS = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}

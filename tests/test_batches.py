@@ -16,6 +16,8 @@ from tests.conftest import RECORDINGS, samples_of, window_of
 from tests.fakes import DEADLINE_S
 from tests.scripted import build
 
+pytestmark = pytest.mark.numeric
+
 Asked = tuple[str, int, DecodingOptions]  # a recording and at which hundredth of it the window lies
 
 MAX_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
@@ -91,7 +93,9 @@ def assert_alike(model: Whisper, batch: list[Asked], limit: int) -> None:
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    return settings(
+        max_examples=count, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
 
 
 @examples(8)

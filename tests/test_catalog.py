@@ -11,8 +11,11 @@ from server import catalog, record
 from server.entries import REQUIRED
 from server.errors import ModelNotFound, ModelUnavailable
 from server.record import Facts, Record
+from server.settings import Settings
 from server.weights import Dimensions, read_dimensions
-from tests.model_folders import WHOLE, filled
+from tests.model_folders import WHOLE, cached, filled
+
+KNOWN = catalog.load()
 
 
 def test_own_catalogue_is_valid_and_every_name_finds_its_model() -> None:
@@ -31,8 +34,7 @@ def test_sums_of_the_bundled_model_match_its_files() -> None:
     assert demo is not None
     for name in demo.files:
         content = (catalog.data_path("demo") / name).read_bytes()
-        assert len(content) == demo.size[name]
-        assert hashlib.sha256(content).hexdigest() == demo.sha256[name]
+        assert demo.pinned[name] == Facts(len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_data_is_looked_for_in_the_package_then_in_the_checkout(
@@ -284,6 +286,81 @@ def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> N
     assert catalog.resolve("tiny", tmp_path).folder is None
 
 
+# Other places
+
+
+@pytest.mark.parametrize("name", ["base", "whisper-base", "Systran--faster-whisper-base"])
+def test_a_folder_called_as_a_model_of_the_catalogue_is_that_model(tmp_path: Path, name: str) -> None:
+    folder = filled(tmp_path / "models" / name, *WHOLE)
+    for asked in ("base", "Systran/faster-whisper-base", name):
+        found = catalog.resolve(asked, tmp_path / "models")
+        assert (found.name, found.folder) == ("base", folder)
+    assert catalog.pullable("base", tmp_path / "models", KNOWN).folder == folder
+
+
+def test_a_mirror_s_folder_is_that_model_too(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "deepdml--faster-whisper-large-v3-turbo-ct2", *WHOLE, "preprocessor_config.json")
+    assert catalog.resolve("turbo", tmp_path).folder == folder
+
+
+def test_a_model_elsewhere_is_used_until_the_models_directory_has_it(tmp_path: Path) -> None:
+    snapshot = cached(tmp_path / "hub", "Systran/faster-whisper-base")
+    shared = filled(tmp_path / "share" / "whisper-small", *WHOLE)
+    catalogue = catalog.load(elsewhere=[tmp_path / "hub", tmp_path / "share", tmp_path / "none"])
+    models = tmp_path / "models"
+    assert catalog.resolve("base", models, catalogue).folder == snapshot
+    assert catalog.resolve("small", models, catalogue).folder == shared
+    assert catalog.resolve(str(snapshot), models, catalogue).name == "base"
+    own = filled(models / "Systran--faster-whisper-base", *WHOLE)
+    assert catalog.resolve("base", models, catalogue).folder == own
+
+
+def test_a_cached_repository_that_the_catalogue_lacks_is_found_by_its_id(tmp_path: Path) -> None:
+    snapshot = cached(tmp_path / "hub", "me/own-ct2")
+    catalogue = catalog.load(elsewhere=[tmp_path / "hub"])
+    assert catalog.resolve("me/own-ct2", tmp_path / "models", catalogue).folder == snapshot
+    assert catalog.resolve(str(snapshot), tmp_path / "models", catalogue).name == "me/own-ct2"
+    half = cached(tmp_path / "hub", "me/half", "1" * 40, *WHOLE[:-1])
+    assert catalog.resolve("me/half", tmp_path / "models", catalogue).folder is None
+    assert half.is_dir()
+
+
+def test_settings_say_where_else_models_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert catalog.of(Settings()).elsewhere == (tmp_path / "hub",)
+    assert catalog.of(Settings.model_validate({"extra_models_dirs": "none"})).elsewhere == ()
+    both = Settings.model_validate({"extra_models_dirs": "/a, ~/b"})
+    assert catalog.of(both).elsewhere == (Path("/a"), Path.home() / "b")
+
+
+# What is pinned
+
+
+def test_pinned_digests_are_those_that_were_published() -> None:
+    """One line a model, to be compared with any of the projects that publish them."""
+    published = {
+        "base": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        "small": "3e305921506d8872816023e4c273e75d2419fb89b24da97b4fe7bce14170d671",
+        "large-v3": "69f74147e3334731bc3a76048724833325d2ec74642fb52620eda87352e3d4f1",
+        "large-v3-turbo": "e76620f83d5f5b69efd3d87e3dc180c1bd21df9fbebacfd4335e5e1efcc018da",
+    }
+    for name, sha256 in published.items():
+        model = KNOWN.find(name)
+        assert model is not None
+        assert model.pinned["model.bin"].sha256 == sha256
+        assert model.revision
+
+
+def test_every_model_but_two_is_pinned_and_small_files_are_shared() -> None:
+    unpinned = [model.name for model in KNOWN.models if "model.bin" not in model.pinned]
+    assert unpinned == ["large-v1", "distil-large-v2"]
+    carried = [model for model in KNOWN.models if model.wheels]
+    assert [model.name for model in carried] == ["tiny.en", "base"]
+    for model in carried:
+        assert set(model.pinned) == {"config.json", "model.bin", "tokenizer.json", "vocabulary.txt"}
+        assert model.download_bytes == sum(facts.size for facts in model.pinned.values())
+
+
 # Models that are none of ours
 
 
@@ -314,7 +391,6 @@ def test_checkpoint_of_openai_is_recognised_as_a_file_and_in_a_folder(tmp_path: 
 # What a client may have pulled
 
 
-KNOWN = catalog.load()
 PIECES = ["a", "B-", "..", ".", "/", "\\", "--", "~", "tiny", "demo", "\n", "\0", "é", " ", "%2F", ":"]
 
 

@@ -37,6 +37,7 @@ class Answers:
     """A server that gives the answers it was told to, the last again and again, and keeps what it was sent."""
 
     def __init__(self, *answers: tuple[int, bytes, dict[str, str]]) -> None:
+        self.paths: list[str] = []
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         left = list(answers)
@@ -46,6 +47,13 @@ class Answers:
             def do_POST(self) -> None:
                 answered.headers.append({name.lower(): value for name, value in self.headers.items()})
                 answered.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+                self._answer()
+
+            def do_GET(self) -> None:
+                answered.paths.append(self.path)
+                self._answer()
+
+            def _answer(self) -> None:
                 status, body, headers = left.pop(0) if len(left) > 1 else left[0]
                 self.send_response(status)
                 for name, value in {"content-length": str(len(body)), **headers}.items():
@@ -137,6 +145,28 @@ def test_what_can_not_pass_is_not_asked_for_again() -> None:
 def test_what_goes_wrong_is_told(status: int, body: bytes, told: str) -> None:
     with pytest.raises(Refused, match=told):
         asked(Answers((status, body, {})))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "demo"),
+    [
+        (200, b'{"id": "own", "demo": true}', True),
+        (200, b'{"id": "own"}', False),
+        (200, b'["of another kind"]', False),
+        (200, b"<html>", False),
+        (404, b'{"error": {"message": "no such model"}}', False),
+    ],
+)
+def test_a_model_is_a_demo_where_the_server_says_so(status: int, body: bytes, demo: bool) -> None:
+    answers = Answers((status, body, {}))
+
+    async def ask() -> list[bool]:
+        async with Client(answers.url) as client:
+            return [await client.is_demo(name) for name in ("", "org/own")]
+
+    with answers.serving():
+        assert asyncio.run(ask()) == [demo, demo]
+    assert answers.paths == ["/v1/models/whisper-1", "/v1/models/org%2Fown"]
 
 
 def test_options_and_key_are_sent() -> None:

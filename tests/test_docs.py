@@ -26,6 +26,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def default_of(name: str) -> str:
     """A setting's default as the README writes it."""
     value = Settings.model_fields[name].default
+    if value and isinstance(value, tuple):
+        return ",".join(value)
     if value in ((), None):
         return "empty"
     if isinstance(value, bool):

@@ -10,6 +10,8 @@ from server.errors import ModelUnavailable
 from server.weights import Dimensions
 
 DIMENSIONS = "{ width = 384, encoder_layers = 4, decoder_layers = 4, mels = 80, vocabulary = 51865 }"
+PIN = f'{{ size = 1, sha256 = "{"0" * 64}" }}'
+PINNED = f'{{ "config.json" = {PIN}, "model.bin" = {PIN}, "tokenizer.json" = {PIN}, "vocabulary.txt" = {PIN} }}'
 ENTRY = """
 [models.{name}]
 aliases = ["{name}-alias"]
@@ -53,7 +55,15 @@ def test_dimensions_tell_the_download(tmp_path: Path) -> None:
         ('repository = "a/tiny"', 'repository = "a/tiny"\npath = "tiny"', "either a repository or a path"),
         ('repository = "a/tiny"', 'repository = "tiny"', "repository must be owner/name"),
         ('repository = "a/tiny"', "path = 1", "path must be a directory"),
-        ("window_s", 'size = { "model.bin" = 1 }\nwindow_s', "sha256 and size go together"),
+        ("window_s", 'pinned = { "model.bin" = { size = 1 } }\nwindow_s', "needs a size in bytes and a sha256"),
+        ("window_s", f'pinned = {{ "x" = {PIN} }}\nwindow_s', "x, which is none of its files"),
+        ("window_s", 'pinned = { "model.bin" = { bytes = 1 } }\nwindow_s', "unexpected keyword argument 'bytes'"),
+        ("window_s", 'revision = "main"\nwindow_s', "revision must be the commit"),
+        ("window_s", 'mirrors = ["me/tiny"]\nwindow_s', "and model.bin pinned"),
+        ("window_s", f'mirrors = ["tiny"]\npinned = {{ "model.bin" = {PIN} }}\nwindow_s', "a list of owner/name"),
+        ("window_s", f'wheels = ["tiny==1 --hash=sha256:{"0" * 64}"]\nwindow_s', "and every file pinned"),
+        ("window_s", f'wheels = ["tiny"]\npinned = {PINNED}\nwindow_s', "a list of 'name==version --hash=sha256:"),
+        ("window_s", "bundle = 1\nwindow_s", "bundle must be a file"),
         ("window_s", "dimensions = { width = 384 }\nwindow_s", "missing 4 required positional arguments"),
         ("window_s", "dimensions = 384\nwindow_s", "must be a mapping"),
         ("window_s", f"dimensions = {DIMENSIONS.replace('384', '0')}\nwindow_s", "numbers above 0"),

@@ -166,7 +166,7 @@ def test_a_flood_of_messages_leaves_the_course() -> None:
     st.sampled_from([1.0, 10.0, 30.0]),
     st.integers(0, 1000),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_windows_as_they_are_packed_are_in_course(
     speech: list[tuple[int, int]], window_s: float, padding_ms: int
 ) -> None:

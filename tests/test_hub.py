@@ -308,7 +308,7 @@ def test_unreachable_hub_fails_soon(folder: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ModelUnavailable, match="can't be reached"):
         hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{port}")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < hub.TIMEOUT_S  # measured: 0.1 s
 
 
 def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,9 +318,10 @@ def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(hub, "RETRIES", 1)
     standin.held["model.bin"] = threading.Event()
-    with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.3 MB .*timed out"):
+    with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.2 MB .*timed out"):
         pull(standin, folder)
     standin.held["model.bin"].set()
 

@@ -27,8 +27,8 @@ def test_what_lies_in_the_models_directory_can_be_named(tmp_path: Path) -> None:
     filled(tmp_path / "plain", *WHOLE)
     inventory = stock(tmp_path)
     assert [known.names for known in inventory.models()] == [
-        ("demo", "whisper-demo"),
         ("tiny", "whisper-tiny", "Systran/faster-whisper-tiny"),
+        ("demo", "whisper-demo"),
         ("me/own", "me--own"),
         ("plain",),
     ]
@@ -42,6 +42,7 @@ def test_the_bundled_model_can_always_be_named(tmp_path: Path) -> None:
     assert models[1].size_bytes > 10_000_000
     assert models[1].dimensions
     assert models[1].window_s == 10
+    assert [known.demo for known in models] == [False, True]
 
 
 def test_the_chosen_come_first_each_once(tmp_path: Path) -> None:
@@ -69,8 +70,9 @@ def test_what_is_not_whole_is_known_with_what_lacks(tmp_path: Path) -> None:
 
 def test_pulls_under_way_and_names_of_others_are_left_out(tmp_path: Path) -> None:
     pulled(tmp_path / "me--own.partial")
-    filled(tmp_path / "turbo", *WHOLE)  # in the catalogue this is the name of another model
-    assert list(named(stock(tmp_path))) == ["demo"]
+    for name in ("turbo", "whisper-turbo"):  # two folders for one name: it means the first of them
+        filled(tmp_path / name, *WHOLE, "preprocessor_config.json")
+    assert list(named(stock(tmp_path))) == ["large-v3-turbo", "demo"]
 
 
 def test_a_chosen_model_whose_folder_is_gone_is_still_known(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_cpu_is_divided_among_batches(monkeypatch: pytest.MonkeyPatch, cpus: i
     assert pick_workers("cpu") == workers
 
 
-def test_blas_threads_do_not_spin_beside_the_model() -> None:
+def test_blas_starts_no_threads() -> None:
     command = "import server, os; print(os.environ['OPENBLAS_NUM_THREADS'])"
     clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     ran = subprocess.run([sys.executable, "-c", command], env=clean, capture_output=True, text=True, check=True)

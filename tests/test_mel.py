@@ -1,11 +1,20 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from server.mel import frames_of, log_mel, padded
+from server.mel import frames_of, log_mel, loudest, mel_filters, padded
 from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of, window_of
+
+pytestmark = pytest.mark.numeric
 
 Floats = npt.NDArray[np.float32]
 
@@ -81,6 +90,54 @@ def test_a_window_with_its_context_is_a_slice_of_the_whole_file(
     window = Window(0, cut.spans, mel_max(whole), cut.samples, cut.lead, cut.tail)
     features = log_mel(window, extractor.mel_filters)
     np.testing.assert_allclose(features, whole[:, first:last], atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Floats:
+    """Our own features of that recording, as one window."""
+    return log_mel(window_of("two_minutes.mp3"), mel_filters(80))
+
+
+@example(0, 1)
+@example(0, 1_000_000)
+@given(first=st.integers(0, 11_000), frames=st.integers(1, MAX_FRAMES))
+def test_a_frame_is_the_same_to_the_last_bit_whatever_window_it_is_in(
+    ours: Floats, first: int, frames: int
+) -> None:
+    whole, filters = window_of("two_minutes.mp3"), mel_filters(80)
+    start, end = first * FRAME_SAMPLES, (first + frames) * FRAME_SAMPLES
+    cut = window_of("two_minutes.mp3", start, min(end, whole.length), context=CONTEXT_SAMPLES)
+    window = replace(cut, mel_max=loudest(whole, filters))
+    assert np.array_equal(log_mel(window, filters), ours[:, first : first + frames])
+
+
+FEATURES = """
+import sys
+from server.mel import log_mel, mel_filters
+from server.transcript import Span, Window
+samples = sys.stdin.buffer.read()
+window = Window(0, (Span(0, len(samples) // 2),), samples=samples)
+for mels in (80, 128):
+    sys.stdout.buffer.write(log_mel(window, mel_filters(mels)).tobytes())
+"""
+
+
+@pytest.mark.parametrize("threads", ["2", "4"])
+def test_features_are_the_same_to_the_last_bit_whatever_the_number_of_threads(threads: str) -> None:
+    samples = samples_of("two_minutes.mp3")[: 30 * SAMPLE_RATE].tobytes()
+    one, several = (
+        subprocess.run(
+            [sys.executable, "-c", FEATURES],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": count},
+            input=samples,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for count in ("1", threads)
+    )
+    assert len(one) == (80 + 128) * MAX_FRAMES * 4
+    assert one == several
 
 
 def test_without_its_context_only_the_outermost_frames_differ(extractor: FeatureExtractor, whole: Floats) -> None:

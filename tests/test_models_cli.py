@@ -17,8 +17,9 @@ from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parent.parent
-END_S = 60.0
-TINY = "Systran/faster-whisper-tiny"
+END_S = 120.0
+NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
+TINY = "Systran/faster-distil-whisper-large-v2"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
 Captured = pytest.CaptureFixture[str]
 
@@ -87,12 +88,12 @@ def test_list_shows_what_is_there_and_the_default(models: Path, capsys: Captured
     filled(models / "clinic", *WHOLE)
     filled(models / "half", "model.bin")
     assert run(["models", "list"]) == 0
-    head, demo, clinic, half, small, *_ = rows(capsys)
+    head, clinic, half, small, demo, *_ = rows(capsys)
     assert head == ["NAME", "SIZE", "CPU", "GPU", "LANGUAGES"]
-    assert demo == ["*", "demo", "12.8", "MB", "0.3", "GB", "0.5", "GB", "multilingual", "bundled"]
+    assert demo == ["demo", "12.8", "MB", "0.3", "GB", "0.5", "GB", "multilingual", "bundled"]
     assert (clinic[0], clinic[-1]) == ("clinic", "local")
     assert "it lacks config.json" in " ".join(half)
-    assert (small[0], small[-1]) == ("me/small", "me/small")
+    assert (small[:2], small[-1]) == (["*", "me/small"], "me/small")  # the largest, as none has a known name
 
 
 def test_list_all_shows_what_could_be_pulled(capsys: Captured) -> None:
@@ -102,16 +103,17 @@ def test_list_all_shows_what_could_be_pulled(capsys: Captured) -> None:
 
 
 def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    pulled(models / "Systran--faster-whisper-tiny", TINY)
-    monkeypatch.setenv("SOTTO_MODEL", "tiny")
+    pulled(models / "Systran--faster-distil-whisper-large-v2", TINY)
+    monkeypatch.setenv("SOTTO_MODEL", NAME)
     assert run(["models", "list", "--json", "--all"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["models_dir"], told["default"]) == (str(models), "tiny")
+    assert (told["models_dir"], told["default"]) == (str(models), NAME)
     by_name = {model["name"]: model for model in told["models"]}
-    assert [name for name, model in by_name.items() if model["default"]] == ["tiny"]
-    assert [name for name, model in by_name.items() if model["installed"]] == ["demo", "tiny"]
+    assert [name for name, model in by_name.items() if model["default"]] == [NAME]
+    assert [name for name, model in by_name.items() if model["installed"]] == [NAME, "demo"]
+    assert [name for name, model in by_name.items() if model["demo"]] == [[*by_name][-1]] == ["demo"]
     assert by_name["demo"]["window_s"] == 10
-    tiny = by_name["tiny"]
+    tiny = by_name[NAME]
     assert (tiny["repository"], tiny["revision"], tiny["checksums"]) == (TINY, "1" * 40, True)
     assert by_name["small"]["memory_bytes"]["cpu"]["int8"] > 241_000_000
     assert by_name["small"]["size_bytes"] == pytest.approx(486_212_372, rel=0.005)
@@ -134,17 +136,29 @@ def test_own_catalogue_gives_names(
 
 
 def test_pulled_model_is_there_and_is_not_pulled_twice(hub: Hub, models: Path, capsys: Captured) -> None:
-    assert run(["models", "pull", "tiny", "demo"]) == 0
+    assert run(["models", "pull", NAME, "demo"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out == [
-        f"tiny is in {models / 'Systran--faster-whisper-tiny'}",
+        f"{NAME} is in {models / 'Systran--faster-distil-whisper-large-v2'}, from the hub",
         f"demo is there already: {ROOT / 'models/demo'}",
     ]
     hub.requests.clear()
-    assert run(["models", "pull", "tiny"]) == 0
-    assert "tiny is there already" in capsys.readouterr().out
+    assert run(["models", "pull", NAME]) == 0
+    assert f"{NAME} is there already" in capsys.readouterr().out
     assert hub.requests == []
-    assert run(["models", "verify", "tiny"]) == 0
+    assert run(["models", "verify", NAME]) == 0
+
+
+def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured) -> None:
+    assert run(["models", "pull", NAME]) == 0
+    hub.repositories[TINY] = Repository(FILES | {"model.bin": b"newer"}, revision="2" * 40)
+    assert run(["models", "pull", NAME]) == 0
+    folder = models / "Systran--faster-distil-whisper-large-v2"
+    assert (folder / "model.bin").read_bytes() == FILES["model.bin"]
+    assert run(["models", "pull", "--latest", NAME]) == 0
+    assert (folder / "model.bin").read_bytes() == b"newer"
+    assert run(["models", "pull", "--latest", "demo"]) == 2
+    assert "it has no revisions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -164,14 +178,14 @@ def test_pull_that_fails_says_why(
     hub.lies = {"model.bin"} if fault == "lie" else set()
     if fault == "offline":
         monkeypatch.setenv("SOTTO_OFFLINE", "1")
-    assert run(["models", "pull", "no/such" if fault == "unknown" else "tiny"]) == 1
+    assert run(["models", "pull", "no/such" if fault == "unknown" else NAME]) == 1
     assert re.search(message, error_of(capsys))
 
 
 def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> None:
     hub.cuts["model.bin"] = [100_000] + [0] * 20
-    half = models / "Systran--faster-whisper-tiny.partial" / "model.bin"
-    process = sotto("pull", "tiny", HF_ENDPOINT=hub.endpoint)
+    half = models / "Systran--faster-distil-whisper-large-v2.partial" / "model.bin"
+    process = sotto("pull", NAME, HF_ENDPOINT=hub.endpoint)
     try:
         wait_until(lambda: half.exists() and half.stat().st_size == 100_000, END_S)
         process.send_signal(signal.SIGINT)
@@ -180,12 +194,12 @@ def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> N
         process.kill()
         process.wait()
     assert (process.returncode, out) == (130, b"")
-    assert err.decode().strip() == "sotto: stopped; `sotto models pull tiny` goes on from there"
+    assert err.decode().strip() == "sotto: stopped; `sotto models pull distil-large-v2` goes on from there"
     assert run(["models", "list"]) == 0
     assert "pull interrupted at 0.3 MB of 1.1 MB" in capsys.readouterr().out
     hub.cuts.clear()
     hub.requests.clear()
-    assert run(["models", "pull", "tiny"]) == 0
+    assert run(["models", "pull", NAME]) == 0
     assert [request.headers["Range"] for request in hub.asked("model.bin")] == ["bytes=100000-"]
 
 
@@ -221,7 +235,7 @@ def test_remove_asks(
     assert (models / "clinic").exists() is not gone
     (question,) = asked
     assert question.startswith("Remove clinic, 0.0 MB in ")
-    assert "It is the default model (SOTTO_MODEL). [y/N]" in question
+    assert "It is the default model. [y/N]" in question
 
 
 def test_remove_without_anybody_to_ask_needs_yes(models: Path, capsys: Captured) -> None:
@@ -317,3 +331,44 @@ def test_nothing_is_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert run(["models", "export", "demo", "-"]) == 1
     assert "standard output is a terminal" in error_of(capsys)
+
+
+# A folder
+
+
+def test_a_folder_is_imported_and_linked(models: Path, tmp_path: Path, capsys: Captured) -> None:
+    source = filled(tmp_path / "mine", *WHOLE)
+    assert run(["models", "import", str(source)]) == 0
+    assert capsys.readouterr().out == f"mine is in {models / 'mine'}; to serve it: sotto serve --model mine\n"
+    assert run(["models", "import", "--link", "--as", "same", str(source)]) == 0
+    assert (models / "same").resolve() == source
+    assert run(["models", "verify", "mine"]) == 0
+    assert run(["models", "import", str(filled(tmp_path / "photos", "one.jpg"))]) == 1
+    assert "is no usable model" in capsys.readouterr().err
+    assert run(["models", "import", "--link", str(source / "model.bin")]) == 2
+    assert "--link is for folders" in error_of(capsys)
+
+
+def test_the_model_at_a_path_is_listed_as_the_default(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("SOTTO_MODEL", str(filled(tmp_path / "somewhere" / "mine", *WHOLE)))
+    assert run(["models", "list"]) == 0
+    _, mine, demo, *_ = rows(capsys)
+    assert (mine[:2], demo[0]) == (["*", str(tmp_path / "somewhere" / "mine")], "demo")
+
+
+def test_languages_of_a_local_model_are_those_of_its_vocabulary(models: Path, capsys: Captured) -> None:
+    assert run(["models", "import", "--as", "copy", str(ROOT / "models" / "demo")]) == 0
+    capsys.readouterr()
+    assert run(["models", "list"]) == 0
+    _, copy, *_ = rows(capsys)
+    assert "multilingual" in copy
+
+
+def test_a_hand_placed_model_of_the_catalogue_is_compared_with_it(models: Path, capsys: Captured) -> None:
+    filled(models / "base", *WHOLE)
+    assert run(["models", "verify", "base"]) == 3
+    out = capsys.readouterr().out
+    assert "model.bin" in out
+    assert "differ from the catalogue's: another conversion, or damage" in out

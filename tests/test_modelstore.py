@@ -1,5 +1,6 @@
 """What lies in a models directory, and what may be done to it."""
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -7,12 +8,25 @@ from pathlib import Path
 import pytest
 
 from server import catalog, record
-from server.entries import Catalogue
+from server.catalog import load
+from server.entries import Catalogue, Model
 from server.errors import ModelUnavailable, PermissionDenied
-from server.modelstore import Installed, installed, locate, record_sums, remove, verify
+from server.modelstore import (
+    Installed,
+    best,
+    default_name,
+    differing,
+    installed,
+    locate,
+    record_sums,
+    remove,
+    verify,
+)
 from server.place import reserved
 from server.progress import Progress
-from tests.model_folders import WHOLE, filled, pulled
+from server.record import Facts
+from server.settings import Settings
+from tests.model_folders import WHOLE, cached, filled, pulled
 
 TINY = "Systran--faster-whisper-tiny"
 
@@ -48,7 +62,8 @@ def test_models_are_recognised_by_their_files(models: Path, known: Catalogue) ->
     pulled(models / TINY, "Systran/faster-whisper-tiny")
     pulled(models / "someone--whisper-ct2", "someone/whisper-ct2")
     filled(models / "clinic", *WHOLE)
-    filled(models / "small", *WHOLE)  # a name that means another model
+    filled(models / "small", *WHOLE)  # a folder called as a model of the catalogue is that model
+    filled(models / "whisper-tiny", *WHOLE)  # a second one of that name
     filled(models / "lost+found")
     filled(models / "photos", "one.jpg")
     filled(models / ".hidden", *WHOLE)
@@ -56,10 +71,11 @@ def test_models_are_recognised_by_their_files(models: Path, known: Catalogue) ->
     assert [each.names for each in installed(models, known)[1:]] == [
         ("tiny", "whisper-tiny", "Systran/faster-whisper-tiny"),
         ("clinic",),
-        (str(models / "small"),),
+        ("small", "whisper-small", "Systran/faster-whisper-small"),
         ("someone/whisper-ct2", "someone--whisper-ct2"),
+        (str(models / "whisper-tiny"),),
     ]
-    assert [each.problem for each in installed(models, known)] == [""] * 5
+    assert [each.problem for each in installed(models, known)] == [""] * 6
     assert the(models, known, "tiny").languages == "multilingual"
     assert the(models, known, "clinic").languages is None
 
@@ -242,3 +258,86 @@ def test_nothing_is_recorded_of_what_is_no_model(models: Path, known: Catalogue)
     filled(models / "half", *WHOLE[:2])
     with pytest.raises(ModelUnavailable, match="it lacks tokenizer"):
         record_sums(the(models, known, "half"))
+
+
+# Where no model is named
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        ([], "demo"),
+        (["tiny", "base", "small"], "small"),
+        (["large-v3", "turbo", "medium"], "large-v3-turbo"),
+        (["base.en", "clinic", "tiny"], "tiny"),
+        (["tiny.en", "clinic"], "clinic"),
+    ],
+)
+def test_the_best_installed_model_is_served(models: Path, known: Catalogue, folders: list[str], name: str) -> None:
+    for folder in folders:
+        filled(models / folder, *WHOLE, "preprocessor_config.json")
+    if "clinic" in folders:
+        (models / "clinic" / "model.bin").write_bytes(b"{}" * 1000)  # the largest
+    assert best(models, known) == name
+
+
+def test_a_model_of_the_models_directory_is_served_before_a_better_one_elsewhere(
+    models: Path, tmp_path: Path
+) -> None:
+    cached(tmp_path / "hub", "Systran/faster-whisper-large-v2")
+    catalogue = load(elsewhere=[tmp_path / "hub"])
+    assert best(models, catalogue) == "large-v2"
+    filled(models / "base", *WHOLE)
+    assert best(models, catalogue) == "base"
+
+
+def test_a_model_that_can_not_be_used_is_not_served(models: Path, known: Catalogue) -> None:
+    filled(models / "small", *WHOLE[1:])
+    pulled(models / "Systran--faster-whisper-base.partial")
+    assert best(models, known) == "demo"
+
+
+def test_a_model_that_is_named_is_served(models: Path, known: Catalogue) -> None:
+    filled(models / "small", *WHOLE)
+    settings = Settings(model="tiny", models_dir=models)
+    assert default_name(settings, known) == "tiny"
+    assert default_name(Settings(models_dir=models), known) == "small"
+
+
+# Models of other programs
+
+
+def test_models_of_a_hub_cache_are_listed_and_never_removed(models: Path, tmp_path: Path) -> None:
+    cached(tmp_path / "hub", "Systran/faster-whisper-base")
+    own = cached(tmp_path / "hub", "me/own-ct2")
+    cached(tmp_path / "hub", "me/diffusion", "1" * 40, "model.safetensors")
+    catalogue = load(elsewhere=[tmp_path / "hub"])
+    found = installed(models, catalogue)[1:]
+    assert [each.names for each in found] == [
+        ("base", "whisper-base", "Systran/faster-whisper-base"),
+        ("me/own-ct2",),
+    ]
+    with pytest.raises(PermissionDenied, match="is not in SOTTO_MODELS_DIR"):
+        remove(found[1])
+    assert own.is_dir()
+
+
+def test_a_usable_model_has_its_name_before_a_broken_one(models: Path, tmp_path: Path) -> None:
+    filled(models / "Systran--faster-whisper-base", "model.bin")
+    snapshot = cached(tmp_path / "hub", "Systran/faster-whisper-base")
+    catalogue = load(elsewhere=[tmp_path / "hub"])
+    assert locate("base", models, catalogue).folder == snapshot
+    broken = next(each for each in installed(models, catalogue) if each.problem)
+    assert broken.names == (str(models / "Systran--faster-whisper-base"),)
+
+
+def test_a_hand_placed_model_is_compared_with_the_catalogue(models: Path, tmp_path: Path) -> None:
+    folder = filled(models / "mine", *WHOLE)
+    facts = Facts(2, hashlib.sha256(b"{}").hexdigest())
+    entry = Model("mine", tmp_path, repository="me/mine", pinned=dict.fromkeys(WHOLE, facts))
+    (mine,) = installed(models, Catalogue((entry,)))
+    assert not mine.has_sums
+    assert differing(mine) == []
+    (folder / "model.bin").write_text("!!")
+    (folder / "tokenizer.json").unlink()
+    assert differing(mine) == ["model.bin", "tokenizer.json"]

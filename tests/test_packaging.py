@@ -129,7 +129,7 @@ def test_images_come_from_the_public_base_alone(name: str) -> None:
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", text, re.MULTILINE))
     images = set(re.findall(r"^\s*image: (\S+)", text, re.MULTILINE))
     assert bases <= {"${BASE}"}
-    assert arguments in ({}, {"BASE": "python:3.11-slim-bookworm"})
+    assert arguments in ({}, {"BASE": "python:3.11-slim-bookworm", "MODEL": "base"})
     assert images <= {"sotto:cpu", "sotto:cuda"}
     assert "://" not in text
     assert not re.search(r"index-url|trusted-host|find-links|PIP_\w*(INDEX|HOST|CERT|LINKS)|pip\.conf", text)

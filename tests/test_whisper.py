@@ -22,9 +22,12 @@ from server.options import FALLBACK_TEMPERATURES, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
 from server.whisper import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
+from tests.reference import as_floats, reference_of
 from tests.scripted import Script, build
 from tests.stepping import transcribe
 from tests.test_words import raw_words
+
+pytestmark = pytest.mark.numeric
 
 ENGLISH = DecodingOptions(language="en")
 WORDS = DecodingOptions(language="en", word_timestamps=True)
@@ -70,7 +73,7 @@ def watched(demo: Whisper, monkeypatch: pytest.MonkeyPatch) -> WatchedModel:
 @pytest.fixture(scope="module")
 def reference(demo_model: Path) -> WhisperModel:
     """faster-whisper itself with the demo model."""
-    return WhisperModel(str(demo_model), device="cpu", compute_type="int8", cpu_threads=1)
+    return reference_of(demo_model)
 
 
 def alone(model: Whisper, window: Window, options: DecodingOptions = ENGLISH) -> WindowResult:
@@ -503,7 +506,7 @@ class ToldModel:
 REPETITIVE, PLAIN = " to to" * 40, " Good evening"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from([-0.5, -0.99, -1.01, -3.0]), st.sampled_from([0.5, 0.7]), st.booleans()),
@@ -609,7 +612,7 @@ def test_every_clip_is_a_single_window() -> None:
 
 def theirs(reference: WhisperModel, name: str, **options: Any) -> tuple[list[Any], str]:
     """faster-whisper's segments of the first window."""
-    samples = samples_of(name).astype(np.float32) / 32768
+    samples = as_floats(samples_of(name))
     segments, info = reference.transcribe(samples, temperature=0.0, condition_on_previous_text=False, **options)
     return [segment for segment in segments if segment.seek == 0], info.language
 
@@ -629,6 +632,17 @@ def test_a_clip_becomes_what_faster_whisper_makes_of_it(demo: Whisper, reference
     result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,)))
     assert_equal_to(result, expected)
     assert result.language == language
+
+
+@pytest.mark.parametrize("name", ["en_00.wav", "en_17.webm", "de_00.wav", "human_05.wav"])
+def test_speech_becomes_the_same_text_with_its_own_spectrogram(demo: Whisper, demo_model: Path, name: str) -> None:
+    untouched = WhisperModel(str(demo_model), device="cpu", compute_type="int8", cpu_threads=1)
+    expected, language = theirs(untouched, name)
+    result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,)))
+    assert ([segment.text for segment in result.segments], result.language) == (
+        [segment.text for segment in expected],
+        language,
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.fakes import DEADLINE_S
 from tests.serving import TRANSCRIPTIONS
 
 BOUNDARY = "test-boundary"
-DEADLINE_S = 30.0
 
 Headers = Mapping[str, str]
 

@@ -46,7 +46,10 @@ def schemas() -> Json:
                 "size": INTEGER | {"description": "bytes on disk"},
                 "languages": _list(TEXT) | {"description": "codes of those it knows"},
             },
-            {"reason": TEXT | {"description": "why it is in no better state"}},
+            {
+                "demo": {"const": True, "description": "it only knows digits and a few sentences"},
+                "reason": TEXT | {"description": "why it is in no better state"},
+            },
         ),
         "DeletedModel": _object("", {"id": TEXT, "object": {"const": "model"}, "deleted": {"const": True}}),
         "RunningModels": _object(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server import catalog
 from server.access import Traffic
 from server.api import docs, models, ops, pulling, running, transcriptions
 from server.api.admission import Admission, Limits
@@ -15,7 +16,6 @@ from server.api.gate import OPEN_PATHS, Gate
 from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.api.tracing import TELEMETRY, Named
-from server.catalog import load
 from server.machine import usable_cpus
 from server.media import Media
 from server.meter import Meter
@@ -30,7 +30,7 @@ from server.settings import Settings
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
 
-    catalogue = load(settings.catalog)
+    catalogue = catalog.of(settings)
     pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
     traffic = Traffic()

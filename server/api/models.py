@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """List every id that requests may name, aliases included."""
+    """List the ids that requests may name, aliases included; the demo model's only while it is the default."""
     registry: Registry = request.state.registry
     return _pretty({"object": "list", "data": [_entry(registry, name) for name in registry.ids()]})
 
@@ -49,7 +49,7 @@ async def delete(request: Request, model: str) -> Response:
 
 def _entry(registry: Registry, name: str) -> dict[str, object]:
     state = registry.state(registry.find(name))
-    entry = {
+    entry: dict[str, object] = {
         "id": name,
         "object": "model",
         "created": state.created,
@@ -58,7 +58,8 @@ def _entry(registry: Registry, name: str) -> dict[str, object]:
         "size": state.size_bytes,
         "languages": state.languages,
     }
-    return entry | ({"reason": state.reason} if state.reason else {})
+    notes = {"demo": state.demo, "reason": state.reason}
+    return entry | {name: note for name, note in notes.items() if note}
 
 
 def _pretty(content: dict[str, object]) -> Response:

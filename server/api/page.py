@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from server.catalog import SAMPLE, data_path
+
 WEB = Path(__file__).parent.parent / "web"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -20,6 +22,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+SAMPLE_PATH = "/assets/sample.wav"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -50,13 +53,14 @@ Assets = Mapping[str, Asset]
 
 
 def read_assets(folder: Path = WEB) -> Assets:
-    """Every file of the page by its address; the page itself is at `/`."""
+    """Every file of the page by its address, and a recording to try it with; the page itself is at `/`."""
     files = {
         f"/assets/{path.relative_to(folder).as_posix()}": Asset(path.read_bytes(), TYPES[path.suffix])
         for path in sorted(folder.rglob("*"))
         if path.suffix in TYPES
     }
-    return {"/": files.pop("/assets/index.html"), **files}
+    sample = Asset(data_path(SAMPLE).read_bytes(), "audio/wav")
+    return {"/": files.pop("/assets/index.html"), **files, SAMPLE_PATH: sample}
 
 
 def page_router(assets: Assets) -> APIRouter:

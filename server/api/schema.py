@@ -104,7 +104,7 @@ def _models() -> Json:
         "/v1/models": {
             "get": {
                 "operationId": "listModels",
-                "summary": "List every id that requests may name, aliases included",
+                "summary": "List the ids that requests may name, aliases included",
                 "responses": {"200": _ok("ModelList"), **_errors(*EVERYWHERE)},
             }
         },

@@ -6,7 +6,8 @@ import { keep, recall } from "./storage.js";
 const FIELDS = ["model", "language", "prompt", "words", "translate"];
 const SHAPING = { width: 42, count: 2, shortest: 1, longest: 7 }; // where not all are given: docs/api.md, Subtitles
 const ALIAS = "whisper-1"; // means the default model
-const NOTES = { available: "not loaded", loading: "loading", broken: "broken" }; // of states; loaded needs none
+// Of states; loaded needs none.
+const NOTES = { available: "loads on first use", loading: "loading", broken: "unavailable" };
 const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
 
 export const languageName = (code) => (code ? names.of(code) : "");
@@ -29,12 +30,13 @@ export class Options {
     const wanted = model.value;
     const [first, ...others] = this.#models;
     model.replaceChildren(
-      option("", first ? called(first, "default") : "No model"),
-      ...others.map((each) => option(each.id, called(each))),
+      option("", first ? called(first, "default") : "No models installed", warningOf(first)),
+      ...others.map((each) => option(each.id, called(each), warningOf(each))),
     );
     if (others.some(({ id }) => id === wanted)) model.value = wanted;
     this.#offerLanguages();
     this.#summarise();
+    this.#warn();
   }
 
   /** What a request with these options is: `path`, `fields` (pairs) and `task`. */
@@ -107,13 +109,18 @@ export class Options {
     this.#checkShape();
     keep("options", this.#values());
     this.#summarise();
+    this.#warn();
+  }
+
+  /** The entry of the model that would be used, once the models are known. */
+  get #chosen() {
+    return this.#models.find(({ id }) => id === this.form.model.value) ?? this.#models[0];
   }
 
   #offerLanguages() {
-    const { model, language } = this.form;
-    const chosen = this.#models.find(({ id }) => id === model.value) ?? this.#models[0];
+    const { language } = this.form;
     const wanted = language.value;
-    const codes = (chosen?.languages ?? []).toSorted((a, b) => languageName(a).localeCompare(languageName(b)));
+    const codes = (this.#chosen?.languages ?? []).toSorted((a, b) => languageName(a).localeCompare(languageName(b)));
     language.replaceChildren(
       option("", "Detect"),
       ...codes.map((code) => option(code, languageName(code))),
@@ -133,9 +140,15 @@ export class Options {
     ];
     say(byId("options-say"), parts.filter(Boolean).join(" · "));
   }
+
+  #warn() {
+    byId("demo").hidden = !this.#chosen?.demo;
+  }
 }
 
-const option = (value, label) => make("option", { value }, label);
+const option = (value, label, title) => make("option", { value, title }, label);
+
+const warningOf = (model) => (model?.demo ? byId("demo").textContent : null);
 
 /** A model's name, with what is to be known before it is chosen. */
 function called({ id, state }, note) {

@@ -1,15 +1,16 @@
-// Where recordings come from: dropped anywhere on the page, chosen, or spoken.
+// Where recordings come from: dropped anywhere on the page, chosen, spoken, or the server's own sample.
 
 import { byId, say } from "./dom.js";
 import { Recorder } from "./recorder.js";
 import { clock } from "./times.js";
 
+const SAMPLE = "assets/sample.wav";
 const BAR = 5; // pixels of the level's picture, with the space beside it
 
 /** Emits `files` with a list of them. */
 export class Source extends EventTarget {
   #recorder = null;
-  #opening = false; // the browser asks whether we may
+  #opening = false; // the microphone, while the browser asks whether we may, or the sample
   #levels = [];
 
   constructor() {
@@ -21,6 +22,7 @@ export class Source extends EventTarget {
       files.value = "";
     });
     byId("record").addEventListener("click", () => this.#record());
+    byId("sample").addEventListener("click", () => this.#sample());
     byId("stop").addEventListener("click", () => this.#stop());
     byId("discard").addEventListener("click", () => this.#end());
     this.#takeDrops();
@@ -63,6 +65,21 @@ export class Source extends EventTarget {
     const folders = [...items].map(isFolder);
     this.#give([...files].filter((_, at) => !folders[at]));
     if (folders.some(Boolean)) this.complain("Folders are not opened: drop the files that are in them.");
+  }
+
+  async #sample() {
+    if (this.#opening) return;
+    this.#opening = true;
+    try {
+      const response = await fetch(SAMPLE);
+      if (!response.ok) throw new Error(response.statusText);
+      this.#give([new File([await response.blob()], "sample.wav", { type: "audio/wav" })]);
+      byId("choose").focus(); // the button goes once there is a recording
+    } catch {
+      this.complain("The sample could not be loaded.");
+    } finally {
+      this.#opening = false;
+    }
   }
 
   async #record() {

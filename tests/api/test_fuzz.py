@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import FormData, UploadFile
 from starlette.testclient import TestClient
@@ -63,7 +63,7 @@ pairs = st.lists(st.tuples(names, texts | texts | texts | uploads), max_size=8)
 
 
 @given(pairs, st.booleans(), st.sampled_from(["transcribe", "translate"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_form_becomes_options_or_an_error_that_names_a_field(
     pairs: list[tuple[str, str | UploadFile]], whole: bool, task: Task
 ) -> None:
@@ -147,7 +147,7 @@ content_types = st.one_of(
 @example([], True, None, content_type(), "transcriptions")
 @example([field("languages[]", r'["\ud800"]')], True, None, content_type(), "transcriptions")
 @example([field("chunking_strategy", r'{"type": "\ud800"}')], True, None, content_type(), "transcriptions")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_whatever_is_posted_is_answered_or_refused(
     client: TestClient, parts: list[bytes], whole: bool, cut: int | None, content_type: str, route: str
 ) -> None:

@@ -22,7 +22,7 @@ from server.api.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate import Gate
 from server.settings import Settings
 from tests.bad_inputs import DATA, wav
-from tests.fakes import eventually, wait_until
+from tests.fakes import DEADLINE_S, eventually, wait_until
 from tests.serving import TRANSCRIPTIONS, Running, serving
 from tests.wire import Connection, field, file, form
 
@@ -33,7 +33,7 @@ LIMIT = 1 << 20
 SLACK = 8 << 20  # what the kernel's buffers of both ends may hold
 SILENCE = "silence_10s.wav"
 FORM = form(field("model", "whisper-1"), file((DATA / SILENCE).read_bytes()))
-AT_ONCE_S = DISCARD_S * 0.75  # less than it takes to give up on a body
+STUCK_S = DISCARD_S / 4  # without a byte taken: nobody reads
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,9 @@ def test_health_needs_no_key(guarded: Running) -> None:
 
 def test_key_is_checked_before_the_body_comes(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
-        began = time.monotonic()
         connection.send_head({"Content-Length": str(len(FORM)), **bearer(WRONG_KEY)})
         connection.send(b"-")  # and then nothing more
         assert connection.answer().status == 401
-        assert time.monotonic() - began < AT_ONCE_S
 
 
 def test_client_that_asks_before_it_sends_is_refused_at_once(guarded: Running) -> None:
@@ -131,10 +129,8 @@ def too_large(read_bytes: str) -> str:
 
 def test_declared_size_above_the_limit_is_refused_before_the_body(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
-        began = time.monotonic()
         connection.send_head({"Content-Length": str(LIMIT + 1), **bearer(FIRST_KEY)})
         answer = connection.answer()
-        assert time.monotonic() - began < AT_ONCE_S
     error = answer.json()["error"]
     assert (answer.status, error["type"], error["param"], error["code"]) == (413, "server_error", None, None)
     assert re.fullmatch(too_large(str(LIMIT + 1)), error["message"])
@@ -187,11 +183,12 @@ def test_wrong_key_with_a_gigabyte_is_answered_without_reading_it(guarded: Runni
     sent = 0
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": str(1 << 30), **bearer(WRONG_KEY)})
-        connection.socket.settimeout(AT_ONCE_S / 2)
+        connection.socket.settimeout(STUCK_S)
         with suppress(TimeoutError):  # the server has stopped reading
             while sent < 1 << 30:
                 connection.send(bytes(LIMIT))
                 sent += LIMIT
+        connection.socket.settimeout(DEADLINE_S)
         assert connection.answer().status == 401
     assert sent <= DISCARD_BYTES + SLACK
 
@@ -200,9 +197,10 @@ def test_connection_is_held_while_the_client_may_not_have_looked_for_the_answer(
     """Node's fetch writes what it has first: a reset would be all that it sees."""
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": str(8 * DISCARD_BYTES), **bearer(FIRST_KEY)})
-        connection.socket.settimeout(AT_ONCE_S / 2)
+        connection.socket.settimeout(STUCK_S)
         with pytest.raises(TimeoutError):  # the server has stopped reading; it has not closed
             connection.send(bytes(8 * DISCARD_BYTES))
+        connection.socket.settimeout(DEADLINE_S)
         assert connection.answer().status == 413
 
 
@@ -210,7 +208,6 @@ def test_refused_body_that_never_comes_is_not_waited_for(guarded: Running) -> No
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": "1000000", **bearer(WRONG_KEY)})
         assert connection.answer().status == 401
-        connection.socket.settimeout(2 * DISCARD_S + 1)
         assert connection.socket.recv(1) == b""
 
 
@@ -387,13 +384,17 @@ def test_sdk_raises_rate_limit_and_server_errors(guarded: Running) -> None:
 
 
 class Body:
-    """An upload as the server's side sees it: megabytes without end, or silence."""
+    """An upload as the server's side sees it: megabytes without end, or silence. `sent` is what it was answered."""
 
     def __init__(self, *, comes: bool) -> None:
         self.read_bytes = 0
+        self.sent: list[Message] = []
+        self.sent_unread: list[Message] | None = None
         self._comes = comes
 
     async def receive(self) -> Message:
+        if self.sent_unread is None:
+            self.sent_unread = self.sent[:]
         if not self._comes:
             await asyncio.Event().wait()
         self.read_bytes += LIMIT
@@ -422,14 +423,13 @@ async def posted(
     gate: Gate, body: Body, *headers: tuple[bytes, bytes], path: str = TRANSCRIPTIONS
 ) -> list[Message]:
     """What the gate sends for a POST of `body`."""
-    sent: list[Message] = []
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        body.sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
     await gate(scope, body.receive, send)
-    return sent
+    return body.sent
 
 
 def refused(gate: Gate, body: Body, *headers: tuple[bytes, bytes]) -> list[Message]:
@@ -456,6 +456,8 @@ def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, b
     start, *bodies = refused(gate, body, *headers)
     assert start["status"] == status
     assert seen == []
+    assert body.sent_unread
+    assert b"".join(message.get("body", b"") for message in body.sent_unread).endswith(b"}")  # all of the answer
     assert body.read_bytes <= DISCARD_BYTES + LIMIT
     assert not bodies[-1].get("more_body")
 
@@ -464,7 +466,7 @@ def test_body_that_never_comes_is_given_up() -> None:
     gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),)), [])
     began = time.monotonic()
     refused(gate, Body(comes=False), CHUNKED)
-    assert DISCARD_S <= time.monotonic() - began < DISCARD_S + 2
+    assert DISCARD_S <= time.monotonic() - began < 10 * DISCARD_S
 
 
 def test_refusals_are_not_counted_as_under_way() -> None:

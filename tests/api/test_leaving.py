@@ -14,7 +14,7 @@ from tests.wire import Connection, field, file, form
 
 SPEECH = "en_02.wav"
 LONG = (DATA / "ten_minutes.ogg").read_bytes()
-SOON_S = 10.0  # ten times the goal
+SOON_S = 20.0  # twenty times the goal
 
 Phase = Callable[[Running, str], AbstractContextManager[Connection]]
 

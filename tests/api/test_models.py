@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import openai
 import pytest
@@ -7,10 +8,14 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
+from server.budget import Budget, Need
+from server.keep_alive import FOREVER
+from server.keeper import Keeper
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from tests.fakes import FakeEngine, make_media
+from tests.launches import Engines
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
@@ -30,6 +35,19 @@ def entry(name: str) -> dict[str, object]:
 
 def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
     assert client.get("/v1/models").json() == {"object": "list", "data": [entry(name) for name in IDS]}
+
+
+@pytest.mark.parametrize("default", ["demo", "own"])
+def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
+    keeper = Keeper(Engines().start, Budget(lambda _: Need(0, 0)))
+    for name in sorted(("demo", "own"), key=lambda name: name != default):
+        served = ServedModel(FakeEngine(), (name,), ("en",))
+        keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
+    with TestClient(create_app(Settings(), Registry(keeper=keeper), make_media())) as client:
+        listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
+        assert client.get("/v1/models/demo").json()["demo"] is True
+    demos = {"demo": True, "own": None, "whisper-1": True}
+    assert listed == (demos if default == "demo" else {"own": None, "whisper-1": None})
 
 
 @pytest.mark.parametrize(

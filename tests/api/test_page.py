@@ -7,7 +7,8 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.page import WEB, read_assets
+from server.api.page import SAMPLE_PATH, WEB, read_assets
+from server.catalog import SAMPLE, data_path
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
@@ -54,6 +55,13 @@ def test_types_are_told_and_not_to_be_guessed(client: TestClient) -> None:
     assert client.get("/assets/app.js").headers["x-content-type-options"] == "nosniff"
 
 
+def test_sample_is_served_as_it_is_without_a_key(client: TestClient) -> None:
+    answer = client.get(SAMPLE_PATH)
+    assert answer.headers["content-type"] == "audio/wav"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.content == data_path(SAMPLE).read_bytes()
+
+
 def test_what_a_browser_has_is_not_sent_again(client: TestClient) -> None:
     first = client.get("/assets/app.js")
     again = client.get("/assets/app.js", headers={"if-none-match": first.headers["etag"]})
@@ -74,13 +82,14 @@ def test_nothing_else_can_be_had(client: TestClient, path: str) -> None:
 
 def test_page_can_be_turned_off() -> None:
     with client_of(page=False) as client:
-        for path in ("/", "/assets/app.js"):
+        for path in ("/", "/assets/app.js", SAMPLE_PATH):
             assert client.get(path).status_code == 401
             assert client.get(path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
 
 
 def test_files_name_no_other_host() -> None:
-    for path, asset in read_assets().items():
+    texts = {path: asset for path, asset in read_assets().items() if asset.content_type != "audio/wav"}
+    for path, asset in texts.items():
         text = asset.body.decode().replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, path
 
@@ -96,4 +105,4 @@ def test_modules_import_what_is_there() -> None:
 def test_a_folder_is_served_as_it_was_when_the_server_started(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<!doctype html>")
     (tmp_path / "notes.txt").write_text("not for the page")
-    assert list(read_assets(tmp_path)) == ["/"]
+    assert list(read_assets(tmp_path)) == ["/", SAMPLE_PATH]

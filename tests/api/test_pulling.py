@@ -24,7 +24,8 @@ from tests.fakes import FakeEngine, make_media
 from tests.hub_standin import Hub, Repository, standing_in
 from tests.model_folders import WHOLE, fill_disk
 
-TINY = "Systran/faster-whisper-tiny"
+NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
+TINY = "Systran/faster-distil-whisper-large-v2"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
 SIZE = sum(map(len, FILES.values()))
 HALF = len(FILES["model.bin"]) // 2
@@ -89,11 +90,11 @@ def error_of(answer: httpx2.Response) -> Json:
 
 
 def pulled(models: Path) -> dict[str, bytes]:
-    folder = models / "Systran--faster-whisper-tiny"
+    folder = models / "Systran--faster-distil-whisper-large-v2"
     return {name: (folder / name).read_bytes() for name in WHOLE} if folder.is_dir() else {}
 
 
-@pytest.mark.parametrize("name", ["tiny", "whisper-tiny", TINY, TINY.replace("/", "%2F")])
+@pytest.mark.parametrize("name", [NAME, "distil-whisper-large-v2", TINY, TINY.replace("/", "%2F")])
 def test_model_is_pulled_and_events_tell_how_far_it_is(
     name: str, client: TestClient, hub: Hub, models: Path
 ) -> None:
@@ -101,7 +102,7 @@ def test_model_is_pulled_and_events_tell_how_far_it_is(
     assert end == "[DONE]"
     assert done == {
         "type": "sotto.pull",
-        "model": "tiny",
+        "model": NAME,
         "state": "done",
         "done_bytes": SIZE,
         "total_bytes": SIZE,
@@ -109,7 +110,7 @@ def test_model_is_pulled_and_events_tell_how_far_it_is(
     for step in (*steps, done):
         fits(step, None, "PullEvent")
     for step in steps:
-        assert (step["type"], step["model"], step["total_bytes"]) == ("sotto.pull", "tiny", SIZE)
+        assert (step["type"], step["model"], step["total_bytes"]) == ("sotto.pull", NAME, SIZE)
         assert step["state"] in ("downloading", "verifying")
         assert step["file"] in FILES
     counts = [step["done_bytes"] for step in steps]
@@ -119,14 +120,14 @@ def test_model_is_pulled_and_events_tell_how_far_it_is(
 
 
 def test_one_answer_comes_at_the_end_where_no_stream_is_wanted(client: TestClient, hub: Hub, models: Path) -> None:
-    answer = client.post("/v1/models/tiny?stream=false")
+    answer = client.post(f"/v1/models/{NAME}?stream=false")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json()["state"] == "done"
     assert pulled(models) == FILES
     hub.requests.clear()
-    assert client.post("/v1/models/tiny", params={"stream": "0"}).json() == {
+    assert client.post(f"/v1/models/{NAME}", params={"stream": "0"}).json() == {
         "type": "sotto.pull",
-        "model": "tiny",
+        "model": NAME,
         "state": "done",
     }
     assert hub.requests == []
@@ -143,13 +144,13 @@ def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_t
     client: TestClient, hub: Hub, models: Path
 ) -> None:
     hub.cuts["model.bin"] = [HALF] + [0] * 20
-    (*_, last) = events_of(client.post("/v1/models/tiny"))
+    (*_, last) = events_of(client.post(f"/v1/models/{NAME}"))
     assert last["error"]["code"] == "pull_failed"
     assert "the next pull goes on from there" in last["error"]["message"]
     assert pulled(models) == {}
     hub.cuts["model.bin"] = [1000]
     hub.requests.clear()
-    assert client.post("/v1/models/tiny?stream=false").status_code == 200
+    assert client.post(f"/v1/models/{NAME}?stream=false").status_code == 200
     ranges = [request.headers["Range"] for request in hub.asked("model.bin")]
     assert ranges == [f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert pulled(models) == FILES
@@ -181,7 +182,7 @@ def test_failures_are_told_apart(
             fill_disk(patch, HALF)
         if fault == "too full":
             patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-        answer = client.post("/v1/models/tiny?stream=false")
+        answer = client.post(f"/v1/models/{NAME}?stream=false")
     error = error_of(answer)
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
     assert re.search(message, error["message"])
@@ -196,7 +197,7 @@ def test_what_is_known_before_the_first_event_is_an_answer_like_any_other(client
 
 def test_offline_is_said(make: Make, hub: Hub) -> None:
     client = make(offline=True)
-    answer = client.post("/v1/models/tiny")
+    answer = client.post(f"/v1/models/{NAME}")
     assert answer.status_code == 403
     assert "SOTTO_OFFLINE forbids to download it" in error_of(answer)["message"]
     assert client.post("/v1/models/demo?stream=false").json()["state"] == "done"
@@ -220,7 +221,7 @@ def test_what_is_no_name_of_a_model_is_not_found(name: str, client: TestClient, 
 
 @pytest.mark.parametrize("value", ["perhaps", "2"])
 def test_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> None:
-    answer = client.post("/v1/models/tiny", params={"stream": value})
+    answer = client.post(f"/v1/models/{NAME}", params={"stream": value})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "stream")
     assert hub.requests == []
 
@@ -246,7 +247,7 @@ def test_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> No
 )
 def test_an_admin_key_is_needed(settings: Json, key: str, status: int, make: Make, hub: Hub, models: Path) -> None:
     client = make(**settings)
-    answer = client.post("/v1/models/tiny?stream=false", headers={"authorization": f"Bearer {key}"})
+    answer = client.post(f"/v1/models/{NAME}?stream=false", headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == status
     assert bool(pulled(models)) is (status == 200)
     if status != 200:

@@ -94,10 +94,10 @@ def test_the_menu_says_which_models_are_not_loaded(tab: Tab) -> None:
     tab.page.route("**/v1/models", lambda route: route.fulfill(json={"data": models}))
     tab.page.get_by_text("Options").click()
     menu = tab.page.get_by_label("Model").locator("option")
-    expect(menu).to_have_text(["demo (default)", "small (not loaded)", "large (broken)"])
+    expect(menu).to_have_text(["demo (default)", "small (loads on first use)", "large (unavailable)"])
     models.clear()
     tab.page.reload()
-    expect(menu).to_have_text(["No model"])
+    expect(menu).to_have_text(["No models installed"])
 
 
 def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:

@@ -24,6 +24,7 @@ def test_models_fit_their_schemas(client: TestClient) -> None:
     for each in listed["data"]:
         assert client.get(f"/v1/models/{each['id']}").json() == each
         fits(each, "Model", "Model")
+    assert [each["demo"] for each in listed["data"]] == [True] * len(listed["data"])
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
