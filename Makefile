@@ -51,7 +51,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra otel --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraints requirements.lock --output-file requirements-dev.lock
 
-	echo 'nvidia-cublas-cu12>=12.8,<13' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
+	echo 'nvidia-cublas-cu12>=12.8' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements-cuda.lock
 	echo 'hatchling>=1.27' | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock

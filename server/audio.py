@@ -202,7 +202,7 @@ def _frames(container: InputContainer, track: Track) -> Iterator[AudioFrame]:
             yield from packet.decode()
         except MemoryError:  # of this process, not of the file: a transcript with holes would be worse
             raise
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):  # ValueError: of av 19, for a decoder that could not be opened before
             continue
 
 
