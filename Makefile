@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all soak lint format lock clean
+.PHONY: run test test-all test-real soak lint format lock clean
 
 run: $(VENV)/.run
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q -m "not slow and not soak" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow and not soak and not real" -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
+
+# Real people's recordings, which are no part of the repository: SOTTO_REAL_AUDIO is their folder.
+test-real: $(VENV)/.dev
+	$(if $(SOTTO_REAL_MODEL),,$(BIN)/sotto models pull base)
+	$(BIN)/python -m pytest -q -m real
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak

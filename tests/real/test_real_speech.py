@@ -1,0 +1,28 @@
+"""Real speech: no worse than faster-whisper as it is, on the same files in the same run (docs/accuracy.md)."""
+
+import pytest
+
+from benchmarks.truth.comparison import Comparison
+from benchmarks.truth.recordings import GROUPS, OTHER
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3000)]  # the first test waits for the comparison
+
+TOTAL_POINTS = 0.3
+GROUP_POINTS = 1.0
+
+
+def test_word_error_rate_is_that_of_faster_whisper(comparison: Comparison) -> None:
+    (scores,) = comparison.by(lambda _: "all").values()
+    assert scores.ours.words > 5000
+    assert scores.excess <= TOTAL_POINTS, scores
+
+
+@pytest.mark.parametrize("group", [*GROUPS, OTHER])
+def test_no_language_group_falls_behind(comparison: Comparison, group: str) -> None:
+    scores = comparison.by(lambda recording: recording.group)[group]
+    assert scores.excess <= GROUP_POINTS, scores
+
+
+def test_no_words_are_invented_where_faster_whisper_is_silent(comparison: Comparison) -> None:
+    assert len(comparison.wordless) == 32
+    assert [(pair.recording.name, pair.ours.text) for pair in comparison.invented_by_ours_alone] == []
