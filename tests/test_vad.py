@@ -218,6 +218,20 @@ def test_long_silence_is_cut_out_but_for_the_padding() -> None:
     assert spans_s(window) == [(0.6, 2.4), (9.6, 13.4)]
 
 
+def test_a_pause_in_speech_is_kept() -> None:
+    (window,) = windows_in(noise(30), at((1, 2), (3.9, 6), (8.2, 9)))
+    assert spans_s(window) == [(0.6, 6.4), (7.8, 9.4)]  # 1.9 s, then 2.2 s of silence
+
+
+def test_long_pauses_are_cut_out_where_a_window_has_no_room_for_all() -> None:
+    """Pauses make no more windows: the shortest are kept."""
+    speech = [(0, 2), (3.8, 5), (6.1, 7.5)]
+    (window,) = windows_in(noise(8), at(*speech), VadOptions(window_s=7.5))
+    assert spans_s(window) == [(0, 2.4), (3.4, 7.9)]
+    (window,) = windows_in(noise(8), at(*speech), VadOptions(window_s=8))
+    assert spans_s(window) == [(0, 7.9)]
+
+
 def test_padding_stays_inside_the_file() -> None:
     (window,) = windows_in(noise(20), at((0.1, 2), (19, 19.9)))
     assert spans_s(window) == [(0, 2.4), (18.6, 20)]
