@@ -164,9 +164,9 @@ class Packer:
     """Packs speech into windows: nearly as full as they may be, cut at the longest silence of their last part.
 
     Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps
-    `prefix_padding_ms` of what is around it. Silence beyond that is cut out, but for pauses of up to `MAX_PAUSE_S`
-    for which the window has room, so that they make no more windows. Windows never overlap and come in order.
-    Memory: about one window of loudness values.
+    `prefix_padding_ms` of what is around it. Silence beyond that is cut out, but for pauses of up to `MAX_PAUSE_S`,
+    before the end of the file too, for which the window has room, so that they make no more windows. Windows never
+    overlap and come in order. Memory: about one window of loudness values.
     """
 
     def __init__(self, options: VadOptions) -> None:
@@ -197,8 +197,16 @@ class Packer:
             self._note(event)
         windows = list(self._full_windows())
         if self._speech:
+            self._keep_end()
             windows.append(self._window(len(self._speech), self._position))
         return windows
+
+    def _keep_end(self) -> None:
+        """Let the last speech go on to the end of the file, if only a pause lies between and there is room."""
+        last = self._speech[-1]
+        speech = [*self._speech[:-1], Span(last.start, self._position)]
+        if self._position - last.end <= MAX_PAUSE_S * SAMPLE_RATE and self._length(speech) <= self._limit:
+            self._speech = speech
 
     def _note(self, event: SpeechEvent) -> None:
         match event:
