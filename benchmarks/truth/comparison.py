@@ -77,9 +77,15 @@ class Comparison:
         return sorted(lost, key=lambda pair: (-pair.scores.lost, pair.recording.name))
 
     @property
-    def languages(self) -> list[Pair]:
+    def detected(self) -> list[Pair]:
         """Recordings of speech whose language is known: detection is right or wrong there."""
         return [pair for pair in self.pairs if pair.recording.language and not pair.recording.is_wordless]
+
+    @property
+    def languages_right(self) -> tuple[int, int]:
+        """In how many of these ours and stock detect the language."""
+        ours = sum(pair.ours.language == pair.recording.language for pair in self.detected)
+        return ours, sum(pair.stock.language == pair.recording.language for pair in self.detected)
 
     def by(self, key: Callable[[Recording], str]) -> dict[str, Scores]:
         """Word errors of the recordings of each key, in the order of first appearance."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from benchmarks.truth.comparison import Comparison, Pair, Scores
+from benchmarks.truth.comparison import Comparison, Scores
 from benchmarks.truth.recordings import GROUPS, OTHER
 
 WITHIN_S = (0.05, 0.1)
@@ -69,24 +69,17 @@ def _invented(comparison: Comparison) -> Iterator[str]:
 def _languages(comparison: Comparison) -> Iterator[str]:
     yield "### Language detection"
     yield ""
-    known = comparison.languages
-    wrong = [pair for pair in known if _mistaken(pair.ours.language, pair) or _mistaken(pair.stock.language, pair)]
-    ours, stock = (
-        sum(not _mistaken(language, pair) for language, pair in heard)
-        for heard in ([(p.ours.language, p) for p in known], [(p.stock.language, p) for p in known])
-    )
-    yield f"Right in {ours} of {len(known)} recordings with Sotto, in {stock} with faster-whisper."
+    ours, stock = comparison.languages_right
+    total = len(comparison.detected)
+    yield f"Right in {ours} of {total} recordings with Sotto, in {stock} with faster-whisper."
+    wrong = [
+        (f"`{pair.recording.name}`", pair.recording.language, pair.ours.language, pair.stock.language)
+        for pair in comparison.detected
+        if {pair.ours.language, pair.stock.language} != {pair.recording.language}
+    ]
     if wrong:
         yield ""
-        rows = [
-            (f"`{pair.recording.name}`", pair.recording.language, pair.ours.language, pair.stock.language)
-            for pair in wrong
-        ]
-        yield from _table(("recording", "spoken", "Sotto", "faster-whisper"), rows)
-
-
-def _mistaken(language: str, pair: Pair) -> bool:
-    return language != pair.recording.language
+        yield from _table(("recording", "spoken", "Sotto", "faster-whisper"), wrong)
 
 
 def _times(comparison: Comparison) -> Iterator[str]:
