@@ -18,9 +18,9 @@ from benchmarks.engine_models import clips, window_of
 from benchmarks.processes import TICKS_PER_S
 from server.children import NICENESS
 from server.engine import Engine
+from server.interface import EngineLike
 from server.options import DecodingOptions
 from server.recipe import WhisperRecipe
-from server.served import EngineLike
 from server.supervise import Supervised
 from server.transcript import Window, WindowResult
 

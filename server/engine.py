@@ -18,7 +18,8 @@ from dataclasses import replace
 from server.decoding import Hearing
 from server.errors import Cancelled, Unavailable
 from server.fairqueue import FairQueue, Take
-from server.job import Job, Limits, Model
+from server.interface import Model
+from server.job import Job, Limits
 from server.options import DecodingOptions
 from server.stats import Durations, EngineStats, Priority
 from server.transcript import Window, WindowResult

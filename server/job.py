@@ -1,43 +1,14 @@
-"""What an engine works with: a model's steps, the bounds of its batches, and a window's job in the queue."""
+"""What an engine works with: the bounds of its batches, and a window's job in the queue."""
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from server.decoding import Hearing
-from server.options import DecodingOptions
+from server.interface import Model
 from server.stats import Priority
-from server.transcript import Window, WindowResult
-
-
-class Model(Protocol):
-    """What an engine runs, step by step over a batch of equal keys. `server.whisper.Whisper` is the real one."""
-
-    workers: int
-    device: str
-    compute_type: str
-
-    def hear(self, window: Window, options: DecodingOptions) -> Hearing: ...
-
-    def decode_key(self, hearing: Hearing) -> Hashable: ...
-
-    def align_key(self, hearing: Hearing) -> Hashable: ...
-
-    def encode(self, batch: Sequence[Hearing]) -> None: ...
-
-    def detect(self, batch: Sequence[Hearing]) -> None: ...
-
-    def generate(self, batch: Sequence[Hearing]) -> None: ...
-
-    def align(self, batch: Sequence[Hearing]) -> None: ...
-
-    def result(self, hearing: Hearing) -> WindowResult: ...
-
-    def rest(self) -> None: ...
-
-    def close(self) -> None: ...
+from server.transcript import WindowResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from server.engine import Engine
+from server.interface import EngineLike
 from server.recipe import Facts, WhisperRecipe
-from server.served import EngineLike, KnownModel, ServedModel
+from server.served import KnownModel, ServedModel
 from server.settings import Settings
 from server.spread import Spread
 from server.supervise import Supervised

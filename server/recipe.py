@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from server.errors import ModelUnavailable
-from server.job import Limits, Model
+from server.interface import Model
+from server.job import Limits
 from server.machine import prepare_cpu
 
 if TYPE_CHECKING:

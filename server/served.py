@@ -1,33 +1,13 @@
-"""Models as the flow sees them: known by their files, being loaded, loaded. What the flow needs of an engine."""
+"""Models as the flow sees them: known by their files, being loaded, loaded."""
 
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from server.options import DecodingOptions
-from server.stats import EngineStats, Priority
-from server.transcript import MAX_WINDOW_S, Window, WindowResult
+from server.interface import EngineLike
+from server.transcript import MAX_WINDOW_S
 from server.weights import Dimensions
-
-
-class EngineLike(Protocol):
-    """An engine, in this process or behind a pipe."""
-
-    max_batch: int
-
-    def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
-    ) -> Future[WindowResult]: ...
-
-    def cancel(self, request: str) -> None: ...
-
-    def position(self, request: str) -> int: ...
-
-    def stats(self) -> EngineStats: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

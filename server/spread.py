@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import TypeVar
 
+from server.interface import EngineLike
 from server.options import DecodingOptions
-from server.served import EngineLike
 from server.stats import Durations, EngineStats, Priority, State
 from server.transcript import Window, WindowResult
 

@@ -1,6 +1,6 @@
 """Stand-ins with the real interfaces and no weights, and small recordings to feed them.
 
-`FakeModel` is a `server.engine.Model`, `FakeEngine` a `server.served.EngineLike`. By default each hears one
+`FakeModel` is a `server.interface.Model`, `FakeEngine` a `server.interface.EngineLike`. By default each hears one
 segment in a window, whose text tells which window it was.
 """
 

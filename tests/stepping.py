@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 
 from server.decoding import Hearing
-from server.job import Model
+from server.interface import Model
 from server.options import DecodingOptions
 from server.transcript import Window, WindowResult
 

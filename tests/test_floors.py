@@ -13,17 +13,18 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ access errors keep_alive languages options settings stats transcript",
     "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events folders "
-    "formats frames hub logs machine mel meter metrics modelstore nvml place progress record scratch search_path "
-    "sources speed spool subtitles tokens vad weights wheels words",
+    "formats frames hub logs machine mel meter metrics modelstore nvml place progress record "
+    "scratch search_path sources speed spool subtitles tokens vad weights wheels words",
     "model": "devices whisper",
-    "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan served "
-    "spread supervise trial workers",
+    "engine": "engine engine_host fairqueue interface job life media mediaworker messages recipe scan "
+    "served spread supervise trial workers",
     "flow": "budget inventory keeper launch pipeline placing pulls registry sequential slot",
-    "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope api.exchange "
-    "api.fields api.forms api.gate api.gradual api.intake api.keys api.models api.ops api.page api.parameters "
-    "api.pulling api.running api.schema api.streaming api.tracing api.transcriptions api.uploads",
-    "start": "__main__ bench bench_cli checks cli client completion doctor inprocess models_cli protocol "
-    "ps_cli recordings serve transcribe transcribe_cli",
+    "doors": "api.__init__ api.admission api.answers api.app api.cors api.docs api.doors api.envelope "
+    "api.exchange api.fields api.forms api.gate api.gradual api.intake api.keys api.models "
+    "api.ops api.page api.parameters api.pulling api.running api.schema api.streaming "
+    "api.tracing api.transcriptions api.uploads",
+    "start": "__main__ bench bench_cli checks cli client completion doctor inprocess models_cli "
+    "protocol ps_cli recordings serve transcribe transcribe_cli",
 }
 
 # Who may import from its own floor, and what.
@@ -50,13 +51,13 @@ SIDEWAYS: dict[str, str] = {
     "formats": "subtitles",
     "events": "formats",
     "whisper": "devices",
-    "engine": "fairqueue job",
-    "recipe": "job",
+    "engine": "fairqueue interface job",
+    "recipe": "interface job",
     "messages": "recipe",
     "engine_host": "engine messages recipe",
     "life": "messages",
     "supervise": "life messages recipe",
-    "spread": "served",
+    "spread": "interface",
     "keeper": "budget slot",
     "registry": "budget inventory keeper launch slot",
     "pipeline": "keeper placing registry sequential",
@@ -85,6 +86,8 @@ SIDEWAYS: dict[str, str] = {
     "bench_cli": "bench",
     "cli": "bench_cli completion doctor models_cli ps_cli serve transcribe_cli",
     "__main__": "cli",
+    "job": "interface",
+    "served": "interface",
 }
 
 # Libraries that live in some modules only; `api.*` is every module of that package.

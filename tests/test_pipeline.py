@@ -25,6 +25,7 @@ from server.errors import (
     UndecodableAudio,
     UnknownLanguage,
 )
+from server.interface import EngineLike
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
 from server.media import Media, Recording
@@ -32,7 +33,7 @@ from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadO
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry
 from server.scan import Scanner
-from server.served import EngineLike, KnownModel, ServedModel
+from server.served import KnownModel, ServedModel
 from server.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence

@@ -11,13 +11,14 @@ import pytest
 from server.budget import Budget, Need
 from server.engine import Engine
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
+from server.interface import EngineLike
 from server.job import Limits
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
-from server.served import EngineLike, KnownModel, ServedModel
+from server.served import KnownModel, ServedModel
 from server.settings import Settings
 from server.slot import AGAIN_S
 from server.supervise import Supervised

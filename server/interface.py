@@ -1,0 +1,56 @@
+"""What an engine needs of a model, and what others need of an engine."""
+
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from server.decoding import Hearing
+from server.options import DecodingOptions
+from server.stats import EngineStats, Priority
+from server.transcript import Window, WindowResult
+
+
+class Model(Protocol):
+    """What an engine runs, step by step over a batch of equal keys. `server.whisper.Whisper` is the real one."""
+
+    workers: int
+    device: str
+    compute_type: str
+
+    def hear(self, window: Window, options: DecodingOptions) -> Hearing: ...
+
+    def decode_key(self, hearing: Hearing) -> Hashable: ...
+
+    def align_key(self, hearing: Hearing) -> Hashable: ...
+
+    def encode(self, batch: Sequence[Hearing]) -> None: ...
+
+    def detect(self, batch: Sequence[Hearing]) -> None: ...
+
+    def generate(self, batch: Sequence[Hearing]) -> None: ...
+
+    def align(self, batch: Sequence[Hearing]) -> None: ...
+
+    def result(self, hearing: Hearing) -> WindowResult: ...
+
+    def rest(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class EngineLike(Protocol):
+    """An engine, in this process or behind a pipe."""
+
+    max_batch: int
+
+    def submit(
+        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+    ) -> Future[WindowResult]: ...
+
+    def cancel(self, request: str) -> None: ...
+
+    def position(self, request: str) -> int: ...
+
+    def stats(self) -> EngineStats: ...
+
+    def close(self) -> None: ...
