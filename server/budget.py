@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from server.errors import ModelBroken
 from server.job import Limits
+from server.known_model import KnownModel
 from server.machine import memory
-from server.served import KnownModel
 from server.settings import Settings
 from server.weights import PARAMETER_BYTES, RUNTIME_BYTES
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from server import catalog
 from server.catalog import Found
+from server.known_model import KnownModel
 from server.languages import NAMES, of_vocabulary
 from server.modelstore import Installed, default_name, describe, installed
 from server.place import PARTIAL
 from server.search_path import model_folders
-from server.served import KnownModel
 from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
 from server.weights import Dimensions

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from server.budget import Budget
 from server.errors import Cancelled, ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
-from server.served import KnownModel, ServedModel, Starting
+from server.known_model import KnownModel
+from server.served import ServedModel, Starting
 from server.slot import Slot
 
 ROOM_S = 30.0  # that a load waits for other models to become idle

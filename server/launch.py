@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from server.engine import Engine
 from server.interface import EngineLike
+from server.known_model import KnownModel
 from server.recipe import Facts, WhisperRecipe
-from server.served import KnownModel, ServedModel
+from server.served import ServedModel
 from server.settings import Settings
 from server.spread import Spread
 from server.supervise import Supervised

@@ -14,8 +14,9 @@ from server.errors import ModelNotFound, ModelUnavailable
 from server.inventory import Inventory
 from server.keep_alive import FOREVER
 from server.keeper import Keeper, Lease, loaded
+from server.known_model import KnownModel
 from server.launch import InProcess, Launch
-from server.served import KnownModel, ServedModel, Starting
+from server.served import ServedModel, Starting
 from server.settings import Settings
 from server.slot import Slot
 from server.stats import EngineStats, ModelState, Presence

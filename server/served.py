@@ -1,38 +1,12 @@
-"""Models as the flow sees them: known by their files, being loaded, loaded."""
+"""Models as the flow sees them: being loaded, and loaded."""
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from server.interface import EngineLike
+from server.known_model import KnownModel
 from server.transcript import MAX_WINDOW_S
-from server.weights import Dimensions
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
-
-    `languages` are those of its kind; loaded, it tells its own. A `demo` knows a few words only. `problem` says why
-    its files can't be loaded.
-    """
-
-    names: tuple[str, ...]
-    folder: Path = Path()
-    size_bytes: int = 0
-    languages: tuple[str, ...] = ()
-    window_s: float = MAX_WINDOW_S
-    mels: int = 80
-    dimensions: Dimensions | None = None
-    dynamic_context: bool = False
-    created: int = 0
-    demo: bool = False
-    problem: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import threading
 from dataclasses import replace
 
 from server.errors import ModelUnavailable
-from server.served import KnownModel, ServedModel
+from server.known_model import KnownModel
+from server.served import ServedModel
 from server.stats import EngineStats, State
 from tests.fakes import DEADLINE_S, FakeEngine
 

@@ -5,7 +5,7 @@ import pytest
 from server import machine
 from server.budget import Budget, Need
 from server.errors import ModelBroken
-from server.served import KnownModel
+from server.known_model import KnownModel
 from server.settings import Settings
 from server.weights import Dimensions
 

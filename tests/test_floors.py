@@ -13,8 +13,9 @@ SERVER = Path(__file__).parent.parent / "server"
 FLOORS: dict[str, str] = {
     "words": "__init__ access errors keep_alive languages options settings stats transcript",
     "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events folders "
-    "formats frames hub logs machine mel meter metrics modelstore nvml place progress record "
-    "scratch search_path sources speed spool subtitles tokens vad weights wheels words",
+    "formats frames hub known_model logs machine mel meter metrics modelstore nvml place "
+    "progress record scratch search_path sources speed spool subtitles tokens vad weights "
+    "wheels words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue interface job life media mediaworker messages recipe scan "
     "served spread supervise trial workers",
@@ -88,6 +89,7 @@ SIDEWAYS: dict[str, str] = {
     "__main__": "cli",
     "job": "interface",
     "served": "interface",
+    "known_model": "weights",
 }
 
 # Libraries that live in some modules only; `api.*` is every module of that package.

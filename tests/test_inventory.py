@@ -4,8 +4,8 @@ import pytest
 
 from server.errors import ModelUnavailable
 from server.inventory import Inventory, languages_of
+from server.known_model import KnownModel
 from server.languages import NAMES
-from server.served import KnownModel
 from server.settings import Settings
 from server.weights import Dimensions
 from tests.model_folders import WHOLE, filled, pulled

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from server.known_model import KnownModel
 from server.launch import Launch
 from server.recipe import Facts, WhisperRecipe
-from server.served import KnownModel
 from server.settings import Settings
 from tests.fakes import FakeEngine
 

@@ -28,12 +28,13 @@ from server.errors import (
 from server.interface import EngineLike
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
+from server.known_model import KnownModel
 from server.media import Media, Recording
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry
 from server.scan import Scanner
-from server.served import KnownModel, ServedModel
+from server.served import ServedModel
 from server.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.bad_inputs import silence

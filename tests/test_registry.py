@@ -15,10 +15,11 @@ from server.interface import EngineLike
 from server.job import Limits
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
+from server.known_model import KnownModel
 from server.machine import FORCE_ISA, resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
-from server.served import KnownModel, ServedModel
+from server.served import ServedModel
 from server.settings import Settings
 from server.slot import AGAIN_S
 from server.supervise import Supervised

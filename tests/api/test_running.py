@@ -18,9 +18,10 @@ from server.budget import Budget, Need
 from server.errors import ModelUnavailable
 from server.inventory import Inventory
 from server.keeper import Keeper
+from server.known_model import KnownModel
 from server.place import reserved
 from server.registry import Registry
-from server.served import KnownModel, ServedModel
+from server.served import ServedModel
 from server.settings import Settings
 from tests.bad_inputs import DATA
 from tests.contract.schemas import fits
