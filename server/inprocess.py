@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from server.media import Media
+from server.media import open_media
 from server.options import TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline, Transcription
 from server.registry import load
@@ -34,12 +34,7 @@ def opened(settings: Settings) -> Iterator[Here]:
     registry = load(settings, in_process=True)
     model = registry.default.served
     assert model  # noqa: S101 - loaded in this process, or that has failed
-    media = Media(
-        Scanner(),
-        workers=settings.media_workers,
-        spool_bytes=settings.spool_bytes,
-        max_audio_s=settings.max_audio_seconds,
-    )
+    media = open_media(settings, Scanner())
     try:
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         yield Here(pipeline, model, demo=registry.default.known.demo)

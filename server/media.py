@@ -5,6 +5,7 @@ file is through, however long the engine takes for it.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +16,11 @@ from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.scratch import Scratch
+from server.settings import Settings
 from server.spool import Spool, SpoolBudget
 from server.stats import MediaStats
 from server.transcript import SAMPLE_RATE, Window
-from server.workers import ForkerLost, WorkerLost
+from server.workers import ForkerLost, MediaWorkers, WorkerLost
 
 TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
 RESTARTS = 5  # of the process that all workers come from
@@ -174,3 +176,23 @@ class Media:
         if tries:
             raise Unavailable("Audio can't be decoded at present: media workers end time and again.")
         raise UndecodableAudio("It ended every process that tried.")
+
+
+def open_media(settings: Settings, scanner: ScannerLike | None = None) -> Media:
+    """Decodes as `settings` say; without a `scanner` in processes of their own, on Linux."""
+    return Media(
+        scanner or _scanner(settings),
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
+    )
+
+
+def _scanner(settings: Settings) -> ScannerLike:
+    if sys.platform == "linux":
+        memory_bytes = settings.media_memory_mb << 20
+        return MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
+    else:
+        from server.scan import Scanner
+
+        return Scanner()

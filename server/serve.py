@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import socket
-import sys
 from contextlib import closing
 from types import FrameType
 from typing import NoReturn
@@ -19,11 +18,10 @@ from server.api.app import create_app
 from server.catalog import SAMPLE, data_path
 from server.checks import short
 from server.machine import allow_open_files
-from server.media import Media, ScannerLike
+from server.media import Media, open_media
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
 from server.settings import Settings
-from server.workers import MediaWorkers
 
 DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
 ANSWER_S = 5  # after the grace, for telling those who still wait
@@ -103,24 +101,6 @@ def example(settings: Settings, port: int) -> str:
     url = shlex.quote(f"{settings.url(port)}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))
     return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
-
-
-def open_media(settings: Settings) -> Media:
-    """What decodes uploads: in processes of their own, on Linux."""
-    scanner: ScannerLike
-    if sys.platform == "linux":
-        memory_bytes = settings.media_memory_mb << 20
-        scanner = MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
-    else:
-        from server.scan import Scanner
-
-        scanner = Scanner()
-    return Media(
-        scanner,
-        workers=settings.media_workers,
-        spool_bytes=settings.spool_bytes,
-        max_audio_s=settings.max_audio_seconds,
-    )
 
 
 def _config(settings: Settings, registry: Registry, media: Media) -> uvicorn.Config:

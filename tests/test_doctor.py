@@ -303,7 +303,7 @@ def test_a_bundled_model_that_is_damaged_is_a_problem(settings: Settings, monkey
 def test_what_keeps_recordings_from_being_decoded_is_a_problem(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.serve.open_media", lambda _: 1 / 0)
+    monkeypatch.setattr("server.media.open_media", lambda _: 1 / 0)
     check = doctor.media(settings)
     assert (check.status, check.text) == ("problem", "no recording can be decoded: division by zero")
 

@@ -48,7 +48,7 @@ SIDEWAYS: dict[str, str] = {
     "meter": "machine nvml",
     "metrics": "meter",
     "mediaworker": "scan",
-    "media": "workers",
+    "media": "scan workers",
     "formats": "subtitles",
     "events": "formats",
     "whisper": "devices",
@@ -78,7 +78,7 @@ SIDEWAYS: dict[str, str] = {
     "api.app": "api.admission api.docs api.envelope api.gate api.models api.ops api.page api.pulling "
     "api.running api.schema api.tracing api.transcriptions",
     "trial": "engine recipe",
-    "doctor": "checks serve",
+    "doctor": "checks",
     "serve": "checks protocol",
     "transcribe": "client inprocess recordings",
     "transcribe_cli": "recordings transcribe",
