@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from server.options import DecodingOptions
+from server.options import MAX_PROMPT, DecodingOptions
 from server.transcript import MAX_FRAMES, Window
 
 MAX_LENGTH = 448  # tokens the decoder can hold; CTranslate2 lets half of them be new
-MAX_PROMPT = MAX_LENGTH // 2 - 1
 HOTWORDS_ROOM = 64  # before a full prompt; 158 tokens are left to the answer. faster-whisper's 223 leave none
 
 

@@ -16,6 +16,7 @@ RESPONSE_DIALECTS: tuple[ResponseDialect, ...] = get_args(ResponseDialect)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 
+MAX_PROMPT = 223  # tokens of previous text: a decoder's 448 less half for the answer, less one
 MAX_BEAM_SIZE = 20
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000

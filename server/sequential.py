@@ -7,8 +7,7 @@ queue: a generator that yields a window with its options and is sent the result.
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from server.decoding import MAX_PROMPT
-from server.options import DecodingOptions
+from server.options import MAX_PROMPT, DecodingOptions
 from server.transcript import FRAME_S, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
 
 RESET_TEMPERATURE = 0.5  # text that took more than this to find is no good prompt

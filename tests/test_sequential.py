@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from server.decoding import MAX_PROMPT
-from server.options import DecodingOptions
+from server.options import MAX_PROMPT, DecodingOptions
 from server.sequential import cut, in_sequence
 from server.transcript import MAX_FRAMES, SAMPLE_RATE, Segment, Span, Window, WindowResult
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from server.decoding import MAX_PROMPT, Decoded, Hearing
+from server.decoding import Decoded, Hearing
 from server.errors import ModelUnavailable
-from server.options import FALLBACK_TEMPERATURES, DecodingOptions
+from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
 from server.whisper import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
