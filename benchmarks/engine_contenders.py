@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.engine_models import clips, floats_of, window_of
 from server.engine import Engine
 from server.job import Limits
-from server.machine import prepare_cpu
 from server.media import Media
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
@@ -32,6 +31,7 @@ from server.served import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats, Priority
 from server.transcript import MAX_WINDOW_S, Window
+from server.tuning import prepare_cpu
 from tests.reference_audio import decode_audio
 
 BATCH = 8  # what BatchedInferencePipeline takes by default

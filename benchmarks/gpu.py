@@ -28,9 +28,9 @@ import numpy as np
 from benchmarks.engine_models import clips, floats_of, model_folder, window_of
 from server.engine import Engine
 from server.job import Limits
-from server.machine import prepare_cpu
 from server.options import DecodingOptions
 from server.transcript import MAX_WINDOW_S
+from server.tuning import prepare_cpu
 
 ROOT = Path(__file__).parents[1]
 TOKENS, END_S = 100, 28.0

@@ -23,10 +23,11 @@ from server.checks import cpu, libraries, python, ram
 from server.client import Client
 from server.errors import Refused
 from server.inprocess import Here, opened
-from server.machine import FORCE_ISA, resident_bytes
+from server.machine import resident_bytes
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.transcribe import Transcriber
+from server.tuning import FORCE_ISA
 
 CLIENTS = (1, 4, 16)
 ROUND_S = 10.0

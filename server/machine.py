@@ -6,8 +6,6 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from server import allocator
-
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
@@ -16,9 +14,6 @@ STATM = Path("/proc/self/statm")
 PROC = Path("/proc")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
-GPU_WORKERS = 2
-THREADS_PER_WORKER = 4
-FORCE_ISA = "CT2_FORCE_CPU_ISA"
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
@@ -28,18 +23,6 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _quota(cgroup)))
-
-
-def pick_workers(device: str) -> int:
-    """How many batches to run at once.
-
-    In the decoder's small steps threads wait for each other longer than they help: a CPU's cores are better divided
-    among batches, four to each. On a GPU one batch's work on the host goes beside another's on the device.
-    """
-    if device != "cpu":
-        return GPU_WORKERS
-    cpus = usable_cpus()
-    return min(cpus, max(2, cpus // THREADS_PER_WORKER))
 
 
 def open_files() -> float:
@@ -61,18 +44,6 @@ def has_avx512(cpuinfo: Path = CPUINFO) -> bool:
     except (OSError, StopIteration):
         return False
     return set(flags.split()) >= AVX512
-
-
-def prepare_cpu(*, tune_allocator: bool) -> str:
-    """Set up this process for inference, before CTranslate2 is imported; says what was chosen and why."""
-    chosen = [f"{usable_cpus()} CPUs by affinity and quota"]
-    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
-        del os.environ["OMP_WAIT_POLICY"]  # threads that spin while they wait take two to three times the CPU
-    if has_avx512():
-        os.environ.setdefault(FORCE_ISA, "AVX512")  # which CTranslate2 never picks by itself
-    chosen.append(f"{FORCE_ISA}={os.environ[FORCE_ISA]}" if FORCE_ISA in os.environ else "no AVX-512")
-    chosen.append("allocator tuned" if tune_allocator and allocator.tune() else "allocator as it is")
-    return ", ".join(chosen)
 
 
 class Memory(NamedTuple):

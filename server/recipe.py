@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from server.errors import ModelUnavailable
 from server.interface import Model
 from server.job import Limits
-from server.machine import prepare_cpu
+from server.tuning import prepare_cpu
 
 if TYPE_CHECKING:
     from server.whisper import Whisper

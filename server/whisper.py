@@ -18,12 +18,11 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 
-from server import allocator
 from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
 from server.devices import compute_types, pick_device
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.machine import pick_workers, usable_cpus
+from server.machine import usable_cpus
 from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
 from server.tokens import token_logprob
@@ -38,6 +37,7 @@ from server.transcript import (
     Window,
     WindowResult,
 )
+from server.tuning import pick_workers, trim
 from server.words import end_of, joined
 
 Floats = npt.NDArray[np.float32]
@@ -121,12 +121,12 @@ class Whisper:
 
     def rest(self) -> None:
         """Give back memory that is only kept for the next window."""
-        allocator.trim()
+        trim()
 
     def close(self) -> None:
         """Free the weights. Nothing may be running."""
         self._ct2.unload_model()
-        allocator.trim()
+        trim()
 
     def warm_up(self, frames: int = MAX_FRAMES) -> None:
         """One encode of `frames` and one decoder step: pays for the first ones, or shows that the device works."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from server.machine import FORCE_ISA
+from server.tuning import FORCE_ISA
 
 ROOT = Path(__file__).parent.parent
 RUN = """

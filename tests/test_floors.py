@@ -12,9 +12,9 @@ SERVER = Path(__file__).parent.parent / "server"
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
     "words": "__init__ access errors keep_alive languages options settings stats transcript",
-    "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events folders "
-    "formats frames hub known_model logs machine mel meter metrics modelstore nvml place "
-    "progress record scratch search_path sources speed spool subtitles tokens vad weights "
+    "signal and text": "audio bundle cage catalog children conversion decoding entries events folders formats "
+    "frames hub known_model logs machine mel meter metrics modelstore nvml place progress "
+    "record scratch search_path sources speed spool subtitles tokens tuning vad weights "
     "wheels words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue interface job life media mediaworker messages recipe scan "
@@ -42,7 +42,6 @@ SIDEWAYS: dict[str, str] = {
     "bundle": "catalog entries modelstore place progress record",
     "folders": "bundle catalog entries modelstore place progress record",
     "sources": "bundle catalog entries folders hub progress record search_path wheels",
-    "machine": "allocator",
     "frames": "cage",
     "spool": "scratch",
     "meter": "machine nvml",
@@ -90,6 +89,7 @@ SIDEWAYS: dict[str, str] = {
     "job": "interface",
     "served": "interface",
     "known_model": "weights",
+    "tuning": "machine",
 }
 
 # Libraries that live in some modules only; `api.*` is every module of that package.

@@ -6,17 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.machine import (
-    FORCE_ISA,
-    Memory,
-    allow_open_files,
-    filesystem,
-    has_avx512,
-    memory,
-    pick_workers,
-    prepare_cpu,
-    usable_cpus,
-)
+from server.machine import Memory, allow_open_files, filesystem, has_avx512, memory, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -92,46 +82,6 @@ def test_avx512_counts_where_all_of_it_is_there(tmp_path: Path, flags: str, has:
 
 def test_where_the_cpu_cannot_be_read_there_is_no_avx512(tmp_path: Path) -> None:
     assert not has_avx512(tmp_path / "absent")
-
-
-@pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that says nothing of instruction sets and waiting threads."""
-    for name in (FORCE_ISA, "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "")  # so that it is restored, whatever the test sets
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("server.machine.allocator.tune", lambda: True)
-    return monkeypatch
-
-
-def test_avx512_is_forced_where_it_is_and_the_choice_is_told(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.machine.has_avx512", lambda: True)
-    assert prepare_cpu(tune_allocator=True).endswith("CT2_FORCE_CPU_ISA=AVX512, allocator tuned")
-    assert os.environ[FORCE_ISA] == "AVX512"
-
-
-def test_the_operators_instruction_set_stays(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.machine.has_avx512", lambda: True)
-    clean.setenv(FORCE_ISA, "AVX2")
-    assert "CT2_FORCE_CPU_ISA=AVX2" in prepare_cpu(tune_allocator=True)
-
-
-def test_without_avx512_nothing_is_forced(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.machine.has_avx512", lambda: False)
-    assert "no AVX-512, allocator as it is" in prepare_cpu(tune_allocator=False)
-    assert FORCE_ISA not in os.environ
-
-
-def test_threads_never_spin_while_they_wait(clean: pytest.MonkeyPatch) -> None:
-    clean.setenv("OMP_WAIT_POLICY", "active")
-    prepare_cpu(tune_allocator=False)
-    assert "OMP_WAIT_POLICY" not in os.environ
-
-
-@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 2), (4, 2), (8, 2), (12, 3), (16, 4)])
-def test_a_cpu_is_divided_among_batches(monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int) -> None:
-    monkeypatch.setattr("server.machine.usable_cpus", lambda: cpus)
-    assert pick_workers("cpu") == workers
 
 
 def test_blas_starts_no_threads() -> None:
