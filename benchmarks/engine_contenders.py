@@ -23,13 +23,13 @@ from benchmarks.engine_models import clips, floats_of, window_of
 from server.engine import Engine
 from server.job import Limits
 from server.media import Media
-from server.options import DecodingOptions, TranscriptionOptions, UploadFd
+from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import Registry
 from server.scan import Scanner
 from server.served import ServedModel
 from server.settings import Settings
-from server.stats import EngineStats, Priority
+from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
 from server.tuning import prepare_cpu
 from tests.reference_audio import decode_audio

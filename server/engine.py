@@ -20,8 +20,8 @@ from server.errors import Cancelled, Unavailable
 from server.fairqueue import FairQueue, Take
 from server.interface import Model
 from server.job import Job, Limits
-from server.options import DecodingOptions
-from server.stats import Durations, EngineStats, Priority
+from server.options import DecodingOptions, Priority
+from server.stats import Durations, EngineStats
 from server.transcript import Window, WindowResult
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long

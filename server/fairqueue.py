@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from server.errors import QueueFull, Unavailable
-from server.stats import Priority
+from server.options import Priority
 
 BULK_EVERY = 4
 COMPANY_S = 0.005  # what an idle worker waits for others to come

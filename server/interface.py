@@ -5,8 +5,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from server.decoding import Hearing
-from server.options import DecodingOptions
-from server.stats import EngineStats, Priority
+from server.options import DecodingOptions, Priority
+from server.stats import EngineStats
 from server.transcript import Window, WindowResult
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from server.decoding import Hearing
 from server.interface import Model
-from server.stats import Priority
+from server.options import Priority
 from server.transcript import WindowResult
 
 

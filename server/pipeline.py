@@ -14,7 +14,7 @@ from typing import Any
 from server.errors import Cancelled, TookTooLong, UnknownLanguage
 from server.keeper import Lease
 from server.media import Media, Recording
-from server.options import DecodingOptions, TranscriptionOptions, UploadFd
+from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
 from server.placing import Placer
 from server.registry import Registry
 from server.sequential import in_sequence
@@ -26,7 +26,6 @@ LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
 UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
 MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
 MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
-INTERACTIVE_S = 60.0  # a request known to be no longer goes before others
 
 # What one window gave: itself, or its rest where the model stopped inside it, each with its result.
 Heard = list[tuple[Window, WindowResult]]

@@ -9,8 +9,8 @@ from functools import reduce
 from typing import TypeVar
 
 from server.interface import EngineLike
-from server.options import DecodingOptions
-from server.stats import Durations, EngineStats, Priority, State
+from server.options import DecodingOptions, Priority
+from server.stats import Durations, EngineStats, State
 from server.transcript import Window, WindowResult
 
 STATES: tuple[State, ...] = ("ready", "restarting", "loading", "broken", "closed")  # best first

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-Priority = Literal["interactive", "bulk"]
+from server.options import Priority
+
 MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "nonsense", "no_process", "parent"]
 State = Literal["loading", "ready", "restarting", "broken", "closed"]
 Presence = Literal["available", "loading", "loaded", "broken"]

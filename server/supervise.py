@@ -17,9 +17,9 @@ from typing import Literal
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
 from server.life import NO_BEAT, Life
 from server.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit
-from server.options import DecodingOptions
+from server.options import DecodingOptions, Priority
 from server.recipe import Facts, Recipe
-from server.stats import EngineStats, Priority, State
+from server.stats import EngineStats, State
 from server.transcript import Window, WindowResult
 
 LOADS = 3  # that may fail in a row before a model counts as broken

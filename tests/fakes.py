@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from server.decoding import Decoded, Hearing
 from server.media import Media
-from server.options import DecodingOptions, UploadFd
+from server.options import DecodingOptions, Priority, UploadFd
 from server.scan import Scanner
-from server.stats import EngineStats, Priority
+from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
 from tests.bad_inputs import DATA, wav
 

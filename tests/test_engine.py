@@ -12,8 +12,7 @@ from server.decoding import Decoded, Hearing
 from server.engine import Engine
 from server.errors import Cancelled, QueueFull, Unavailable
 from server.job import Job, Limits
-from server.options import DecodingOptions
-from server.stats import Priority
+from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
 from tests.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
 

@@ -90,6 +90,7 @@ SIDEWAYS: dict[str, str] = {
     "served": "interface",
     "known_model": "weights",
     "tuning": "machine",
+    "stats": "options",
 }
 
 # Libraries that live in some modules only; `api.*` is every module of that package.

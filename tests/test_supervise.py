@@ -15,8 +15,8 @@ from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.life import Life, environment
 from server.machine import children_of
 from server.messages import Beat, Ready, Start
-from server.options import DecodingOptions
-from server.stats import Durations, EngineStats, Priority
+from server.options import DecodingOptions, Priority
+from server.stats import Durations, EngineStats
 from server.supervise import Patience, Supervised
 from server.transcript import WindowResult
 from tests.fakes import DEADLINE_S, make_window, wait_until

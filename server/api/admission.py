@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.errors import RateLimited, Unavailable
-from server.pipeline import INTERACTIVE_S
+from server.options import INTERACTIVE_S
 from server.settings import MOST_REQUESTS, Settings
 from server.speed import Speed
 from server.stats import Load
