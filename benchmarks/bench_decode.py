@@ -18,8 +18,8 @@ import numpy as np
 
 from server.audio import open_audio
 from server.transcript import SAMPLE_RATE
-from tests.bad_inputs import DATA, encode
-from tests.reference_audio import decode_audio
+from tests.support.bad_inputs import DATA, encode
+from tests.support.reference_audio import decode_audio
 
 PART_S = 600  # the length of the short file, and of the piece that the long one repeats
 NO_HEADERS = {"write_xing": "0", "id3v2_version": "0"}  # so that copies joined end to end are one MP3

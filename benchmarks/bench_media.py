@@ -27,7 +27,7 @@ from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget
 from server.transcript import SAMPLE_RATE
 from server.workers import MediaWorkers
-from tests.bad_inputs import DATA
+from tests.support.bad_inputs import DATA
 
 SHORT = DATA / "en_14.mp3"
 TIMES = 20  # that a short file is scanned, one after the other

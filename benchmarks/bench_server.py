@@ -51,7 +51,7 @@ from server.registry import load
 from server.scan import Scanner
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
-from tests.bad_inputs import DATA, wav
+from tests.support.bad_inputs import DATA, wav
 
 PAUSE_S = 0.5  # between what is compared: OpenMP's threads spin on for 0.2 s after a batch
 SAMPLE_S = 0.5

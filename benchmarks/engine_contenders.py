@@ -32,7 +32,7 @@ from server.settings import Settings
 from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
 from server.tuning import prepare_cpu
-from tests.reference_audio import decode_audio
+from tests.support.reference_audio import decode_audio
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
 LONG = "long file"

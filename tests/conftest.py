@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from server.transcript import Span, Window
-from tests.guard import sitecustomize as guard
+from tests.support.guard import sitecustomize as guard
 
 if TYPE_CHECKING:
     from server.whisper import Whisper
@@ -145,7 +145,7 @@ def demo_model() -> Path:
 @pytest.fixture(scope="session")
 def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a model that answers `SCRIPTED_TEXT` to everything."""
-    from tests.scripted import Script, build
+    from tests.support.scripted import Script, build
 
     return build(tmp_path_factory.mktemp("models") / "scripted", script=Script(SCRIPTED_TEXT, SCRIPTED_END_S))
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.serving import Running, serving
-from tests.wer import error_rate_over, words_of
+from tests.support.serving import Running, serving
+from tests.support.wer import error_rate_over, words_of
 
 pytestmark = pytest.mark.numeric
 

@@ -13,8 +13,20 @@ from numpy.typing import NDArray
 from server.audio import BLOCK_SAMPLES, open_audio
 from server.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from server.transcript import SAMPLE_RATE
-from tests.bad_inputs import BAD_INPUTS, DATA, Outcome, chunk, cut, encode, ffconcat, m3u8, silence, speech, wav
-from tests.reference_audio import decode_audio
+from tests.support.bad_inputs import (
+    BAD_INPUTS,
+    DATA,
+    Outcome,
+    chunk,
+    cut,
+    encode,
+    ffconcat,
+    m3u8,
+    silence,
+    speech,
+    wav,
+)
+from tests.support.reference_audio import decode_audio
 
 Samples = NDArray[np.int16]
 

@@ -13,8 +13,8 @@ from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
 from server.whisper import Whisper
 from tests.conftest import RECORDINGS, samples_of, window_of
-from tests.fakes import DEADLINE_S
-from tests.scripted import build
+from tests.support.fakes import DEADLINE_S
+from tests.support.scripted import build
 
 pytestmark = pytest.mark.numeric
 

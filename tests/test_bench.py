@@ -8,8 +8,8 @@ import pytest
 
 from server.bench import percentile
 from server.cli import run
-from tests.bad_inputs import DATA
-from tests.serving import ROOT, serving
+from tests.support.bad_inputs import DATA
+from tests.support.serving import ROOT, serving
 
 pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 

@@ -18,7 +18,7 @@ from server.entries import Catalogue
 from server.errors import ModelUnavailable
 from server.modelstore import Installed, locate, verify
 from server.progress import Progress
-from tests.model_folders import WHOLE, fill_disk, filled, pulled
+from tests.support.model_folders import WHOLE, fill_disk, filled, pulled
 
 LABEL = "me--small"
 NAME = "me/small"

@@ -13,7 +13,7 @@ from server.errors import ModelNotFound, ModelUnavailable
 from server.record import Facts, Record
 from server.settings import Settings
 from server.weights import Dimensions, read_dimensions
-from tests.model_folders import WHOLE, cached, filled
+from tests.support.model_folders import WHOLE, cached, filled
 
 KNOWN = catalog.load()
 

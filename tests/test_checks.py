@@ -21,8 +21,8 @@ from server.checks import (
 )
 from server.machine import Memory
 from server.settings import Settings
-from tests.fakes import taken_port
-from tests.model_folders import WHOLE, filled
+from tests.support.fakes import taken_port
+from tests.support.model_folders import WHOLE, filled
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

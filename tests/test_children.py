@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from server.children import Child, clean_environment
-from tests.fakes import DEADLINE_S, wait_until
+from tests.support.fakes import DEADLINE_S, wait_until
 
 ROLES = ["loading", "echo", "deaf", "stuck"]
 PARENT = """
 import sys, time
 from server.children import Child, clean_environment
-child = Child("tests.stub_child", sys.argv[1], environment=clean_environment())
+child = Child("tests.support.stub_child", sys.argv[1], environment=clean_environment())
 print(child.channel.recv(100).decode(), flush=True)
 time.sleep(600)
 """
@@ -25,7 +25,7 @@ time.sleep(600)
 
 @contextmanager
 def started(role: str) -> Iterator[Child]:
-    child = Child("tests.stub_child", role, environment=clean_environment())
+    child = Child("tests.support.stub_child", role, environment=clean_environment())
     child.channel.settimeout(DEADLINE_S)
     try:
         assert read(child.channel, until=b"\n") == f"{child.pid}\n".encode()
@@ -133,4 +133,4 @@ def test_a_child_has_none_of_the_parent_s_files() -> None:
 def test_a_child_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(OSError, match="nowhere"):
-        Child("tests.stub_child", "echo", environment={})
+        Child("tests.support.stub_child", "echo", environment={})

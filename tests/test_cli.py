@@ -13,8 +13,8 @@ from server.cli import run
 from server.serve import example, look_round
 from server.settings import Settings
 from server.transcribe import DEMO
-from tests.bad_inputs import DATA
-from tests.fakes import taken_port
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import taken_port
 
 ROOT = Path(__file__).parent.parent
 END_S = 120.0

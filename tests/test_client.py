@@ -16,7 +16,7 @@ from server.errors import InvalidRequest, Refused
 from server.formats import bare_word
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.transcript import Transcript
-from tests.bad_inputs import DATA
+from tests.support.bad_inputs import DATA
 
 SEGMENT = {"id": 0, "seek": 0, "start": 0.0, "end": 1.0, "text": " Hi, you.", "tokens": [1], "temperature": 0.0}
 SEGMENT |= {"avg_logprob": -0.1, "compression_ratio": 1.0, "no_speech_prob": 0.0}

@@ -17,7 +17,7 @@ from server.catalog import SAMPLE_TEXT
 from server.cli import make_parser, run
 from server.registry import Registry
 from server.settings import Settings
-from tests.fakes import make_media
+from tests.support.fakes import make_media
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,8 +22,8 @@ from server.doctor import Report, ask_child, examine
 from server.errors import ModelUnavailable
 from server.settings import Settings
 from server.trial import Answer
-from tests.broken_av import BROKEN, break_av
-from tests.fakes import taken_port
+from tests.support.broken_av import BROKEN, break_av
+from tests.support.fakes import taken_port
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "doctor.schema.json").read_text("utf-8"))

@@ -14,7 +14,7 @@ from server.errors import Cancelled, QueueFull, Unavailable
 from server.job import Job, Limits
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
-from tests.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
+from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
 
 GREEDY = DecodingOptions(language="en", beam_size=1)
 BEAMS = DecodingOptions(language="en", beam_size=5)

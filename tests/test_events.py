@@ -13,7 +13,7 @@ from server.events import Narrator, done, progress
 from server.formats import Json, segment_dict, to_json, word_dicts
 from server.options import DecodingOptions, StreamEvent, TranscriptionOptions
 from server.transcript import Segment, TokenLogprob, Transcript, Word
-from tests.fakes import make_segment
+from tests.support.fakes import make_segment
 
 WORD = Word(" Hello,", 0.1, 0.5, 0.9)
 LOGPROBS = (TokenLogprob(" Hel", -0.25, b" Hel"), TokenLogprob("\ufffd", -0.5, b"\xc3"))

@@ -9,7 +9,7 @@ import pytest
 from server.errors import QueueFull, Unavailable
 from server.fairqueue import BULK_EVERY, FairQueue
 from server.options import Priority
-from tests.fakes import wait_until
+from tests.support.fakes import wait_until
 
 DEADLINE_S = 60.0
 

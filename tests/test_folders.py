@@ -10,7 +10,7 @@ from server.entries import Catalogue, Model
 from server.errors import ModelUnavailable, NoRoom, PullFailed
 from server.progress import Progress
 from server.record import Facts, Record
-from tests.model_folders import WHOLE, cached, fill_disk, filled, pulled
+from tests.support.model_folders import WHOLE, cached, fill_disk, filled, pulled
 
 REPOSITORY = "me/small"
 

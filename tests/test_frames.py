@@ -34,7 +34,7 @@ from server.frames import (
 from server.options import ScanOptions, VadOptions
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from server.vad import Packer, SpeechEnd, SpeechStart
-from tests.fakes import tone
+from tests.support.fakes import tone
 
 MESSAGES: list[Message] = [
     Started(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guard.sitecustomize import LOG
+from tests.support.guard.sitecustomize import LOG
 
 ELSEWHERE = ("192.0.2.1", 80)  # an address for documentation: there is nobody
 

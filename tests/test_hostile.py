@@ -22,9 +22,9 @@ from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.workers import MediaWorkers
-from tests.fakes import DEADLINE_S, FakeEngine, upload, wait_until
-from tests.hostile import hostile
-from tests.serving import TRANSCRIPTIONS
+from tests.support.fakes import DEADLINE_S, FakeEngine, upload, wait_until
+from tests.support.hostile import hostile
+from tests.support.serving import TRANSCRIPTIONS
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="media workers need Linux"),

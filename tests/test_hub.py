@@ -22,8 +22,8 @@ from server.entries import REQUIRED
 from server.errors import ModelUnavailable
 from server.place import SPARE_BYTES
 from server.progress import Progress
-from tests.hub_standin import Hub, Repository, serve
-from tests.model_folders import fill_disk
+from tests.support.hub_standin import Hub, Repository, serve
+from tests.support.model_folders import fill_disk
 
 NAME = "Systran/faster-whisper-tiny"
 FILES = {

@@ -8,7 +8,7 @@ from server.known_model import KnownModel
 from server.languages import NAMES
 from server.settings import Settings
 from server.weights import Dimensions
-from tests.model_folders import WHOLE, filled, pulled
+from tests.support.model_folders import WHOLE, filled, pulled
 
 SIZES = {"width": 384, "encoder_layers": 4, "decoder_layers": 4, "mels": 80}
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.isa import lane, offered
+from tests.support.isa import lane, offered
 
 FOUND = "import numpy; print(*numpy.show_config(mode='dicts')['SIMD Extensions'].get('found', []))"
 

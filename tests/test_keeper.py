@@ -15,8 +15,8 @@ from server.keeper import Keeper, Lease
 from server.known_model import KnownModel
 from server.slot import AGAIN_S, Slot
 from server.stats import Tally
-from tests.fakes import DEADLINE_S, eventually, peek
-from tests.launches import Engines
+from tests.support.fakes import DEADLINE_S, eventually, peek
+from tests.support.launches import Engines
 
 KEPT_S = 300.0
 

@@ -8,7 +8,7 @@ from server.known_model import KnownModel
 from server.launch import Launch
 from server.recipe import Facts, WhisperRecipe
 from server.settings import Settings
-from tests.fakes import FakeEngine
+from tests.support.fakes import FakeEngine
 
 GIB = 1 << 30
 SIZES = {"cuda:0": 80 * GIB, "cuda:1": 24 * GIB, "cuda:2": 0}  # one whose driver doesn't tell

@@ -13,8 +13,8 @@ from server.options import UploadFd, VadOptions
 from server.scan import Scanner
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Window
 from server.workers import MediaWorkers
-from tests.bad_inputs import silence
-from tests.fakes import DEADLINE_S, Samples, tone, upload, wait_until
+from tests.support.bad_inputs import silence
+from tests.support.fakes import DEADLINE_S, Samples, tone, upload, wait_until
 
 EVERYTHING = VadOptions(enabled=False, window_s=1.0)
 

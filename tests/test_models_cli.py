@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from server.cli import run
-from tests.fakes import wait_until
-from tests.hub_standin import Hub, Repository, standing_in
-from tests.model_folders import WHOLE, filled, pulled
+from tests.support.fakes import wait_until
+from tests.support.hub_standin import Hub, Repository, standing_in
+from tests.support.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parent.parent
 END_S = 120.0

@@ -26,7 +26,7 @@ from server.place import reserved
 from server.progress import Progress
 from server.record import Facts
 from server.settings import Settings
-from tests.model_folders import WHOLE, cached, filled, pulled
+from tests.support.model_folders import WHOLE, cached, filled, pulled
 
 TINY = "Systran--faster-whisper-tiny"
 

@@ -20,9 +20,9 @@ from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
 from server.whisper import Whisper
 from server.words import joined
 from tests.conftest import RECORDINGS, samples_of
-from tests.reference import as_floats, reference_of
-from tests.scripted import build
-from tests.stepping import transcribe
+from tests.support.reference import as_floats, reference_of
+from tests.support.scripted import build
+from tests.support.stepping import transcribe
 
 pytestmark = pytest.mark.numeric
 

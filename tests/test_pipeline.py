@@ -37,8 +37,8 @@ from server.scan import Scanner
 from server.served import ServedModel
 from server.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
-from tests.bad_inputs import silence
-from tests.fakes import (
+from tests.support.bad_inputs import silence
+from tests.support.fakes import (
     DEADLINE_S,
     Answer,
     FakeEngine,
@@ -54,7 +54,7 @@ from tests.fakes import (
     upload,
     wait_until,
 )
-from tests.launches import Engines
+from tests.support.launches import Engines
 
 pytestmark = pytest.mark.anyio
 

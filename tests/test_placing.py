@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from server.placing import Placer
 from server.transcript import SAMPLE_RATE, Segment, Span, TokenLogprob, Window, WindowResult, Word
-from tests.fakes import make_segment
+from tests.support.fakes import make_segment
 
 
 def seconds(index: int, *spans: tuple[float, float]) -> Window:

@@ -6,10 +6,10 @@ from select import select
 import pytest
 
 from server.protocol import HEAD_BYTES
-from tests.bad_inputs import DATA
-from tests.fakes import wait_until
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import Answer, Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import Answer, Connection, field, file, form
 
 FORM = form(field("model", "whisper-1"), file((DATA / "silence_10s.wav").read_bytes()))
 POST = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.cli import run
-from tests.fakes import taken_port
+from tests.support.fakes import taken_port
 
 Json = dict[str, Any]
 IDLE: Json = {

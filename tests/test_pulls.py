@@ -13,8 +13,8 @@ from server.errors import Cancelled, ModelNotFound, PermissionDenied, PullFailed
 from server.progress import Progress, Report
 from server.pulls import Pulls, Waiting
 from server.settings import Settings
-from tests.fakes import DEADLINE_S, eventually
-from tests.model_folders import WHOLE, filled
+from tests.support.fakes import DEADLINE_S, eventually
+from tests.support.model_folders import WHOLE, filled
 
 KNOWN = load()
 NAME = "Systran/faster-whisper-tiny"

@@ -16,7 +16,7 @@ import pytest
 
 from server.audio import open_audio
 from server.errors import UndecodableAudio
-from tests.bad_inputs import chunk, encode, ffconcat, id3, m3u8, mpd, silence, speech, wav
+from tests.support.bad_inputs import chunk, encode, ffconcat, id3, m3u8, mpd, silence, speech, wav
 
 pytestmark = pytest.mark.timeout(100)  # to open a pipe that nobody writes to would block
 

@@ -25,9 +25,9 @@ from server.slot import AGAIN_S
 from server.supervise import Supervised
 from server.tuning import FORCE_ISA
 from server.whisper import Whisper
-from tests.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
-from tests.hosted import pid
-from tests.launches import Engines, Starting
+from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
+from tests.support.hosted import pid
+from tests.support.launches import Engines, Starting
 
 
 @pytest.fixture

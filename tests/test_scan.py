@@ -13,7 +13,7 @@ from server.scan import Scanner
 from server.spool import SpoolFile
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
-from tests.fakes import Samples, tone, upload
+from tests.support.fakes import Samples, tone, upload
 
 PIECE = int(MAX_WINDOW_S * SAMPLE_RATE)
 

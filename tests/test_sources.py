@@ -15,9 +15,9 @@ from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
 from server.record import Facts
 from server.settings import Settings
 from server.sources import Fetched, FetchOrder, fetch
-from tests.hub_standin import Hub, Repository, standing_in
-from tests.index_standin import Index, serve
-from tests.model_folders import WHOLE, cached, filled
+from tests.support.hub_standin import Hub, Repository, standing_in
+from tests.support.index_standin import Index, serve
+from tests.support.model_folders import WHOLE, cached, filled
 
 NAME = "me/mine"
 MIRROR = "you/same"

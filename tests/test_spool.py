@@ -9,7 +9,7 @@ from server.errors import Unavailable
 from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget, SpoolFile
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
-from tests.fakes import Samples, tone
+from tests.support.fakes import Samples, tone
 
 AUDIO = tone(2.0)
 LENGTH = len(AUDIO)

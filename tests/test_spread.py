@@ -8,7 +8,7 @@ from server.options import DecodingOptions
 from server.spread import Spread
 from server.stats import Durations, EngineStats, State
 from server.transcript import WindowResult
-from tests.fakes import FakeEngine, make_window
+from tests.support.fakes import FakeEngine, make_window
 
 DECODING = DecodingOptions()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.options import MAX_CUE_S, MAX_LINE_COUNT, MAX_LINE_WIDTH, MIN_MAX_CUE_S, SubtitleOptions
 from server.subtitles import Cue, columns, shape
 from server.transcript import Segment, Transcript, Word
-from tests.fakes import make_segment
+from tests.support.fakes import make_segment
 
 Split = list[tuple[str, float, float]]  # words with their times
 

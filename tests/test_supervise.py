@@ -19,8 +19,8 @@ from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
 from server.supervise import Patience, Supervised
 from server.transcript import WindowResult
-from tests.fakes import DEADLINE_S, make_window, wait_until
-from tests.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised
+from tests.support.fakes import DEADLINE_S, make_window, wait_until
+from tests.support.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised
 
 BEAMS = DecodingOptions(language="en")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.tokens import token_bytes, token_logprob
-from tests.scripted import load_tokenizer
+from tests.support.scripted import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from server.options import TranscriptionOptions, UploadFd
 from server.recordings import Recording
 from server.transcribe import DEMO, Job, Order, Run
 from server.transcript import Transcript
-from tests.bad_inputs import DATA
-from tests.fakes import eventually, peek, wait_until
-from tests.serving import ROOT, Running, serving
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import eventually, peek, wait_until
+from tests.support.serving import ROOT, Running, serving
 
 END_S = 120.0
 ENGLISH, SPANISH, LONG = DATA / "en_00.wav", DATA / "es_00.wav", DATA / "ten_minutes.ogg"

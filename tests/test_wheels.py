@@ -14,8 +14,8 @@ from server.errors import Cancelled, ModelLocked, NoRoom, PullFailed
 from server.place import SPARE_BYTES
 from server.progress import Progress
 from server.record import Facts
-from tests.index_standin import Index, serve, wheel
-from tests.model_folders import filled
+from tests.support.index_standin import Index, serve, wheel
+from tests.support.model_folders import filled
 
 FILES = {
     "config.json": b"{}",

@@ -22,9 +22,9 @@ from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
 from server.whisper import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
-from tests.reference import as_floats, reference_of
-from tests.scripted import Script, build
-from tests.stepping import transcribe
+from tests.support.reference import as_floats, reference_of
+from tests.support.scripted import Script, build
+from tests.support.stepping import transcribe
 from tests.test_words import raw_words
 
 pytestmark = pytest.mark.numeric

@@ -25,12 +25,12 @@ from server.options import UploadFd, VadOptions
 from server.stats import MediaEnd
 from server.transcript import Window
 from server.workers import MediaWorkers
-from tests.bad_inputs import BAD_INPUTS, DATA
-from tests.fakes import DEADLINE_S, make_media, tone, upload, wait_until
+from tests.support.bad_inputs import BAD_INPUTS, DATA
+from tests.support.fakes import DEADLINE_S, make_media, tone, upload, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="media workers need Linux")
 
-STUB = "tests.stub_mediaworker"
+STUB = "tests.support.stub_fork_server"
 SOON_S = 1.0
 MEMORY_BYTES = 256 << 20
 RECORDINGS = "en_00.wav en_14.mp3 en_15.m4a en_16.ogg en_17.webm en_18.flac en_19.mp4 two_minutes.mp3".split()
@@ -42,8 +42,8 @@ from server.media import Media
 from server.options import UploadFd, VadOptions
 from server.workers import MediaWorkers
 from server.machine import children_of
-from tests.fakes import upload
-workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.stub_mediaworker")
+from tests.support.fakes import upload
+workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
 media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
     tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)

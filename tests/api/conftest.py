@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from tests.serving import Running, serving
+from tests.support.serving import Running, serving
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.bad_inputs import DATA, SPEECH_TEXT
-from tests.fakes import wait_until
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA, SPEECH_TEXT
+from tests.support.fakes import wait_until
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import Connection, field, file, form
 
 SPEECH = "en_00.wav"
 PROMPT = "Zanzibar quokka"

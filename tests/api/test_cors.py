@@ -9,10 +9,10 @@ from server.api.app import create_app
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.bad_inputs import wav
-from tests.fakes import FakeEngine, make_media
-from tests.serving import TRANSCRIPTIONS
-from tests.wire import content_type, field, file, form
+from tests.support.bad_inputs import wav
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.serving import TRANSCRIPTIONS
+from tests.support.wire import content_type, field, file, form
 
 KEY = "a-key-0123456789abcdefghijkl"
 OBSIDIAN = "app://obsidian.md"

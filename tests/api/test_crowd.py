@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.bad_inputs import DATA
-from tests.fakes import wait_until
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import content_type, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import content_type, field, file, form
 
 CLIENTS = 1000
 ADDRESSES = 50  # of the loopback network: each is a client of its own

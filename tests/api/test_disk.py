@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.bad_inputs import silence, wav
-from tests.fakes import wait_until
-from tests.serving import Running, serving
+from tests.support.bad_inputs import silence, wav
+from tests.support.fakes import wait_until
+from tests.support.serving import Running, serving
 
 SPEECH = "en_02.wav"
 MIB = 1 << 20

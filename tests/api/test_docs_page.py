@@ -14,7 +14,7 @@ from server.api.schema import describe
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine, make_media
+from tests.support.fakes import FakeEngine, make_media
 
 VOID = {"meta", "br"}
 

@@ -9,10 +9,10 @@ from server.api.app import create_app
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.bad_inputs import DATA, wav
-from tests.fakes import FakeEngine, make_media
-from tests.serving import TRANSCRIPTIONS, Running
-from tests.wire import Connection, content_type, field, file, form
+from tests.support.bad_inputs import DATA, wav
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.serving import TRANSCRIPTIONS, Running
+from tests.support.wire import Connection, content_type, field, file, form
 
 ORIGIN = "http://testserver"
 DEPLOYMENTS = "/openai/deployments"

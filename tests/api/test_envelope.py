@@ -13,10 +13,10 @@ from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
-from tests.bad_inputs import wav
-from tests.fakes import FakeEngine, hear, make_media
-from tests.serving import TRANSCRIPTIONS
-from tests.wire import content_type, field, file, form, part
+from tests.support.bad_inputs import wav
+from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.serving import TRANSCRIPTIONS
+from tests.support.wire import content_type, field, file, form, part
 
 AUDIO = wav()
 MODEL = field("model", "whisper-1")

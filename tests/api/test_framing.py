@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.bad_inputs import SPEECH_TEXT, wav
-from tests.serving import TRANSCRIPTIONS, Running
-from tests.wire import Connection, content_type, field, file, form, part
+from tests.support.bad_inputs import SPEECH_TEXT, wav
+from tests.support.serving import TRANSCRIPTIONS, Running
+from tests.support.wire import Connection, content_type, field, file, form, part
 
 AUDIO = wav()
 MODEL = field("model", "whisper-1")

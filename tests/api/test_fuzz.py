@@ -21,9 +21,9 @@ from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Task
-from tests.bad_inputs import speech, wav
-from tests.fakes import FakeEngine, make_media
-from tests.wire import content_type, field, file, form, part
+from tests.support.bad_inputs import speech, wav
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.wire import content_type, field, file, form, part
 
 SETTINGS = Settings()
 AUDIO = wav(speech()[:SAMPLE_RATE].tobytes())

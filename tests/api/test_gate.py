@@ -21,10 +21,10 @@ from server.api.envelope import add_handlers
 from server.api.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate import Gate
 from server.settings import Settings
-from tests.bad_inputs import DATA, wav
-from tests.fakes import DEADLINE_S, eventually, wait_until
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA, wav
+from tests.support.fakes import DEADLINE_S, eventually, wait_until
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import Connection, field, file, form
 
 FIRST_KEY = "first-key-0123456789abcdefgh"
 SECOND_KEY = "second-key-0123456789abcdefg"

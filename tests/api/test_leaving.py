@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.bad_inputs import DATA, days_of_silence
-from tests.fakes import wait_until
-from tests.serving import Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA, days_of_silence
+from tests.support.fakes import wait_until
+from tests.support.serving import Running, serving
+from tests.support.wire import Connection, field, file, form
 
 SPEECH = "en_02.wav"
 LONG = (DATA / "ten_minutes.ogg").read_bytes()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import DATA
-from tests.broken_av import break_av
-from tests.fakes import wait_until
-from tests.serving import Running, serving, started
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.broken_av import break_av
+from tests.support.fakes import wait_until
+from tests.support.serving import Running, serving, started
+from tests.support.wire import Connection, field, file, form
 
 LONG = form(field("model", "whisper-1"), file((DATA / "ten_minutes.ogg").read_bytes()))
 SPEECH = "en_02.wav"

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from server.weights import read_dimensions
-from tests.bad_inputs import DATA
-from tests.fakes import wait_until
-from tests.scripted import Script, build
-from tests.serving import Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
+from tests.support.scripted import Script, build
+from tests.support.serving import Running, serving
+from tests.support.wire import Connection, field, file, form
 
 SPEECH = "en_02.wav"
 TEXTS = {"one": "Hello from the first model.", "two": "Greetings from the second one."}

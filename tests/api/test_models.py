@@ -14,8 +14,8 @@ from server.keeper import Keeper
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine, make_media
-from tests.launches import Engines
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.launches import Engines
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 

@@ -13,12 +13,12 @@ import pytest
 from server.catalog import SAMPLE_TEXT
 from server.cli import run
 from server.hub import TIMEOUT_S
-from tests.bad_inputs import DATA
 from tests.conftest import DEMO
-from tests.fakes import wait_until
-from tests.hub_standin import Hub, Repository, serve
-from tests.serving import Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
+from tests.support.hub_standin import Hub, Repository, serve
+from tests.support.serving import Running, serving
+from tests.support.wire import Connection, field, file, form
 
 ADMIN = "admin-key-0123456789abcdefgh"
 ORDINARY = "other-key-0123456789abcdefgh"

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server import __version__
-from tests.bad_inputs import DATA
-from tests.fakes import wait_until
-from tests.serving import REQUEST_S, Running
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
+from tests.support.serving import REQUEST_S, Running
+from tests.support.wire import Connection, field, file, form
 
 LONG = form(field("model", "whisper-1"), file((DATA / "ten_minutes.ogg").read_bytes()))
 SHORT = "en_02.wav"

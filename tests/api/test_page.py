@@ -12,7 +12,7 @@ from server.catalog import SAMPLE, data_path
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine, make_media
+from tests.support.fakes import FakeEngine, make_media
 
 KEY = "a-key"
 IMPORT = re.compile(r"""^(?:import|export)\b[^;]*?["'](\.[^"']+)["']""", re.MULTILINE)

@@ -9,10 +9,10 @@ from select import select
 import pytest
 
 from server.api.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
-from tests.bad_inputs import DATA, days_of_silence
-from tests.fakes import DEADLINE_S, wait_until
-from tests.serving import Running, serving
-from tests.wire import BOUNDARY, Answer, Connection, field, file, form
+from tests.support.bad_inputs import DATA, days_of_silence
+from tests.support.fakes import DEADLINE_S, wait_until
+from tests.support.serving import Running, serving
+from tests.support.wire import BOUNDARY, Answer, Connection, field, file, form
 
 LONG = form(field("model", "whisper-1"), file((DATA / "ten_minutes.ogg").read_bytes()))
 SPEECH = "en_02.wav"

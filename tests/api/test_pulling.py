@@ -20,9 +20,9 @@ from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
-from tests.fakes import FakeEngine, make_media
-from tests.hub_standin import Hub, Repository, standing_in
-from tests.model_folders import WHOLE, fill_disk
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.hub_standin import Hub, Repository, standing_in
+from tests.support.model_folders import WHOLE, fill_disk
 
 NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"

@@ -23,11 +23,11 @@ from server.place import reserved
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
-from tests.bad_inputs import DATA
 from tests.contract.schemas import fits
-from tests.fakes import FakeEngine, make_media, wait_until
-from tests.model_folders import WHOLE, filled, pulled
-from tests.serving import TRANSCRIPTIONS
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import FakeEngine, make_media, wait_until
+from tests.support.model_folders import WHOLE, filled, pulled
+from tests.support.serving import TRANSCRIPTIONS
 
 ADMIN = "admin-key-0123456789abcdefgh"
 ORDINARY = "other-key-0123456789abcdefgh"

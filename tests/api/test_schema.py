@@ -16,7 +16,7 @@ from server.api.schema import describe
 from server.errors import Cancelled, MethodNotAllowed, SottoError
 from server.registry import Registry
 from server.settings import Settings
-from tests.fakes import make_media
+from tests.support.fakes import make_media
 
 DOCUMENT = describe()
 FORMS = Path(__file__).parent.parent.parent / "server/api/forms.py"

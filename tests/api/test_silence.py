@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 from server.options import RESPONSE_FORMATS
-from tests.bad_inputs import encode
-from tests.serving import REQUEST_S, Running
-from tests.sounds import SOUNDS
+from tests.support.bad_inputs import encode
+from tests.support.serving import REQUEST_S, Running
+from tests.support.sounds import SOUNDS
 
 CONTAINERS = {
     "wav": ("pcm_s16le", 16_000),

@@ -39,8 +39,8 @@ from server.scan import Scanner
 from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
-from tests.bad_inputs import DATA, SPEECH_TEXT, wav
-from tests.fakes import (
+from tests.support.bad_inputs import DATA, SPEECH_TEXT, wav
+from tests.support.fakes import (
     DEADLINE_S,
     Answer,
     FakeEngine,
@@ -53,8 +53,8 @@ from tests.fakes import (
     upload,
     wait_until,
 )
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import Connection, field, file, form
 
 SPEECH = "en_00.wav"
 ENGLISH = TranscriptionOptions(stream=True, decoding=DecodingOptions(language="en"), vad=VadOptions(enabled=False))

@@ -20,10 +20,10 @@ from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.supervise import Supervised
-from tests.bad_inputs import DATA
-from tests.fakes import DEADLINE_S, make_media, wait_until
-from tests.hosted import QUICK, FakeRecipe, kill, supervised
-from tests.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import DEADLINE_S, make_media, wait_until
+from tests.support.hosted import QUICK, FakeRecipe, kill, supervised
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
 
 SPEECH = "en_02.wav"
 TEXT = "The party ends at eight."

@@ -12,10 +12,10 @@ from openai import OpenAI
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
 
 from server.options import RESPONSE_FORMATS, ResponseFormat
-from tests.bad_inputs import BAD_INPUTS, DATA, SPEECH_TEXT, speech, wav
-from tests.serving import REQUEST_S, Running
-from tests.wer import word_error_rate
-from tests.wire import Connection, field, file, form, part
+from tests.support.bad_inputs import BAD_INPUTS, DATA, SPEECH_TEXT, speech, wav
+from tests.support.serving import REQUEST_S, Running
+from tests.support.wer import word_error_rate
+from tests.support.wire import Connection, field, file, form, part
 
 SPEECH = "en_00.wav"
 SILENCE = "silence_10s.wav"

@@ -10,7 +10,7 @@ from server.formats import bare_word
 from server.options import SubtitleOptions
 from tests.browser.conftest import WORDS, Tab, written
 from tests.conftest import RECORDINGS
-from tests.serving import Running
+from tests.support.serving import Running
 
 WRITE = """async answers => {
     const {FORMATS} = await import("/assets/formats.js");

@@ -23,7 +23,7 @@ from server.options import DecodingOptions, Priority, UploadFd
 from server.scan import Scanner
 from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
-from tests.bad_inputs import DATA, wav
+from tests.support.bad_inputs import DATA, wav
 
 DEADLINE_S = 120.0  # for what takes seconds at most, on a machine that does twenty other things
 PEEK = 20  # rounds in which whatever was to happen has happened

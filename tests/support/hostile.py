@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 from functools import cache
 
-from tests.bad_inputs import BAD_INPUTS, DATA, encode
+from tests.support.bad_inputs import BAD_INPUTS, DATA, encode
 from tests.test_audio import COMPRESSED, UNCOMPRESSED
 
 RECORDINGS = "en_14.mp3 en_15.m4a en_16.ogg en_17.webm en_18.flac en_19.mp4".split()

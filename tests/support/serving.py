@@ -16,10 +16,10 @@ import httpx2
 from openai import DefaultHttpxClient, OpenAI
 
 from server.settings import PREFIX
-from tests.bad_inputs import DATA
-from tests.fakes import wait_until
+from tests.support.bad_inputs import DATA
+from tests.support.fakes import wait_until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 START_S = 120.0
 STOP_S = 120.0
 REQUEST_S = 300.0

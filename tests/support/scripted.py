@@ -1,6 +1,6 @@
 """Whisper models with random weights and the architecture of real ones, built offline.
 
-    python -m tests.scripted OUT --size micro --say "Hello world, this is a test." --end 2.4
+    python -m tests.support.scripted OUT --size micro --say "Hello world, this is a test." --end 2.4
 
 Without --say their text is noise; the dimensions are real, so timings are. With it a model is scripted: whatever
 it hears, it answers these words, as long as no previous text goes before. The vocabulary is OpenAI's, taken
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 Floats = npt.NDArray[np.float32]
 
-DEMO = Path(__file__).parent.parent / "models" / "demo"
+DEMO = Path(__file__).parents[2] / "models" / "demo"
 ENCODER_POSITIONS = 1500
 DECODER_POSITIONS = 448
 MAX_ANSWER = 220  # tokens that the decoder gives for an empty prompt
@@ -215,7 +215,9 @@ def _configure(spec: Any, size: Size, tokenizer: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.scripted", description="Build a Whisper model offline.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.scripted", description="Build a Whisper model offline."
+    )
     parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--quantization", choices=COMPUTE_TYPES, default="float32")

@@ -20,7 +20,7 @@ from server.options import DecodingOptions
 from server.recipe import Facts, Loaded
 from server.supervise import Patience, Supervised
 from server.transcript import Window
-from tests.fakes import FakeModel, Heard, hear, wait_until
+from tests.support.fakes import FakeModel, Heard, hear, wait_until
 
 QUICK = Patience(again_s=(0.0,), tick_s=0.02)
 LIMITS = Limits(4, 4, max_queued=100)

@@ -1,4 +1,4 @@
-"""Run the numeric tests once for each instruction set that CTranslate2 offers on this CPU: `python -m tests.isa`.
+"""Run the numeric tests once for each instruction set that CTranslate2 offers here: `python -m tests.support.isa`.
 
 The libraries beneath and beside it keep to the set too, as on a CPU that has no more. Arguments go to pytest.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from server.tuning import FORCE_ISA
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = """
 import ctranslate2, numpy
 features = ctranslate2.StorageView.from_array(numpy.zeros((1, 80, 1000), numpy.float32))

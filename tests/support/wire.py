@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.fakes import DEADLINE_S
-from tests.serving import TRANSCRIPTIONS
+from tests.support.fakes import DEADLINE_S
+from tests.support.serving import TRANSCRIPTIONS
 
 BOUNDARY = "test-boundary"
 

@@ -7,7 +7,7 @@ from server.errors import ModelUnavailable
 from server.known_model import KnownModel
 from server.served import ServedModel
 from server.stats import EngineStats, State
-from tests.fakes import DEADLINE_S, FakeEngine
+from tests.support.fakes import DEADLINE_S, FakeEngine
 
 
 class Engines:

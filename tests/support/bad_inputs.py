@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from server.transcript import SAMPLE_RATE
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 SPEECH_TEXT = "The party ends at two o'clock."
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that streams a WAV and never comes back to its header
 
