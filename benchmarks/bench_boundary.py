@@ -16,12 +16,12 @@ from pathlib import Path
 
 from benchmarks.engine_models import clips, window_of
 from benchmarks.processes import TICKS_PER_S
-from server.children import NICENESS
 from server.engine import Engine
 from server.interface import EngineLike
 from server.options import DecodingOptions
 from server.recipe import WhisperRecipe
 from server.supervise import Supervised
+from server.system.child_process import NICENESS
 from server.transcript import Window, WindowResult
 
 PAUSE_S = 0.3  # threads of the one before may spin on for a moment

@@ -19,12 +19,12 @@ from pathlib import Path
 from benchmarks.bench_decode import write_files
 from benchmarks.processes import field_mb
 from server.frames import Reached
-from server.machine import children_of
 from server.media import ScannerLike
 from server.options import ScanOptions, VadOptions
 from server.scan import Scanner
-from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget
+from server.system.machine import children_of
+from server.system.scratch import Scratch
 from server.transcript import SAMPLE_RATE
 from server.workers import MediaWorkers
 from tests.support.bad_inputs import DATA

@@ -23,9 +23,9 @@ from server.checks import cpu, libraries, python, ram
 from server.client import Client
 from server.errors import Refused
 from server.inprocess import Here, opened
-from server.machine import resident_bytes
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
+from server.system.machine import resident_bytes
 from server.transcribe import Transcriber
 from server.tuning import FORCE_ISA
 

@@ -17,12 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from server import cage, catalog
+from server import catalog
 from server.catalog import Found
 from server.errors import SottoError
-from server.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 from server.modelstore import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
+from server.system import sandbox
+from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 
 IN_MEMORY = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
@@ -125,7 +126,7 @@ def cages() -> Check:
     if sys.platform != "linux":
         text = "this system can't confine what decodes uploads: a file that crashes it ends the server"
         return Check("confinement", "note", text, "let only those send files whom you trust")
-    if version := cage.landlock_version():
+    if version := sandbox.landlock_version():
         return Check("confinement", "ok", f"limits, and Landlock version {version}, hold what decodes uploads")
     text = "limits hold what decodes uploads; Landlock, which keeps it from files and network, is not there"
     return Check("confinement", "note", text, "use Linux 5.13 or later, with Landlock among its security modules")

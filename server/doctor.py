@@ -15,12 +15,12 @@ from pathlib import Path
 from server import __version__
 from server.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.checks import Check, given, libraries, model, models_dir, python, short
-from server.children import Child, described
 from server.errors import SottoError
 from server.life import environment
 from server.options import UploadFd, VadOptions
 from server.recipe import WhisperRecipe
 from server.settings import Settings
+from server.system.child_process import Child, described
 from server.trial import Answer
 
 MODULE = "server.trial"

@@ -15,13 +15,13 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from server import logs
-from server.children import attach
 from server.engine import Engine
 from server.errors import SottoError
-from server.machine import resident_bytes
 from server.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit, ToChild
 from server.recipe import Loaded
 from server.stats import EngineStats
+from server.system.child_process import attach
+from server.system.machine import resident_bytes
 from server.transcript import WindowResult
 
 BEAT_S = 1.0

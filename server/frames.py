@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, NoReturn, get_args
 
-from server.cage import Limits
 from server.errors import AudioTooLong, AudioTooShort, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
+from server.system.sandbox import Limits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 READY = b"ready"  # what the process that forks workers sends once, before any message

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from server.children import Child, clean_environment, described
 from server.messages import Beat, FromChild, Ready, Start, ToChild
 from server.stats import EngineStats
+from server.system.child_process import Child, clean_environment, described
 
 MODULE = "server.engine_host"
 AT_ONCE = 16  # messages; a window is a megabyte

@@ -15,10 +15,10 @@ from typing import Protocol
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
-from server.scratch import Scratch
 from server.settings import Settings
 from server.spool import Spool, SpoolBudget
 from server.stats import MediaStats
+from server.system.scratch import Scratch
 from server.transcript import SAMPLE_RATE, Window
 from server.workers import ForkerLost, MediaWorkers, WorkerLost
 

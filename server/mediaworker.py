@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.cage import confine, end_with, keep_only
-from server.children import attach
 from server.frames import READY, Ended, Message, Order, Started, decode_order, encode, failure
 from server.options import ScanOptions, VadOptions
 from server.spool import SpoolFile
+from server.system.child_process import attach
+from server.system.sandbox import confine, end_with, keep_only
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from server.machine import proportional_bytes, resident_bytes
 from server.nvml import GpuMemory, Nvml
+from server.system.machine import proportional_bytes, resident_bytes
 
 Kind = Literal["main", "engine", "media"]
 

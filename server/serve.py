@@ -17,11 +17,11 @@ from server import logs
 from server.api.app import create_app
 from server.catalog import SAMPLE, data_path
 from server.checks import short
-from server.machine import allow_open_files
 from server.media import Media, open_media
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load
 from server.settings import Settings
+from server.system.machine import allow_open_files
 
 DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
 ANSWER_S = 5  # after the grace, for telling those who still wait

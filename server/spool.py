@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.errors import Unavailable
-from server.scratch import Scratch
+from server.system.scratch import Scratch
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from server.children import attach
+from server.system.child_process import attach
 
 if TYPE_CHECKING:
     from server.audio import Samples

@@ -8,7 +8,7 @@ same arithmetic; what is kept is given back by `trim`. Elsewhere (musl, macOS) b
 import ctypes
 import os
 
-from server.machine import has_avx512, usable_cpus
+from server.system.machine import has_avx512, usable_cpus
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 NEVER_TRIM = 2**31 - 1

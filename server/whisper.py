@@ -22,9 +22,9 @@ from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
 from server.devices import compute_types, pick_device
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.machine import usable_cpus
 from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
+from server.system.machine import usable_cpus
 from server.tokens import token_logprob
 from server.transcript import (
     FRAME_S,

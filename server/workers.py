@@ -14,8 +14,6 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import NoReturn
 
-from server.cage import Limits
-from server.children import Child, clean_environment, described
 from server.errors import Unavailable, UndecodableAudio
 from server.frames import (
     MAX_FRAME_BYTES,
@@ -32,10 +30,12 @@ from server.frames import (
     error_of,
     receive,
 )
-from server.machine import children_of
 from server.options import ScanOptions
 from server.spool import Spool
 from server.stats import MediaEnd, MediaStats
+from server.system.child_process import Child, clean_environment, described
+from server.system.machine import children_of
+from server.system.sandbox import Limits
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 START_S = 60.0

@@ -2,11 +2,11 @@ import math
 
 import pytest
 
-from server import machine
 from server.budget import Budget, Need
 from server.errors import ModelBroken
 from server.known_model import KnownModel
 from server.settings import Settings
+from server.system import machine
 from server.weights import Dimensions
 
 SMALL = KnownModel(("small",), dimensions=Dimensions(768, 12, 12, 80, 51_865))

@@ -19,8 +19,8 @@ from server.checks import (
     scratch,
     unknown_variables,
 )
-from server.machine import Memory
 from server.settings import Settings
+from server.system.machine import Memory
 from tests.support.fakes import taken_port
 from tests.support.model_folders import WHOLE, filled
 
@@ -126,7 +126,7 @@ def test_what_decodes_uploads_is_confined_or_that_is_told(
     monkeypatch: pytest.MonkeyPatch, system: str, version: int, status: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr("server.cage.landlock_version", lambda: version)
+    monkeypatch.setattr("server.system.sandbox.landlock_version", lambda: version)
     assert cages().status == status
 
 

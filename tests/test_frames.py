@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.cage import Limits
 from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
 from server.frames import (
     MAX_DETAIL,
@@ -32,6 +31,7 @@ from server.frames import (
     receive,
 )
 from server.options import ScanOptions, VadOptions
+from server.system.sandbox import Limits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from server.vad import Packer, SpeechEnd, SpeechStart
 from tests.support.fakes import tone

@@ -16,13 +16,13 @@ from server.job import Limits
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
 from server.known_model import KnownModel
-from server.machine import resident_bytes
 from server.options import DecodingOptions
 from server.registry import Registry, load
 from server.served import ServedModel
 from server.settings import Settings
 from server.slot import AGAIN_S
 from server.supervise import Supervised
+from server.system.machine import resident_bytes
 from server.tuning import FORCE_ISA
 from server.whisper import Whisper
 from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from server.errors import Unavailable
-from server.scratch import Scratch
 from server.spool import Spool, SpoolBudget, SpoolFile
+from server.system.scratch import Scratch
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.support.fakes import Samples, tone
 

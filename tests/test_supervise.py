@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from server.children import Child
 from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.life import Life, environment
-from server.machine import children_of
 from server.messages import Beat, Ready, Start
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
 from server.supervise import Patience, Supervised
+from server.system.child_process import Child
+from server.system.machine import children_of
 from server.transcript import WindowResult
 from tests.support.fakes import DEADLINE_S, make_window, wait_until
 from tests.support.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised

@@ -16,13 +16,13 @@ from typing import NoReturn
 
 import pytest
 
-from server.cage import landlock_version
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.frames import MAX_FRAME_BYTES
-from server.machine import children_of
 from server.media import Media, Recording
 from server.options import UploadFd, VadOptions
 from server.stats import MediaEnd
+from server.system.machine import children_of
+from server.system.sandbox import landlock_version
 from server.transcript import Window
 from server.workers import MediaWorkers
 from tests.support.bad_inputs import BAD_INPUTS, DATA
@@ -41,7 +41,7 @@ import sys, time
 from server.media import Media
 from server.options import UploadFd, VadOptions
 from server.workers import MediaWorkers
-from server.machine import children_of
+from server.system.machine import children_of
 from tests.support.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
 media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)

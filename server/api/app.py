@@ -16,7 +16,6 @@ from server.api.gate import OPEN_PATHS, Gate
 from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.api.tracing import TELEMETRY, Named
-from server.machine import usable_cpus
 from server.media import Media
 from server.meter import Meter
 from server.metrics import Metrics
@@ -25,6 +24,7 @@ from server.pipeline import Pipeline
 from server.pulls import Pulls
 from server.registry import Registry
 from server.settings import Settings
+from server.system.machine import usable_cpus
 
 
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from server.api.admission import Ticket
 from server.errors import InvalidRequest, Unavailable, UndecodableAudio
 from server.options import UploadFd
-from server.scratch import Scratch
+from server.system.scratch import Scratch
 
 MAX_FILES = 8
 MAX_FIELDS = 200

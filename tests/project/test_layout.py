@@ -63,10 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "machine": "system.machine",
-    "children": "system.child_process",
-    "cage": "system.sandbox",
-    "scratch": "system.scratch",
     "formats": "formats.render",
     "subtitles": "formats.subtitles",
     "events": "formats.stream_events",

@@ -1,4 +1,4 @@
-"""What `tests/test_children.py` starts: a child that does what its argument says."""
+"""What `tests/system/test_child_process.py` starts: a child that does what its argument says."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 
-from server.children import attach
+from server.system.child_process import attach
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.machine import Memory, allow_open_files, filesystem, has_avx512, memory, usable_cpus
+from server.system.machine import Memory, allow_open_files, filesystem, has_avx512, memory, usable_cpus
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ ENVIRONMENT = (
 _START = """
 import runpy, sys
 sys.path[:] = sys.argv.pop().split("\\n")
-from server.children import hold_to_parent
+from server.system.child_process import hold_to_parent
 hold_to_parent()
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """

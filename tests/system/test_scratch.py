@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.scratch import MEMORY_BYTES, Scratch
+from server.system.scratch import MEMORY_BYTES, Scratch
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cage needs Linux")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFINED = """
 import os, resource, sys, time
-from server.cage import Limits, confine, keep_only, end_with
+from server.system.sandbox import Limits, confine, keep_only, end_with
 file = os.open(sys.argv[1], os.O_RDWR)
 confine(Limits(memory_bytes=64 << 20, cpu_s=1, file_bytes=1000))
 """
@@ -76,7 +76,7 @@ def test_what_is_open_can_be_read_and_written(tmp_path: Path) -> None:
 def test_only_the_files_that_are_named_are_kept(tmp_path: Path) -> None:
     script = """
 import os, sys
-from server.cage import keep_only
+from server.system.sandbox import keep_only
 one, two, three = (os.open(sys.argv[1], os.O_RDWR | os.O_CREAT) for _ in range(3))
 report = os.dup(1)
 os.write(two, b"two")
@@ -94,7 +94,7 @@ os.write(kept[0], repr([kept, sorted(map(int, os.listdir("/proc/self/fd"))), os.
 
 
 def test_a_process_whose_parent_is_gone_already_ends_at_once() -> None:
-    script = "from server.cage import end_with; end_with(1 << 22)"
+    script = "from server.system.sandbox import end_with; end_with(1 << 22)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=100).returncode == 1
-    script = f"from server.cage import end_with; end_with({os.getpid()})"
+    script = f"from server.system.sandbox import end_with; end_with({os.getpid()})"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=100).returncode == 0

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from server.children import Child, clean_environment
+from server.system.child_process import Child, clean_environment
 from tests.support.fakes import DEADLINE_S, wait_until
 
 ROLES = ["loading", "echo", "deaf", "stuck"]
 PARENT = """
 import sys, time
-from server.children import Child, clean_environment
+from server.system.child_process import Child, clean_environment
 child = Child("tests.support.stub_child", sys.argv[1], environment=clean_environment())
 print(child.channel.recv(100).decode(), flush=True)
 time.sleep(600)
