@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from server import logs
 from server.errors import InvalidRequest, told
-from server.formats import render
+from server.formats.render import render
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
 from server.recordings import STDIN, Output, Recording, find, write
 from server.settings import Settings

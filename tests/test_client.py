@@ -13,7 +13,7 @@ import pytest
 
 from server.client import TRIES, Client, _words
 from server.errors import InvalidRequest, Refused
-from server.formats import bare_word
+from server.formats.render import bare_word
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.transcript import Transcript
 from tests.support.bad_inputs import DATA

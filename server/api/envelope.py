@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 from server.api.doors import asked, nearest
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
-from server.formats import Json
+from server.formats.render import Json
 
 
 def error_response(error: SottoError) -> JSONResponse:

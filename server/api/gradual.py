@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.api.envelope import error_body, fault
 from server.errors import SottoError, Unavailable
-from server.formats import Json, to_json
+from server.formats.render import Json, to_json
 
 HEARTBEAT_S = 10.0  # proxies and clients hang up after 30 s without a byte, some of them
 LAST_WORD_S = 5.0  # in which a client that reads slowly may take why its answer ends

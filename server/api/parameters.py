@@ -5,7 +5,7 @@ Says nothing of how a field is read; `forms` knows that, and a test holds the tw
 
 from dataclasses import dataclass
 
-from server.formats import Json
+from server.formats.render import Json
 from server.options import (
     GRANULARITIES,
     MAX_BEAM_SIZE,

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from server.api.fields import Fields
 from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, ended_with_client, error_event
 from server.errors import SottoError
-from server.formats import Json
+from server.formats.render import Json
 from server.progress import Progress
 from server.pulls import Pulls, Waiting
 from server.registry import Registry

@@ -12,7 +12,7 @@ from server.api.fields import Fields
 from server.api.forms import keep_alive_s
 from server.api.gradual import ended_with_client
 from server.errors import Cancelled
-from server.formats import Json
+from server.formats.render import Json
 from server.registry import Registry
 from server.stats import ModelState
 

@@ -9,7 +9,7 @@ from typing import Any
 from server import __version__
 from server.api.answers import INTEGER, TEXT, ref, schemas
 from server.api.parameters import PARAMETERS, Parameter
-from server.formats import Json
+from server.formats.render import Json
 
 DESCRIPTION = """\
 OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it:

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 from server.api.envelope import error_body
 from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
 from server.errors import SottoError
-from server.events import Narrator, done, progress
-from server.formats import JSON, Json, render, to_json
+from server.formats.render import JSON, Json, render, to_json
+from server.formats.stream_events import Narrator, done, progress
 from server.options import TranscriptionOptions
 from server.pipeline import Passage, Transcription
 from server.transcript import Transcript

@@ -12,7 +12,7 @@ from server.api.forms import parse_form
 from server.api.gradual import ended_with_client
 from server.api.streaming import EventStream, SpacedJson
 from server.api.uploads import on_disk, read_form
-from server.formats import FORMATS, JSON, render
+from server.formats.render import FORMATS, JSON, render
 from server.pipeline import Pipeline
 from server.settings import Settings
 from server.transcript import Task

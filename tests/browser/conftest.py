@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
-from server.formats import render
+from server.formats.render import render
 from server.options import ResponseFormat, SubtitleOptions, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
 from tests.support.bad_inputs import DATA

@@ -1,4 +1,4 @@
-"""Contract, section 3: what an answer is made of. Bodies byte for byte are in tests/test_formats.py."""
+"""Contract, section 3: what an answer is made of. Bodies byte for byte are in tests/formats/test_render.py."""
 
 import json
 import math

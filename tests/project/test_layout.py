@@ -63,9 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "formats": "formats.render",
-    "subtitles": "formats.subtitles",
-    "events": "formats.stream_events",
     "catalog": "models.catalog",
     "entries": "models.catalog_file",
     "weights": "models.dimensions",

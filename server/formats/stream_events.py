@@ -5,7 +5,7 @@ Pure functions of values; knows neither how an event travels nor when.
 
 from collections.abc import Iterator
 
-from server.formats import Json, json_answer, logprob_dicts, verbose_segment
+from server.formats.render import Json, json_answer, logprob_dicts, verbose_segment
 from server.options import TranscriptionOptions
 from server.transcript import Segment, Transcript
 

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, shape
 from server.languages import name_of
 from server.options import ResponseFormat, TranscriptionOptions
-from server.subtitles import MIN_CUE_MS, Cue, cue_text, shape
 from server.transcript import Segment, Transcript, Word
 
 Json = dict[str, object]

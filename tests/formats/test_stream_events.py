@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 
-from server.events import Narrator, done, progress
-from server.formats import Json, segment_dict, to_json, word_dicts
+from server.formats.render import Json, segment_dict, to_json, word_dicts
+from server.formats.stream_events import Narrator, done, progress
 from server.options import DecodingOptions, StreamEvent, TranscriptionOptions
 from server.transcript import Segment, TokenLogprob, Transcript, Word
 from tests.support.fakes import make_segment

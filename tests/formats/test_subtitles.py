@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.formats.subtitles import Cue, columns, shape
 from server.options import MAX_CUE_S, MAX_LINE_COUNT, MAX_LINE_WIDTH, MIN_MAX_CUE_S, SubtitleOptions
-from server.subtitles import Cue, columns, shape
 from server.transcript import Segment, Transcript, Word
 from tests.support.fakes import make_segment
 

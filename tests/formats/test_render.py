@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
 
-from server.formats import (
+from server.formats.render import (
     FORMATS,
     bare_word,
     render,
@@ -24,6 +24,7 @@ from server.formats import (
     usage,
     word_dict,
 )
+from server.formats.subtitles import cue_text
 from server.options import (
     RESPONSE_FORMATS,
     DecodingOptions,
@@ -32,7 +33,6 @@ from server.options import (
     SubtitleOptions,
     TranscriptionOptions,
 )
-from server.subtitles import cue_text
 from server.transcript import Segment, Task, TokenLogprob, Transcript, Word
 
 SEGMENT_FIELDS = set(
