@@ -43,8 +43,8 @@ from benchmarks.processes import (
     write_repeated,
     write_wav,
 )
-from server.catalog import data_path
 from server.media import Media
+from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import load

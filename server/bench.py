@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Protocol
 
 from server import __version__, logs
-from server.catalog import SAMPLE, data_path
 from server.checks import cpu, libraries, python, ram
 from server.client import Client
 from server.errors import Refused
 from server.inprocess import Here, opened
+from server.models.catalog import SAMPLE, data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.system.machine import resident_bytes

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from server.errors import ModelBroken
 from server.job import Limits
-from server.known_model import KnownModel
+from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
+from server.models.known_model import KnownModel
 from server.settings import Settings
 from server.system.machine import memory
-from server.weights import PARAMETER_BYTES, RUNTIME_BYTES
 
 SHARES = {"cpu": 0.75, "cuda": 0.9}  # of what there is; the rest is for media, pages of files and other programs
 

@@ -17,10 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from server import catalog
-from server.catalog import Found
 from server.errors import SottoError
-from server.modelstore import default_name
+from server.models import catalog
+from server.models.catalog import Found
+from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
 from server.system import sandbox
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from server import __version__
-from server.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.checks import Check, given, libraries, model, models_dir, python, short
 from server.errors import SottoError
 from server.life import environment
+from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.options import UploadFd, VadOptions
 from server.recipe import WhisperRecipe
 from server.settings import Settings

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from server.budget import Budget
 from server.errors import Cancelled, ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.served import ServedModel, Starting
 from server.slot import Slot
 

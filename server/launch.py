@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from server.engine import Engine
 from server.interface import EngineLike
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.recipe import Facts, WhisperRecipe
 from server.served import ServedModel
 from server.settings import Settings

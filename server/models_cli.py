@@ -8,16 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from server import catalog
-from server.catalog import Found, resolve
-from server.entries import Catalogue, Model
 from server.errors import InvalidRequest, ModelUnavailable
 from server.languages import NAMES, of_vocabulary
-from server.modelstore import Installed, default_name, differing, installed, locate, record_sums, remove, verify
-from server.place import PARTIAL, check_room, megabytes
-from server.progress import bar
+from server.models import catalog
+from server.models.catalog import Found, resolve
+from server.models.catalog_file import Catalogue, Model
+from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES, Dimensions
+from server.models.folder_lock import PARTIAL, check_room, megabytes
+from server.models.installed import (
+    Installed,
+    default_name,
+    differing,
+    installed,
+    locate,
+    record_sums,
+    remove,
+    verify,
+)
+from server.models.progress import bar
 from server.settings import Settings
-from server.weights import PARAMETER_BYTES, RUNTIME_BYTES, Dimensions
 
 EXIT_USAGE = 2
 EXIT_UNKNOWN = 3  # there are no checksums to compare with
@@ -135,7 +144,7 @@ def _pull(given: argparse.Namespace) -> int:
 
 
 def _pull_one(found: Found, name: str, settings: Settings, catalogue: Catalogue, latest: bool) -> None:
-    from server.sources import FetchOrder, fetch  # heavy
+    from server.models.sources import FetchOrder, fetch  # heavy
 
     if found.model and found.model.path:
         raise InvalidRequest(f"{found.name} is a folder of this machine ({found.target}): it has no revisions")
@@ -219,7 +228,7 @@ def _verify_by_hand(model: Installed) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from server.bundle import export
+    from server.models.bundle import export
 
     settings, catalogue = _start()
     model = locate(given.name, settings.models_dir, catalogue)
@@ -232,8 +241,8 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _import(given: argparse.Namespace) -> int:
-    from server.bundle import import_
-    from server.folders import import_folder
+    from server.models.bundle import import_
+    from server.models.folders import import_folder
 
     settings, catalogue = _start()
     models_dir, label = settings.models_dir, given.label

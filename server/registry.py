@@ -11,11 +11,11 @@ from typing import NoReturn, Protocol
 
 from server.budget import Budget, Need
 from server.errors import ModelNotFound, ModelUnavailable
-from server.inventory import Inventory
 from server.keep_alive import FOREVER
 from server.keeper import Keeper, Lease, loaded
-from server.known_model import KnownModel
 from server.launch import InProcess, Launch
+from server.models.available import Inventory
+from server.models.known_model import KnownModel
 from server.served import ServedModel, Starting
 from server.settings import Settings
 from server.slot import Slot
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stock(Protocol):
-    """What tells which models there are, as `server.inventory.Inventory` does."""
+    """What tells which models there are, as `server.models.available.Inventory` does."""
 
     def models(self) -> list[KnownModel]: ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from server.interface import EngineLike
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.transcript import MAX_WINDOW_S
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from server.errors import SottoError
 from server.keep_alive import FOREVER
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.served import ServedModel, Starting
 from server.stats import Tally
 

@@ -90,7 +90,7 @@ def _sample() -> "Samples":
     import numpy as np
 
     from server.audio import open_audio
-    from server.catalog import SAMPLE, data_path
+    from server.models.catalog import SAMPLE, data_path
 
     with data_path(SAMPLE).open("rb") as file, open_audio(file, limit_s=SAMPLE_LIMIT_S) as blocks:
         return np.concatenate(list(blocks))

@@ -4,10 +4,10 @@ import pytest
 
 from server.budget import Budget, Need
 from server.errors import ModelBroken
-from server.known_model import KnownModel
+from server.models.dimensions import Dimensions
+from server.models.known_model import KnownModel
 from server.settings import Settings
 from server.system import machine
-from server.weights import Dimensions
 
 SMALL = KnownModel(("small",), dimensions=Dimensions(768, 12, 12, 80, 51_865))
 UNKNOWN = KnownModel(("unknown",), size_bytes=1 << 30)

@@ -15,11 +15,11 @@ import jsonschema
 import pytest
 
 from server import devices, doctor, trial
-from server.catalog import SAMPLE_TEXT
 from server.checks import Check
 from server.cli import run
 from server.doctor import Report, ask_child, examine
 from server.errors import ModelUnavailable
+from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
 from server.trial import Answer
 from tests.support.broken_av import BROKEN, break_av

@@ -12,7 +12,7 @@ from server.budget import Budget, Need
 from server.errors import ModelBroken, ModelBusy, SottoError, Unavailable
 from server.keep_alive import FOREVER
 from server.keeper import Keeper, Lease
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.slot import AGAIN_S, Slot
 from server.stats import Tally
 from tests.support.fakes import DEADLINE_S, eventually, peek

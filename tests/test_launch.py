@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from server.known_model import KnownModel
 from server.launch import Launch
+from server.models.known_model import KnownModel
 from server.recipe import Facts, WhisperRecipe
 from server.settings import Settings
 from tests.support.fakes import FakeEngine

@@ -173,7 +173,7 @@ def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured)
 def test_pull_that_fails_says_why(
     fault: str, message: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    monkeypatch.setattr("server.hub.RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr("server.models.hub.RETRY_WAIT_S", 0.0)
     hub.cuts = {"model.bin": [100_000] + [0] * 20} if fault == "cut" else {}
     hub.lies = {"model.bin"} if fault == "lie" else set()
     if fault == "offline":

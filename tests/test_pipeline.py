@@ -28,8 +28,8 @@ from server.errors import (
 from server.interface import EngineLike
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
-from server.known_model import KnownModel
 from server.media import Media, Recording
+from server.models.known_model import KnownModel
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry

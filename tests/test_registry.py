@@ -15,7 +15,7 @@ from server.interface import EngineLike
 from server.job import Limits
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.options import DecodingOptions
 from server.registry import Registry, load
 from server.served import ServedModel

@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server import catalog
 from server.access import Traffic
 from server.api import docs, models, ops, pulling, running, transcriptions
 from server.api.admission import Admission, Limits
@@ -19,9 +18,10 @@ from server.api.tracing import TELEMETRY, Named
 from server.media import Media
 from server.meter import Meter
 from server.metrics import Metrics
+from server.models import catalog
+from server.models.pulls import Pulls
 from server.nvml import Nvml
 from server.pipeline import Pipeline
-from server.pulls import Pulls
 from server.registry import Registry
 from server.settings import Settings
 from server.system.machine import usable_cpus

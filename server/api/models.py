@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import PermissionDenied
-from server.modelstore import check_removable, lying_in, remove
+from server.models.installed import check_removable, lying_in, remove
 from server.registry import Registry
 from server.settings import Settings
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.catalog import SAMPLE, data_path
+from server.models.catalog import SAMPLE, data_path
 
 WEB = Path(__file__).parent.parent / "web"
 TYPES = {

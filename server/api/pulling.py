@@ -10,8 +10,8 @@ from server.api.fields import Fields
 from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, ended_with_client, error_event
 from server.errors import SottoError
 from server.formats.render import Json
-from server.progress import Progress
-from server.pulls import Pulls, Waiting
+from server.models.progress import Progress
+from server.models.pulls import Pulls, Waiting
 from server.registry import Registry
 
 router = APIRouter()

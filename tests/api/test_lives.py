@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from server.weights import read_dimensions
+from server.models.dimensions import read_dimensions
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until
 from tests.support.scripted import Script, build

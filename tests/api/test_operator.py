@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from server.catalog import SAMPLE_TEXT
 from server.cli import run
-from server.hub import TIMEOUT_S
+from server.models.catalog import SAMPLE_TEXT
+from server.models.hub import TIMEOUT_S
 from tests.conftest import DEMO
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.page import SAMPLE_PATH, WEB, read_assets
-from server.catalog import SAMPLE, data_path
+from server.models.catalog import SAMPLE, data_path
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from server import hub as pulling
-from server import pulls
 from server.api.app import create_app
+from server.models import hub as pulling
+from server.models import pulls
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings

@@ -16,10 +16,10 @@ from server.api.app import create_app
 from server.api.schema import describe
 from server.budget import Budget, Need
 from server.errors import ModelUnavailable
-from server.inventory import Inventory
 from server.keeper import Keeper
-from server.known_model import KnownModel
-from server.place import reserved
+from server.models.available import Inventory
+from server.models.folder_lock import reserved
+from server.models.known_model import KnownModel
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings

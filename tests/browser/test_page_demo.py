@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from server.catalog import SAMPLE_TEXT
+from server.models.catalog import SAMPLE_TEXT
 from tests.browser.conftest import PHONE, Opener, Tab
 from tests.support.serving import serving
 

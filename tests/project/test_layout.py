@@ -63,23 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "catalog": "models.catalog",
-    "entries": "models.catalog_file",
-    "weights": "models.dimensions",
-    "conversion": "models.conversion",
-    "record": "models.manifest",
-    "modelstore": "models.installed",
-    "inventory": "models.available",
-    "known_model": "models.known_model",
-    "hub": "models.hub",
-    "bundle": "models.bundle",
-    "place": "models.folder_lock",
-    "progress": "models.progress",
-    "pulls": "models.pulls",
-    "wheels": "models.wheels",
-    "folders": "models.folders",
-    "search_path": "models.search_path",
-    "sources": "models.sources",
     "metrics": "monitoring.prometheus",
     "access": "monitoring.access_log",
     "meter": "monitoring.memory",

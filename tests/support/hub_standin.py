@@ -1,4 +1,4 @@
-"""A model hub on 127.0.0.1 with the endpoints that huggingface_hub and server/hub.py call, and faults on demand.
+"""A model hub on 127.0.0.1 with the endpoints that huggingface_hub and our client call, and faults on demand.
 
 Like the real one it keeps large files elsewhere: `resolve` answers a redirect to another host name, and only these
 files have a sha256 in the listing. It offers no xet, so everything is plain HTTP.

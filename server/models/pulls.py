@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from server.catalog import Found, pullable
-from server.entries import Catalogue
 from server.errors import Cancelled, PermissionDenied
-from server.progress import Progress, Report
+from server.models.catalog import Found, pullable
+from server.models.catalog_file import Catalogue
+from server.models.progress import Progress, Report
 from server.settings import Settings
 
 TICK_S = 0.25
@@ -53,7 +53,7 @@ class Pulls:
         return Waiting(found.name, self._pulls[found.target])
 
     def _from_sources(self, found: Found, report: Report) -> None:
-        from server import sources  # heavy, and seldom needed
+        from server.models import sources  # heavy, and seldom needed
 
         if found.folder is None:
             sources.fetch(sources.FetchOrder(found, self._settings, self._catalogue, report=report))

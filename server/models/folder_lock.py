@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from server import record
 from server.errors import ModelLocked, ModelUnavailable, NoRoom
+from server.models import manifest
 
 PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -46,7 +46,7 @@ def growing(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.iterdir(), partial):
-            record.sync(path)
+            manifest.sync(path)
         settle(partial, folder)
     except BaseException:  # Ctrl-C too
         shutil.rmtree(partial, ignore_errors=True)
@@ -58,12 +58,12 @@ def settle(partial: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
-    record.sync(folder.parent)
+    manifest.sync(folder.parent)
 
 
 def check_replaceable(folder: Path) -> None:
     """Raise ModelLocked where files that Sotto didn't fetch have the folder's name."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / record.NAME).exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).exists():
         raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
 
 

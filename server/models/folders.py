@@ -5,14 +5,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.bundle import checked_label
-from server.catalog import check_folder
-from server.entries import Catalogue
 from server.errors import ModelUnavailable, PullFailed
-from server.modelstore import facts_of, files_in
-from server.place import check_room, growing, reserved
-from server.progress import Progress, Report, ignore
-from server.record import CHUNK_BYTES, Facts, Record, read, size_of
+from server.models.bundle import checked_label
+from server.models.catalog import check_folder
+from server.models.catalog_file import Catalogue
+from server.models.folder_lock import check_room, growing, reserved
+from server.models.installed import facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, Facts, Record, read, size_of
+from server.models.progress import Progress, Report, ignore
 
 
 def import_folder(

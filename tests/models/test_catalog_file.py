@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from server import entries
-from server.entries import REQUIRED
 from server.errors import ModelUnavailable
-from server.weights import Dimensions
+from server.models import catalog_file
+from server.models.catalog_file import REQUIRED
+from server.models.dimensions import Dimensions
 
 DIMENSIONS = "{ width = 384, encoder_layers = 4, decoder_layers = 4, mels = 80, vocabulary = 51865 }"
 PIN = f'{{ size = 1, sha256 = "{"0" * 64}" }}'
@@ -30,7 +30,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_repository_or_a_path_is_all_that_an_entry_needs(tmp_path: Path) -> None:
     text = '[models.a]\nrepository = "me/a"\n[models."b.en"]\npath = "~/b"'
-    first, second = entries.read(written(tmp_path, text))
+    first, second = catalog_file.read(written(tmp_path, text))
     assert (first.files, first.languages, first.window_s, first.dimensions) == (REQUIRED, "multilingual", 30, None)
     assert first.folder(tmp_path / "models") == tmp_path / "models" / "me--a"
     assert first.download_bytes is None
@@ -39,7 +39,7 @@ def test_a_repository_or_a_path_is_all_that_an_entry_needs(tmp_path: Path) -> No
 
 def test_dimensions_tell_the_download(tmp_path: Path) -> None:
     text = f'[models.a]\nrepository = "me/a"\ndimensions = {DIMENSIONS}'
-    (model,) = entries.read(written(tmp_path, text))
+    (model,) = catalog_file.read(written(tmp_path, text))
     assert model.dimensions == Dimensions(384, 4, 4, 80, 51865)
     assert model.download_bytes == pytest.approx(78.5e6, rel=0.01)
 
@@ -79,10 +79,10 @@ def test_mistake_in_an_entry_is_named(tmp_path: Path, old: str, new: str, compla
     text = ENTRY.format(name="tiny", owner="a")
     assert old in text
     with pytest.raises(ModelUnavailable, match=complaint):
-        entries.read(written(tmp_path, text.replace(old, new)))
+        catalog_file.read(written(tmp_path, text.replace(old, new)))
 
 
 def test_one_name_for_two_models_is_refused(tmp_path: Path) -> None:
     text = ENTRY.format(name="tiny", owner="a") + ENTRY.format(name="base", owner="b").replace("base-alias", "TINY")
     with pytest.raises(ModelUnavailable, match="'TINY' means both 'tiny' and 'base'"):
-        entries.read(written(tmp_path, text))
+        catalog_file.read(written(tmp_path, text))

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from server import record
-from server.catalog import BUNDLED, check_folder, missing, resolve
-from server.entries import OPTIONAL, REQUIRED, Catalogue, Model
 from server.errors import ModelUnavailable, PermissionDenied
-from server.place import PARTIAL, megabytes, reserved
-from server.progress import Progress, Report, ignore
-from server.record import Facts, Record
-from server.search_path import model_folders, repository_of
+from server.models import manifest
+from server.models.catalog import BUNDLED, check_folder, missing, resolve
+from server.models.catalog_file import OPTIONAL, REQUIRED, Catalogue, Model
+from server.models.dimensions import Dimensions, read_dimensions
+from server.models.folder_lock import PARTIAL, megabytes, reserved
+from server.models.manifest import Facts, Record
+from server.models.progress import Progress, Report, ignore
+from server.models.search_path import model_folders, repository_of
 from server.settings import Settings
-from server.weights import Dimensions, read_dimensions
 
 # Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
@@ -119,7 +119,7 @@ def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
         names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
         folder=folder,
         size=_size(folder),
-        record=Record(files=model.pinned) if model and bundled else record.read(folder),
+        record=Record(files=model.pinned) if model and bundled else manifest.read(folder),
         model=model,
         removable=folder.parent == models_dir and not bundled,
         problem=_problem(folder, model),
@@ -174,7 +174,7 @@ def differing(model: Installed, report: Report = ignore) -> list[str]:
 def record_sums(model: Installed, report: Report = ignore) -> Record:
     """Note the checksums of a model that was placed by hand, as its files are now."""
     if model.has_sums:
-        path = model.folder / record.NAME
+        path = model.folder / manifest.NAME
         raise ModelUnavailable(f"{model.name} has checksums already; to record new ones, remove {path} first")
     check_folder(model.folder)
     made = Record(files=facts_of(model.folder, files_in(model.folder), model.name, report))
@@ -184,13 +184,13 @@ def record_sums(model: Installed, report: Report = ignore) -> Record:
 
 def files_in(folder: Path, patterns: Iterable[str] = (*REQUIRED, *OPTIONAL, *PAPERS)) -> list[str]:
     """The names of the files that belong to a model, by what they are called."""
-    names = sorted(file.name for file in folder.iterdir() if file.is_file() and record.is_plain(file.name))
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and manifest.is_plain(file.name))
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ignore) -> dict[str, Facts]:
     """Size and sha256 of each file, by name; `report` hears how far it has come with `what`."""
-    sizes = {name: record.size_of(folder / name) for name in names}
+    sizes = {name: manifest.size_of(folder / name) for name in names}
     total, done = sum(sizes.values()), 0
 
     def count(size: int) -> None:
@@ -198,7 +198,7 @@ def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ign
         done += size
         report(Progress(what, done, total))
 
-    return {name: Facts(size, record.sha256_of(folder / name, count)) for name, size in sizes.items()}
+    return {name: Facts(size, manifest.sha256_of(folder / name, count)) for name, size in sizes.items()}
 
 
 def _is_usable(folder: Path) -> bool:
@@ -239,9 +239,9 @@ def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str
 
 def _problem(folder: Path, model: Model | None) -> str:
     """Why the model can't be used; empty where it can, as far as its files' names and sizes tell."""
-    noted = record.read(folder)
+    noted = manifest.read(folder)
     if folder.name.endswith(PARTIAL):
-        done = sum(record.size_of(folder / name) for name in noted.files)
+        done = sum(manifest.size_of(folder / name) for name in noted.files)
         return f"pull interrupted at {megabytes(done)} of {megabytes(noted.size)}"
     try:
         if model and folder.is_dir() and (lacking := missing(folder, model.files)):
@@ -256,7 +256,7 @@ def _problem(folder: Path, model: Model | None) -> str:
 
 def _size(folder: Path) -> int:
     try:
-        return sum(record.size_of(file) for file in folder.iterdir())
+        return sum(manifest.size_of(file) for file in folder.iterdir())
     except OSError:  # no such folder, or not ours to read
         return 0
 

@@ -1,6 +1,6 @@
 import io
 
-from server.progress import Progress, bar, both
+from server.models.progress import Progress, bar, both
 
 
 class Terminal(io.StringIO):

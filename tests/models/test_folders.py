@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from server import folders, modelstore, record
-from server.entries import Catalogue, Model
 from server.errors import ModelUnavailable, NoRoom, PullFailed
-from server.progress import Progress
-from server.record import Facts, Record
+from server.models import folders, installed, manifest
+from server.models.catalog_file import Catalogue, Model
+from server.models.manifest import Facts, Record
+from server.models.progress import Progress
 from tests.support.model_folders import WHOLE, cached, fill_disk, filled, pulled
 
 REPOSITORY = "me/small"
@@ -24,7 +24,7 @@ def models(tmp_path: Path) -> Path:
 def source(tmp_path: Path) -> Path:
     """A folder with a model, as a user has it somewhere."""
     folder = pulled(tmp_path / "disk" / "my-model", REPOSITORY)
-    (folder / record.NAME).unlink()
+    (folder / manifest.NAME).unlink()
     filled(folder, "LICENSE", "notes.txt")
     return folder
 
@@ -45,11 +45,11 @@ NOTHING_KNOWN = Catalogue(())
 def test_a_folder_is_copied_under_its_own_name(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     assert folder == models / "my-model"
-    assert sorted(file.name for file in folder.iterdir()) == sorted([*WHOLE, "LICENSE", record.NAME])
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*WHOLE, "LICENSE", manifest.NAME])
     assert all((folder / name).read_bytes() == (source / name).read_bytes() for name in WHOLE)
-    copied = modelstore.locate("my-model", models, NOTHING_KNOWN)
+    copied = installed.locate("my-model", models, NOTHING_KNOWN)
     assert copied.has_sums
-    assert modelstore.verify(copied) == []
+    assert installed.verify(copied) == []
     assert copied.record.source == str(source)
 
 
@@ -57,7 +57,7 @@ def test_a_model_of_the_catalogue_is_recognised_by_its_content(
     source: Path, models: Path, known: Catalogue
 ) -> None:
     assert folders.import_folder(source, models, known) == models / "me--small"
-    assert modelstore.locate("small", models, known).problem == ""
+    assert installed.locate("small", models, known).problem == ""
 
 
 def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path, known: Catalogue) -> None:
@@ -74,8 +74,8 @@ def test_a_link_leaves_the_files_where_they_are(source: Path, models: Path) -> N
     folder = folders.import_folder(source, models, NOTHING_KNOWN, link=True, label="linked")
     assert folder.is_symlink()
     assert folder.resolve() == source
-    assert not (source / record.NAME).exists()
-    modelstore.remove(modelstore.locate("linked", models, NOTHING_KNOWN))
+    assert not (source / manifest.NAME).exists()
+    installed.remove(installed.locate("linked", models, NOTHING_KNOWN))
     assert (source / "model.bin").exists()
 
 
@@ -120,8 +120,8 @@ def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Pat
     (small,) = known.models
     target, origin = models / "me--small", Record(REPOSITORY, source="a share")
     folders.copy_pinned(source, small.pinned, target, origin)
-    assert record.read(target).source == "a share"
-    modelstore.remove(modelstore.locate("small", models, known))
+    assert manifest.read(target).source == "a share"
+    installed.remove(installed.locate("small", models, known))
     (source / "vocabulary.json").write_text("{}")
     with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalogue has"):
         folders.copy_pinned(source, small.pinned, target, origin)

@@ -24,13 +24,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     RevisionNotFoundError,
 )
 
-from server import __version__, record
-from server.conversion import TRANSFORMERS, advice, matching
-from server.entries import NO_PINS, OPTIONAL, spelled
+from server import __version__
 from server.errors import NotOnHub, PullFailed, UnsuitableModel
-from server.place import PARTIAL, check_replaceable, check_room, megabytes, reserved, settle
-from server.progress import Progress, Report, bar, both, ignore
-from server.record import Facts, Record, is_whole, size_of, unmatched
+from server.models import manifest
+from server.models.catalog_file import NO_PINS, OPTIONAL, spelled
+from server.models.conversion import TRANSFORMERS, advice, matching
+from server.models.folder_lock import PARTIAL, check_replaceable, check_room, megabytes, reserved, settle
+from server.models.manifest import Facts, Record, is_whole, size_of, unmatched
+from server.models.progress import Progress, Report, bar, both, ignore
 
 TIMEOUT_S = 15.0
 RETRIES = 4  # in a row, without one new byte
@@ -106,7 +107,7 @@ def pull(
     with reserved(into):
         if latest or not is_whole(into, files):  # another process may have pulled it while this one waited
             plan = _plan(endpoint, repository, files, *((None, NO_PINS) if latest else (revision, pinned)))
-            if latest and is_whole(into, files) and record.read(into).revision == plan.revision:
+            if latest and is_whole(into, files) and manifest.read(into).revision == plan.revision:
                 return into
             partial = _open_partial(into, plan)
             check_room(
@@ -124,7 +125,7 @@ def _plan(
 ) -> _Plan:
     """The files to pull, by one request; by two where the repository has no longer the revision."""
     info = _info(endpoint, repository, revision)
-    names = [file.rfilename for file in info.siblings or () if record.is_plain(file.rfilename)]
+    names = [file.rfilename for file in info.siblings or () if manifest.is_plain(file.rfilename)]
     if lacking := unmatched(names, patterns):
         raise UnsuitableModel(_unusable(repository, names, lacking))
     files = tuple(
@@ -171,7 +172,7 @@ def _open_partial(into: Path, plan: _Plan) -> Path:
     """The folder the pull grows in, with what an interrupted one of the same revision left there."""
     check_replaceable(into)
     partial = into.with_name(into.name + PARTIAL)
-    if partial.exists() and record.read(partial).revision != plan.revision:
+    if partial.exists() and manifest.read(partial).revision != plan.revision:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     plan.record({}).write(partial)
@@ -241,7 +242,7 @@ def _chunks(url: str, done: int) -> Iterator[bytes]:
 
 def _verified(file: _File, plan: _Plan, path: Path) -> str:
     """The file's sha256; where it is not what the hub described, removes it and raises ModelUnavailable."""
-    sha256 = record.sha256_of(path)
+    sha256 = manifest.sha256_of(path)
     digest = sha256 if len(file.digest) == len(sha256) else _git_sha1(path)
     if (size_of(path), digest) != (file.size, file.digest):
         complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from server import record
-from server.record import Facts, Record
+from server.models import manifest
+from server.models.manifest import Facts, Record
 
 SUM = "0" * 64
 FACTS = {"size": 3, "sha256": SUM}
@@ -17,15 +17,15 @@ def told(**changes: object) -> bytes:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     made = Record("owner/name", "1" * 40, {"model.bin": Facts(3, SUM), "config.json": Facts(2)})
     made.write(tmp_path)
-    assert record.read(tmp_path) == made
-    assert [path.name for path in tmp_path.iterdir()] == [record.NAME]
+    assert manifest.read(tmp_path) == made
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.NAME]
     assert made.size == 5
 
 
 def test_folder_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
-    assert record.read(tmp_path) == Record()
-    (tmp_path / record.NAME).write_text("{")
-    assert record.read(tmp_path) == Record()
+    assert manifest.read(tmp_path) == Record()
+    (tmp_path / manifest.NAME).write_text("{")
+    assert manifest.read(tmp_path) == Record()
 
 
 def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
 )
 def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|must be text"):
-        record.parse(content)
+        manifest.parse(content)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
 )
 def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no file of a model"):
-        record.parse(told(files={name: FACTS}))
+        manifest.parse(told(files={name: FACTS}))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
 )
 def test_facts_that_are_none_are_refused(facts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no size and sha256"):
-        record.parse(told(files={"model.bin": facts}))
+        manifest.parse(told(files={"model.bin": facts}))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "vocabulary.txt", "a_b-c+d.1", "Systran--faster-whisper-tiny.en"])
 def test_names_of_models_are_plain(name: str) -> None:
-    assert record.is_plain(name)
+    assert manifest.is_plain(name)

@@ -10,10 +10,10 @@ from typing import Any
 
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.record import Facts, are_facts
-from server.search_path import snapshot
+from server.models.dimensions import Dimensions
+from server.models.manifest import Facts, are_facts
+from server.models.search_path import snapshot
 from server.transcript import MAX_WINDOW_S
-from server.weights import Dimensions
 
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 # All of them, or loading would fetch what lacks: without tokenizer.json, faster_whisper.WhisperModel takes that

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from server import catalog, record
-from server.catalog import load
-from server.entries import Catalogue, Model
 from server.errors import ModelUnavailable, PermissionDenied
-from server.modelstore import (
+from server.models import catalog, manifest
+from server.models.catalog import load
+from server.models.catalog_file import Catalogue, Model
+from server.models.folder_lock import reserved
+from server.models.installed import (
     Installed,
     best,
     default_name,
@@ -22,9 +23,8 @@ from server.modelstore import (
     remove,
     verify,
 )
-from server.place import reserved
-from server.progress import Progress
-from server.record import Facts
+from server.models.manifest import Facts
+from server.models.progress import Progress
 from server.settings import Settings
 from tests.support.model_folders import WHOLE, cached, filled, pulled
 
@@ -246,7 +246,7 @@ def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path
     with pytest.raises(ModelUnavailable, match="has no checksums to compare with: its files were placed by hand"):
         verify(locate("clinic", models, known))
     record_sums(locate("clinic", models, known))
-    assert set(json.loads((folder / record.NAME).read_text())["files"]) == {*WHOLE, "LICENSE"}
+    assert set(json.loads((folder / manifest.NAME).read_text())["files"]) == {*WHOLE, "LICENSE"}
     assert verify(locate("clinic", models, known)) == []
     (folder / "config.json").write_text("[]")
     assert verify(locate("clinic", models, known)) == ["config.json is damaged"]

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from server import record
-from server.catalog import check_folder
-from server.entries import Catalogue
 from server.errors import ModelUnavailable
-from server.modelstore import PAPERS, Installed, facts_of, files_in
-from server.place import check_room, growing, reserved
-from server.progress import Progress, Report, ignore
-from server.record import CHUNK_BYTES, Facts, Record
+from server.models import manifest
+from server.models.catalog import check_folder
+from server.models.catalog_file import Catalogue
+from server.models.folder_lock import check_room, growing, reserved
+from server.models.installed import PAPERS, Installed, facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, Facts, Record
+from server.models.progress import Progress, Report, ignore
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_RECORD_BYTES = 1 << 20
@@ -35,7 +35,7 @@ def export(model: Installed, out: BinaryIO, report: Report = ignore) -> Record:
     content = _content(model, report)
     label = _label(model)
     told = content.dump()
-    out.write(_header(f"{label}/{record.NAME}", len(told)) + _padded(told))
+    out.write(_header(f"{label}/{manifest.NAME}", len(told)) + _padded(told))
     done = 0
     for name, facts in content.files.items():
         out.write(_header(f"{label}/{name}", facts.size))
@@ -99,7 +99,7 @@ def _label(model: Installed) -> str:
 
 def checked_label(label: str, files: Mapping[str, Facts], models_dir: Path, catalogue: Catalogue) -> str:
     """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
-    if not record.is_plain(label):
+    if not manifest.is_plain(label):
         raise ModelUnavailable(
             f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
         )
@@ -119,7 +119,7 @@ def checked_label(label: str, files: Mapping[str, Facts], models_dir: Path, cata
 def _is_there(folder: Path, content: Record) -> bool:
     if not folder.exists():
         return False
-    there = record.read(folder)
+    there = manifest.read(folder)
     if there.files != content.files or there.misfits(folder):
         raise ModelUnavailable(
             f"{folder} is there already and is not the same: remove it first (sotto models remove {folder.name}), "
@@ -132,15 +132,15 @@ def _read_record(source: BinaryIO) -> tuple[str, Record]:
     """The folder's name and record, with which every bundle begins."""
     header = _next(source)
     path = PurePosixPath(header.name)
-    if not header.isreg() or len(path.parts) != 2 or path.name != record.NAME:
-        raise _refusal(f"it does not begin with {record.NAME}")
+    if not header.isreg() or len(path.parts) != 2 or path.name != manifest.NAME:
+        raise _refusal(f"it does not begin with {manifest.NAME}")
     if not 0 < header.size <= MAX_RECORD_BYTES:
-        raise _refusal(f"its {record.NAME} has {header.size} bytes")
+        raise _refusal(f"its {manifest.NAME} has {header.size} bytes")
     try:
-        content = record.parse(_read(source, header.size))
+        content = manifest.parse(_read(source, header.size))
     except ValueError as error:
         raise _refusal(str(error)) from error
-    if record.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
+    if manifest.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
         raise _refusal("its record names itself, or a file without a checksum")
     _read(source, -header.size % BLOCK)
     return path.parts[0], content

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.weights import PARAMETER_BYTES, Dimensions, read_dimensions, read_shapes
+from server.models.dimensions import PARAMETER_BYTES, Dimensions, read_dimensions, read_shapes
 
 # As `sum(p.numel() for p in model.parameters())` says of OpenAI's checkpoints in transformers.
 CHECKPOINTS = {

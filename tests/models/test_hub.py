@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 from huggingface_hub import close_session, constants
 
-from server import catalog, hub, record
-from server.entries import REQUIRED
 from server.errors import ModelUnavailable
-from server.place import SPARE_BYTES
-from server.progress import Progress
+from server.models import catalog, hub, manifest
+from server.models.catalog_file import REQUIRED
+from server.models.folder_lock import SPARE_BYTES
+from server.models.progress import Progress
 from tests.support.hub_standin import Hub, Repository, serve
 from tests.support.model_folders import fill_disk
 
@@ -74,7 +74,7 @@ def pull(standin: Hub, folder: Path, name: str = NAME, progress: io.StringIO | N
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != record.NAME}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != manifest.NAME}
 
 
 def test_pull_brings_the_wanted_files_and_records_their_source(standin: Hub, folder: Path) -> None:
@@ -132,7 +132,8 @@ def test_requests_carry_no_token_and_name_only_the_program(
 def test_fresh_process_asks_for_nothing_but_the_model(standin: Hub, folder: Path, tmp_path: Path) -> None:
     # huggingface_hub asks the hub for a list of tools once a process and day, to name the one it runs in.
     code = (
-        f"from server import hub; from pathlib import Path; hub.pull({NAME!r}, ['*.json'], Path({str(folder)!r}))"
+        f"from server.models import hub; from pathlib import Path; "
+        f"hub.pull({NAME!r}, ['*.json'], Path({str(folder)!r}))"
     )
     environment = os.environ | {"HF_ENDPOINT": standin.endpoint, "HF_HOME": str(tmp_path), "AI_AGENT": "some"}
     subprocess.run(
@@ -161,7 +162,7 @@ def test_addresses_of_the_store_are_not_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     pull(standin, folder)
-    assert [record.name for record in caplog.records] == ["server.hub"] * 2
+    assert [record.name for record in caplog.records] == ["server.models.hub"] * 2
 
 
 def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:

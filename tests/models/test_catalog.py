@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import catalog, record
-from server.entries import REQUIRED
 from server.errors import ModelNotFound, ModelUnavailable
-from server.record import Facts, Record
+from server.models import catalog, manifest
+from server.models.catalog_file import REQUIRED
+from server.models.dimensions import Dimensions, read_dimensions
+from server.models.manifest import Facts, Record
 from server.settings import Settings
-from server.weights import Dimensions, read_dimensions
 from tests.support.model_folders import WHOLE, cached, filled
 
 KNOWN = catalog.load()
@@ -282,7 +282,7 @@ def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> N
     Record("Systran/faster-whisper-tiny", "1" * 40, {"model.bin": Facts(2, "0" * 64)}).write(folder)
     assert catalog.resolve("tiny", tmp_path).folder == folder
     (folder / "model.bin").write_bytes(b"{")
-    assert record.read(folder).misfits(folder) == ["model.bin"]
+    assert manifest.read(folder).misfits(folder) == ["model.bin"]
     assert catalog.resolve("tiny", tmp_path).folder is None
 
 
@@ -402,7 +402,7 @@ def test_no_name_that_a_client_writes_leads_out_of_the_models_directory(name: st
     except ModelNotFound:
         return
     assert found.folder == catalog.data_path("demo") or (found.folder, found.target.parent) == (None, models)
-    assert record.is_plain(found.target.name)
+    assert manifest.is_plain(found.target.name)
     assert found.target.name.count("--") == (found.model is None or found.model.repository is not None)
 
 

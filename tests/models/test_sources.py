@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from server import bundle, modelstore, record
-from server.catalog import Found, resolve
-from server.entries import REQUIRED, Catalogue, Model
 from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
-from server.record import Facts
+from server.models import bundle, installed, manifest
+from server.models.catalog import Found, resolve
+from server.models.catalog_file import REQUIRED, Catalogue, Model
+from server.models.manifest import Facts
+from server.models.sources import Fetched, FetchOrder, fetch
 from server.settings import Settings
-from server.sources import Fetched, FetchOrder, fetch
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.index_standin import Index, serve
 from tests.support.model_folders import WHOLE, cached, filled
@@ -27,7 +27,7 @@ PINNED = {name: Facts(len(content), hashlib.sha256(content).hexdigest()) for nam
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr("server.hub.RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr("server.models.hub.RETRY_WAIT_S", 0.0)
     with standing_in(monkeypatch) as running:
         yield running
 
@@ -136,17 +136,17 @@ def test_the_pinned_revision_is_fetched_though_there_is_a_newer_one(hub: Hub, mo
     hub.repositories[NAME] = repository
     pinned = replace(model, revision="1" * 40, wheels=())
     fetched = fetch(ordered(pinned, tmp_path))
-    assert record.read(fetched.folder).revision == "1" * 40
-    assert modelstore.verify(modelstore.describe(fetched.folder, tmp_path / "models", Catalogue((pinned,)))) == []
+    assert manifest.read(fetched.folder).revision == "1" * 40
+    assert installed.verify(installed.describe(fetched.folder, tmp_path / "models", Catalogue((pinned,)))) == []
     latest = fetch(ordered(pinned, tmp_path, latest=True))
-    assert record.read(latest.folder).revision == "2" * 40
+    assert manifest.read(latest.folder).revision == "2" * 40
     assert (latest.folder / "model.bin").read_bytes() == b"newer"
 
 
 def test_a_copy_of_the_repository_without_that_revision_will_do(hub: Hub, model: Model, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES), revision="3" * 40)
     fetched = fetch(ordered(replace(model, revision="1" * 40, wheels=()), tmp_path))
-    assert record.read(fetched.folder).revision == "3" * 40
+    assert manifest.read(fetched.folder).revision == "3" * 40
 
 
 def test_the_latest_that_is_here_is_not_fetched_again(hub: Hub, model: Model, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_folder_on_a_share_is_copied(name: str, model: Model, tmp_path: Path) 
     share = filled_with(tmp_path / "share" / name, FILES).parent
     fetched = fetch(ordered(model, tmp_path, model_sources=str(share), offline=True))
     assert fetched == Fetched(tmp_path / "models" / "me--mine", str(share / name))
-    assert record.read(fetched.folder).files == PINNED
+    assert manifest.read(fetched.folder).files == PINNED
 
 
 def test_a_folder_with_other_files_is_passed_over(hub: Hub, model: Model, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def exported(model: Model, tmp_path: Path) -> Path:
     """A file that `export` made of the model, on a share."""
     share = filled(tmp_path / "share")
     folder = filled_with(tmp_path / "origin" / "me--mine", FILES)
-    described = modelstore.describe(folder, folder.parent, Catalogue((model,)))
+    described = installed.describe(folder, folder.parent, Catalogue((model,)))
     with (share / "mine.tar").open("wb") as out:
         bundle.export(described, out)
     return share / "mine.tar"

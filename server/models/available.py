@@ -6,16 +6,16 @@ Looks at files, and pulls what the operator has named. What a client writes neve
 import sys
 from pathlib import Path
 
-from server import catalog
-from server.catalog import Found
-from server.known_model import KnownModel
 from server.languages import NAMES, of_vocabulary
-from server.modelstore import Installed, default_name, describe, installed
-from server.place import PARTIAL
-from server.search_path import model_folders
+from server.models import catalog
+from server.models.catalog import Found
+from server.models.dimensions import Dimensions
+from server.models.folder_lock import PARTIAL
+from server.models.installed import Installed, default_name, describe, installed
+from server.models.known_model import KnownModel
+from server.models.search_path import model_folders
 from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
-from server.weights import Dimensions
 
 
 class Inventory:
@@ -61,7 +61,7 @@ class Inventory:
         return self._known(each, tuple(names))
 
     def _fetched(self, found: Found, settings: Settings) -> Path:
-        from server.sources import FetchOrder, fetch  # heavy, and seldom needed
+        from server.models.sources import FetchOrder, fetch  # heavy, and seldom needed
 
         return fetch(FetchOrder(found, settings, self._catalogue, progress=sys.stderr)).folder
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.search_path import hub_cache, model_folders, repository_of, snapshot
+from server.models.search_path import hub_cache, model_folders, repository_of, snapshot
 from tests.support.model_folders import WHOLE, cached, filled
 
 BASE = "Systran/faster-whisper-base"

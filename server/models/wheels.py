@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TextIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from server.entries import Model
 from server.errors import PullFailed
-from server.place import check_room, growing, reserved
-from server.progress import Progress, Report, bar, both, ignore
-from server.record import CHUNK_BYTES, Facts, Record, is_whole
+from server.models.catalog_file import Model
+from server.models.folder_lock import check_room, growing, reserved
+from server.models.manifest import CHUNK_BYTES, Facts, Record, is_whole
+from server.models.progress import Progress, Report, bar, both, ignore
 
 SOURCE = "the package index"
 LOOK_S = 0.2

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from server.errors import ModelUnavailable
-from server.inventory import Inventory, languages_of
-from server.known_model import KnownModel
 from server.languages import NAMES
+from server.models.available import Inventory, languages_of
+from server.models.dimensions import Dimensions
+from server.models.known_model import KnownModel
 from server.settings import Settings
-from server.weights import Dimensions
 from tests.support.model_folders import WHOLE, filled, pulled
 
 SIZES = {"width": 384, "encoder_layers": 4, "decoder_layers": 4, "mels": 80}

@@ -10,16 +10,25 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from server import record
-from server.conversion import TRANSFORMERS, advice, matching
-from server.entries import REPOSITORY, REQUIRED, VOCABULARIES, Catalogue, Model, folder_name, read, spelled
 from server.errors import ModelNotFound, ModelUnavailable
-from server.search_path import hub_cache, repository_of
+from server.models import manifest
+from server.models.catalog_file import (
+    REPOSITORY,
+    REQUIRED,
+    VOCABULARIES,
+    Catalogue,
+    Model,
+    folder_name,
+    read,
+    spelled,
+)
+from server.models.conversion import TRANSFORMERS, advice, matching
+from server.models.dimensions import SPEC, read_shapes
+from server.models.search_path import hub_cache, repository_of
 from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
-from server.weights import SPEC, read_shapes
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 DATA_FOLDERS = (PACKAGE / "_data", PACKAGE.parent / "models")
 CATALOG = "catalog.toml"
 BUNDLED = "demo"
@@ -90,7 +99,7 @@ def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> 
             check_folder(folder, catalogue)
             if model := catalogue.at(folder, models_dir):
                 return _catalogued(model, models_dir, catalogue)
-            named = name if record.is_plain(name) else repository_of(folder) or folder.resolve().name
+            named = name if manifest.is_plain(name) else repository_of(folder) or folder.resolve().name
             return Found(named, folder, folder)
         if REPOSITORY.fullmatch(name) and not Path(name).exists():
             return _repository(name, models_dir, catalogue)
@@ -146,7 +155,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _directory(name: str, models_dir: Path, catalogue: Catalogue) -> Path | None:
     """The directory of that name, where models are looked for or anywhere."""
-    known = [folder / name for folder in (models_dir, *catalogue.elsewhere)] if record.is_plain(name) else []
+    known = [folder / name for folder in (models_dir, *catalogue.elsewhere)] if manifest.is_plain(name) else []
     anywhere = [Path(name).expanduser()] if name.strip() else []
     return next((folder for folder in (*known, *anywhere) if folder.is_dir()), None)
 
@@ -167,7 +176,7 @@ def _catalogued(model: Model, models_dir: Path, catalogue: Catalogue) -> Found:
     if model.repository:
         return _located(found, catalogue.places(model, models_dir))
     for name, facts in model.pinned.items():
-        if record.size_of(target / name) != facts.size:
+        if manifest.size_of(target / name) != facts.size:
             raise ModelUnavailable(
                 f"the bundled model '{model.name}' is damaged, install Sotto again: "
                 f"{target / name} should be a file of {facts.size} bytes"
@@ -186,7 +195,7 @@ def _repository(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
 def _located(found: Found, places: Iterable[Path]) -> Found:
     """The same, with its folder: the first of `places` that is whole; as it is where none is."""
     for folder in places:
-        if not missing(folder, found.files) and not record.read(folder).misfits(folder):
+        if not missing(folder, found.files) and not manifest.read(folder).misfits(folder):
             check_folder(folder)
             return replace(found, folder=folder)
     return found

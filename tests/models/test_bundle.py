@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 import pytest
 
-from server import bundle, catalog, record
-from server.entries import Catalogue
 from server.errors import ModelUnavailable
-from server.modelstore import Installed, locate, verify
-from server.progress import Progress
+from server.models import bundle, catalog, manifest
+from server.models.catalog_file import Catalogue
+from server.models.installed import Installed, locate, verify
+from server.models.progress import Progress
 from tests.support.model_folders import WHOLE, fill_disk, filled, pulled
 
 LABEL = "me--small"
@@ -97,7 +97,7 @@ def test_bundle_is_a_plain_tar(content: bytes, model: Installed, there: Path, kn
 def test_bundle_that_tar_made_anew_is_taken(
     content: bytes, model: Installed, there: Path, known: Catalogue
 ) -> None:
-    names = [f"{LABEL}/{record.NAME}", *(f"{LABEL}/{name}" for name in WHOLE)]
+    names = [f"{LABEL}/{manifest.NAME}", *(f"{LABEL}/{name}" for name in WHOLE)]
     made = subprocess.run(
         ["tar", "cf", "-", "--format=ustar", *names],  # noqa: S607
         cwd=model.folder.parent,
@@ -140,7 +140,7 @@ def test_hand_placed_model_travels_with_its_licence_and_without_the_rest(
     bundle.export(locate(str(folder), there, known), out)
     imported = bundle.import_(io.BytesIO(out.getvalue()), there, known)
     assert imported.name == "my-model"
-    assert set(contents(imported)) == {*WHOLE, "LICENSE", "README.md", record.NAME}
+    assert set(contents(imported)) == {*WHOLE, "LICENSE", "README.md", manifest.NAME}
     assert verify(locate("my-model", there, known)) == []
 
 
@@ -242,7 +242,7 @@ def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".bashrc"])
 def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Path, known: Catalogue) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
-        if member.name.endswith(record.NAME):
+        if member.name.endswith(manifest.NAME):
             body = body.replace(b'"model.bin"', f'"{name}"'.encode())
             member.size = len(body)
         elif member.name.endswith("model.bin"):
@@ -254,8 +254,8 @@ def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Pa
 
 def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalogue) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
-        if member.name.endswith(record.NAME):
-            body = body.replace(b'"tokenizer.json"', f'"{record.NAME}"'.encode())
+        if member.name.endswith(manifest.NAME):
+            body = body.replace(b'"tokenizer.json"', f'"{manifest.NAME}"'.encode())
             member.size = len(body)
         return member, body
 
@@ -297,7 +297,7 @@ def test_record_that_lies_is_refused(
     old: bytes, new: bytes, message: str, content: bytes, there: Path, known: Catalogue
 ) -> None:
     def lie(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
-        if member.name.endswith(record.NAME):
+        if member.name.endswith(manifest.NAME):
             assert old in body
             body = body.replace(old, new)
             member.size = len(body)
@@ -307,7 +307,7 @@ def test_record_that_lies_is_refused(
 
 
 def test_record_without_bounds_is_not_read(there: Path, known: Catalogue) -> None:
-    header = tarfile.TarInfo(f"{LABEL}/{record.NAME}")
+    header = tarfile.TarInfo(f"{LABEL}/{manifest.NAME}")
     header.size = 1 << 50
     refused(
         header.tobuf(tarfile.GNU_FORMAT) + b"{" * 4096, there, known, "its source.json has 1125899906842624 bytes"
@@ -322,9 +322,9 @@ def test_extended_headers_are_refused_unread(content: bytes, there: Path, known:
 
 def test_no_model_in_a_bundle_is_refused(tmp_path: Path, there: Path, known: Catalogue) -> None:
     folder = pulled(tmp_path / "half")
-    noted = record.read(folder)
+    noted = manifest.read(folder)
     out = io.BytesIO()
-    some = record.Record(noted.repository, noted.revision, {"model.bin": noted.files["model.bin"]})
+    some = manifest.Record(noted.repository, noted.revision, {"model.bin": noted.files["model.bin"]})
     some.write(folder)
     model = Installed(("half",), folder, 0, some)
     bundle.export(model, out)

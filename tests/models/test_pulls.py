@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from server import pulls
-from server.catalog import Found, load
 from server.errors import Cancelled, ModelNotFound, PermissionDenied, PullFailed
-from server.progress import Progress, Report
-from server.pulls import Pulls, Waiting
+from server.models import pulls
+from server.models.catalog import Found, load
+from server.models.progress import Progress, Report
+from server.models.pulls import Pulls, Waiting
 from server.settings import Settings
 from tests.support.fakes import DEADLINE_S, eventually
 from tests.support.model_folders import WHOLE, filled
