@@ -13,7 +13,7 @@ import yaml
 from server.api.gate import CHECKS
 from server.serve import ANSWER_S
 from server.settings import PREFIX, Settings
-from tests.test_metrics import names
+from tests.monitoring.test_prometheus import names
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server.access import Traffic
 from server.api import docs, models, ops, pulling, running, transcriptions
 from server.api.admission import Admission, Limits
 from server.api.envelope import add_handlers
@@ -16,11 +15,12 @@ from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.api.tracing import TELEMETRY, Named
 from server.media import Media
-from server.meter import Meter
-from server.metrics import Metrics
 from server.models import catalog
 from server.models.pulls import Pulls
-from server.nvml import Nvml
+from server.monitoring.access_log import Traffic
+from server.monitoring.memory import Meter
+from server.monitoring.nvml import Nvml
+from server.monitoring.prometheus import Metrics
 from server.pipeline import Pipeline
 from server.registry import Registry
 from server.settings import Settings

@@ -9,11 +9,11 @@ from dataclasses import replace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from server.access import Access, Ending
 from server.api.admission import Ticket, Work
 from server.api.doors import asked
 from server.errors import SottoError, UploadTooLarge
 from server.logs import new_request_id
+from server.monitoring.access_log import Access, Ending
 
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0

@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from server.access import Access, Traffic
 from server.api.admission import Admission
 from server.api.cors import Cors
 from server.api.doors import enter
@@ -23,6 +22,7 @@ from server.api.intake import Intake, Pace
 from server.api.keys import Keys
 from server.errors import SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
+from server.monitoring.access_log import Access, Traffic
 from server.settings import Settings
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks

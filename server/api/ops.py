@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from server import __version__
 from server.errors import Unavailable
 from server.media import Media
-from server.meter import Group, Meter
-from server.metrics import CONTENT_TYPE, Metrics
+from server.monitoring.memory import Group, Meter
+from server.monitoring.prometheus import CONTENT_TYPE, Metrics
 from server.registry import Registry
 
 router = APIRouter()

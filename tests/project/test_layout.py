@@ -63,10 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "metrics": "monitoring.prometheus",
-    "access": "monitoring.access_log",
-    "meter": "monitoring.memory",
-    "nvml": "monitoring.nvml",
     "audio": "audio.decode",
     "vad": "audio.speech",
     "mel": "audio.mel",

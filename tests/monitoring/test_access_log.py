@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from server.access import Access
+from server.monitoring.access_log import Access
 
 PLAIN = Access(
     client="10.0.0.7",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from server.nvml import GpuMemory, Nvml
+from server.monitoring.nvml import GpuMemory, Nvml
 from server.system.machine import proportional_bytes, resident_bytes
 
 Kind = Literal["main", "engine", "media"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.access import Access, Traffic
-from server.meter import Group, Held, Readings
-from server.metrics import Metrics
-from server.nvml import GpuMemory
+from server.monitoring.access_log import Access, Traffic
+from server.monitoring.memory import Group, Held, Readings
+from server.monitoring.nvml import GpuMemory
+from server.monitoring.prometheus import Metrics
 from server.stats import Durations, EngineStats, Load, MediaStats, ModelState, Tally
 
 STATS = EngineStats(
@@ -87,7 +87,7 @@ def names() -> set[str]:
 
 
 def test_the_documented_series_are_those_that_there_are() -> None:
-    text = (Path(__file__).parent.parent / "docs/operations.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8")
     rows = re.findall(r"^\| (`sotto_.*?) \|", text, re.MULTILINE)
     documented = [name for row in rows for name in re.findall(r"`(sotto_\w+)`", row)]
     assert sorted(documented) == sorted(names())

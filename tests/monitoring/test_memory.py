@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from server.meter import Group, Meter
-from server.nvml import Nvml
+from server.monitoring.memory import Group, Meter
+from server.monitoring.nvml import Nvml
 
 MEGABYTE = 1 << 20
 HOLD = "import sys; held = bytearray(b'x' * (64 << 20)); print(flush=True); sys.stdin.read()"

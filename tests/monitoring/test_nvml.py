@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from server.nvml import LIBRARY, GpuMemory, Nvml
+from server.monitoring.nvml import LIBRARY, GpuMemory, Nvml
 
 USED, TOTAL = 3 << 30, 24 << 30
 

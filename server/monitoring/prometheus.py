@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.access import Traffic
-from server.meter import Held, Readings
+from server.monitoring.access_log import Traffic
+from server.monitoring.memory import Held, Readings
 from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats, ModelState, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
