@@ -18,15 +18,15 @@ from pathlib import Path
 
 from benchmarks.bench_decode import write_files
 from benchmarks.processes import field_mb
-from server.frames import Reached
-from server.media import ScannerLike
+from server.audio.media_decoder import ScannerLike
+from server.audio.messages import Reached
+from server.audio.scanner import Scanner
+from server.audio.spool import Spool, SpoolBudget
+from server.audio.workers import MediaWorkers
 from server.options import ScanOptions, VadOptions
-from server.scan import Scanner
-from server.spool import Spool, SpoolBudget
 from server.system.machine import children_of
 from server.system.scratch import Scratch
 from server.transcript import SAMPLE_RATE
-from server.workers import MediaWorkers
 from tests.support.bad_inputs import DATA
 
 SHORT = DATA / "en_14.mp3"

@@ -43,12 +43,12 @@ from benchmarks.processes import (
     write_repeated,
     write_wav,
 )
-from server.media import Media
+from server.audio.media_decoder import Media
+from server.audio.scanner import Scanner
 from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import load
-from server.scan import Scanner
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 from tests.support.bad_inputs import DATA, wav

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, window_of
+from server.audio.media_decoder import Media
+from server.audio.scanner import Scanner
 from server.engine import Engine
 from server.job import Limits
-from server.media import Media
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import Registry
-from server.scan import Scanner
 from server.served import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats

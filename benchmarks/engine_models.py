@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from server.audio import Samples, open_audio
+from server.audio.decode import Samples, open_audio
 from server.transcript import SAMPLE_RATE, Span, Window
 from tests.support.bad_inputs import DATA
 from tests.support.scripted import DEMO, Script, build

@@ -18,7 +18,7 @@ from typing import Any, Self
 import av
 import httpx2
 
-from server.audio import open_audio
+from server.audio.decode import open_audio
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 from tests.support.bad_inputs import DATA
 

@@ -207,7 +207,7 @@ def codecs(answer: Answer) -> Check:
 def media(settings: Settings) -> Check:
     """Decode the bundled recording as an upload is decoded: confined, on disk."""
     try:
-        from server.media import open_media
+        from server.audio.media_decoder import open_media
 
         with closing(open_media(settings)) as media, data_path(SAMPLE).open("rb") as file:
             media.wait_until_ready()

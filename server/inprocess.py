@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from server.media import open_media
+from server.audio.media_decoder import open_media
+from server.audio.scanner import Scanner
 from server.options import TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline, Transcription
 from server.registry import load
-from server.scan import Scanner
 from server.served import ServedModel
 from server.settings import Settings
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from server.audio.media_decoder import Media, Recording
 from server.errors import Cancelled, TookTooLong, UnknownLanguage
 from server.keeper import Lease
-from server.media import Media, Recording
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
 from server.placing import Placer
 from server.registry import Registry

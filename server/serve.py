@@ -15,8 +15,8 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
+from server.audio.media_decoder import Media, open_media
 from server.checks import short
-from server.media import Media, open_media
 from server.models.catalog import SAMPLE, data_path
 from server.protocol import HEAD_BYTES, Protocol
 from server.registry import Registry, load

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from server.system.child_process import attach
 
 if TYPE_CHECKING:
-    from server.audio import Samples
+    from server.audio.decode import Samples
 
 RUNS = 2  # the first one pays for what comes only once
 SAMPLE_LIMIT_S = 60.0
@@ -53,7 +53,7 @@ def device(asked: str) -> Answer:
 
 def codecs() -> Answer:
     """Usual kinds of recordings that can be read, and that can't, once one has been read."""
-    from server.audio import USUAL, lacking
+    from server.audio.decode import USUAL, lacking
 
     _sample()
     lacks = lacking()
@@ -89,7 +89,7 @@ def _sample() -> "Samples":
     """The bundled recording."""
     import numpy as np
 
-    from server.audio import open_audio
+    from server.audio.decode import open_audio
     from server.models.catalog import SAMPLE, data_path
 
     with data_path(SAMPLE).open("rb") as file, open_audio(file, limit_s=SAMPLE_LIMIT_S) as blocks:

@@ -18,11 +18,11 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 
+from server.audio.mel import frames_of, log_mel, mel_filters, padded
 from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
 from server.devices import compute_types, pick_device
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.mel import frames_of, log_mel, mel_filters, padded
 from server.options import DecodingOptions
 from server.system.machine import usable_cpus
 from server.tokens import token_logprob

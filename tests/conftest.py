@@ -113,7 +113,7 @@ def logging_as_before() -> Iterator[None]:
 @cache
 def samples_of(name: str) -> Samples:
     """A recording of `tests/data` at 16 kHz, mono."""
-    from server.audio import open_audio
+    from server.audio.decode import open_audio
 
     with (DATA / name).open("rb") as file, open_audio(file, limit_s=3600) as blocks:
         samples = np.concatenate(list(blocks))

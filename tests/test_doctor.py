@@ -249,7 +249,7 @@ def test_a_driver_that_fails_is_told(settings: Settings, tmp_path: Path) -> None
 def test_without_ctranslate2_the_page_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ctranslate2", "av"):
         monkeypatch.setitem(sys.modules, module, None)
-    for module in ("server.devices", "server.audio"):
+    for module in ("server.devices", "server.audio.decode"):
         monkeypatch.delitem(sys.modules, module)
     report = examine(settings, ask_here)
     assert not report.runs
@@ -303,7 +303,7 @@ def test_a_bundled_model_that_is_damaged_is_a_problem(settings: Settings, monkey
 def test_what_keeps_recordings_from_being_decoded_is_a_problem(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.media.open_media", lambda _: 1 / 0)
+    monkeypatch.setattr("server.audio.media_decoder.open_media", lambda _: 1 / 0)
     check = doctor.media(settings)
     assert (check.status, check.text) == ("problem", "no recording can be decoded: division by zero")
 

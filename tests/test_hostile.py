@@ -14,14 +14,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
+from server.audio.media_decoder import Media
+from server.audio.workers import MediaWorkers
 from server.errors import InvalidRequest
-from server.media import Media
 from server.options import VadOptions
 from server.registry import Registry
 from server.served import ServedModel
 from server.settings import Settings
 from server.system.machine import children_of
-from server.workers import MediaWorkers
 from tests.support.fakes import DEADLINE_S, FakeEngine, upload, wait_until
 from tests.support.hostile import hostile
 from tests.support.serving import TRANSCRIPTIONS

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from faster_whisper import WhisperModel
 
-from server.mel import loudest, mel_filters
+from server.audio.mel import loudest, mel_filters
 from server.options import DecodingOptions
 from server.sequential import in_sequence
 from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word

@@ -14,6 +14,8 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from server.audio.media_decoder import Media, Recording
+from server.audio.scanner import Scanner
 from server.budget import Budget, Need
 from server.engine import Engine
 from server.errors import (
@@ -28,12 +30,10 @@ from server.errors import (
 from server.interface import EngineLike
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
-from server.media import Media, Recording
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
 from server.registry import Registry
-from server.scan import Scanner
 from server.served import ServedModel
 from server.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.truth.recordings import Recording, TimedWord
-from server.audio import open_audio
+from server.audio.decode import open_audio
 from server.errors import UndecodableAudio
 from server.inprocess import Here, opened
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd

@@ -14,7 +14,7 @@ from server.api.gate import OPEN_PATHS, Gate
 from server.api.page import page_router, read_assets
 from server.api.schema import describe
 from server.api.tracing import TELEMETRY, Named
-from server.media import Media
+from server.audio.media_decoder import Media
 from server.models import catalog
 from server.models.pulls import Pulls
 from server.monitoring.access_log import Traffic

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import __version__
+from server.audio.media_decoder import Media
 from server.errors import Unavailable
-from server.media import Media
 from server.monitoring.memory import Group, Meter
 from server.monitoring.prometheus import CONTENT_TYPE, Metrics
 from server.registry import Registry

@@ -320,7 +320,7 @@ def test_no_key_is_ever_logged(guarded: Running) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_process_shows_a_key(guarded: Running) -> None:
-    children = guarded.engines() + guarded.children("server.mediaworker")
+    children = guarded.engines() + guarded.children("server.audio.fork_server")
     shown = [Path(f"/proc/{guarded.process.pid}/cmdline")]
     shown += [Path(f"/proc/{pid}/{file}") for pid in children for file in ("cmdline", "environ")]
     assert len(shown) == 5

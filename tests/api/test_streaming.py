@@ -23,8 +23,9 @@ from server.api import streaming, transcriptions
 from server.api.app import create_app
 from server.api.gradual import HEARTBEAT_S
 from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
+from server.audio.media_decoder import Media, Recording
+from server.audio.scanner import Scanner
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
-from server.media import Media, Recording
 from server.options import (
     RESPONSE_FORMATS,
     DecodingOptions,
@@ -35,7 +36,6 @@ from server.options import (
 )
 from server.pipeline import Pipeline
 from server.registry import Registry
-from server.scan import Scanner
 from server.served import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window

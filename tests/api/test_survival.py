@@ -80,7 +80,7 @@ def test_media_process_that_is_killed_under_load_costs_no_request(own_server: Ru
     with unhurt(own_server, "media process", rounds):
         for number in range(rounds):
             with clients_unhurt(own_server):
-                (parent,) = own_server.children("server.mediaworker")
+                (parent,) = own_server.children("server.audio.fork_server")
                 wait_until(lambda: bool(children_of(parent)))  # noqa: B023 - it is called here
                 for pid in [parent] if number % 2 else children_of(parent)[:1]:
                     os.kill(pid, signal.SIGKILL)
@@ -97,11 +97,13 @@ def test_engine_that_is_frozen_is_replaced(own_server: Running) -> None:
 
 def test_ready_brings_back_media_workers_that_are_gone() -> None:
     with serving() as server:
-        (forker,) = server.children("server.mediaworker")
+        (forker,) = server.children("server.audio.fork_server")
         os.kill(forker, signal.SIGKILL)
-        wait_until(lambda: server.children("server.mediaworker") == [])
+        wait_until(lambda: server.children("server.audio.fork_server") == [])
         # Not at once: a process has no command line any more a little before it counts as ended.
-        wait_until(lambda: server.get("/ready").is_success and len(server.children("server.mediaworker")) == 1)
+        wait_until(
+            lambda: server.get("/ready").is_success and len(server.children("server.audio.fork_server")) == 1
+        )
         assert server.transcribe(SPEECH).json()["text"] == TEXT
 
 

@@ -63,15 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "audio": "audio.decode",
-    "vad": "audio.speech",
-    "mel": "audio.mel",
-    "scan": "audio.scanner",
-    "spool": "audio.spool",
-    "frames": "audio.messages",
-    "workers": "audio.workers",
-    "mediaworker": "audio.fork_server",
-    "media": "audio.media_decoder",
     "whisper": "whisper.model",
     "words": "whisper.words",
     "decoding": "whisper.decoding",

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from server.audio.media_decoder import Media
+from server.audio.scanner import Scanner
 from server.decoding import Decoded, Hearing
-from server.media import Media
 from server.options import DecodingOptions, Priority, UploadFd
-from server.scan import Scanner
 from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
 from tests.support.bad_inputs import DATA, wav

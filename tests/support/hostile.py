@@ -5,8 +5,8 @@ import struct
 from collections.abc import Callable
 from functools import cache
 
+from tests.audio.test_decode import COMPRESSED, UNCOMPRESSED
 from tests.support.bad_inputs import BAD_INPUTS, DATA, encode
-from tests.test_audio import COMPRESSED, UNCOMPRESSED
 
 RECORDINGS = "en_14.mp3 en_15.m4a en_16.ogg en_17.webm en_18.flac en_19.mp4".split()
 HEAD_BYTES = 512  # where most that a parser believes is written

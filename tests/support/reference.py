@@ -8,7 +8,7 @@ import numpy.typing as npt
 from faster_whisper import WhisperModel
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from server.mel import log_mel, mel_filters
+from server.audio.mel import log_mel, mel_filters
 from tests.conftest import window_of
 
 Floats = npt.NDArray[np.float32]
@@ -18,8 +18,8 @@ def reference_of(folder: Path) -> WhisperModel:
     """faster-whisper with the model in `folder`, computing as `Whisper(folder, device="cpu", threads=1)` does.
 
     BLAS sums its spectrogram in an order that depends on the CPU, on the number of threads and on the recording's
-    length. It equals ours but for the last bits (tests/test_mel.py), which int8 can make a time token's 0.02 s of,
-    or another language of silence. So both get ours, and all that follows must be equal.
+    length. It equals ours but for the last bits (tests/audio/test_mel.py), which int8 can make a time token's 0.02
+    s of, or another language of silence. So both get ours, and all that follows must be equal.
     """
     model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
     model.feature_extractor = _SharedSpectrogram(**model.feat_kwargs)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
-from server.audio import BLOCK_SAMPLES
+from server.audio.decode import BLOCK_SAMPLES
+from server.audio.fork_server import main
+from server.audio.messages import Found, Message, Reached
+from server.audio.scanner import Scanner
+from server.audio.spool import SpoolFile
 from server.errors import UndecodableAudio
-from server.frames import Found, Message, Reached
-from server.mediaworker import main
 from server.options import ScanOptions
-from server.scan import Scanner
-from server.spool import SpoolFile
 from server.transcript import SAMPLE_RATE, Span, Window
 
 CHANNEL = 3  # its number in a worker

@@ -7,12 +7,12 @@ from typing import Protocol
 import numpy as np
 import pytest
 
+from server.audio.media_decoder import Media, Recording, ScannerLike
+from server.audio.scanner import Scanner
+from server.audio.workers import MediaWorkers
 from server.errors import AudioTooLong, AudioTooShort, Cancelled, Unavailable, UndecodableAudio
-from server.media import Media, Recording, ScannerLike
 from server.options import UploadFd, VadOptions
-from server.scan import Scanner
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Window
-from server.workers import MediaWorkers
 from tests.support.bad_inputs import silence
 from tests.support.fakes import DEADLINE_S, Samples, tone, upload, wait_until
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from server.audio.spool import Spool, SpoolBudget, SpoolFile
 from server.errors import Unavailable
-from server.spool import Spool, SpoolBudget, SpoolFile
 from server.system.scratch import Scratch
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.support.fakes import Samples, tone

@@ -10,7 +10,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.mel import frames_of, log_mel, loudest, mel_filters, padded
+from server.audio.mel import frames_of, log_mel, loudest, mel_filters, padded
 from server.transcript import CONTEXT_SAMPLES, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of, window_of
 
@@ -113,7 +113,7 @@ def test_a_frame_is_the_same_to_the_last_bit_whatever_window_it_is_in(
 
 FEATURES = """
 import sys
-from server.mel import log_mel, mel_filters
+from server.audio.mel import log_mel, mel_filters
 from server.transcript import Span, Window
 samples = sys.stdin.buffer.read()
 window = Window(0, (Span(0, len(samples) // 2),), samples=samples)

@@ -17,15 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.frames import READY, Ended, Message, Order, Started, decode_order, encode, failure
+from server.audio.messages import READY, Ended, Message, Order, Started, decode_order, encode, failure
+from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
-from server.spool import SpoolFile
 from server.system.child_process import attach
 from server.system.sandbox import confine, end_with, keep_only
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from server.scan import Scanner
+    from server.audio.scanner import Scanner
 
 FIRST_TO_GO = "500"  # of 1000: where memory runs out, rather a worker than the server
 MAX_ORDER_BYTES = 4096
@@ -108,7 +108,7 @@ class Forker:
 
 def usual() -> "Scanner":
     """Loaded late: a library that can't be loaded is a cause to be told."""
-    from server.scan import Scanner
+    from server.audio.scanner import Scanner
 
     return Scanner()
 

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.options import VadOptions
-from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
-from server.vad import (
+from server.audio.speech import (
     CHUNK,
     Detector,
     Packer,
@@ -25,6 +23,8 @@ from server.vad import (
     SpeechStart,
     make_detector,
 )
+from server.options import VadOptions
+from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
 
 Samples = npt.NDArray[np.int16]
@@ -396,6 +396,6 @@ def test_onnxruntime_does_not_report_home(tmp_path: Path) -> None:
     """It writes a device id into the home folder when it is about to."""
     environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
-    script = "from server.vad import SpeechModel; SpeechModel()"
+    script = "from server.audio.speech import SpeechModel; SpeechModel()"
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

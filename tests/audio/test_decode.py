@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.audio import BLOCK_SAMPLES, open_audio
+from server.audio.decode import BLOCK_SAMPLES, open_audio
 from server.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from server.transcript import SAMPLE_RATE
 from tests.support.bad_inputs import (

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from server.audio import open_audio
+from server.audio.decode import open_audio
 from server.errors import UndecodableAudio
 from tests.support.bad_inputs import chunk, encode, ffconcat, id3, m3u8, mpd, silence, speech, wav
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
-from server.frames import (
+from server.audio.messages import (
     MAX_DETAIL,
     MAX_FRAME_BYTES,
     MAX_SAMPLES,
@@ -30,10 +29,11 @@ from server.frames import (
     failure,
     receive,
 )
+from server.audio.speech import Packer, SpeechEnd, SpeechStart
+from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
 from server.system.sandbox import Limits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
-from server.vad import Packer, SpeechEnd, SpeechStart
 from tests.support.fakes import tone
 
 MESSAGES: list[Message] = [

@@ -6,11 +6,11 @@ from tempfile import TemporaryFile
 import numpy as np
 import pytest
 
-from server.frames import Done, Found, Message, Opened, Reached
-from server.mel import loudest, mel_filters
+from server.audio.mel import loudest, mel_filters
+from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.scanner import Scanner
+from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
-from server.scan import Scanner
-from server.spool import SpoolFile
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
 from tests.support.fakes import Samples, tone, upload

@@ -6,14 +6,14 @@ Knows files, audio and voice detection; no model, no request.
 import threading
 from collections.abc import Generator
 
-from server.audio import open_audio
-from server.frames import Done, Found, Message, Opened, Reached
-from server.mel import loudest, mel_filters
+from server.audio.decode import open_audio
+from server.audio.mel import loudest, mel_filters
+from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.speech import Packer, SpeechModel, make_detector
+from server.audio.spool import SpoolFile
 from server.options import ScanOptions
-from server.spool import SpoolFile
 from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
-from server.vad import Packer, SpeechModel, make_detector
 
 PIECE_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
 

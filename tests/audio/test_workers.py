@@ -16,15 +16,15 @@ from typing import NoReturn
 
 import pytest
 
+from server.audio.media_decoder import Media, Recording
+from server.audio.messages import MAX_FRAME_BYTES
+from server.audio.workers import MediaWorkers
 from server.errors import Cancelled, Unavailable, UndecodableAudio
-from server.frames import MAX_FRAME_BYTES
-from server.media import Media, Recording
 from server.options import UploadFd, VadOptions
 from server.stats import MediaEnd
 from server.system.machine import children_of
 from server.system.sandbox import landlock_version
 from server.transcript import Window
-from server.workers import MediaWorkers
 from tests.support.bad_inputs import BAD_INPUTS, DATA
 from tests.support.fakes import DEADLINE_S, make_media, tone, upload, wait_until
 
@@ -38,9 +38,9 @@ EVERYTHING = VadOptions(enabled=False, window_s=1.0)
 ENDINGS = ["crash", "abort", "exit", "kill"]
 PARENT = """
 import sys, time
-from server.media import Media
+from server.audio.media_decoder import Media
 from server.options import UploadFd, VadOptions
-from server.workers import MediaWorkers
+from server.audio.workers import MediaWorkers
 from server.system.machine import children_of
 from tests.support.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
@@ -382,7 +382,7 @@ def test_where_no_worker_starts_its_own_words_are_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, cause: str
 ) -> None:
     (tmp_path / "failing_mediaworker.py").write_text(
-        f"from server.mediaworker import main\n{program}\nmain(fail)\n"
+        f"from server.audio.fork_server import main\n{program}\nmain(fail)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
@@ -394,7 +394,7 @@ def no_more_files(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.EMFILE, "Too many open files")
 
 
-@pytest.mark.parametrize("what", ["socket.socketpair", "server.workers.Child"], ids=["a channel", "a parent"])
+@pytest.mark.parametrize("what", ["socket.socketpair", "server.audio.workers.Child"], ids=["a channel", "a parent"])
 def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
     patient: Case, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

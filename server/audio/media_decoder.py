@@ -12,15 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Protocol
 
+from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.spool import Spool, SpoolBudget
+from server.audio.workers import ForkerLost, MediaWorkers, WorkerLost
 from server.errors import Cancelled, Unavailable, UndecodableAudio
-from server.frames import Done, Found, Message, Opened, Reached
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.settings import Settings
-from server.spool import Spool, SpoolBudget
 from server.stats import MediaStats
 from server.system.scratch import Scratch
 from server.transcript import SAMPLE_RATE, Window
-from server.workers import ForkerLost, MediaWorkers, WorkerLost
 
 TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
 RESTARTS = 5  # of the process that all workers come from
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ScannerLike(Protocol):
-    """Makes passes over files: `scan.Scanner` in this process, `workers.MediaWorkers` in others."""
+    """Makes passes over files: `scanner.Scanner` in this process, `workers.MediaWorkers` in others."""
 
     def scan(
         self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event
@@ -193,6 +193,6 @@ def _scanner(settings: Settings) -> ScannerLike:
         memory_bytes = settings.media_memory_mb << 20
         return MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
     else:
-        from server.scan import Scanner
+        from server.audio.scanner import Scanner
 
         return Scanner()

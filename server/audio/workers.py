@@ -14,8 +14,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import NoReturn
 
-from server.errors import Unavailable, UndecodableAudio
-from server.frames import (
+from server.audio.messages import (
     MAX_FRAME_BYTES,
     READY,
     BadFrame,
@@ -30,8 +29,9 @@ from server.frames import (
     error_of,
     receive,
 )
+from server.audio.spool import Spool
+from server.errors import Unavailable, UndecodableAudio
 from server.options import ScanOptions
-from server.spool import Spool
 from server.stats import MediaEnd, MediaStats
 from server.system.child_process import Child, clean_environment, described
 from server.system.machine import children_of
@@ -62,7 +62,7 @@ class ForkerLost(WorkerLost):
 class MediaWorkers:
     """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
 
-    def __init__(self, *, memory_bytes: int, timeout_s: float, module: str = "server.mediaworker") -> None:
+    def __init__(self, *, memory_bytes: int, timeout_s: float, module: str = "server.audio.fork_server") -> None:
         """A worker may take so much memory, and `timeout_s` seconds without getting anywhere."""
         self._module = module
         self._memory_bytes = memory_bytes
