@@ -31,7 +31,7 @@ from server.served import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
-from server.tuning import prepare_cpu
+from server.whisper.tuning import prepare_cpu
 from tests.support.reference_audio import decode_audio
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
@@ -89,7 +89,7 @@ class Ours:
         settings = Settings(model=str(model), offline=True)
         before_mb = memory_mb("VmRSS")
         prepare_cpu(tune_allocator=settings.tune_allocator)
-        from server.whisper import Whisper
+        from server.whisper.model import Whisper
 
         imported_mb = memory_mb("VmRSS")
         self._whisper = Whisper(

@@ -30,7 +30,7 @@ from server.engine import Engine
 from server.job import Limits
 from server.options import DecodingOptions
 from server.transcript import MAX_WINDOW_S
-from server.tuning import prepare_cpu
+from server.whisper.tuning import prepare_cpu
 
 ROOT = Path(__file__).parents[1]
 TOKENS, END_S = 100, 28.0
@@ -136,7 +136,7 @@ CONTENDERS: dict[str, Callable[[Case, Path], dict[str, Any]]] = {
 
 def load(case: Case, model: Path) -> Any:
     prepare_cpu(tune_allocator=True)
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
     return Whisper(model, device=case.device, compute_type=case.compute_type, workers=case.workers)
 

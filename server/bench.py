@@ -27,7 +27,7 @@ from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.system.machine import resident_bytes
 from server.transcribe import Transcriber
-from server.tuning import FORCE_ISA
+from server.whisper.tuning import FORCE_ISA
 
 CLIENTS = (1, 4, 16)
 ROUND_S = 10.0

@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
-from server.decoding import Hearing
 from server.errors import Cancelled, Unavailable
 from server.fairqueue import FairQueue, Take
 from server.interface import Model
@@ -23,6 +22,7 @@ from server.job import Job, Limits
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
 from server.transcript import Window, WindowResult
+from server.whisper.decoding import Hearing
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
 USUAL_BEAMS = 5  # what limits are made for; with more beams, which a request may ask for, a batch is smaller

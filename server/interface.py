@@ -4,14 +4,14 @@ from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from server.decoding import Hearing
 from server.options import DecodingOptions, Priority
 from server.stats import EngineStats
 from server.transcript import Window, WindowResult
+from server.whisper.decoding import Hearing
 
 
 class Model(Protocol):
-    """What an engine runs, step by step over a batch of equal keys. `server.whisper.Whisper` is the real one."""
+    """What an engine runs, step by step over a batch of equal keys. `whisper.model.Whisper` is the real one."""
 
     workers: int
     device: str

@@ -5,10 +5,10 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from server.decoding import Hearing
 from server.interface import Model
 from server.options import Priority
 from server.transcript import WindowResult
+from server.whisper.decoding import Hearing
 
 
 @dataclass(frozen=True, slots=True)

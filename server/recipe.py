@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from server.errors import ModelUnavailable
 from server.interface import Model
 from server.job import Limits
-from server.tuning import prepare_cpu
+from server.whisper.tuning import prepare_cpu
 
 if TYPE_CHECKING:
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
 PROBE_FRAMES = 200  # the least that shows a device at work; never twice a model's mel bands (see whisper)
 
@@ -60,7 +60,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WhisperRecipe:
-    """A model in `folder` and the settings that concern it; see `server.whisper.Whisper` and `Limits.on`."""
+    """A model in `folder` and the settings that concern it; see `server.whisper.model.Whisper` and `Limits.on`."""
 
     folder: Path
     device: str = "auto"
@@ -77,7 +77,7 @@ class WhisperRecipe:
 
     def load(self) -> Loaded:
         prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
-        from server.devices import gpu_bytes, pick_device
+        from server.whisper.devices import gpu_bytes, pick_device
 
         model, row_s = self._first_that_works()
         limits = Limits.on(
@@ -101,7 +101,7 @@ class WhisperRecipe:
 
     def _first_that_works(self) -> tuple["Whisper", float]:
         """The model in the best compute type that its device really has, and what its first window took, s."""
-        from server.devices import compute_types, pick_device
+        from server.whisper.devices import compute_types, pick_device
 
         device, index = pick_device(self.device)
         ladder = compute_types(device, index) if self.compute_type == "auto" else (self.compute_type,)
@@ -118,7 +118,7 @@ class WhisperRecipe:
         raise failures[0]  # the others most likely say the same
 
     def _try_out(self, device: str, compute_type: str) -> tuple["Whisper", float]:
-        from server.whisper import Whisper
+        from server.whisper.model import Whisper
 
         model = Whisper(
             self.folder,

@@ -33,14 +33,14 @@ def answer(question: str, *arguments: str) -> Answer:
 
 def cuda() -> Answer:
     """How many GPUs CTranslate2 sees, and whether it could compute on them."""
-    from server.devices import cublas_advice, gpus, load_cublas
+    from server.whisper.devices import cublas_advice, gpus, load_cublas
 
     return {"count": gpus(), "cublas": load_cublas(), "advice": cublas_advice()}
 
 
 def device(asked: str) -> Answer:
     """What a setting comes down to, the compute types that are tried there, and all that there are."""
-    from server.devices import compute_types, pick_device, supported_types
+    from server.whisper.devices import compute_types, pick_device, supported_types
 
     name, index = pick_device(asked)
     picked = name if name == "cpu" else f"{name}:{index}"

@@ -22,7 +22,7 @@ from server.transcript import Span, Window
 from tests.support.guard import sitecustomize as guard
 
 if TYPE_CHECKING:
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parent.parent / "models" / "demo"
@@ -161,7 +161,7 @@ def scripted(scripted_model: Path) -> Iterator["Whisper"]:
 
 
 def _loaded(folder: Path) -> Iterator["Whisper"]:
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
     model = Whisper(folder, device="cpu", threads=1)
     yield model

@@ -11,7 +11,7 @@ from server.engine import Engine
 from server.job import Limits
 from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
-from server.whisper import Whisper
+from server.whisper.model import Whisper
 from tests.conftest import RECORDINGS, samples_of, window_of
 from tests.support.fakes import DEADLINE_S
 from tests.support.scripted import build

@@ -14,7 +14,7 @@ import ctranslate2
 import jsonschema
 import pytest
 
-from server import devices, doctor, trial
+from server import doctor, trial
 from server.checks import Check
 from server.cli import run
 from server.doctor import Report, ask_child, examine
@@ -22,6 +22,7 @@ from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
 from server.trial import Answer
+from server.whisper import devices
 from tests.support.broken_av import BROKEN, break_av
 from tests.support.fakes import taken_port
 
@@ -249,7 +250,7 @@ def test_a_driver_that_fails_is_told(settings: Settings, tmp_path: Path) -> None
 def test_without_ctranslate2_the_page_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ctranslate2", "av"):
         monkeypatch.setitem(sys.modules, module, None)
-    for module in ("server.devices", "server.audio.decode"):
+    for module in ("server.whisper.devices", "server.audio.decode"):
         monkeypatch.delitem(sys.modules, module)
     report = examine(settings, ask_here)
     assert not report.runs

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from server.decoding import Decoded, Hearing
 from server.engine import Engine
 from server.errors import Cancelled, QueueFull, Unavailable
 from server.job import Job, Limits
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
+from server.whisper.decoding import Decoded, Hearing
 from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
 
 GREEDY = DecodingOptions(language="en", beam_size=1)

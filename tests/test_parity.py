@@ -17,8 +17,8 @@ from server.audio.mel import loudest, mel_filters
 from server.options import DecodingOptions
 from server.sequential import in_sequence
 from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
-from server.whisper import Whisper
-from server.words import joined
+from server.whisper.model import Whisper
+from server.whisper.words import joined
 from tests.conftest import RECORDINGS, samples_of
 from tests.support.reference import as_floats, reference_of
 from tests.support.scripted import build

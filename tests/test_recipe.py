@@ -8,7 +8,7 @@ import pytest
 
 from server.errors import ModelUnavailable
 from server.recipe import WhisperRecipe
-from server.whisper import Whisper
+from server.whisper.model import Whisper
 
 DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
 
@@ -71,7 +71,9 @@ def test_what_the_operator_asked_for_gives_way_to_nothing(
 def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(
     recipe: WhisperRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.devices.compute_types", lambda *_: ("float16", "float32"))  # no CPU has float16
+    monkeypatch.setattr(
+        "server.whisper.devices.compute_types", lambda *_: ("float16", "float32")
+    )  # no CPU has float16
     loaded = recipe.load()
     loaded.model.close()
     assert loaded.facts.compute_type == "float32"

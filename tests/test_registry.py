@@ -23,8 +23,8 @@ from server.settings import Settings
 from server.slot import AGAIN_S
 from server.supervise import Supervised
 from server.system.machine import resident_bytes
-from server.tuning import FORCE_ISA
-from server.whisper import Whisper
+from server.whisper.model import Whisper
+from server.whisper.tuning import FORCE_ISA
 from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
 from tests.support.hosted import pid
 from tests.support.launches import Engines, Starting

@@ -63,12 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "whisper": "whisper.model",
-    "words": "whisper.words",
-    "decoding": "whisper.decoding",
-    "tokens": "whisper.tokens",
-    "devices": "whisper.devices",
-    "tuning": "whisper.tuning",
     "engine": "engine.engine",
     "fairqueue": "engine.fair_queue",
     "job": "engine.job",

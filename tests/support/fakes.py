@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from server.audio.media_decoder import Media
 from server.audio.scanner import Scanner
-from server.decoding import Decoded, Hearing
 from server.options import DecodingOptions, Priority, UploadFd
 from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
+from server.whisper.decoding import Decoded, Hearing
 from tests.support.bad_inputs import DATA, wav
 
 DEADLINE_S = 120.0  # for what takes seconds at most, on a machine that does twenty other things

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.decoding import Hearing
 from server.errors import ModelUnavailable
 from server.job import Limits
 from server.options import DecodingOptions
 from server.recipe import Facts, Loaded
 from server.supervise import Patience, Supervised
 from server.transcript import Window
+from server.whisper.decoding import Hearing
 from tests.support.fakes import FakeModel, Heard, hear, wait_until
 
 QUICK = Patience(again_s=(0.0,), tick_s=0.02)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from server.tuning import FORCE_ISA
+from server.whisper.tuning import FORCE_ISA
 
 ROOT = Path(__file__).parents[2]
 RUN = """

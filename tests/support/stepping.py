@@ -3,10 +3,10 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 
-from server.decoding import Hearing
 from server.interface import Model
 from server.options import DecodingOptions
 from server.transcript import Window, WindowResult
+from server.whisper.decoding import Hearing
 
 
 def transcribe(model: Model, batch: Sequence[tuple[Window, DecodingOptions]]) -> list[WindowResult]:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from server.decoding import Decoded, Hearing, prompt_of
 from server.options import DecodingOptions
 from server.transcript import Span, Window
+from server.whisper.decoding import Decoded, Hearing, prompt_of
 
 OPTIONS = DecodingOptions()
 GOOD = Decoded((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)

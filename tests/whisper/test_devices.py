@@ -9,12 +9,12 @@ from typing import Any
 import ctranslate2
 import pytest
 
-from server import devices
-from server.devices import CUBLAS_WHEEL, compute_types, cublas_advice, load_cublas, pick_device
 from server.errors import ModelUnavailable
-from server.whisper import Whisper
+from server.whisper import devices
+from server.whisper.devices import CUBLAS_WHEEL, compute_types, cublas_advice, load_cublas, pick_device
+from server.whisper.model import Whisper
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

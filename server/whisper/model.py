@@ -19,13 +19,10 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 
 from server.audio.mel import frames_of, log_mel, mel_filters, padded
-from server.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
-from server.devices import compute_types, pick_device
 from server.errors import ModelUnavailable
 from server.languages import NAMES
 from server.options import DecodingOptions
 from server.system.machine import usable_cpus
-from server.tokens import token_logprob
 from server.transcript import (
     FRAME_S,
     FRAME_SAMPLES,
@@ -37,8 +34,11 @@ from server.transcript import (
     Window,
     WindowResult,
 )
-from server.tuning import pick_workers, trim
-from server.words import end_of, joined
+from server.whisper.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
+from server.whisper.devices import compute_types, pick_device
+from server.whisper.tokens import token_logprob
+from server.whisper.tuning import pick_workers, trim
+from server.whisper.words import end_of, joined
 
 Floats = npt.NDArray[np.float32]
 

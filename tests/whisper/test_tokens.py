@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.tokens import token_bytes, token_logprob
+from server.whisper.tokens import token_bytes, token_logprob
 from tests.support.scripted import load_tokenizer
 
 

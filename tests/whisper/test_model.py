@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from server.decoding import Decoded, Hearing
 from server.errors import ModelUnavailable
 from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
-from server.whisper import CONTEXT_BUCKETS, Whisper
+from server.whisper.decoding import Decoded, Hearing
+from server.whisper.model import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
 from tests.support.reference import as_floats, reference_of
 from tests.support.scripted import Script, build
 from tests.support.stepping import transcribe
-from tests.test_words import raw_words
+from tests.whisper.test_words import raw_words
 
 pytestmark = pytest.mark.numeric
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from server import tuning
-from server.tuning import FORCE_ISA, pick_workers, prepare_cpu
+from server.whisper import tuning
+from server.whisper.tuning import FORCE_ISA, pick_workers, prepare_cpu
 
 MEASURE = """
 import re, sys
-from server import tuning
+from server.whisper import tuning
 rss = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
 assert tuning.tune()
 blocks = [bytearray(b"x" * (1 << 20)) for _ in range(200)]
@@ -47,24 +47,24 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in (FORCE_ISA, "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")  # so that it is restored, whatever the test sets
         monkeypatch.delenv(name)
-    monkeypatch.setattr("server.tuning.tune", lambda: True)
+    monkeypatch.setattr("server.whisper.tuning.tune", lambda: True)
     return monkeypatch
 
 
 def test_avx512_is_forced_where_it_is_and_the_choice_is_told(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.tuning.has_avx512", lambda: True)
+    clean.setattr("server.whisper.tuning.has_avx512", lambda: True)
     assert prepare_cpu(tune_allocator=True).endswith("CT2_FORCE_CPU_ISA=AVX512, allocator tuned")
     assert os.environ[FORCE_ISA] == "AVX512"
 
 
 def test_the_operators_instruction_set_stays(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.tuning.has_avx512", lambda: True)
+    clean.setattr("server.whisper.tuning.has_avx512", lambda: True)
     clean.setenv(FORCE_ISA, "AVX2")
     assert "CT2_FORCE_CPU_ISA=AVX2" in prepare_cpu(tune_allocator=True)
 
 
 def test_without_avx512_nothing_is_forced(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr("server.tuning.has_avx512", lambda: False)
+    clean.setattr("server.whisper.tuning.has_avx512", lambda: False)
     assert "no AVX-512, allocator as it is" in prepare_cpu(tune_allocator=False)
     assert FORCE_ISA not in os.environ
 
@@ -77,5 +77,5 @@ def test_threads_never_spin_while_they_wait(clean: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 2), (4, 2), (8, 2), (12, 3), (16, 4)])
 def test_a_cpu_is_divided_among_batches(monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int) -> None:
-    monkeypatch.setattr("server.tuning.usable_cpus", lambda: cpus)
+    monkeypatch.setattr("server.whisper.tuning.usable_cpus", lambda: cpus)
     assert pick_workers("cpu") == workers
