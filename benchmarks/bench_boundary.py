@@ -16,11 +16,11 @@ from pathlib import Path
 
 from benchmarks.engine_models import clips, window_of
 from benchmarks.processes import TICKS_PER_S
-from server.engine import Engine
-from server.interface import EngineLike
+from server.engine.engine import Engine
+from server.engine.interface import EngineLike
+from server.engine.loader import WhisperRecipe
+from server.engine.supervisor import Supervised
 from server.options import DecodingOptions
-from server.recipe import WhisperRecipe
-from server.supervise import Supervised
 from server.system.child_process import NICENESS
 from server.transcript import Window, WindowResult
 

@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.engine_models import clips, floats_of, window_of
 from server.audio.media_decoder import Media
 from server.audio.scanner import Scanner
-from server.engine import Engine
-from server.job import Limits
+from server.engine.engine import Engine
+from server.engine.job import Limits
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
 from server.registry import Registry

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from server import __version__
 from server.checks import Check, given, libraries, model, models_dir, python, short
+from server.engine.loader import WhisperRecipe
+from server.engine.process import environment
 from server.errors import SottoError
-from server.life import environment
 from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.options import UploadFd, VadOptions
-from server.recipe import WhisperRecipe
 from server.settings import Settings
 from server.system.child_process import Child, described
 from server.trial import Answer

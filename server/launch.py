@@ -4,14 +4,14 @@ import logging
 from contextlib import ExitStack
 from dataclasses import replace
 
-from server.engine import Engine
-from server.interface import EngineLike
+from server.engine.engine import Engine
+from server.engine.interface import EngineLike
+from server.engine.loader import Facts, WhisperRecipe
+from server.engine.multi_device import Spread
+from server.engine.supervisor import Supervised
 from server.models.known_model import KnownModel
-from server.recipe import Facts, WhisperRecipe
 from server.served import ServedModel
 from server.settings import Settings
-from server.spread import Spread
-from server.supervise import Supervised
 
 logger = logging.getLogger(__name__)
 

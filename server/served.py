@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from server.interface import EngineLike
+from server.engine.interface import EngineLike
 from server.models.known_model import KnownModel
 from server.transcript import MAX_WINDOW_S
 

@@ -62,9 +62,9 @@ def codecs() -> Answer:
 
 def decode(recipe: str) -> Answer:
     """What a model hears in the bundled recording, and how fast; `recipe` is a `WhisperRecipe` in JSON."""
-    from server.engine import Engine
+    from server.engine.engine import Engine
+    from server.engine.loader import WhisperRecipe
     from server.options import DecodingOptions
-    from server.recipe import WhisperRecipe
     from server.transcript import SAMPLE_RATE, Span, Window
 
     values = json.loads(recipe)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from server.engine.loader import Facts, WhisperRecipe
 from server.launch import Launch
 from server.models.known_model import KnownModel
-from server.recipe import Facts, WhisperRecipe
 from server.settings import Settings
 from tests.support.fakes import FakeEngine
 

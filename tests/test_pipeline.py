@@ -17,7 +17,8 @@ import pytest
 from server.audio.media_decoder import Media, Recording
 from server.audio.scanner import Scanner
 from server.budget import Budget, Need
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.interface import EngineLike
 from server.errors import (
     AudioTooLong,
     Cancelled,
@@ -27,7 +28,6 @@ from server.errors import (
     UndecodableAudio,
     UnknownLanguage,
 )
-from server.interface import EngineLike
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
 from server.models.known_model import KnownModel

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from server.budget import Budget, Need
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.interface import EngineLike
+from server.engine.job import Limits
+from server.engine.supervisor import Supervised
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
-from server.interface import EngineLike
-from server.job import Limits
 from server.keep_alive import FOREVER
 from server.keeper import Keeper
 from server.models.known_model import KnownModel
@@ -21,7 +22,6 @@ from server.registry import Registry, load
 from server.served import ServedModel
 from server.settings import Settings
 from server.slot import AGAIN_S
-from server.supervise import Supervised
 from server.system.machine import resident_bytes
 from server.whisper.model import Whisper
 from server.whisper.tuning import FORCE_ISA
@@ -212,7 +212,7 @@ print(*sys.modules)
 def test_a_server_itself_loads_no_model_and_no_codec() -> None:
     done = subprocess.run([sys.executable, "-c", SERVER], capture_output=True, text=True, timeout=100, check=True)
     assert set(done.stdout.split()).isdisjoint(HEAVY)
-    assert "server.supervise" in done.stdout.split()
+    assert "server.engine.supervisor" in done.stdout.split()
 
 
 def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:

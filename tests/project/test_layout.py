@@ -63,16 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "engine": "engine.engine",
-    "fairqueue": "engine.fair_queue",
-    "job": "engine.job",
-    "interface": "engine.interface",
-    "recipe": "engine.loader",
-    "supervise": "engine.supervisor",
-    "life": "engine.process",
-    "engine_host": "engine.host",
-    "messages": "engine.messages",
-    "spread": "engine.multi_device",
     "keeper": "pool.pool",
     "slot": "pool.slot",
     "registry": "pool.registry",

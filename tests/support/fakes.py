@@ -1,7 +1,7 @@
 """Stand-ins with the real interfaces and no weights, and small recordings to feed them.
 
-`FakeModel` is a `server.interface.Model`, `FakeEngine` a `server.interface.EngineLike`. By default each hears one
-segment in a window, whose text tells which window it was.
+`FakeModel` is a `server.engine.interface.Model`, `FakeEngine` a `server.engine.interface.EngineLike`. By default
+each hears one segment in a window, whose text tells which window it was.
 """
 
 import asyncio

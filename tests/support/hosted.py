@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.engine.job import Limits
+from server.engine.loader import Facts, Loaded
+from server.engine.supervisor import Patience, Supervised
 from server.errors import ModelUnavailable
-from server.job import Limits
 from server.options import DecodingOptions
-from server.recipe import Facts, Loaded
-from server.supervise import Patience, Supervised
 from server.transcript import Window
 from server.whisper.decoding import Hearing
 from tests.support.fakes import FakeModel, Heard, hear, wait_until

@@ -118,7 +118,7 @@ class Running:
 
     def engines(self) -> list[int]:
         """The processes in which models run or are loaded."""
-        return self.children("server.engine_host")
+        return self.children("server.engine.host")
 
     def children(self, module: str) -> list[int]:
         """The processes that run `module` for the server."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 
-from server.interface import Model
+from server.engine.interface import Model
 from server.options import DecodingOptions
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import Hearing

@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
+from server.engine.fair_queue import FairQueue, Take
+from server.engine.interface import Model
+from server.engine.job import Job, Limits
 from server.errors import Cancelled, Unavailable
-from server.fairqueue import FairQueue, Take
-from server.interface import Model
-from server.job import Job, Limits
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
 from server.transcript import Window, WindowResult

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import TypeVar
 
-from server.interface import EngineLike
+from server.engine.interface import EngineLike
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats, State
 from server.transcript import Window, WindowResult

@@ -1,4 +1,4 @@
-"""The child process that hosts an engine; `server.supervise` starts it.
+"""The child process that hosts an engine; `server.engine.supervisor` starts it.
 
 It ends itself, with its last words, where a fresh process is the cure: when the model can't be loaded, its device
 is lost or fails a probe, or a thread has died. It never cleans up: to end is to give everything back.
@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from server import logs
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.loader import Loaded
+from server.engine.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit, ToChild
 from server.errors import SottoError
-from server.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit, ToChild
-from server.recipe import Loaded
 from server.stats import EngineStats
 from server.system.child_process import attach
 from server.system.machine import resident_bytes

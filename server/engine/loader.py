@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from server.engine.interface import Model
+from server.engine.job import Limits
 from server.errors import ModelUnavailable
-from server.interface import Model
-from server.job import Limits
 from server.whisper.tuning import prepare_cpu
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.messages import Beat, Ready, Start
+from server.engine.process import Life, environment
+from server.engine.supervisor import Patience, Supervised
 from server.errors import ModelUnavailable, QueueFull, Unavailable
-from server.life import Life, environment
-from server.messages import Beat, Ready, Start
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
-from server.supervise import Patience, Supervised
 from server.system.child_process import Child
 from server.system.machine import children_of
 from server.transcript import WindowResult
@@ -401,7 +401,7 @@ def test_a_process_that_cannot_be_killed_is_left_behind(
 ) -> None:
     left: list[Child] = []
     with monkeypatch.context() as patch:
-        patch.setattr("server.life.END_S", 0.1)
+        patch.setattr("server.engine.process.END_S", 0.1)
         patch.setattr(Child, "kill", lambda child: left.append(child))
         with supervised(recipe, replace(QUICK, wedged_s=2.0)) as engine:
             hung = submit(engine, 0, "hang")

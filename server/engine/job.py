@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from server.interface import Model
+from server.engine.interface import Model
 from server.options import Priority
 from server.transcript import WindowResult
 from server.whisper.decoding import Hearing

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.engine import Engine
-from server.job import Limits
+from server.engine.engine import Engine
+from server.engine.job import Limits
 from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
 from server.whisper.model import Whisper

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from server.engine.fair_queue import BULK_EVERY, FairQueue
 from server.errors import QueueFull, Unavailable
-from server.fairqueue import BULK_EVERY, FairQueue
 from server.options import Priority
 from tests.support.fakes import wait_until
 

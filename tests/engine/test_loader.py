@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.loader import WhisperRecipe
 from server.errors import ModelUnavailable
-from server.recipe import WhisperRecipe
 from server.whisper.model import Whisper
 
 DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"

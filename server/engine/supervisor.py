@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
+from server.engine.loader import Facts, Recipe
+from server.engine.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit
+from server.engine.process import NO_BEAT, Life
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
-from server.life import NO_BEAT, Life
-from server.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit
 from server.options import DecodingOptions, Priority
-from server.recipe import Facts, Recipe
 from server.stats import EngineStats, State
 from server.transcript import Window, WindowResult
 
@@ -71,7 +71,7 @@ class Flight:
 
 
 class Supervised:
-    """`server.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
+    """`server.engine.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
 
     def __init__(
         self,

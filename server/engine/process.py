@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from server.messages import Beat, FromChild, Ready, Start, ToChild
+from server.engine.messages import Beat, FromChild, Ready, Start, ToChild
 from server.stats import EngineStats
 from server.system.child_process import Child, clean_environment, described
 
-MODULE = "server.engine_host"
+MODULE = "server.engine.host"
 AT_ONCE = 16  # messages; a window is a megabyte
 NO_BEAT = Beat(EngineStats(0, 0, 0, 0, 0))
 # What CTranslate2 and what it stands on read, beside what every child gets.

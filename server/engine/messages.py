@@ -6,8 +6,8 @@ Pickle is safe here, for both ends are ours and a child hears nothing but sample
 from dataclasses import dataclass
 from typing import Literal
 
+from server.engine.loader import Facts, Recipe
 from server.options import DecodingOptions, Priority
-from server.recipe import Facts, Recipe
 from server.stats import EngineStats
 from server.transcript import Window, WindowResult
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.job import Job, Limits
 from server.errors import Cancelled, QueueFull, Unavailable
-from server.job import Job, Limits
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import Decoded, Hearing

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from server.engine.multi_device import Spread
 from server.errors import Unavailable
 from server.options import DecodingOptions
-from server.spread import Spread
 from server.stats import Durations, EngineStats, State
 from server.transcript import WindowResult
 from tests.support.fakes import FakeEngine, make_window
