@@ -48,7 +48,7 @@ from server.audio.scanner import Scanner
 from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
-from server.registry import load
+from server.pool.registry import load
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 from tests.support.bad_inputs import DATA, wav

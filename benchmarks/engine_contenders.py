@@ -26,8 +26,8 @@ from server.engine.engine import Engine
 from server.engine.job import Limits
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window

@@ -7,8 +7,8 @@ from server.audio.media_decoder import open_media
 from server.audio.scanner import Scanner
 from server.options import TranscriptionOptions, UploadFd
 from server.pipeline import Pipeline, Transcription
-from server.registry import load
-from server.served import ServedModel
+from server.pool.registry import load
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 
 BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way

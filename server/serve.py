@@ -18,8 +18,8 @@ from server.api.app import create_app
 from server.audio.media_decoder import Media, open_media
 from server.checks import short
 from server.models.catalog import SAMPLE, data_path
+from server.pool.registry import Registry, load
 from server.protocol import HEAD_BYTES, Protocol
-from server.registry import Registry, load
 from server.settings import Settings
 from server.system.machine import allow_open_files
 

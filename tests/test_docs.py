@@ -15,7 +15,7 @@ from server.api.app import create_app
 from server.api.parameters import PARAMETERS
 from server.cli import make_parser, run
 from server.models.catalog import SAMPLE_TEXT
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
 

@@ -18,8 +18,8 @@ from server.audio.media_decoder import Media
 from server.audio.workers import MediaWorkers
 from server.errors import InvalidRequest
 from server.options import VadOptions
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.fakes import DEADLINE_S, FakeEngine, upload, wait_until

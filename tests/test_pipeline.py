@@ -16,7 +16,6 @@ import pytest
 
 from server.audio.media_decoder import Media, Recording
 from server.audio.scanner import Scanner
-from server.budget import Budget, Need
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
 from server.errors import (
@@ -29,13 +28,14 @@ from server.errors import (
     UnknownLanguage,
 )
 from server.keep_alive import FOREVER
-from server.keeper import Keeper
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pipeline import Passage, Pipeline, Transcription
-from server.registry import Registry
-from server.served import ServedModel
-from server.slot import Slot
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
+from server.pool.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (

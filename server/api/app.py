@@ -22,7 +22,7 @@ from server.monitoring.memory import Meter
 from server.monitoring.nvml import Nvml
 from server.monitoring.prometheus import Metrics
 from server.pipeline import Pipeline
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
 from server.system.machine import usable_cpus
 

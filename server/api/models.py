@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from server.errors import PermissionDenied
 from server.models.installed import check_removable, lying_in, remove
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
 
 OWNER = "sotto"

@@ -12,7 +12,7 @@ from server.audio.media_decoder import Media
 from server.errors import Unavailable
 from server.monitoring.memory import Group, Meter
 from server.monitoring.prometheus import CONTENT_TYPE, Metrics
-from server.registry import Registry
+from server.pool.registry import Registry
 
 router = APIRouter()
 

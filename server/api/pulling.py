@@ -12,7 +12,7 @@ from server.errors import SottoError
 from server.formats.render import Json
 from server.models.progress import Progress
 from server.models.pulls import Pulls, Waiting
-from server.registry import Registry
+from server.pool.registry import Registry
 
 router = APIRouter()
 

@@ -13,7 +13,7 @@ from server.api.forms import keep_alive_s
 from server.api.gradual import ended_with_client
 from server.errors import Cancelled
 from server.formats.render import Json
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.stats import ModelState
 
 router = APIRouter()

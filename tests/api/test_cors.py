@@ -6,8 +6,8 @@ from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, make_media

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.parameters import PARAMETERS
 from server.api.schema import describe
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 

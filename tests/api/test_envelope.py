@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.envelope import add_handlers
 from server.options import DecodingOptions
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav

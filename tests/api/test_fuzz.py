@@ -17,8 +17,8 @@ from server.api.forms import parse_form
 from server.api.parameters import PARAMETERS
 from server.errors import InvalidRequest
 from server.options import TranscriptionOptions
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Task
 from tests.support.bad_inputs import speech, wav

@@ -8,11 +8,11 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.budget import Budget, Need
 from server.keep_alive import FOREVER
-from server.keeper import Keeper
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.launches import Engines

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.page import SAMPLE_PATH, WEB, read_assets
 from server.models.catalog import SAMPLE, data_path
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 

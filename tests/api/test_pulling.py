@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.models import hub as pulling
 from server.models import pulls
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.support.fakes import FakeEngine, make_media

@@ -14,14 +14,14 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.schema import describe
-from server.budget import Budget, Need
 from server.errors import ModelUnavailable
-from server.keeper import Keeper
 from server.models.available import Inventory
 from server.models.folder_lock import reserved
 from server.models.known_model import KnownModel
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.support.bad_inputs import DATA

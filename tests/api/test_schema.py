@@ -14,7 +14,7 @@ from server.api.gate import OPEN_PATHS
 from server.api.parameters import PARAMETERS
 from server.api.schema import describe
 from server.errors import Cancelled, MethodNotAllowed, SottoError
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
 

@@ -35,8 +35,8 @@ from server.options import (
     VadOptions,
 )
 from server.pipeline import Pipeline
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
 from tests.support.bad_inputs import DATA, SPEECH_TEXT, wav

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.gate import Gate
 from server.engine.supervisor import Supervised
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.bad_inputs import DATA

@@ -12,8 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.serving import serving
@@ -23,10 +23,10 @@ SPEECH = "en_00.wav"
 UNASKED = """
 import sys
 from server.api.app import create_app
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
-from server.served import ServedModel
+from server.pool.served_model import ServedModel
 from starlette.testclient import TestClient
 from tests.support.fakes import FakeEngine
 served = ServedModel(FakeEngine(), ("demo",), ("en",))

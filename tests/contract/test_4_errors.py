@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.support import wire

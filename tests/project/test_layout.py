@@ -63,12 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "keeper": "pool.pool",
-    "slot": "pool.slot",
-    "registry": "pool.registry",
-    "budget": "pool.memory_budget",
-    "launch": "pool.launch",
-    "served": "pool.served_model",
     "pipeline": "transcription.pipeline",
     "sequential": "transcription.sequential",
     "placing": "transcription.timeline",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from server.errors import ModelUnavailable
 from server.models.known_model import KnownModel
-from server.served import ServedModel
+from server.pool.served_model import ServedModel
 from server.stats import EngineStats, State
 from tests.support.fakes import DEADLINE_S, FakeEngine
 

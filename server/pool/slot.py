@@ -7,7 +7,7 @@ from typing import Literal
 from server.errors import SottoError
 from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
-from server.served import ServedModel, Starting
+from server.pool.served_model import ServedModel, Starting
 from server.stats import Tally
 
 AGAIN_S = 60.0  # after which a model that did load before is tried again, whatever ailed it then

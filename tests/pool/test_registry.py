@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from server.budget import Budget, Need
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
 from server.engine.job import Limits
 from server.engine.supervisor import Supervised
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER
-from server.keeper import Keeper
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions
-from server.registry import Registry, load
-from server.served import ServedModel
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper
+from server.pool.registry import Registry, load
+from server.pool.served_model import ServedModel
+from server.pool.slot import AGAIN_S
 from server.settings import Settings
-from server.slot import AGAIN_S
 from server.system.machine import resident_bytes
 from server.whisper.model import Whisper
 from server.whisper.tuning import FORCE_ISA
@@ -201,7 +201,7 @@ HEAVY = "av ctranslate2 faster_whisper huggingface_hub onnxruntime tokenizers".s
 SERVER = """
 import sys
 import server.serve
-from server.registry import load
+from server.pool.registry import load
 from server.settings import Settings
 registry = load(Settings(model="demo", offline=True))
 registry.close()

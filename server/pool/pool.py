@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from server.budget import Budget
 from server.errors import Cancelled, ModelBroken, ModelBusy, ModelUnavailable, SottoError, Unavailable
 from server.models.known_model import KnownModel
-from server.served import ServedModel, Starting
-from server.slot import Slot
+from server.pool.memory_budget import Budget
+from server.pool.served_model import ServedModel, Starting
+from server.pool.slot import Slot
 
 ROOM_S = 30.0  # that a load waits for other models to become idle
 RETRY_S = 10  # what a client is told that found no room

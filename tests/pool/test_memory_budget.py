@@ -2,10 +2,10 @@ import math
 
 import pytest
 
-from server.budget import Budget, Need
 from server.errors import ModelBroken
 from server.models.dimensions import Dimensions
 from server.models.known_model import KnownModel
+from server.pool.memory_budget import Budget, Need
 from server.settings import Settings
 from server.system import machine
 
@@ -41,13 +41,13 @@ def test_a_model_that_can_never_fit_is_told_so() -> None:
 
 
 def test_without_a_setting_models_may_have_a_share_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.budget.memory", lambda: machine.Memory(4 << 30, 1 << 30))
+    monkeypatch.setattr("server.pool.memory_budget.memory", lambda: machine.Memory(4 << 30, 1 << 30))
     assert Budget.of(Settings(), "cpu", "int8", 0).limit_bytes == 3 << 30
     assert Budget.of(Settings(), "cuda", "float16", GPU_BYTES).limit_bytes == GPU_BYTES * 0.9
 
 
 def test_where_nothing_is_known_of_memory_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.budget.memory", lambda: None)
+    monkeypatch.setattr("server.pool.memory_budget.memory", lambda: None)
     assert Budget.of(Settings(), "cpu", "int8", 0).limit_bytes == math.inf
     assert Budget.of(Settings(), "cuda", "float16", 0).limit_bytes == math.inf
 

@@ -10,7 +10,7 @@ from server.engine.loader import Facts, WhisperRecipe
 from server.engine.multi_device import Spread
 from server.engine.supervisor import Supervised
 from server.models.known_model import KnownModel
-from server.served import ServedModel
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Launch:
 
     def wait(self) -> ServedModel:
         """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""
-        # Not sooner: from here on a signal ends the processes too (`keeper.loaded`).
+        # Not sooner: from here on a signal ends the processes too (`pool.loaded`).
         logger.info("loading model %s from %s", self._known.name, self._known.folder)
         facts = [engine.facts() for engine in self._engines]
         engine = self._engines[0] if len(self._engines) == 1 else Spread(self._engines)

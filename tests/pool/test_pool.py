@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from server.budget import Budget, Need
 from server.errors import ModelBroken, ModelBusy, SottoError, Unavailable
 from server.keep_alive import FOREVER
-from server.keeper import Keeper, Lease
 from server.models.known_model import KnownModel
-from server.slot import AGAIN_S, Slot
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper, Lease
+from server.pool.slot import AGAIN_S, Slot
 from server.stats import Tally
 from tests.support.fakes import DEADLINE_S, eventually, peek
 from tests.support.launches import Engines

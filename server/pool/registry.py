@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
 
-from server.budget import Budget, Need
 from server.errors import ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER
-from server.keeper import Keeper, Lease, loaded
-from server.launch import InProcess, Launch
 from server.models.available import Inventory
 from server.models.known_model import KnownModel
-from server.served import ServedModel, Starting
+from server.pool.launch import InProcess, Launch
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import Keeper, Lease, loaded
+from server.pool.served_model import ServedModel, Starting
+from server.pool.slot import Slot
 from server.settings import Settings
-from server.slot import Slot
 from server.stats import EngineStats, ModelState, Presence
 
 # Ids that clients have hard-coded: all mean the default model.
