@@ -47,10 +47,10 @@ from server.audio.media_decoder import Media
 from server.audio.scanner import Scanner
 from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
-from server.pipeline import Pipeline
 from server.pool.registry import load
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+from server.transcription.pipeline import Pipeline
 from tests.support.bad_inputs import DATA, wav
 
 PAUSE_S = 0.5  # between what is compared: OpenMP's threads spin on for 0.2 s after a batch

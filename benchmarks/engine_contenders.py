@@ -25,12 +25,12 @@ from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.job import Limits
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
-from server.pipeline import Pipeline
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
+from server.transcription.pipeline import Pipeline
 from server.whisper.tuning import prepare_cpu
 from tests.support.reference_audio import decode_audio
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from server.audio.media_decoder import open_media
 from server.audio.scanner import Scanner
 from server.options import TranscriptionOptions, UploadFd
-from server.pipeline import Pipeline, Transcription
 from server.pool.registry import load
 from server.pool.served_model import ServedModel
 from server.settings import Settings
+from server.transcription.pipeline import Pipeline, Transcription
 
 BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way
 

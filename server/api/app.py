@@ -21,10 +21,10 @@ from server.monitoring.access_log import Traffic
 from server.monitoring.memory import Meter
 from server.monitoring.nvml import Nvml
 from server.monitoring.prometheus import Metrics
-from server.pipeline import Pipeline
 from server.pool.registry import Registry
 from server.settings import Settings
 from server.system.machine import usable_cpus
+from server.transcription.pipeline import Pipeline
 
 
 def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:

@@ -14,8 +14,8 @@ from server.errors import SottoError
 from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import Narrator, done, progress
 from server.options import TranscriptionOptions
-from server.pipeline import Passage, Transcription
 from server.transcript import Transcript
+from server.transcription.pipeline import Passage, Transcription
 
 LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s

@@ -13,9 +13,9 @@ from server.api.gradual import ended_with_client
 from server.api.streaming import EventStream, SpacedJson
 from server.api.uploads import on_disk, read_form
 from server.formats.render import FORMATS, JSON, render
-from server.pipeline import Pipeline
 from server.settings import Settings
 from server.transcript import Task
+from server.transcription.pipeline import Pipeline
 
 router = APIRouter()
 

@@ -34,11 +34,11 @@ from server.options import (
     UploadFd,
     VadOptions,
 )
-from server.pipeline import Pipeline
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
+from server.transcription.pipeline import Pipeline
 from tests.support.bad_inputs import DATA, SPEECH_TEXT, wav
 from tests.support.fakes import (
     DEADLINE_S,

@@ -63,9 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "pipeline": "transcription.pipeline",
-    "sequential": "transcription.sequential",
-    "placing": "transcription.timeline",
     "protocol": "api.h11_protocol",
     "speed": "api.gate.throughput",
     "api.doors": "api.paths",

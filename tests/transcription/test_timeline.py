@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.placing import Placer
 from server.transcript import SAMPLE_RATE, Segment, Span, TokenLogprob, Window, WindowResult, Word
+from server.transcription.timeline import Placer
 from tests.support.fakes import make_segment
 
 

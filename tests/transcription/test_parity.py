@@ -15,8 +15,8 @@ from faster_whisper import WhisperModel
 
 from server.audio.mel import loudest, mel_filters
 from server.options import DecodingOptions
-from server.sequential import in_sequence
 from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
+from server.transcription.sequential import in_sequence
 from server.whisper.model import Whisper
 from server.whisper.words import joined
 from tests.conftest import RECORDINGS, samples_of

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import pytest
 
 from server.options import MAX_PROMPT, DecodingOptions
-from server.sequential import cut, in_sequence
 from server.transcript import MAX_FRAMES, SAMPLE_RATE, Segment, Span, Window, WindowResult
+from server.transcription.sequential import cut, in_sequence
 
 SECOND = SAMPLE_RATE
 OPTIONS = DecodingOptions(condition_on_previous_text=True, prompt="Names: Anna.")

@@ -14,12 +14,12 @@ from typing import Any
 from server.audio.media_decoder import Media, Recording
 from server.errors import Cancelled, TookTooLong, UnknownLanguage
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
-from server.placing import Placer
 from server.pool.pool import Lease
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
-from server.sequential import in_sequence
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
+from server.transcription.sequential import in_sequence
+from server.transcription.timeline import Placer
 
 LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
 LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone

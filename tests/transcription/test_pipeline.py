@@ -30,13 +30,13 @@ from server.errors import (
 from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
-from server.pipeline import Passage, Pipeline, Transcription
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import Keeper
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.pool.slot import Slot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
+from server.transcription.pipeline import Passage, Pipeline, Transcription
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (
     DEADLINE_S,
