@@ -15,11 +15,11 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
+from server.api.h11_protocol import HEAD_BYTES, Protocol
 from server.audio.media_decoder import Media, open_media
 from server.checks import short
 from server.models.catalog import SAMPLE, data_path
 from server.pool.registry import Registry, load
-from server.protocol import HEAD_BYTES, Protocol
 from server.settings import Settings
 from server.system.machine import allow_open_files
 

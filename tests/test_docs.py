@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.api.app import create_app
-from server.api.parameters import PARAMETERS
+from server.api.openapi.parameters import PARAMETERS
 from server.cli import make_parser, run
 from server.models.catalog import SAMPLE_TEXT
 from server.pool.registry import Registry

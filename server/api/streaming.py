@@ -8,8 +8,8 @@ import asyncio
 from abc import abstractmethod
 from contextlib import AsyncExitStack
 
-from server.api.envelope import error_body
-from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
+from server.api.errors import error_body
+from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
 from server.errors import SottoError
 from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import Narrator, done, progress

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.forms import parse_form
-from server.api.parameters import PARAMETERS
+from server.api.openapi.parameters import PARAMETERS
 from server.errors import InvalidRequest
 from server.options import TranscriptionOptions
 from server.pool.registry import Registry

@@ -8,7 +8,7 @@ from select import select
 
 import pytest
 
-from server.api.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
+from server.api.gate.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
 from tests.support.bad_inputs import DATA, days_of_silence
 from tests.support.fakes import DEADLINE_S, wait_until
 from tests.support.serving import Running, serving

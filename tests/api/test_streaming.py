@@ -19,9 +19,10 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, Ope
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 from starlette.types import Message
 
-from server.api import streaming, transcriptions
+from server.api import streaming
 from server.api.app import create_app
-from server.api.gradual import HEARTBEAT_S
+from server.api.heartbeat import HEARTBEAT_S
+from server.api.routes import transcriptions
 from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
 from server.audio.media_decoder import Media, Recording
 from server.audio.scanner import Scanner
@@ -395,7 +396,7 @@ async def test_stop_before_the_first_byte_is_left_to_the_gate() -> None:
 
 @pytest.mark.anyio
 async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.gradual.LAST_WORD_S", AT_ONCE_S)
+    monkeypatch.setattr("server.api.heartbeat.LAST_WORD_S", AT_ONCE_S)
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)

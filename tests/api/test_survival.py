@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.gate import Gate
+from server.api.gate.gate import Gate
 from server.engine.supervisor import Supervised
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from server.api.admission import Admission, Limits
-from server.api.envelope import add_handlers
-from server.api.exchange import DISCARD_BYTES, DISCARD_S
-from server.api.gate import Gate
+from server.api.errors import add_handlers
+from server.api.gate.admission import Admission, Limits
+from server.api.gate.exchange import DISCARD_BYTES, DISCARD_S
+from server.api.gate.gate import Gate
 from server.monitoring.access_log import Traffic
 from server.settings import Settings
 from tests.support.bad_inputs import DATA, wav

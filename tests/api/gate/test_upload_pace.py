@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message
 
-from server.api.admission import Admission, Limits, Ticket
-from server.api.intake import Intake, Pace
+from server.api.gate.admission import Admission, Limits, Ticket
+from server.api.gate.upload_pace import Intake, Pace
 from server.errors import TookTooLong, UploadTooSlow
 from server.settings import Settings
 

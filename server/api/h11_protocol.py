@@ -11,7 +11,7 @@ import sys
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from server.api.envelope import error_response
+from server.api.errors import error_response
 from server.errors import MalformedRequest, SottoError, Unavailable
 from server.logs import new_request_id, request_id
 from server.settings import Settings

@@ -10,16 +10,16 @@ from fastapi import FastAPI
 from openapi_spec_validator import validate
 
 from server.api.app import create_app
-from server.api.gate import OPEN_PATHS
-from server.api.parameters import PARAMETERS
-from server.api.schema import describe
+from server.api.gate.gate import OPEN_PATHS
+from server.api.openapi.document import describe
+from server.api.openapi.parameters import PARAMETERS
 from server.errors import Cancelled, MethodNotAllowed, SottoError
 from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
 
 DOCUMENT = describe()
-FORMS = Path(__file__).parent.parent.parent / "server/api/forms.py"
+FORMS = Path(__file__).parents[3] / "server/api/forms.py"
 READ = r"fields\.(?:text|flag|number|whole|choices?|items|members)\(\s*\"(\w+)\""
 FIELDS_READ = {"file", *re.findall(READ, FORMS.read_text("utf-8"))}
 

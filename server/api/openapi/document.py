@@ -7,8 +7,8 @@ against the routes, the fields that are read, the errors there are and the answe
 from typing import Any
 
 from server import __version__
-from server.api.answers import INTEGER, TEXT, ref, schemas
-from server.api.parameters import PARAMETERS, Parameter
+from server.api.openapi.parameters import PARAMETERS, Parameter
+from server.api.openapi.schemas import INTEGER, TEXT, ref, schemas
 from server.formats.render import Json
 
 DESCRIPTION = """\

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.schema import describe
+from server.api.openapi.document import describe
 from server.errors import ModelUnavailable
 from server.models.available import Inventory
 from server.models.folder_lock import reserved

@@ -1,4 +1,4 @@
-from server.speed import HALF_LIFE_S, Speed
+from server.api.gate.throughput import HALF_LIFE_S, Speed
 
 
 class Clock:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from server.api.admission import Ticket, Work
-from server.api.doors import asked
+from server.api.gate.admission import Ticket, Work
+from server.api.paths import asked
 from server.errors import SottoError, UploadTooLarge
 from server.logs import new_request_id
 from server.monitoring.access_log import Access, Ending

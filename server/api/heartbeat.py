@@ -13,7 +13,7 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from server.api.envelope import error_body, fault
+from server.api.errors import error_body, fault
 from server.errors import SottoError, Unavailable
 from server.formats.render import Json, to_json
 

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.parameters import PARAMETERS
-from server.api.schema import describe
+from server.api.openapi.document import describe
+from server.api.openapi.parameters import PARAMETERS
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings

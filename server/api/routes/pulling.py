@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server.api.fields import Fields
-from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, ended_with_client, error_event
+from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, ended_with_client, error_event
 from server.errors import SottoError
 from server.formats.render import Json
 from server.models.progress import Progress

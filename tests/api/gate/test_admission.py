@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.api.admission import (
+from server.api.gate.admission import (
     LITTLE_TEXT_BYTES,
     MAX_RETRY_S,
     SMALL_BYTES,
@@ -14,9 +14,9 @@ from server.api.admission import (
     Limits,
     Ticket,
 )
+from server.api.gate.throughput import Speed
 from server.errors import RateLimited, SottoError, Unavailable
 from server.settings import Settings
-from server.speed import Speed
 
 LARGE = SMALL_BYTES + 1
 PLENTY = Limits(

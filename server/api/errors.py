@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from server.api.doors import asked, nearest
+from server.api.paths import asked, nearest
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
 from server.formats.render import Json
 

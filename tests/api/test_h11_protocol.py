@@ -5,7 +5,7 @@ from select import select
 
 import pytest
 
-from server.protocol import HEAD_BYTES
+from server.api.h11_protocol import HEAD_BYTES
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until
 from tests.support.serving import TRANSCRIPTIONS, Running, serving

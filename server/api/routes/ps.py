@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from server.api.fields import Fields
 from server.api.forms import keep_alive_s
-from server.api.gradual import ended_with_client
+from server.api.heartbeat import ended_with_client
 from server.errors import Cancelled
 from server.formats.render import Json
 from server.pool.registry import Registry

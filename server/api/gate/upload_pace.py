@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive
 
-from server.api.admission import Ticket
+from server.api.gate.admission import Ticket
 from server.errors import TookTooLong, UploadTooSlow
 
 

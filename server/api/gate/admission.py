@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.api.gate.throughput import Speed
 from server.errors import RateLimited, Unavailable
 from server.options import INTERACTIVE_S
 from server.settings import MOST_REQUESTS, Settings
-from server.speed import Speed
 from server.stats import Load
 
 SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from server.models.catalog import SAMPLE, data_path
 
-WEB = Path(__file__).parent.parent / "web"
+WEB = Path(__file__).parents[2] / "web"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

@@ -3,7 +3,7 @@ import base64
 import pytest
 from starlette.datastructures import Headers
 
-from server.api.keys import Keys
+from server.api.gate.keys import Keys
 from server.errors import PermissionDenied, SottoError, Unauthorized
 
 KEY = "first-key-0123456789abcdefgh"

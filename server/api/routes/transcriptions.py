@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.admission import Ticket
 from server.api.forms import parse_form
-from server.api.gradual import ended_with_client
+from server.api.gate.admission import Ticket
+from server.api.heartbeat import ended_with_client
 from server.api.streaming import EventStream, SpacedJson
 from server.api.uploads import on_disk, read_form
 from server.formats.render import FORMATS, JSON, render

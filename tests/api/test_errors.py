@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.envelope import add_handlers
+from server.api.errors import add_handlers
 from server.options import DecodingOptions
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel

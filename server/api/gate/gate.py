@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from server.api.admission import Admission
-from server.api.cors import Cors
-from server.api.doors import enter
-from server.api.envelope import error_response
-from server.api.exchange import Exchange
-from server.api.intake import Intake, Pace
-from server.api.keys import Keys
+from server.api.errors import error_response
+from server.api.gate.admission import Admission
+from server.api.gate.cors import Cors
+from server.api.gate.exchange import Exchange
+from server.api.gate.keys import Keys
+from server.api.gate.upload_pace import Intake, Pace
+from server.api.paths import enter
 from server.errors import SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
 from server.monitoring.access_log import Access, Traffic

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.api.page import SAMPLE_PATH, WEB, read_assets
+from server.api.routes.web_page import SAMPLE_PATH, WEB, read_assets
 from server.models.catalog import SAMPLE, data_path
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
