@@ -39,7 +39,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _bench(given: argparse.Namespace) -> int:
-    from server.bench import bench
+    from server.commands.bench import bench
 
     return bench(
         settings_with(given, "model"),

@@ -67,13 +67,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from server.serve import serve
+    from server.commands.serve import serve
 
     return serve(settings_with(given, "host", "port", "model"))
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from server.doctor import doctor
+    from server.commands.doctor import doctor
 
     return doctor(settings_with(given, "model"), as_json=given.json)
 

@@ -45,7 +45,7 @@ def _address(settings: Settings) -> str:
 
 
 async def _ask(url: str) -> dict[str, Any]:
-    from server.client import Client  # heavy
+    from server.commands.client import Client  # heavy
 
     async with Client(url) as client:
         answer = await client.get("/api/ps")

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from server.commands.files import BESIDE, Output
 from server.errors import InvalidRequest, UnknownLanguage
 from server.languages import code_of
 from server.options import (
@@ -18,7 +19,6 @@ from server.options import (
     SubtitleOptions,
     TranscriptionOptions,
 )
-from server.recordings import BESIDE, Output
 from server.settings import Settings, settings_with
 
 ABOUT = """\
@@ -103,7 +103,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _transcribe(given: argparse.Namespace) -> int:
-    from server.transcribe import Order, transcribe
+    from server.commands.transcribe import Order, transcribe
 
     settings = settings_with(given, "model")
     if len(given.format) > 1 and given.output is None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from server import __version__
-from server.checks import keys
 from server.cli import run
-from server.serve import example, look_round
+from server.commands.checks import keys
+from server.commands.serve import example, look_round
+from server.commands.transcribe import DEMO
 from server.settings import Settings
-from server.transcribe import DEMO
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import taken_port
 
@@ -146,7 +146,7 @@ def test_the_example_names_a_file_that_is_there_and_shows_no_key() -> None:
 def test_the_server_logs_what_is_worth_knowing_before_it_loads_a_model(
     settings: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.serve.short", lambda settings: [keys(settings)])
+    monkeypatch.setattr("server.commands.serve.short", lambda settings: [keys(settings)])
     look_round(Settings(**settings))  # type: ignore[arg-type]
     assert [line for line in caplog.messages if any(text in line for text in told)] == caplog.messages
     assert len(caplog.messages) == len(told)

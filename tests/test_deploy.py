@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from server.api.gate.gate import CHECKS
-from server.serve import ANSWER_S
+from server.commands.serve import ANSWER_S
 from server.settings import PREFIX, Settings
 from tests.monitoring.test_prometheus import names
 

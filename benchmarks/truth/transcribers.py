@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from benchmarks.truth.recordings import Recording, TimedWord
 from server.audio.decode import open_audio
+from server.commands.local import Here, opened
 from server.errors import UndecodableAudio
-from server.inprocess import Here, opened
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 

@@ -200,7 +200,7 @@ def test_in_this_process_the_model_stays_however_short_a_server_keeps_it(monkeyp
 HEAVY = "av ctranslate2 faster_whisper huggingface_hub onnxruntime tokenizers".split()
 SERVER = """
 import sys
-import server.serve
+import server.commands.serve
 from server.pool.registry import load
 from server.settings import Settings
 registry = load(Settings(model="demo", offline=True))

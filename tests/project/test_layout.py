@@ -63,15 +63,6 @@ HOMES: dict[str, str] = {
 
 # Modules that still lie at the top, and where each belongs.
 FLAT: dict[str, str] = {
-    "serve": "commands.serve",
-    "doctor": "commands.doctor",
-    "checks": "commands.checks",
-    "trial": "commands.probe",
-    "transcribe": "commands.transcribe",
-    "recordings": "commands.files",
-    "inprocess": "commands.local",
-    "client": "commands.client",
-    "bench": "commands.bench",
     "cli": "cli.main",
     "transcribe_cli": "cli.transcribe",
     "models_cli": "cli.models",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.client import TRIES, Client, _words
+from server.commands.client import TRIES, Client, _words
 from server.errors import InvalidRequest, Refused
 from server.formats.render import bare_word
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd

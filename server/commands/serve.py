@@ -17,7 +17,7 @@ from server import logs
 from server.api.app import create_app
 from server.api.h11_protocol import HEAD_BYTES, Protocol
 from server.audio.media_decoder import Media, open_media
-from server.checks import short
+from server.commands.checks import short
 from server.models.catalog import SAMPLE, data_path
 from server.pool.registry import Registry, load
 from server.settings import Settings

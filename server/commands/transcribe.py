@@ -15,10 +15,10 @@ from typing import IO, Protocol
 from tqdm import tqdm
 
 from server import logs
+from server.commands.files import STDIN, Output, Recording, find, write
 from server.errors import InvalidRequest, told
 from server.formats.render import render
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
-from server.recordings import STDIN, Output, Recording, find, write
 from server.settings import Settings
 from server.transcript import Transcript
 
@@ -111,7 +111,7 @@ def transcribe(settings: Settings, order: Order, server: str | None = None) -> i
 
 
 async def _by_server(url: str, work: "Run") -> None:
-    from server.client import Client
+    from server.commands.client import Client
 
     async with Client(url) as client:
         if await client.is_demo(work.model):
@@ -120,7 +120,7 @@ async def _by_server(url: str, work: "Run") -> None:
 
 
 def _here(settings: Settings, work: "Run") -> None:
-    from server.inprocess import opened  # heavy
+    from server.commands.local import opened  # heavy
 
     with opened(settings) as here:
         if here.demo:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server import checks
-from server.checks import (
+from server.commands import checks
+from server.commands.checks import (
     address,
     cages,
     files,

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Protocol
 
 from server import __version__, logs
-from server.checks import cpu, libraries, python, ram
-from server.client import Client
+from server.commands.checks import cpu, libraries, python, ram
+from server.commands.client import Client
+from server.commands.local import Here, opened
+from server.commands.transcribe import Transcriber
 from server.errors import Refused
-from server.inprocess import Here, opened
 from server.models.catalog import SAMPLE, data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.system.machine import resident_bytes
-from server.transcribe import Transcriber
 from server.whisper.tuning import FORCE_ISA
 
 CLIENTS = (1, 4, 16)

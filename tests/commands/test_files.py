@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.recordings import BESIDE, Output, Recording, find, write
+from server.commands.files import BESIDE, Output, Recording, find, write
 
 TALK = Recording(Path("in/a/talk.mp3"), Path("a"))
 

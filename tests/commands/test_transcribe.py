@@ -18,9 +18,9 @@ import pytest
 import srt
 
 from server.cli import run
+from server.commands.files import Recording
+from server.commands.transcribe import DEMO, Job, Order, Run
 from server.options import TranscriptionOptions, UploadFd
-from server.recordings import Recording
-from server.transcribe import DEMO, Job, Order, Run
 from server.transcript import Transcript
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import eventually, peek, wait_until

@@ -14,19 +14,19 @@ import ctranslate2
 import jsonschema
 import pytest
 
-from server import doctor, trial
-from server.checks import Check
 from server.cli import run
-from server.doctor import Report, ask_child, examine
+from server.commands import doctor, probe
+from server.commands.checks import Check
+from server.commands.doctor import Report, ask_child, examine
+from server.commands.probe import Answer
 from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
-from server.trial import Answer
 from server.whisper import devices
 from tests.support.broken_av import BROKEN, break_av
 from tests.support.fakes import taken_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "doctor.schema.json").read_text("utf-8"))
 HEARD = {"compute_type": "int8", "text": SAMPLE_TEXT, "audio_s": 3.0, "took_s": 0.1}
 
@@ -47,7 +47,7 @@ def no_media(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask_here(question: str, *arguments: str) -> Answer:
     """As in a child process, but in this one, where a test has put things out of order; nothing is decoded."""
-    return HEARD if question == "decode" else trial.answer(question, *arguments)
+    return HEARD if question == "decode" else probe.answer(question, *arguments)
 
 
 def found(report: Report, name: str) -> Check:
@@ -283,7 +283,7 @@ def test_a_broken_model_is_a_problem(settings: Settings, scripted_model: Path, t
 
     def ask(question: str, *arguments: str) -> Answer:
         tried = question == "decode" and str(broken) in arguments[0]
-        return trial.answer(question, *arguments) if tried else ask_here(question, *arguments)
+        return probe.answer(question, *arguments) if tried else ask_here(question, *arguments)
 
     report = examine(settings.model_copy(update={"model": str(broken), "device": "cpu"}), ask)
     check = found(report, "load")
@@ -310,9 +310,9 @@ def test_what_keeps_recordings_from_being_decoded_is_a_problem(
 
 
 def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.codecs(trial.answer("codecs")).status == "ok"
+    assert doctor.codecs(probe.answer("codecs")).status == "ok"
     monkeypatch.setattr("av.codecs_available", {"flac"})
-    check = doctor.codecs(trial.answer("codecs"))
+    check = doctor.codecs(probe.answer("codecs"))
     assert (check.status, check.text.partition(", but not ")[2][:3]) == ("note", "mp3")
 
 

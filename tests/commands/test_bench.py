@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.bench import percentile
 from server.cli import run
+from server.commands.bench import percentile
 from tests.support.bad_inputs import DATA
 from tests.support.serving import ROOT, serving
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from server import __version__
-from server.checks import Check, given, libraries, model, models_dir, python, short
+from server.commands.checks import Check, given, libraries, model, models_dir, python, short
+from server.commands.probe import Answer
 from server.engine.loader import WhisperRecipe
 from server.engine.process import environment
 from server.errors import SottoError
@@ -21,9 +22,8 @@ from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resol
 from server.options import UploadFd, VadOptions
 from server.settings import Settings
 from server.system.child_process import Child, described
-from server.trial import Answer
 
-MODULE = "server.trial"
+MODULE = "server.commands.probe"
 TRIAL_S = 600.0  # a large model may come from a slow disk
 MEDIA_S = 60.0
 END_S = 5.0
