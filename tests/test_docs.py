@@ -13,7 +13,7 @@ import pytest
 
 from server.api.app import create_app
 from server.api.openapi.parameters import PARAMETERS
-from server.cli import make_parser, run
+from server.cli.main import make_parser, run
 from server.models.catalog import SAMPLE_TEXT
 from server.pool.registry import Registry
 from server.settings import Settings

@@ -248,7 +248,7 @@ def modules_loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-c", "import server.settings"), ("-c", "import server.cli"), ("-m", "server", "--help")]
+    "arguments", [("-c", "import server.settings"), ("-c", "import server.cli.main"), ("-m", "server", "--help")]
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: tuple[str, ...]) -> None:
     loaded = modules_loaded_by(*arguments)

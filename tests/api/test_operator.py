@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from server.cli import run
+from server.cli.main import run
 from server.models.catalog import SAMPLE_TEXT
 from server.models.hub import TIMEOUT_S
 from tests.conftest import DEMO

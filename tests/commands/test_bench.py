@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli import run
+from server.cli.main import run
 from server.commands.bench import percentile
 from tests.support.bad_inputs import DATA
 from tests.support.serving import ROOT, serving

@@ -14,7 +14,7 @@ import ctranslate2
 import jsonschema
 import pytest
 
-from server.cli import run
+from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
 from server.commands.doctor import Report, ask_child, examine

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import srt
 
-from server.cli import run
+from server.cli.main import run
 from server.commands.files import Recording
 from server.commands.transcribe import DEMO, Job, Order, Run
 from server.options import TranscriptionOptions, UploadFd

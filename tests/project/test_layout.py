@@ -61,23 +61,13 @@ HOMES: dict[str, str] = {
     "pydantic_settings": "settings",
 }
 
-# Modules that still lie at the top, and where each belongs.
-FLAT: dict[str, str] = {
-    "cli": "cli.main",
-    "transcribe_cli": "cli.transcribe",
-    "models_cli": "cli.models",
-    "ps_cli": "cli.ps",
-    "bench_cli": "cli.bench",
-    "completion": "cli.completion",
-}
-
 Sources = Mapping[str, str]  # module (`api.app`, without the package's own name) -> source text
 
 
 def read_sources(folder: Path = SERVER) -> Sources:
     paths = sorted(folder.rglob("*.py"))
     names = {path: ".".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
-    return {FLAT.get(name, name): path.read_text("utf-8") for path, name in names.items()}
+    return {name: path.read_text("utf-8") for path, name in names.items()}
 
 
 def imported(module: str, source: str, known: Iterable[str]) -> set[str]:
@@ -107,7 +97,7 @@ def _target(dotted: str, known: set[str]) -> str:
         return top
     for end in range(len(inside), 0, -1):
         name = ".".join(inside[:end])
-        for module in (name, f"{name}.__init__", FLAT.get(name, name)):
+        for module in (name, f"{name}.__init__"):
             if module in known:
                 return f"server:{module}"
     return "server:__init__"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server import __version__
-from server.cli import run
+from server.cli.main import run
 from server.commands.checks import keys
 from server.commands.serve import example, look_round
 from server.commands.transcribe import DEMO
@@ -16,7 +16,7 @@ from server.settings import Settings
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import taken_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 END_S = 120.0
 
 ENGLISH, SPANISH = DATA / "en_00.wav", DATA / "es_00.wav"

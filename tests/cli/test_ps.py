@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.cli import run
+from server.cli.main import run
 from tests.support.fakes import taken_port
 
 Json = dict[str, Any]

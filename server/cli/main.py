@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from server import __version__
-from server.bench_cli import add_to as add_bench
+from server.cli.bench import add_to as add_bench
+from server.cli.models import add_to as add_models
+from server.cli.ps import add_to as add_ps
+from server.cli.transcribe import add_to as add_transcribe
 from server.errors import InvalidRequest, SottoError, told
-from server.models_cli import add_to as add_models
-from server.ps_cli import add_to as add_ps
 from server.settings import PREFIX, settings_with
-from server.transcribe_cli import add_to as add_transcribe
 
 EXIT_USAGE = 2
 
@@ -79,7 +79,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _completion(given: argparse.Namespace) -> int:
-    from server.completion import script
+    from server.cli.completion import script
 
     print(script(make_parser(), given.shell))
     return 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.cli import make_parser, run
-from server.completion import script
+from server.cli.completion import script
+from server.cli.main import make_parser, run
 
 COMPLETE = """\
 source "$1"; shift

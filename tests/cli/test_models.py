@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from server.cli import run
+from server.cli.main import run
 from tests.support.fakes import wait_until
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.model_folders import WHOLE, filled, pulled
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 END_S = 120.0
 NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"
