@@ -22,7 +22,10 @@ from server.transcript import Span, Window
 from tests.support.guard import sitecustomize as guard
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from server.whisper.model import Whisper
+    from tests.support.serving import Running
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parent.parent / "models" / "demo"
@@ -166,3 +169,18 @@ def _loaded(folder: Path) -> Iterator["Whisper"]:
     model = Whisper(folder, device="cpu", threads=1)
     yield model
     model.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator["Running"]:
+    """The bundled model behind a real server, for all tests that don't need settings of their own."""
+    from tests.support.serving import serving
+
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sdk(server: "Running") -> Iterator["OpenAI"]:
+    with server.sdk() as client:
+        yield client

@@ -1,4 +1,4 @@
-"""`sotto ps`, against answers that are made up; a real server's: tests/api/test_operator.py."""
+"""`sotto ps`, against answers that are made up; a real server's: tests/scenarios/test_admin_workflow.py."""
 
 import json
 import threading
