@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 SOTTO = Path(sys.executable).with_name("sotto")
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 FORMATS = "en_13.wav en_14.mp3 en_15.m4a en_16.ogg en_17.webm en_18.flac en_19.mp4".split()
 WAV = DATA / "en_13.wav"
 START_S = 100.0

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import UNGUARDED
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "models" / "demo" / "sample.wav"
 NOWHERE = "http://127.0.0.1:9"  # refuses at once
 DEADLINE_S = 500.0

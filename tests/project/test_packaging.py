@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from server import __version__
 from server.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "requirements-cuda.lock")
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
 PINNED = re.compile(r"[a-z0-9-]+(\[[a-z,-]+\])?==[^\s;]+( ; [^#]+?)?( --hash=sha256:[0-9a-f]{64})+")

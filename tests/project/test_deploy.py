@@ -15,7 +15,7 @@ from server.commands.serve import ANSWER_S
 from server.settings import PREFIX, Settings
 from tests.monitoring.test_prometheus import names
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = [ROOT / "compose.yaml", *sorted(DEPLOY.iterdir()), *sorted((ROOT / "docs").glob("*.md"))]
 ANALYZE = shutil.which("systemd-analyze") or ""

@@ -15,7 +15,7 @@ from tests.conftest import UNGUARDED
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 INFO = f"sotto-{__version__}.dist-info"
 

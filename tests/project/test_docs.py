@@ -19,7 +19,7 @@ from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
