@@ -9,8 +9,9 @@ from collections.abc import Generator
 from server.audio.decode import open_audio
 from server.audio.mel import loudest, mel_filters
 from server.audio.messages import Done, Found, Message, Opened, Reached
-from server.audio.speech import Packer, SpeechModel, make_detector
+from server.audio.speech import SpeechModel, make_detector
 from server.audio.spool import SpoolFile
+from server.audio.windows import Packer
 from server.options import ScanOptions
 from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window

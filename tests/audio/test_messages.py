@@ -29,7 +29,8 @@ from server.audio.messages import (
     failure,
     receive,
 )
-from server.audio.speech import Packer, SpeechEnd, SpeechStart
+from server.audio.speech import SpeechEnd, SpeechStart
+from server.audio.windows import Packer
 from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
 from server.system.sandbox import Limits

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from server.audio.speech import (
     CHUNK,
     Detector,
-    Packer,
     SpeechDetector,
     SpeechEnd,
     SpeechEvent,
@@ -23,6 +22,7 @@ from server.audio.speech import (
     SpeechStart,
     make_detector,
 )
+from server.audio.windows import Packer
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
