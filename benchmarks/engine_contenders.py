@@ -23,7 +23,7 @@ from benchmarks.engine_models import clips, floats_of, window_of
 from server.audio.media_decoder import Media
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel

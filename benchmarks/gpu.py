@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, model_folder, window_of
 from server.engine.engine import Engine
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.options import DecodingOptions
 from server.transcript import MAX_WINDOW_S
 from server.whisper.tuning import prepare_cpu

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from server.engine.fair_queue import FairQueue, Take
 from server.engine.interface import Model
-from server.engine.job import Job, Limits
+from server.engine.job import Job
+from server.engine.limits import Limits
 from server.errors import Cancelled, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats

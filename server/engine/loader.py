@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from server.engine.interface import Model
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.errors import ModelUnavailable
 from server.whisper.tuning import prepare_cpu
 

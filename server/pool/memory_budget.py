@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.errors import ModelBroken
 from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
 from server.models.known_model import KnownModel

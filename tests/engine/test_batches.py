@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.engine.engine import Engine
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
 from server.whisper.model import Whisper

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from server.engine.engine import Engine
-from server.engine.job import Job, Limits
+from server.engine.job import Job
+from server.engine.limits import Limits
 from server.errors import Cancelled, QueueFull, Unavailable
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult

@@ -10,7 +10,7 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.engine.supervisor import Supervised
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER

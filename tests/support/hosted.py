@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.job import Limits
+from server.engine.limits import Limits
 from server.engine.loader import Facts, Loaded
 from server.engine.supervisor import Patience, Supervised
 from server.errors import ModelUnavailable
