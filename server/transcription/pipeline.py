@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.audio.media_decoder import Media, Recording
-from server.errors import Cancelled, TookTooLong, UnknownLanguage
+from server.errors import Cancelled, TookTooLong
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
 from server.pool.pool import Lease
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
+from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, check_language, is_certain, vote
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Placer
 
-LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
-LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
-UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
 MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
 MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
 
@@ -58,7 +56,7 @@ class Pipeline:
         """
         slot = self.registry.find(options.model)
         if slot.served:
-            _check_language(options.decoding, slot.served)
+            check_language(options.decoding, slot.served)
         lease = self.registry.lease(slot, options.keep_alive_s)
         try:
             return Transcription(self._media, lease, source, options, self._room, deadline)
@@ -243,7 +241,7 @@ class Transcription:
     async def _feed(self) -> None:
         """Give every window to the engine: all as room allows, or each when the one before is heard."""
         self._model = await self._lease.model()
-        _check_language(self._options.decoding, self._model)
+        check_language(self._options.decoding, self._model)
         self._own_room = asyncio.Semaphore(2 * self._model.engine.max_batch)
         if self._options.decoding.condition_on_previous_text:
             await self._feed_in_sequence()
@@ -288,11 +286,11 @@ class Transcription:
         async for window in windows:
             heard.append(await self._start(window, self._options.decoding))
             # Together, for workers that would be idle until the first is heard; unless somebody waits for that one.
-            alone = self._options.stream and _is_certain((await heard[-1])[0][1])
+            alone = self._options.stream and is_certain((await heard[-1])[0][1])
             if alone or len(heard) == LANGUAGE_WINDOWS:
                 break
         results = [(await task)[0] for task in heard]
-        self.language, self.language_probability = _vote([result for _, result in results])
+        self.language, self.language_probability = vote([result for _, result in results])
         decoding = replace(self._options.decoding, language=self.language)
         for task, (window, result) in zip(heard, results, strict=True):
             right = result.language == self.language
@@ -358,35 +356,9 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _check_language(decoding: DecodingOptions, model: ServedModel) -> None:
-    for language in decoding.languages or [decoding.language]:
-        if language is not None and language not in model.languages:
-            raise UnknownLanguage(language, param="languages" if decoding.languages else "language")
-
-
 def _rest(window: Window, result: WindowResult) -> Window | None:
     """What the model has not heard of `window` yet, if anything can have been said there."""
     left = window.length - result.consumed
     if result.consumed <= 0 or left <= MIN_REST_S * SAMPLE_RATE:
         return None
     return window.after(result.consumed)
-
-
-def _is_certain(result: WindowResult) -> bool:
-    return bool(result.segments) and result.language_probs[0][1] >= LANGUAGE_CERTAIN
-
-
-def _vote(results: list[WindowResult]) -> tuple[str, float | None]:
-    """The language with the best mean probability over the windows in which something was said, up to the first
-    that is certain."""
-    voters = [result for result in results if result.segments] or results
-    certain = next((number for number, result in enumerate(voters) if _is_certain(result)), len(voters))
-    voters = voters[: certain + 1]
-    if not voters:
-        return UNKNOWN_LANGUAGE, None
-    sums: dict[str, float] = {}
-    for result in voters:
-        for language, probability in result.language_probs:
-            sums[language] = sums.get(language, 0.0) + probability
-    best = max(sums, key=lambda language: sums[language])
-    return best, sums[best] / len(voters)
