@@ -1,13 +1,10 @@
-"""A Whisper model on CTranslate2: a batch of windows in, their segments out.
+"""A Whisper model on CTranslate2: a batch of windows in, each decoded and aligned.
 
-The home of ctranslate2 and of faster-whisper, some of whose private parts are reused (hence the exact
-pin). Knows tensors and tokens; no queue, no request. What must be equal inside a batch: `batch_key`.
+The home of ctranslate2. Knows tensors and tokens; no queue, no request. What must be equal inside a batch:
+`decode_key`, `align_key`. What becomes of the tokens is in `results`.
 """
 
 from collections.abc import Hashable, Sequence
-from copy import copy
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,7 @@ import ctranslate2
 import numpy as np
 import numpy.typing as npt
 from faster_whisper import WhisperModel
-from faster_whisper.tokenizer import Tokenizer
-from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
+from faster_whisper.transcribe import get_suppressed_tokens
 
 from server.audio.mel import frames_of, log_mel, mel_filters, padded
 from server.errors import ModelUnavailable
@@ -24,44 +20,26 @@ from server.languages import NAMES
 from server.options import DecodingOptions
 from server.system.machine import usable_cpus
 from server.transcript import (
-    FRAME_S,
-    FRAME_SAMPLES,
     MAX_FRAMES,
     SAMPLE_BYTES,
     SAMPLE_RATE,
-    Segment,
     Span,
     Window,
     WindowResult,
 )
-from server.whisper.decoding import MAX_LENGTH, Decoded, Hearing, Prompt, prompt_of
+from server.whisper.decoding import MAX_LENGTH, Hearing, Prompt, prompt_of
 from server.whisper.devices import compute_types, pick_device
-from server.whisper.tokens import token_logprob
+from server.whisper.results import SegmentBuilder
 from server.whisper.tuning import pick_workers, trim
-from server.whisper.words import end_of, joined
 
 Floats = npt.NDArray[np.float32]
 
 MEDIAN_FILTER = 7  # frames; openai/whisper's
 MAX_INITIAL_TIMESTAMP = 50  # index of <|1.00|>: a first segment starts within a second
-NO_LANGUAGE = "en"  # what the tokenizer needs before a language is known; it decides nothing then
 # Frames the encoder may see of a short window: few lengths, so that batches form. Never twice the mel bands (160,
 # 256): CTranslate2 would take the encoder's output for features.
 CONTEXT_BUCKETS = (1000, 1500, 2000)
 CONTEXT_MARGIN = 200
-# As faster-whisper's defaults: punctuation that belongs to the word behind it, or to the one before.
-PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、"
-
-
-class _Aligned:
-    """Stands in for the CTranslate2 model where faster-whisper wants it aligned: the result is here already."""
-
-    def __init__(self, alignment: Any) -> None:
-        self._alignment = alignment
-
-    def align(self, *_: object, **__: object) -> list[Any]:
-        return [self._alignment]
 
 
 class Whisper:
@@ -106,7 +84,8 @@ class Whisper:
             self._ct2: Any = self._model.model
             self.mels: int = len(self._model.feature_extractor.mel_filters)
             self._filters = mel_filters(self.mels)
-            self._text = self._tokenizer(DecodingOptions())  # for text alone, of any language
+            self._results = SegmentBuilder(self._model)
+            self._text = self._results.text
             self._suppressed = get_suppressed_tokens(self._text, [-1])
         except Exception as error:  # a broken file raises whatever its reader meets, tokenizers a bare Exception
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
@@ -193,9 +172,9 @@ class Whisper:
         )
         temperature = first.temperature
         for one, result in zip(batch, results, strict=True):
-            one.add(self._decoded(result, temperature))
+            one.add(self._results.decoded(result, temperature))
             if one.decoded is not None and (one.options.word_timestamps or one.options.token_logprobs):
-                one.words_of = self._words_of(one)
+                one.words_of = self._results.words_of(one)
 
     def align(self, batch: Sequence[Hearing]) -> None:
         """Find where the words of windows with one align key are heard, and how probable their tokens are."""
@@ -204,7 +183,7 @@ class Whisper:
         for group in [batch] if self.device != "cpu" else [[one] for one in batch]:
             results = self._ct2.align(
                 _stacked(group),
-                self._tokenizer(group[0].options).sot_sequence,
+                self._results.tokenizer(group[0].options).sot_sequence,
                 [list(one.words_of) for one in group],
                 [frames_of(one.window) for one in group],
                 median_filter_width=MEDIAN_FILTER,
@@ -214,123 +193,7 @@ class Whisper:
 
     def result(self, hearing: Hearing) -> WindowResult:
         """The segments of a decoded window, with words and logprobs where it is aligned for them."""
-        window, decoded, options = hearing.window, hearing.decoded, hearing.options
-        result = WindowResult(
-            (),
-            options.language or NO_LANGUAGE,
-            window.length,
-            hearing.language_probs,
-            prompt_tokens=hearing.prompt.own,
-        )
-        if decoded is None or decoded.is_silence(options):
-            return replace(result, silent=True)
-        tokenizer = self._tokenizer(options)
-        phrases, seek, closed = self._phrases(hearing, tokenizer)
-        if hearing.alignment is not None and options.word_timestamps:
-            self._add_words(phrases, tokenizer, hearing)
-        if hearing.alignment is not None and options.token_logprobs:
-            self._add_logprobs(phrases, hearing)
-        segments = (self._segment(phrase, tokenizer, decoded, options) for phrase in phrases)
-        return replace(
-            result,
-            # As openai/whisper: what has no text or no duration is no segment.
-            segments=tuple(s for s in segments if s.text.strip() and s.start != s.end),
-            consumed=window.length if seek >= frames_of(window) else seek * FRAME_SAMPLES,
-            open_ended=not closed,
-            temperature=decoded.temperature,
-            words_end=end_of(phrases) if options.word_timestamps else None,
-        )
-
-    def _decoded(self, result: Any, temperature: float) -> Decoded:
-        tokens = tuple(result.sequences_ids[0])
-        text = self._text.decode(list(tokens)).strip()
-        return Decoded(
-            tokens=tokens,
-            text=text,
-            # CTranslate2 averages over the tokens, openai/whisper over these and the end of text.
-            avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
-            compression_ratio=get_compression_ratio(text),
-            no_speech_prob=result.no_speech_prob,
-            temperature=temperature,
-        )
-
-    def _words_of(self, hearing: Hearing) -> tuple[int, ...]:
-        """The text tokens of the phrases that will be reported: the model may stop inside the window."""
-        if hearing.decoded is None or hearing.decoded.is_silence(hearing.options):
-            return ()
-        phrases, _, _ = self._phrases(hearing, self._tokenizer(hearing.options))
-        return tuple(token for phrase in phrases for token in self._text_tokens(phrase))
-
-    def _text_tokens(self, phrase: Any) -> list[int]:
-        """A phrase's tokens but for its timestamps."""
-        return [token for token in phrase["tokens"] if token < self._text.eot]
-
-    def _phrases(self, hearing: Hearing, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
-        """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
-        to which they reach; and whether the last of them is complete."""
-        frames = frames_of(hearing.window)
-        clock = round(hearing.options.clock_s / FRAME_S)
-        phrases, seek, closed = self._model._split_segments_by_timestamps(
-            tokenizer=tokenizer,
-            tokens=list(hearing.decoded.tokens if hearing.decoded else ()),
-            time_offset=hearing.options.clock_s,
-            segment_size=frames,
-            segment_duration=frames * FRAME_S,
-            seek=clock,
-        )
-        return phrases, seek - clock, closed
-
-    def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, hearing: Hearing) -> None:
-        """Put words into `phrases`. What goes from window to window comes with the options, never by the model."""
-        model = copy(self._model)
-        model.model = _Aligned(hearing.alignment)
-        model.add_word_timestamps(
-            [phrases],
-            tokenizer,
-            None,
-            frames_of(hearing.window),
-            PREPENDED,
-            APPENDED,
-            last_speech_timestamp=hearing.options.last_speech_s,
-        )
-
-    def _add_logprobs(self, phrases: list[Any], hearing: Hearing) -> None:
-        """Put into `phrases` how probable each text token is, given the sound and the text tokens before it."""
-        entry_of = self._model.hf_tokenizer.id_to_token
-        probabilities = hearing.alignment.text_token_probs
-        scored = (
-            token_logprob(entry_of(token) or "", probability)
-            for token, probability in zip(hearing.words_of, probabilities, strict=True)
-        )
-        for phrase in phrases:
-            phrase["logprobs"] = tuple(islice(scored, len(self._text_tokens(phrase))))
-
-    def _segment(self, phrase: Any, tokenizer: Tokenizer, decoded: Decoded, options: DecodingOptions) -> Segment:
-        # A phrase of nothing but punctuation gets no words from faster-whisper: an empty list then.
-        words = phrase.get("words", [] if options.word_timestamps else None)
-        return Segment(
-            id=0,
-            seek=0,
-            start=float(phrase["start"]) - options.clock_s,  # a numpy scalar where words were aligned
-            end=float(phrase["end"]) - options.clock_s,
-            text=tokenizer.decode(phrase["tokens"]),
-            tokens=tuple(phrase["tokens"]),
-            temperature=decoded.temperature,
-            avg_logprob=decoded.avg_logprob,
-            compression_ratio=decoded.compression_ratio,
-            no_speech_prob=decoded.no_speech_prob,
-            words=None if words is None else joined(words, options.clock_s, tokenizer.language_code),
-            text_tokens=len(self._text_tokens(phrase)),
-            logprobs=phrase.get("logprobs"),
-        )
-
-    def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
-        return Tokenizer(
-            self._model.hf_tokenizer,
-            self._ct2.is_multilingual,
-            task=options.task,
-            language=options.language or NO_LANGUAGE,
-        )
+        return self._results.result(hearing)
 
     def _prompt(self, options: DecodingOptions) -> Prompt:
         prompt, hotwords = (self._encoded(text) for text in (options.prompt, options.hotwords))
@@ -344,7 +207,7 @@ class Whisper:
     def _start(self, hearing: Hearing) -> list[int]:
         """What the decoder goes on from: the prompt, if any, and the task."""
         before = hearing.prompt.tokens
-        task = self._tokenizer(hearing.options).sot_sequence
+        task = self._results.tokenizer(hearing.options).sot_sequence
         return [self._text.sot_prev, *before, *task] if before else task
 
 

@@ -41,8 +41,8 @@ API_ORDER = (
 HOMES: dict[str, str] = {
     "av": "audio.decode",
     "ctranslate2": "whisper.devices whisper.model",
-    "faster_whisper": "whisper.model",
-    "tokenizers": "whisper.model",
+    "faster_whisper": "whisper.model whisper.results",
+    "tokenizers": "whisper.model whisper.results",
     "onnxruntime": "audio.speech",
     "fastapi": "api.*",
     "starlette": "api.*",

@@ -18,7 +18,7 @@ from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
 from server.transcription.sequential import in_sequence
 from server.whisper.model import Whisper
-from server.whisper.words import joined
+from server.whisper.results import joined
 from tests.conftest import RECORDINGS, samples_of
 from tests.support.reference import as_floats, reference_of
 from tests.support.scripted import build

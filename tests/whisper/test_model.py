@@ -25,7 +25,7 @@ from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
 from tests.support.reference import as_floats, reference_of
 from tests.support.scripted import Script, build
 from tests.support.stepping import transcribe
-from tests.whisper.test_words import raw_words
+from tests.whisper.test_results import raw_words
 
 pytestmark = pytest.mark.numeric
 
@@ -114,7 +114,7 @@ def telling(answer: Decoded, model: Whisper) -> Callable[[Sequence[Hearing]], No
         for one in batch:
             one.add(answer)
             if one.options.word_timestamps or one.options.token_logprobs:
-                one.words_of = model._words_of(one)
+                one.words_of = model._results.words_of(one)
 
     return generate
 
@@ -531,7 +531,7 @@ def test_fallback_does_what_faster_whisper_does(demo: Whisper, told: list[tuple[
         model.generate([state])
     ours = state.decoded
     result, avg_logprob, temperature, compression_ratio = theirs.generate_with_fallback(
-        None, [], model._tokenizer(options), faster_whisper_defaults(temperatures=ladder)
+        None, [], model._results.tokenizer(options), faster_whisper_defaults(temperatures=ladder)
     )
     assert ours.tokens == tuple(result.sequences_ids[0])
     assert ours.avg_logprob == pytest.approx(avg_logprob)
@@ -780,7 +780,7 @@ def test_logprobs_are_of_text_tokens_alone_given_those_before_and_no_prompt(demo
     assert prompted.avg_logprob != plain.avg_logprob
     assert prompted.logprobs == plain.logprobs
 
-    tokenizer, hearing = demo._tokenizer(options), demo.hear(window, options)
+    tokenizer, hearing = demo._results.tokenizer(options), demo.hear(window, options)
     demo.encode([hearing])
     start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
     features = ctranslate2.StorageView.from_array(hearing.encoded)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.whisper.words import joined
+from server.whisper.results import joined
 
 
 def raw_words(*pieces: str) -> list[dict[str, Any]]:
