@@ -25,7 +25,7 @@ from server.audio.spool import Spool, SpoolBudget
 from server.audio.workers import MediaWorkers
 from server.options import ScanOptions, VadOptions
 from server.system.machine import children_of
-from server.system.scratch import Scratch
+from server.system.scratch import ScratchFolder
 from server.transcript import SAMPLE_RATE
 from tests.support.bad_inputs import DATA
 
@@ -87,7 +87,7 @@ def scan(scanner: ScannerLike, path: Path) -> Iterator[float]:
     """Seconds of audio reached, as it goes."""
     with (
         path.open("rb") as file,
-        closing(Scratch()) as scratch,
+        closing(ScratchFolder()) as scratch,
         closing(Spool(SpoolBudget(1 << 30), scratch)) as spool,
     ):
         options = ScanOptions(VadOptions(), limit_s=43_200)

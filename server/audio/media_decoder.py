@@ -19,7 +19,7 @@ from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.settings import Settings
 from server.stats import MediaStats
-from server.system.scratch import Scratch
+from server.system.scratch import ScratchFolder
 from server.transcript import SAMPLE_RATE, Window
 
 TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
@@ -105,7 +105,7 @@ class Media:
     """
 
     def __init__(self, scanner: ScannerLike, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
-        self.scratch = Scratch()
+        self.scratch = ScratchFolder()
         self._scanner = scanner
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
         self._budget = SpoolBudget(spool_bytes)

@@ -12,7 +12,7 @@ from typing import Literal, NoReturn, get_args
 
 from server.errors import AudioTooLong, AudioTooShort, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
-from server.system.sandbox import Limits
+from server.system.sandbox import ProcessLimits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 READY = b"ready"  # what the process that forks workers sends once, before any message
@@ -84,7 +84,7 @@ class Order:
     """What a worker is for: a pass over the file that comes with it."""
 
     options: ScanOptions
-    limits: Limits
+    limits: ProcessLimits
 
 
 Message = Started | Opened | Reached | Found | Done | Failed | Ended
@@ -152,7 +152,7 @@ def decode_order(data: bytes) -> Order:
     """What the main process asked for; this way all is trusted."""
     order = json.loads(data)
     options = order["options"]
-    return Order(ScanOptions(**{**options, "vad": VadOptions(**options["vad"])}), Limits(**order["limits"]))
+    return Order(ScanOptions(**{**options, "vad": VadOptions(**options["vad"])}), ProcessLimits(**order["limits"]))
 
 
 def failure(error: Exception) -> Failed:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.errors import Unavailable
-from server.system.scratch import Scratch
+from server.system.scratch import ScratchFolder
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
 
 
@@ -80,7 +80,7 @@ class SpoolFile:
 class Spool(SpoolFile):
     """The file of one request, under a budget. Who appends to it says by `reach` how far it has come."""
 
-    def __init__(self, budget: SpoolBudget, scratch: Scratch) -> None:
+    def __init__(self, budget: SpoolBudget, scratch: ScratchFolder) -> None:
         """Raises `Unavailable` where no file can be made."""
         self._budget = budget
         self._taken = 0  # bytes of the budget

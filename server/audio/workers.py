@@ -33,9 +33,9 @@ from server.audio.spool import Spool
 from server.errors import Unavailable, UndecodableAudio
 from server.options import ScanOptions
 from server.stats import MediaEnd, MediaStats
-from server.system.child_process import Child, clean_environment, described
+from server.system.child_process import ChildProcess, clean_environment, described
 from server.system.machine import children_of
-from server.system.sandbox import Limits
+from server.system.sandbox import ProcessLimits
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 START_S = 60.0
@@ -120,11 +120,11 @@ class MediaWorkers:
         """Of the process that workers are forked from."""
         return self._forker.pid
 
-    def _start(self) -> Child:
+    def _start(self) -> ChildProcess:
         environment = clean_environment() | ONE_THREAD
-        return Child(self._module, environment=environment, kind=socket.SOCK_SEQPACKET)
+        return ChildProcess(self._module, environment=environment, kind=socket.SOCK_SEQPACKET)
 
-    def _order(self, options: ScanOptions, *files: int) -> Child:
+    def _order(self, options: ScanOptions, *files: int) -> ChildProcess:
         """Have a worker forked; returns by whom."""
         order = encode_order(Order(options, self._limits(options.limit_s)))
         with self._lock:
@@ -136,15 +136,15 @@ class MediaWorkers:
                 raise ForkerLost("the process that forks workers is gone") from error
         return forker
 
-    def _limits(self, limit_s: float) -> Limits:
+    def _limits(self, limit_s: float) -> ProcessLimits:
         longest_s = min(limit_s, LONGEST_S)
-        return Limits(
+        return ProcessLimits(
             memory_bytes=self._memory_bytes,
             cpu_s=math.ceil(self._timeout_s + longest_s / SLOWEST),
             file_bytes=math.ceil(longest_s + 1) * SAMPLE_RATE * SAMPLE_BYTES,
         )
 
-    def _ready_forker(self) -> Child:
+    def _ready_forker(self) -> ChildProcess:
         """With the lock held: the process that forks workers, another one if it has ended."""
         if self._forker.status is not None:
             self._ended["parent"] += 1
@@ -160,7 +160,7 @@ class MediaWorkers:
         self._ready = True
         return self._forker
 
-    def _messages(self, forker: Child, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
+    def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
         """What a worker tells, up to its result."""
         begun = False
         deadline = time.monotonic() + self._timeout_s
@@ -186,7 +186,7 @@ class MediaWorkers:
             begun = True
             deadline = time.monotonic() + self._timeout_s
 
-    def _give_up(self, forker: Child, *, begun: bool) -> NoReturn:
+    def _give_up(self, forker: ChildProcess, *, begun: bool) -> NoReturn:
         if begun:
             self._ended["stalled"] += 1
             raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
@@ -194,13 +194,13 @@ class MediaWorkers:
         raise ForkerLost("none was forked")
 
 
-def _end_forker(forker: Child) -> None:
+def _end_forker(forker: ChildProcess) -> None:
     """So that whoever comes next finds it gone, and starts another."""
     forker.kill()
     forker.wait(NOTICE_S)
 
 
-def _obstacle(forker: Child) -> str:
+def _obstacle(forker: ChildProcess) -> str:
     """What keeps `forker` from its work, in its own words if it has any; empty as soon as it is ready."""
     forker.channel.settimeout(START_S)
     try:

@@ -21,7 +21,7 @@ from server.errors import SottoError
 from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
 from server.options import UploadFd, VadOptions
 from server.settings import Settings
-from server.system.child_process import Child, described
+from server.system.child_process import ChildProcess, described
 
 MODULE = "server.commands.probe"
 TRIAL_S = 600.0  # a large model may come from a slow disk
@@ -82,7 +82,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 
 def ask_child(question: str, *arguments: str) -> Answer:
     """What a process of its own answers; `error` if it crashes, or does not end."""
-    child = Child(MODULE, question, *arguments, environment=environment())
+    child = ChildProcess(MODULE, question, *arguments, environment=environment())
     try:
         child.channel.settimeout(TRIAL_S)
         with child.channel.makefile() as channel:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 from server.engine.messages import Beat, FromChild, Ready, Start, ToChild
 from server.stats import EngineStats
-from server.system.child_process import Child, clean_environment, described
+from server.system.child_process import ChildProcess, clean_environment, described
 
 MODULE = "server.engine.host"
 AT_ONCE = 16  # messages; a window is a megabyte
@@ -35,7 +35,7 @@ class Life:
         self.last_words = ""
         self.ended = threading.Event()
         self._hear = hear
-        self._child = Child(MODULE, environment=environment())
+        self._child = ChildProcess(MODULE, environment=environment())
         self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
         self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
         self._threads = [

@@ -1,6 +1,6 @@
 """Child processes: started from a clean interpreter, reached over a socket, ended for certain.
 
-Knows processes; not what they do. Start one by `Child`; in it, `attach` comes first. No child outlives its
+Knows processes; not what they do. Start one by `ChildProcess`; in it, `attach` comes first. No child outlives its
 parent, however that ends. Windows has neither these sockets nor the limits that children are for.
 """
 
@@ -38,7 +38,7 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
-class Child:
+class ChildProcess:
     """A process that runs the module of that dotted name; `channel` is a Unix socket of some `kind` to it."""
 
     def __init__(

@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """What a process may take: memory beyond what it has now, CPU time, the size of a file that it writes."""
 
     memory_bytes: int
@@ -53,7 +53,7 @@ def keep_only(*files: int) -> list[int]:
     return kept
 
 
-def confine(limits: Limits) -> None:
+def confine(limits: ProcessLimits) -> None:
     """Hold this process to `limits` and to the files it has open. It opens and starts nothing from here on."""
     _limit(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes)
     _limit(resource.RLIMIT_CPU, limits.cpu_s, spare=HARD_CPU_S)

@@ -12,12 +12,12 @@ from typing import IO
 MEMORY_BYTES = 256 << 10  # of a file that may stay in memory until it is larger; a form may bring eight
 
 
-class Scratch:
+class ScratchFolder:
     """A private folder under TMPDIR, made with its first file, and another one if that is gone."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._remove: weakref.finalize[..., Scratch] | None = None
+        self._remove: weakref.finalize[..., ScratchFolder] | None = None
         self._lock = threading.Lock()
 
     def file(self) -> IO[bytes]:

@@ -33,7 +33,7 @@ from server.audio.speech import SpeechEnd, SpeechStart
 from server.audio.windows import Packer
 from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
-from server.system.sandbox import Limits
+from server.system.sandbox import ProcessLimits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.support.fakes import tone
 
@@ -213,5 +213,5 @@ def test_an_error_of_the_file_arrives_as_the_same(error: SottoError) -> None:
 
 def test_an_order_arrives_as_it_was_given() -> None:
     options = ScanOptions(VadOptions(enabled=False, threshold=0.25, window_s=10.0), limit_s=float("inf"), mels=128)
-    order = Order(options, Limits(1, 2, 3))
+    order = Order(options, ProcessLimits(1, 2, 3))
     assert decode_order(encode_order(order)) == order

@@ -7,13 +7,13 @@ import pytest
 
 from server.audio.spool import Spool, SpoolBudget, SpoolFile
 from server.errors import Unavailable
-from server.system.scratch import Scratch
+from server.system.scratch import ScratchFolder
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.support.fakes import Samples, tone
 
 AUDIO = tone(2.0)
 LENGTH = len(AUDIO)
-SCRATCH = Scratch()
+SCRATCH = ScratchFolder()
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_no_folder_to_store_in_is_an_error(
     (tmp_path / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file" / "gone"))
     with pytest.raises(Unavailable, match="can't be stored: Not a directory"):
-        Spool(budget, Scratch())
+        Spool(budget, ScratchFolder())
 
 
 def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:

@@ -16,7 +16,7 @@ from server.engine.supervisor import Patience, Supervised
 from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
-from server.system.child_process import Child
+from server.system.child_process import ChildProcess
 from server.system.machine import children_of
 from server.transcript import WindowResult
 from tests.support.fakes import DEADLINE_S, make_window, wait_until
@@ -399,10 +399,10 @@ def test_a_process_that_gives_no_sign_of_life_is_replaced(recipe: FakeRecipe) ->
 def test_a_process_that_cannot_be_killed_is_left_behind(
     recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left: list[Child] = []
+    left: list[ChildProcess] = []
     with monkeypatch.context() as patch:
         patch.setattr("server.engine.process.END_S", 0.1)
-        patch.setattr(Child, "kill", lambda child: left.append(child))
+        patch.setattr(ChildProcess, "kill", lambda child: left.append(child))
         with supervised(recipe, replace(QUICK, wedged_s=2.0)) as engine:
             hung = submit(engine, 0, "hang")
             wait_until(lambda: engine.stats().running == 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.system.child_process import Child, clean_environment
+from server.system.child_process import ChildProcess, clean_environment
 from tests.support.fakes import DEADLINE_S, wait_until
 
 ROLES = ["loading", "echo", "deaf", "stuck"]
@@ -24,8 +24,8 @@ time.sleep(600)
 
 
 @contextmanager
-def started(role: str) -> Iterator[Child]:
-    child = Child("tests.support.stub_child", role, environment=clean_environment())
+def started(role: str) -> Iterator[ChildProcess]:
+    child = ChildProcess("tests.support.stub_child", role, environment=clean_environment())
     child.channel.settimeout(DEADLINE_S)
     try:
         assert read(child.channel, until=b"\n") == f"{child.pid}\n".encode()
@@ -133,4 +133,4 @@ def test_a_child_has_none_of_the_parent_s_files() -> None:
 def test_a_child_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(OSError, match="nowhere"):
-        Child("tests.support.stub_child", "echo", environment={})
+        ChildProcess("tests.support.stub_child", "echo", environment={})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.system.scratch import MEMORY_BYTES, Scratch
+from server.system.scratch import MEMORY_BYTES, ScratchFolder
 
 
 @pytest.fixture
@@ -18,12 +18,12 @@ def tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_made_before_it_is_needed(tmpdir: Path) -> None:
-    Scratch().close()
+    ScratchFolder().close()
     assert list(tmpdir.iterdir()) == []
 
 
 def test_files_have_no_names_in_a_folder_that_others_may_not_enter(tmpdir: Path) -> None:
-    scratch = Scratch()
+    scratch = ScratchFolder()
     with scratch.file() as file, scratch.small_file() as small:
         small.write(bytes(MEMORY_BYTES + 1))
         (folder,) = tmpdir.iterdir()
@@ -35,7 +35,7 @@ def test_files_have_no_names_in_a_folder_that_others_may_not_enter(tmpdir: Path)
 
 
 def test_a_small_file_stays_in_memory(tmpdir: Path) -> None:
-    scratch = Scratch()
+    scratch = ScratchFolder()
     with scratch.small_file() as file:
         file.write(bytes(1000))
         scratch.close()  # with the folder: the disk is not needed
@@ -45,7 +45,7 @@ def test_a_small_file_stays_in_memory(tmpdir: Path) -> None:
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the folder", "TMPDIR"])
 def test_a_folder_that_was_removed_is_made_again(tmpdir: Path, whole: bool) -> None:
-    scratch = Scratch()
+    scratch = ScratchFolder()
     with scratch.file() as before:
         shutil.rmtree(tmpdir if whole else next(tmpdir.iterdir()))
         with scratch.file() as after:
@@ -59,7 +59,7 @@ def test_a_folder_that_was_removed_is_made_again(tmpdir: Path, whole: bool) -> N
 def test_what_somebody_else_puts_in_the_place_of_the_folder_is_not_used(tmpdir: Path, what: str) -> None:
     theirs = tmpdir.parent / "theirs"
     theirs.mkdir()
-    scratch = Scratch()
+    scratch = ScratchFolder()
     scratch.file().close()
     (folder,) = tmpdir.iterdir()
     folder.rmdir()
@@ -80,14 +80,14 @@ def test_what_somebody_else_puts_in_the_place_of_the_folder_is_not_used(tmpdir: 
 
 
 def test_open_files_outlive_the_folder(tmpdir: Path) -> None:
-    scratch = Scratch()
+    scratch = ScratchFolder()
     with scratch.file() as file:
         scratch.close()
         assert file.write(b"1") == 1
 
 
 def test_a_folder_that_nobody_closed_goes_with_its_owner(tmpdir: Path) -> None:
-    scratch = Scratch()
+    scratch = ScratchFolder()
     scratch.file().close()
     del scratch
     assert list(tmpdir.iterdir()) == []
