@@ -12,7 +12,7 @@ from server.api.errors import error_body
 from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
 from server.errors import SottoError
 from server.formats.render import JSON, Json, render, to_json
-from server.formats.stream_events import Narrator, done, progress
+from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
 from server.transcript import Transcript
 from server.transcription.pipeline import Passage, Transcription
@@ -78,7 +78,7 @@ class EventStream(Unfolding):
         silence_s: float = HEARTBEAT_S,
     ) -> None:
         super().__init__(transcription, options, held, silence_s=silence_s)
-        self._narrator = Narrator(options)
+        self._narrator = DeltaWriter(options)
         self._done_s = 0.0
         self._language: str | None = None
         self._progress: Json = {}

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, shape
+from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, make_cues
 from server.languages import name_of
 from server.options import ResponseFormat, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
@@ -204,7 +204,7 @@ FORMATS: dict[ResponseFormat, Format] = {
 def _cues(transcript: Transcript, options: TranscriptionOptions) -> Iterator[Cue]:
     """Cues of the shape that is asked for, or one for every segment that has something to show."""
     if options.subtitles:
-        yield from shape(transcript, options.subtitles)
+        yield from make_cues(transcript, options.subtitles)
         return
     for segment in transcript.segments:
         text = cue_text(segment.text)

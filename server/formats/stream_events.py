@@ -10,7 +10,7 @@ from server.options import TranscriptionOptions
 from server.transcript import Segment, Transcript
 
 
-class Narrator:
+class DeltaWriter:
     """Tells the segments of one transcription, which must come in order.
 
     Its deltas, joined, are the text of `done`: trimmed at both ends.

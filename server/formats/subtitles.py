@@ -24,12 +24,12 @@ CLAUSE_ENDS = frozenset(",;:،؛、，；：､–—")
 CLOSING = frozenset("\"'”’»›)]}」』）】》〉")  # may follow either
 
 # What a cue costs: 1, the square of how full it is, and these; so cues are few, evenly filled and whole in sense.
-TORN = 1.5  # ending where there is no break
-MERGED = 0.7  # holding a break inside
-HURRIED = 2.0  # no time to read it
+NO_BREAK_COST = 1.5  # ending where there is no break
+INNER_BREAK_COST = 0.7  # holding a break inside
+TOO_SHORT_COST = 2.0  # no time to read it
 # What a line costs: enough that there are as few as can be, the square of its width, and this.
 LINE = 10.0
-TORN_LINE = 0.3
+NO_BREAK_LINE_COST = 0.3
 
 _ARROW = re.compile("--+>")  # all its dashes: "--->" less one dash would be an arrow still
 _PIECE = re.compile(r"\s*\S+")
@@ -69,7 +69,7 @@ def columns(text: str) -> int:
     )
 
 
-def shape(transcript: Transcript, options: SubtitleOptions) -> Iterator[Cue]:
+def make_cues(transcript: Transcript, options: SubtitleOptions) -> Iterator[Cue]:
     """The cues of `transcript`, whose segments should have words; they are in order and don't overlap.
 
     A cue lasts from its first word to the end of its last, longer only if that is less than the minimum and nothing
@@ -151,7 +151,7 @@ def _runs(units: list[_Unit]) -> Iterator[list[_Unit]]:
 def _cut(units: list[_Unit], options: SubtitleOptions) -> Iterator[list[_Unit]]:
     """The cues of a run: each fits into its lines and its time, unless it is a single unit."""
     ruler = _Ruler(units)
-    worth = [_worth(before, after) for before, after in pairwise(units)] + [SENTENCE]
+    worth = [_break_score(before, after) for before, after in pairwise(units)] + [SENTENCE]
     worth_before = list(accumulate(worth, initial=0.0))
     room = options.max_line_width * options.max_line_count
 
@@ -161,10 +161,10 @@ def _cut(units: list[_Unit], options: SubtitleOptions) -> Iterator[list[_Unit]]:
         if end - start > 1 and not (fits and time_ms <= options.max_cue_ms):
             return None
         fill = min(ruler.width(start, end) / room, 1.0)
-        torn = TORN * (1 - worth[end - 1])
-        merged = MERGED * (worth_before[end - 1] - worth_before[start])
+        torn = NO_BREAK_COST * (1 - worth[end - 1])
+        merged = INNER_BREAK_COST * (worth_before[end - 1] - worth_before[start])
         shown_ms = units[end].start_ms - units[start].start_ms if end < len(units) else options.min_cue_ms
-        hurried = HURRIED * max(0.0, 1 - shown_ms / options.min_cue_ms) if options.min_cue_ms else 0.0
+        hurried = TOO_SHORT_COST * max(0.0, 1 - shown_ms / options.min_cue_ms) if options.min_cue_ms else 0.0
         return 1.0 + fill**2 + torn + merged + hurried
 
     for start, end in _cheapest(len(units), cost):
@@ -174,19 +174,19 @@ def _cut(units: list[_Unit], options: SubtitleOptions) -> Iterator[list[_Unit]]:
 def _lines(units: list[_Unit], limit: int) -> Iterator[str]:
     """As few lines as they fit into, of about one width, broken where the sense does."""
     ruler = _Ruler(units)
-    worth = [_worth(before, after) for before, after in pairwise(units)] + [SENTENCE]
+    worth = [_break_score(before, after) for before, after in pairwise(units)] + [SENTENCE]
 
     def cost(start: int, end: int) -> float | None:
         width = ruler.width(start, end)
         if end - start > 1 and width > limit:
             return None
-        return LINE + min(width / limit, 1.0) ** 2 + TORN_LINE * (1 - worth[end - 1])
+        return LINE + min(width / limit, 1.0) ** 2 + NO_BREAK_LINE_COST * (1 - worth[end - 1])
 
     for start, end in _cheapest(len(units), cost):
         yield cue_text("".join(unit.text for unit in units[start:end]))
 
 
-def _worth(before: _Unit, after: _Unit) -> float:
+def _break_score(before: _Unit, after: _Unit) -> float:
     """How good a place for a break is between two units."""
     text = before.text.rstrip("".join(CLOSING)) or before.text
     mark = SENTENCE if text[-1] in SENTENCE_ENDS else CLAUSE if text[-1] in CLAUSE_ENDS else 0.0

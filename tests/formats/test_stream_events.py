@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 
 from server.formats.render import Json, segment_dict, to_json, word_dicts
-from server.formats.stream_events import Narrator, done, progress
+from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import DecodingOptions, StreamEvent, TranscriptionOptions
 from server.transcript import Segment, TokenLogprob, Transcript, Word
 from tests.support.fakes import make_segment
@@ -22,7 +22,7 @@ SEGMENTS: frozenset[StreamEvent] = frozenset({"segments"})
 
 
 def narrated(*segments: Segment, **options: Any) -> list[Json]:
-    narrator = Narrator(TranscriptionOptions(stream=True, **options))
+    narrator = DeltaWriter(TranscriptionOptions(stream=True, **options))
     return [event for segment in segments for event in narrator.segment(segment)]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.formats.subtitles import Cue, columns, shape
+from server.formats.subtitles import Cue, columns, make_cues
 from server.options import MAX_CUE_S, MAX_LINE_COUNT, MAX_LINE_WIDTH, MIN_MAX_CUE_S, SubtitleOptions
 from server.transcript import Segment, Transcript, Word
 from tests.support.fakes import make_segment
@@ -42,7 +42,7 @@ def characters(text: str, each_s: float = 0.2) -> Segment:
 
 
 def cues_of(*segments: Segment, duration_s: float = 0.0, **options: Any) -> list[Cue]:
-    return list(shape(transcript(*segments, duration_s=duration_s), SubtitleOptions(**options)))
+    return list(make_cues(transcript(*segments, duration_s=duration_s), SubtitleOptions(**options)))
 
 
 def lines_of(*segments: Segment, **options: Any) -> list[list[str]]:
@@ -91,7 +91,7 @@ def test_every_word_is_shown_once_and_in_order_in_lines_within_limits(
 ) -> None:
     placed = timed(words)
     groups = [placed[begin : begin + per_segment] for begin in range(0, len(placed), per_segment)]
-    cues = list(shape(transcript(*(segment(*group) for group in groups)), options))
+    cues = list(make_cues(transcript(*(segment(*group) for group in groups)), options))
     shown = "".join(line for cue in cues for line in cue.lines)
     assert solid(shown) == solid("".join(text for text, _, _ in placed))
     for cue in cues:
@@ -112,7 +112,7 @@ def test_cues_last_from_their_first_word_to_their_last_or_for_the_minimum_and_ne
         return
     placed = [(f" {index}", start, end) for index, (_, start, end) in enumerate(timed(words))]
     said = transcript(segment(*placed), duration_s=placed[-1][2] + rest_s)
-    cues = list(shape(said, options))
+    cues = list(make_cues(said, options))
     slack_ms = len(cues)  # those of words without any length are shown for 1 ms, and push on the next
     limits = [*(cue.start_ms for cue in cues[1:]), round(said.duration_s * 1000) + slack_ms]
     for cue, limit_ms in zip(cues, limits, strict=True):
@@ -259,4 +259,4 @@ def test_a_segment_without_words_is_shown_over_its_time() -> None:
 
 
 def test_silence_has_no_cues() -> None:
-    assert list(shape(Transcript("transcribe", "en", None, 5.0, ()), SubtitleOptions())) == []
+    assert list(make_cues(Transcript("transcribe", "en", None, 5.0, ()), SubtitleOptions())) == []
