@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 from server.errors import InvalidRequest, ModelUnavailable
 from server.languages import NAMES, of_vocabulary
 from server.models import catalog
-from server.models.catalog import Found, resolve
-from server.models.catalog_file import Catalogue, Model
+from server.models.catalog import ModelReference, resolve
+from server.models.catalog_file import Catalog, CatalogEntry
 from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES, Dimensions
-from server.models.folder_lock import PARTIAL, check_room, megabytes
+from server.models.folder_lock import PARTIAL, check_disk_space, megabytes
 from server.models.installed import (
-    Installed,
+    InstalledModel,
     default_name,
     differing,
     installed,
@@ -143,7 +143,7 @@ def _pull(given: argparse.Namespace) -> int:
     return 0
 
 
-def _pull_one(found: Found, name: str, settings: Settings, catalogue: Catalogue, latest: bool) -> None:
+def _pull_one(found: ModelReference, name: str, settings: Settings, catalogue: Catalog, latest: bool) -> None:
     from server.models.sources import FetchOrder, fetch  # heavy
 
     if found.model and found.model.path:
@@ -172,7 +172,7 @@ def _remove(given: argparse.Namespace) -> int:
     return 0
 
 
-def _agreed(model: Installed, default: Path | None) -> bool:
+def _agreed(model: InstalledModel, default: Path | None) -> bool:
     also = " It is the default model." if model.folder == default else ""
     question = f"Remove {model.name}, {megabytes(model.size)} in {model.folder}?{also} [y/N] "
     return input(question).strip().lower() in ("y", "yes")
@@ -194,7 +194,7 @@ def _verify(given: argparse.Namespace) -> int:
     return max([_verify_one(model, given.record) for model in models], key=(0, EXIT_UNKNOWN, 1).index, default=0)
 
 
-def _verify_one(model: Installed, record: bool) -> int:
+def _verify_one(model: InstalledModel, record: bool) -> int:
     """Check one and say so; 0 if its files are what they were, 1 if not, EXIT_UNKNOWN if nobody can tell."""
     if model.problem:
         print(f"{model.name}: {model.problem}")
@@ -213,7 +213,7 @@ def _verify_one(model: Installed, record: bool) -> int:
     return _verify_by_hand(model)
 
 
-def _verify_by_hand(model: Installed) -> int:
+def _verify_by_hand(model: InstalledModel) -> int:
     """A model without recorded checksums: compare it with those that the catalogue has, if there are any."""
     if model.model and model.model.pinned:
         with bar(sys.stderr) as report:
@@ -272,7 +272,7 @@ def _written(name: str, size: int) -> Iterator[BinaryIO]:
     file = Path(name)
     if file.exists():
         raise FileExistsError(f"{file} is there already: name another, or remove it first")
-    check_room(file.absolute().parent, size, file.name)
+    check_disk_space(file.absolute().parent, size, file.name)
     partial = file.with_name(file.name + PARTIAL)
     try:
         with partial.open("wb") as out:
@@ -292,12 +292,12 @@ def _opened(name: str) -> Iterator[BinaryIO]:
             yield file
 
 
-def _start() -> tuple[Settings, Catalogue]:
+def _start() -> tuple[Settings, Catalog]:
     settings = Settings()
     return settings, catalog.of(settings)
 
 
-def _default(settings: Settings, catalogue: Catalogue) -> Path | None:
+def _default(settings: Settings, catalogue: Catalog) -> Path | None:
     """The folder of the model that a server would load; None if it would have to be fetched."""
     try:
         return resolve(default_name(settings, catalogue), settings.models_dir, catalogue).folder
@@ -305,10 +305,10 @@ def _default(settings: Settings, catalogue: Catalogue) -> Path | None:
         return None
 
 
-def _row(here: Installed | None, entry: Model | None, default: Path | None) -> dict[str, Any]:
+def _row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path | None) -> dict[str, Any]:
     """What is known of a model that is here, or that the catalogue knows, or both."""
     known = here.dimensions if here else entry and entry.dimensions
-    about = entry or Model("", Path())  # nothing known: what holds for any model
+    about = entry or CatalogEntry("", Path())  # nothing known: what holds for any model
     return {
         "name": here.name if here else about.name,
         "names": here.names if here else tuple(about.names),
@@ -322,8 +322,8 @@ def _row(here: Installed | None, entry: Model | None, default: Path | None) -> d
         "languages": _languages(entry.languages if entry else None, known or None),
         "window_s": about.window_s,
         "dynamic_context": about.dynamic_context,
-        "repository": here.record.repository if here else about.repository,
-        "revision": here.record.revision if here else None,
+        "repository": here.manifest.repository if here else about.repository,
+        "revision": here.manifest.revision if here else None,
         "checksums": here is not None and here.has_sums,
         "memory_bytes": _memory(known) if known else None,
     }

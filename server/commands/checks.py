@@ -19,7 +19,7 @@ from typing import Literal
 
 from server.errors import SottoError
 from server.models import catalog
-from server.models.catalog import Found
+from server.models.catalog import ModelReference
 from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
 from server.system import sandbox
@@ -188,7 +188,7 @@ def models_dir(settings: Settings) -> Check:
     return Check("models", "ok", text)
 
 
-def model(settings: Settings) -> tuple[Check, Found | None]:
+def model(settings: Settings) -> tuple[Check, ModelReference | None]:
     """Whether the default model is here, and what was found."""
     try:
         catalogue = catalog.of(settings)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from server.languages import NAMES, of_vocabulary
 from server.models import catalog
-from server.models.catalog import Found
+from server.models.catalog import ModelReference
 from server.models.dimensions import Dimensions
 from server.models.folder_lock import PARTIAL
-from server.models.installed import Installed, default_name, describe, installed
+from server.models.installed import InstalledModel, default_name, describe, installed
 from server.models.known_model import KnownModel
 from server.models.search_path import model_folders
 from server.settings import Settings
 from server.transcript import MAX_WINDOW_S
 
 
-class Inventory:
+class AvailableModels:
     """The models that `settings` make available. The first is the default one."""
 
     def __init__(self, settings: Settings) -> None:
@@ -60,12 +60,12 @@ class Inventory:
         names = found.model.names if found.model else (found.name,)
         return self._known(each, tuple(names))
 
-    def _fetched(self, found: Found, settings: Settings) -> Path:
+    def _fetched(self, found: ModelReference, settings: Settings) -> Path:
         from server.models.sources import FetchOrder, fetch  # heavy, and seldom needed
 
         return fetch(FetchOrder(found, settings, self._catalogue, progress=sys.stderr)).folder
 
-    def _known(self, each: Installed, names: tuple[str, ...]) -> KnownModel:
+    def _known(self, each: InstalledModel, names: tuple[str, ...]) -> KnownModel:
         dimensions = each.dimensions
         return KnownModel(
             names=names,

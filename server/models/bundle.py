@@ -16,10 +16,10 @@ from typing import BinaryIO
 from server.errors import ModelUnavailable
 from server.models import manifest
 from server.models.catalog import check_folder
-from server.models.catalog_file import Catalogue
-from server.models.folder_lock import check_room, growing, reserved
-from server.models.installed import PAPERS, Installed, facts_of, files_in
-from server.models.manifest import CHUNK_BYTES, Facts, Record
+from server.models.catalog_file import Catalog
+from server.models.folder_lock import check_disk_space, growing, locked
+from server.models.installed import LICENSE_FILES, InstalledModel, facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest
 from server.models.progress import Progress, Report, ignore
 
 BLOCK = tarfile.BLOCKSIZE
@@ -27,7 +27,7 @@ MAX_RECORD_BYTES = 1 << 20
 END = bytes(2 * BLOCK)
 
 
-def export(model: Installed, out: BinaryIO, report: Report = ignore) -> Record:
+def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Manifest:
     """Write the model's bundle to `out`; returns what it holds.
 
     Raises ModelUnavailable where a file isn't what its checksum says: what went out so far is no bundle.
@@ -50,7 +50,7 @@ def export(model: Installed, out: BinaryIO, report: Report = ignore) -> Record:
 
 
 def import_(
-    source: BinaryIO, models_dir: Path, catalogue: Catalogue, *, label: str | None = None, report: Report = ignore
+    source: BinaryIO, models_dir: Path, catalogue: Catalog, *, label: str | None = None, report: Report = ignore
 ) -> Path:
     """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
 
@@ -60,10 +60,10 @@ def import_(
     """
     origin, content = _read_record(source)
     folder = models_dir / checked_label(label or origin, content.files, models_dir, catalogue)
-    with reserved(folder):
+    with locked(folder):
         if _is_there(folder, content):
             return folder
-        check_room(models_dir, content.size, folder.name)
+        check_disk_space(models_dir, content.size, folder.name)
         with growing(folder) as partial:
             done = 0
             for name, facts in content.files.items():
@@ -81,23 +81,23 @@ def import_(
     return folder
 
 
-def _content(model: Installed, report: Report) -> Record:
+def _content(model: InstalledModel, report: Report) -> Manifest:
     """The record of what is to be written: the model's own, and whatever has no checksum yet."""
     if model.problem:
         raise ModelUnavailable(f"{model.name} can't be exported: {model.problem}")
-    noted = model.record.files if model.has_sums else {}
-    further = files_in(model.folder, PAPERS) if noted else files_in(model.folder)
+    noted = model.manifest.files if model.has_sums else {}
+    further = files_in(model.folder, LICENSE_FILES) if noted else files_in(model.folder)
     made = facts_of(model.folder, [name for name in further if name not in noted], f"summing {model.name}", report)
-    return Record(model.record.repository, model.record.revision, {**noted, **made})
+    return Manifest(model.manifest.repository, model.manifest.revision, {**noted, **made})
 
 
-def _label(model: Installed) -> str:
+def _label(model: InstalledModel) -> str:
     """The folder's name in the bundle: the one it is to have in any models directory."""
     name = model.model.name if model.model and model.model.path else model.folder.resolve().name
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
 
 
-def checked_label(label: str, files: Mapping[str, Facts], models_dir: Path, catalogue: Catalogue) -> str:
+def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, catalogue: Catalog) -> str:
     """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
     if not manifest.is_plain(label):
         raise ModelUnavailable(
@@ -116,7 +116,7 @@ def checked_label(label: str, files: Mapping[str, Facts], models_dir: Path, cata
     return label
 
 
-def _is_there(folder: Path, content: Record) -> bool:
+def _is_there(folder: Path, content: Manifest) -> bool:
     if not folder.exists():
         return False
     there = manifest.read(folder)
@@ -128,7 +128,7 @@ def _is_there(folder: Path, content: Record) -> bool:
     return True
 
 
-def _read_record(source: BinaryIO) -> tuple[str, Record]:
+def _read_record(source: BinaryIO) -> tuple[str, Manifest]:
     """The folder's name and record, with which every bundle begins."""
     header = _next(source)
     path = PurePosixPath(header.name)
@@ -160,7 +160,7 @@ def _next(source: BinaryIO) -> tarfile.TarInfo:
         raise _refusal(f"{error} where a file's header should be") from error
 
 
-def _checked(file: BinaryIO, facts: Facts, complaint: str) -> Iterator[bytes]:
+def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]:
     """The file's bytes, as many as there should be; raises ModelUnavailable at their end if the sum is another."""
     sha256, left = hashlib.sha256(), facts.size
     while left:

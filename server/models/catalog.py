@@ -16,8 +16,8 @@ from server.models.catalog_file import (
     REPOSITORY,
     REQUIRED,
     VOCABULARIES,
-    Catalogue,
-    Model,
+    Catalog,
+    CatalogEntry,
     folder_name,
     read,
     spelled,
@@ -39,7 +39,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelReference:
     """The meaning of a name. Without a `folder`, `files` of `repository` have to be fetched into `target` first.
 
     `model` is the catalogue's entry, if it is one; `files` are glob patterns.
@@ -48,7 +48,7 @@ class Found:
     name: str
     target: Path
     folder: Path | None = None
-    model: Model | None = None
+    model: CatalogEntry | None = None
     repository: str | None = None
     files: tuple[str, ...] = REQUIRED
     window_s: float = MAX_WINDOW_S
@@ -66,13 +66,13 @@ def data_path(name: str) -> Path:
     raise ModelUnavailable(f"{name} is neither in {places}: the installation is incomplete")
 
 
-def of(settings: Settings) -> Catalogue:
+def of(settings: Settings) -> Catalog:
     """The catalogue of these settings; raises as `load`."""
     further = settings.extra_models_dirs
     return load(settings.catalog, (hub_cache(),) if further is None else further)
 
 
-def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalogue:
+def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalog:
     """The catalogue that travels with the program, and before it the operator's own (SOTTO_CATALOG), whose entries
     replace those of the same name and take over any other name they claim. Models are looked for `elsewhere`, too.
 
@@ -81,14 +81,14 @@ def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalogue:
     first = read(own) if own else ()
     claimed = {name.casefold() for model in first for name in model.names}
     others = (model for model in read(data_path(CATALOG)) if model.name.casefold() not in claimed)
-    return Catalogue((*first, *(model.without(claimed) for model in others)), tuple(elsewhere))
+    return Catalog((*first, *(model.without(claimed) for model in others)), tuple(elsewhere))
 
 
-def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> Found:
+def resolve(name: str, models_dir: Path, catalogue: Catalog | None = None) -> ModelReference:
     """The meaning of SOTTO_MODEL: a catalogue name, else a folder of the models directory or any other directory
     that exists, else a repository id.
 
-    For the operator's values only: it looks at directories, so a client's `model` goes to `Catalogue.find`.
+    For the operator's values only: it looks at directories, so a client's `model` goes to `Catalog.find`.
     Raises ModelUnavailable for anything else, and for a directory that holds no usable model.
     """
     catalogue = catalogue or load()
@@ -100,7 +100,7 @@ def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> 
             if model := catalogue.at(folder, models_dir):
                 return _catalogued(model, models_dir, catalogue)
             named = name if manifest.is_plain(name) else repository_of(folder) or folder.resolve().name
-            return Found(named, folder, folder)
+            return ModelReference(named, folder, folder)
         if REPOSITORY.fullmatch(name) and not Path(name).exists():
             return _repository(name, models_dir, catalogue)
     except OSError as error:
@@ -108,7 +108,7 @@ def resolve(name: str, models_dir: Path, catalogue: Catalogue | None = None) -> 
     raise ModelUnavailable(_unknown(name, catalogue))
 
 
-def pullable(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
+def pullable(name: str, models_dir: Path, catalogue: Catalog) -> ModelReference:
     """The model that a client may have fetched by that name: one of the catalogue or of a repository, never a path.
 
     Raises ModelNotFound for anything else, ModelUnavailable as `resolve`.
@@ -120,7 +120,7 @@ def pullable(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
     raise ModelNotFound(name, ": it is neither in the catalogue nor a repository's id (owner/name).")
 
 
-def check_folder(folder: Path, catalogue: Catalogue | None = None) -> None:
+def check_folder(folder: Path, catalogue: Catalog | None = None) -> None:
     """Raise ModelUnavailable unless the folder holds a whole CTranslate2 conversion of a Whisper model."""
     if lacking := missing(folder):
         names = [file.name for file in folder.iterdir()]
@@ -153,7 +153,7 @@ def _matches(name: str, pattern: str) -> bool:
     return name in VOCABULARIES if pattern == "vocabulary.*" else fnmatchcase(name, pattern)
 
 
-def _directory(name: str, models_dir: Path, catalogue: Catalogue) -> Path | None:
+def _directory(name: str, models_dir: Path, catalogue: Catalog) -> Path | None:
     """The directory of that name, where models are looked for or anywhere."""
     known = [folder / name for folder in (models_dir, *catalogue.elsewhere)] if manifest.is_plain(name) else []
     anywhere = [Path(name).expanduser()] if name.strip() else []
@@ -170,9 +170,9 @@ def _architecture(folder: Path, names: list[str]) -> str:
         return ""
 
 
-def _catalogued(model: Model, models_dir: Path, catalogue: Catalogue) -> Found:
+def _catalogued(model: CatalogEntry, models_dir: Path, catalogue: Catalog) -> ModelReference:
     target = model.folder(models_dir)
-    found = Found(model.name, target, None, model, model.repository, model.files, model.window_s)
+    found = ModelReference(model.name, target, None, model, model.repository, model.files, model.window_s)
     if model.repository:
         return _located(found, catalogue.places(model, models_dir))
     for name, facts in model.pinned.items():
@@ -187,12 +187,12 @@ def _catalogued(model: Model, models_dir: Path, catalogue: Catalogue) -> Found:
     return replace(found, folder=target)
 
 
-def _repository(name: str, models_dir: Path, catalogue: Catalogue) -> Found:
-    found = Found(name, models_dir / folder_name(name), repository=name)
+def _repository(name: str, models_dir: Path, catalogue: Catalog) -> ModelReference:
+    found = ModelReference(name, models_dir / folder_name(name), repository=name)
     return _located(found, catalogue.places_of(name, models_dir))
 
 
-def _located(found: Found, places: Iterable[Path]) -> Found:
+def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
     """The same, with its folder: the first of `places` that is whole; as it is where none is."""
     for folder in places:
         if not missing(folder, found.files) and not manifest.read(folder).misfits(folder):
@@ -201,7 +201,7 @@ def _located(found: Found, places: Iterable[Path]) -> Found:
     return found
 
 
-def _unknown(name: str, catalogue: Catalogue) -> str:
+def _unknown(name: str, catalogue: Catalog) -> str:
     folder = Path(name).expanduser()
     if folder.is_file():
         told = advice([folder.name], str(folder.parent), str(folder.with_suffix("")), [*_names(catalogue)])
@@ -218,5 +218,5 @@ def _unknown(name: str, catalogue: Catalogue) -> str:
     )
 
 
-def _names(catalogue: Catalogue) -> Iterator[str]:
+def _names(catalogue: Catalog) -> Iterator[str]:
     return (name for model in catalogue.models for name in model.names)

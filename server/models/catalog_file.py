@@ -11,7 +11,7 @@ from typing import Any
 from server.errors import ModelUnavailable
 from server.languages import NAMES
 from server.models.dimensions import Dimensions
-from server.models.manifest import Facts, are_facts
+from server.models.manifest import FileInfo, are_facts
 from server.models.search_path import snapshot
 from server.transcript import MAX_WINDOW_S
 
@@ -26,11 +26,11 @@ REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\
 _REVISION = re.compile(r"[0-9a-f]{40}")  # a commit
 _WHEEL = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.!+]+ --hash=sha256:[0-9a-f]{64}", re.ASCII)  # a line for pip
 
-NO_PINS: Mapping[str, Facts] = {}
+NO_PINS: Mapping[str, FileInfo] = {}
 
 
 @dataclass(frozen=True)
-class Model:
+class CatalogEntry:
     """An entry of the catalogue; it has a `repository` on the hub or a `path`, beside the catalogue or absolute.
 
     `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code the
@@ -55,7 +55,7 @@ class Model:
     wheels: tuple[str, ...] = ()
     bundle: str | None = None
     path: str | None = None
-    pinned: Mapping[str, Facts] = field(default_factory=dict)
+    pinned: Mapping[str, FileInfo] = field(default_factory=dict)
 
     @property
     def names(self) -> Iterator[str]:
@@ -69,7 +69,7 @@ class Model:
         """Those on the hub that hold it, the first one first."""
         return (self.repository, *self.mirrors) if self.repository else ()
 
-    def without(self, claimed: Collection[str]) -> "Model":
+    def without(self, claimed: Collection[str]) -> "CatalogEntry":
         """The same, less the aliases that are another's now."""
         return replace(self, aliases=tuple(alias for alias in self.aliases if alias.casefold() not in claimed))
 
@@ -98,21 +98,21 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The models known by name, in the files' order; the operator's own come first, and win.
 
     `elsewhere` are further folders in which models are looked for, and where nothing is written.
     """
 
-    models: tuple[Model, ...]
+    models: tuple[CatalogEntry, ...]
     elsewhere: tuple[Path, ...] = ()
 
-    def find(self, name: str) -> Model | None:
+    def find(self, name: str) -> CatalogEntry | None:
         """The model of that name, alias or repository id, any case."""
         wanted = name.strip().casefold()
         return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
 
-    def at(self, folder: Path, models_dir: Path) -> Model | None:
+    def at(self, folder: Path, models_dir: Path) -> CatalogEntry | None:
         """The model that is looked for in that folder: so it has its names and its window there."""
         place = folder.resolve()
         return next(
@@ -124,11 +124,11 @@ class Catalogue:
             None,
         )
 
-    def meaning(self, label: str, models_dir: Path) -> Model | None:
+    def meaning(self, label: str, models_dir: Path) -> CatalogEntry | None:
         """The model that a folder of the models directory called `label` would be taken for."""
         return self.find(label) or self.at(models_dir / label, models_dir)
 
-    def places(self, model: Model, models_dir: Path) -> Iterator[Path]:
+    def places(self, model: CatalogEntry, models_dir: Path) -> Iterator[Path]:
         """The folders in which a model is looked for: where a pull puts it, then those called by one of its
         names."""
         if model.path:
@@ -148,7 +148,7 @@ class Catalogue:
                 yield cached
 
 
-def read(path: Path) -> tuple[Model, ...]:
+def read(path: Path) -> tuple[CatalogEntry, ...]:
     """Read and check one file; raises ModelUnavailable as `load`."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("models", {})
@@ -169,7 +169,7 @@ def folder_name(repository: str) -> str:
     return repository.replace("/", "--")
 
 
-def _model(name: str, table: Any, beside: Path) -> Model:
+def _model(name: str, table: Any, beside: Path) -> CatalogEntry:
     """One entry, checked; raises ValueError."""
     if not isinstance(table, dict):
         raise ValueError(f"model '{name}': must be a table")
@@ -180,8 +180,8 @@ def _model(name: str, table: Any, beside: Path) -> Model:
         if "dimensions" in values:
             values["dimensions"] = Dimensions(**values["dimensions"])
         if "pinned" in values:
-            values["pinned"] = {file: Facts(**facts) for file, facts in values["pinned"].items()}
-        model = Model(name, beside, **values)
+            values["pinned"] = {file: FileInfo(**facts) for file, facts in values["pinned"].items()}
+        model = CatalogEntry(name, beside, **values)
         complaint = next(_complaints(model), None)
     except TypeError as error:  # a key that lacks or is unknown, a value of another type
         complaint = re.sub(r"^\w+\.__init__\(\) ", "", str(error))
@@ -190,7 +190,7 @@ def _model(name: str, table: Any, beside: Path) -> Model:
     return model
 
 
-def _complaints(model: Model) -> Iterator[str]:
+def _complaints(model: CatalogEntry) -> Iterator[str]:
     for key in ("aliases", "files"):
         names = getattr(model, key)
         if not isinstance(names, tuple) or any(not re.fullmatch(r"[^/\\]+", name) for name in names):
@@ -214,7 +214,7 @@ def _complaints(model: Model) -> Iterator[str]:
         yield "dimensions must be numbers above 0"
 
 
-def _complaints_of_sources(model: Model) -> Iterator[str]:
+def _complaints_of_sources(model: CatalogEntry) -> Iterator[str]:
     for name, facts in model.pinned.items():
         if not any(fnmatchcase(name, pattern) for pattern in (*model.files, *OPTIONAL)):
             yield f"pinned names {name}, which is none of its files"
@@ -234,8 +234,8 @@ def _is_list_of(values: object, pattern: re.Pattern[str]) -> bool:
     return isinstance(values, tuple) and all(isinstance(each, str) and pattern.fullmatch(each) for each in values)
 
 
-def _check_unique(models: tuple[Model, ...]) -> None:
-    owners: dict[str, Model] = {}
+def _check_unique(models: tuple[CatalogEntry, ...]) -> None:
+    owners: dict[str, CatalogEntry] = {}
     for model in models:
         for name in model.names:
             if (other := owners.setdefault(name.casefold(), model)) is not model:

@@ -18,7 +18,7 @@ SPARE_BYTES = 64 << 20  # what a model leaves free on the disk
 
 
 @contextmanager
-def reserved(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the folder, over all processes; who comes second waits, or raises ModelLocked.
 
     Errors of the disk become NoRoom where it is full, else ModelUnavailable, with their cause.
@@ -67,7 +67,7 @@ def check_replaceable(folder: Path) -> None:
         raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
+def check_disk_space(folder: Path, needed: int, what: str) -> None:
     """Raise NoRoom unless so many bytes fit on the folder's disk, and some are left then."""
     needed += SPARE_BYTES
     free = shutil.disk_usage(folder).free

@@ -8,17 +8,17 @@ from pathlib import Path
 from server.errors import ModelUnavailable, PullFailed
 from server.models.bundle import checked_label
 from server.models.catalog import check_folder
-from server.models.catalog_file import Catalogue
-from server.models.folder_lock import check_room, growing, reserved
+from server.models.catalog_file import Catalog
+from server.models.folder_lock import check_disk_space, growing, locked
 from server.models.installed import facts_of, files_in
-from server.models.manifest import CHUNK_BYTES, Facts, Record, read, size_of
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, read, size_of
 from server.models.progress import Progress, Report, ignore
 
 
 def import_folder(
     folder: Path,
     models_dir: Path,
-    catalogue: Catalogue,
+    catalogue: Catalog,
     *,
     label: str | None = None,
     link: bool = False,
@@ -39,7 +39,7 @@ def import_folder(
     is_known = catalogue.meaning(target_name, models_dir) is not None
     files = facts_of(folder, names, f"reading {folder.name}", report) if is_known else {}
     checked_label(target_name, files, models_dir, catalogue)
-    with reserved(target):
+    with locked(target):
         if target.exists() or target.is_symlink():
             raise ModelUnavailable(
                 f"{target} is there already: remove it first (sotto models remove {target_name}), or import under "
@@ -53,13 +53,13 @@ def import_folder(
 
 
 def copy_pinned(
-    folder: Path, pinned: Mapping[str, Facts], target: Path, origin: Record, *, report: Report = ignore
+    folder: Path, pinned: Mapping[str, FileInfo], target: Path, origin: Manifest, *, report: Report = ignore
 ) -> Path:
     """Fetch a model from a folder, where every file that is pinned has to be as it is pinned; returns `target`.
 
     Raises PullFailed for one that isn't, NoRoom, ModelLocked.
     """
-    with reserved(target):
+    with locked(target):
         _copy(folder, files_in(folder), target, origin, report, pinned)
     return target
 
@@ -68,14 +68,14 @@ def _copy(
     folder: Path,
     names: list[str],
     target: Path,
-    origin: Record,
+    origin: Manifest,
     report: Report,
-    pinned: Mapping[str, Facts] | None = None,
+    pinned: Mapping[str, FileInfo] | None = None,
 ) -> None:
     """Whole, with the checksums of what was written, or not at all."""
     total = sum(size_of(folder / name) for name in names)
-    check_room(target.parent, total, target.name)
-    files: dict[str, Facts] = {}
+    check_disk_space(target.parent, total, target.name)
+    files: dict[str, FileInfo] = {}
     with growing(target) as partial:
         for name in names:
             done = sum(facts.size for facts in files.values())
@@ -84,19 +84,19 @@ def _copy(
         for name, facts in (pinned or {}).items():
             if files.get(name) != facts:
                 raise PullFailed(f"{folder / name} is not the file that Sotto's catalogue has")
-        Record(origin.repository, origin.revision, files, origin.source or str(folder)).write(partial)
+        Manifest(origin.repository, origin.revision, files, origin.source or str(folder)).write(partial)
 
 
-def _copy_file(source: Path, target: Path) -> Facts:
+def _copy_file(source: Path, target: Path) -> FileInfo:
     sha256, size = hashlib.sha256(), 0
     with source.open("rb") as file, target.open("xb") as out:
         while chunk := file.read(CHUNK_BYTES):
             sha256.update(chunk)
             size += out.write(chunk)
-    return Facts(size, sha256.hexdigest())
+    return FileInfo(size, sha256.hexdigest())
 
 
-def _known_name(folder: Path, models_dir: Path, catalogue: Catalogue, report: Report) -> str | None:
+def _known_name(folder: Path, models_dir: Path, catalogue: Catalog, report: Report) -> str | None:
     """The folder's name that a pull would give a model of the same weights; None where the catalogue has none."""
     size = size_of(folder / "model.bin")
     for model in catalogue.models:

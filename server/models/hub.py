@@ -29,8 +29,8 @@ from server.errors import NotOnHub, PullFailed, UnsuitableModel
 from server.models import manifest
 from server.models.catalog_file import NO_PINS, OPTIONAL, spelled
 from server.models.conversion import TRANSFORMERS, advice, matching
-from server.models.folder_lock import PARTIAL, check_replaceable, check_room, megabytes, reserved, settle
-from server.models.manifest import Facts, Record, is_whole, size_of, unmatched
+from server.models.folder_lock import PARTIAL, check_disk_space, check_replaceable, locked, megabytes, settle
+from server.models.manifest import FileInfo, Manifest, is_whole, size_of, unmatched
 from server.models.progress import Progress, Report, bar, both, ignore
 
 TIMEOUT_S = 15.0
@@ -70,9 +70,9 @@ class _Plan:
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
-    def record(self, sums: Mapping[str, str]) -> Record:
-        files = {file.name: Facts(file.size, sums.get(file.name)) for file in self.files}
-        return Record(self.repository, self.revision, files, self.source)
+    def record(self, sums: Mapping[str, str]) -> Manifest:
+        files = {file.name: FileInfo(file.size, sums.get(file.name)) for file in self.files}
+        return Manifest(self.repository, self.revision, files, self.source)
 
 
 def pull(
@@ -81,7 +81,7 @@ def pull(
     into: Path,
     *,
     revision: str | None = None,
-    pinned: Mapping[str, Facts] = NO_PINS,
+    pinned: Mapping[str, FileInfo] = NO_PINS,
     latest: bool = False,
     offline: bool = False,
     endpoint: str | None = None,
@@ -104,13 +104,13 @@ def pull(
         return into
     if offline or constants.HF_HUB_OFFLINE:
         raise PullFailed(_offline(f"{endpoint}/{repository}", files, into))
-    with reserved(into):
+    with locked(into):
         if latest or not is_whole(into, files):  # another process may have pulled it while this one waited
             plan = _plan(endpoint, repository, files, *((None, NO_PINS) if latest else (revision, pinned)))
             if latest and is_whole(into, files) and manifest.read(into).revision == plan.revision:
                 return into
             partial = _open_partial(into, plan)
-            check_room(
+            check_disk_space(
                 partial.parent, plan.size - sum(size_of(partial / file.name) for file in plan.files), repository
             )
             logger.info("pulling %s (%s) into %s", repository, megabytes(plan.size), into.parent)
@@ -121,7 +121,7 @@ def pull(
 
 
 def _plan(
-    endpoint: str, repository: str, patterns: Sequence[str], revision: str | None, pinned: Mapping[str, Facts]
+    endpoint: str, repository: str, patterns: Sequence[str], revision: str | None, pinned: Mapping[str, FileInfo]
 ) -> _Plan:
     """The files to pull, by one request; by two where the repository has no longer the revision."""
     info = _info(endpoint, repository, revision)
@@ -153,7 +153,7 @@ def _info(endpoint: str, repository: str, revision: str | None) -> Any:
         raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
 
 
-def _planned(file: Any, repository: str, pin: Facts | None) -> _File:
+def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
     """One file as the hub describes it, and as the catalogue has it pinned; raises PullFailed where they differ."""
     said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
     if pin is None:

@@ -12,32 +12,32 @@ from pathlib import Path
 from server.errors import ModelUnavailable, PermissionDenied
 from server.models import manifest
 from server.models.catalog import BUNDLED, check_folder, missing, resolve
-from server.models.catalog_file import OPTIONAL, REQUIRED, Catalogue, Model
+from server.models.catalog_file import OPTIONAL, REQUIRED, Catalog, CatalogEntry
 from server.models.dimensions import Dimensions, read_dimensions
-from server.models.folder_lock import PARTIAL, megabytes, reserved
-from server.models.manifest import Facts, Record
+from server.models.folder_lock import PARTIAL, locked, megabytes
+from server.models.manifest import FileInfo, Manifest
 from server.models.progress import Progress, Report, ignore
 from server.models.search_path import model_folders, repository_of
 from server.settings import Settings
 
 # Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
-PAPERS = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
+LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledModel:
     """A model on this machine. The first of its `names` is what SOTTO_MODEL takes.
 
-    `record` has its checksums, if there are any; `model` is its entry in the catalogue, if it has one. `problem`
+    `manifest` has its checksums, if there are any; `model` is its entry in the catalogue, if it has one. `problem`
     says why it can't be used. What isn't `removable` lies elsewhere than in the models directory, or is bundled.
     """
 
     names: tuple[str, ...]
     folder: Path
     size: int
-    record: Record
-    model: Model | None = None
+    manifest: Manifest
+    model: CatalogEntry | None = None
     removable: bool = False
     problem: str = ""
 
@@ -65,10 +65,10 @@ class Installed:
 
     @property
     def has_sums(self) -> bool:
-        return bool(self.record.files) and all(facts.sha256 for facts in self.record.files.values())
+        return bool(self.manifest.files) and all(facts.sha256 for facts in self.manifest.files.values())
 
 
-def installed(models_dir: Path, catalogue: Catalogue) -> list[Installed]:
+def installed(models_dir: Path, catalogue: Catalog) -> list[InstalledModel]:
     """The models on this machine: those at a path of the catalogue, those of the models directory, those elsewhere.
 
     A name means the first usable model that has it; another one of that name goes by its path.
@@ -79,18 +79,18 @@ def installed(models_dir: Path, catalogue: Catalogue) -> list[Installed]:
     for folder in (*at_paths, *_folders(models_dir), *further):
         folders.setdefault(folder.resolve(), folder)
     found = [describe(folder, models_dir, catalogue) for folder in folders.values()]
-    owners: dict[str, Installed] = {}
+    owners: dict[str, InstalledModel] = {}
     for each in sorted(found, key=lambda each: bool(each.problem)):
         owners.setdefault(each.name, each)
     return [each if owners[each.name] is each else replace(each, names=(str(each.folder),)) for each in found]
 
 
-def default_name(settings: Settings, catalogue: Catalogue) -> str:
+def default_name(settings: Settings, catalogue: Catalog) -> str:
     """The model that SOTTO_MODEL names, or the best one here."""
     return settings.model or best(settings.models_dir, catalogue)
 
 
-def best(models_dir: Path, catalogue: Catalogue) -> str:
+def best(models_dir: Path, catalogue: Catalog) -> str:
     """The model that is served where none is named: of those in the models directory the first of PREFERRED, else
     the largest one; without any, the same of those elsewhere; without any, the bundled one."""
     usable = [each for each in installed(models_dir, catalogue) if not (each.problem or each.is_bundled)]
@@ -98,7 +98,7 @@ def best(models_dir: Path, catalogue: Catalogue) -> str:
     return best.name if best else BUNDLED
 
 
-def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
+def locate(name: str, models_dir: Path, catalogue: Catalog) -> InstalledModel:
     """The model of that name, or in that directory; raises ModelUnavailable where it isn't on this machine."""
     wanted = name.strip().casefold()
     for each in installed(models_dir, catalogue):
@@ -110,37 +110,37 @@ def locate(name: str, models_dir: Path, catalogue: Catalogue) -> Installed:
     return describe(found.folder, models_dir, catalogue)
 
 
-def describe(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
+def describe(folder: Path, models_dir: Path, catalogue: Catalog) -> InstalledModel:
     """What is in that folder, which may be none."""
     whole = folder.with_name(folder.name.removesuffix(PARTIAL))
     model = catalogue.at(whole, models_dir)
     bundled = model is not None and model.is_bundled
-    return Installed(
+    return InstalledModel(
         names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
         folder=folder,
         size=_size(folder),
-        record=Record(files=model.pinned) if model and bundled else manifest.read(folder),
+        manifest=Manifest(files=model.pinned) if model and bundled else manifest.read(folder),
         model=model,
         removable=folder.parent == models_dir and not bundled,
         problem=_problem(folder, model),
     )
 
 
-def lying_in(folder: Path, models_dir: Path, catalogue: Catalogue) -> Installed:
+def lying_in(folder: Path, models_dir: Path, catalogue: Catalog) -> InstalledModel:
     """The model in that folder, as the models directory has it: links on the way there don't matter."""
     place = folder.resolve()
     found = (each for each in installed(models_dir, catalogue) if each.folder.resolve() == place)
     return next(found, None) or describe(folder, models_dir, catalogue)
 
 
-def check_removable(model: Installed) -> None:
+def check_removable(model: InstalledModel) -> None:
     """Raise PermissionDenied for a model that is not in the models directory, and for the bundled one."""
     if not model.removable:
         reason = "comes with Sotto" if model.model and model.model.is_bundled else "is not in SOTTO_MODELS_DIR"
         raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so it is not Sotto's to remove")
 
 
-def remove(model: Installed) -> None:
+def remove(model: InstalledModel) -> None:
     """Take a model out of the models directory, and what an interrupted pull of it has left.
 
     A link goes, not what it leads to. Raises as `check_removable`, ModelLocked while another process writes it,
@@ -148,22 +148,22 @@ def remove(model: Installed) -> None:
     """
     check_removable(model)
     whole = model.folder.with_name(model.folder.name.removesuffix(PARTIAL))
-    with reserved(whole, wait=False):
+    with locked(whole, wait=False):
         for folder in (whole, whole.with_name(whole.name + PARTIAL)):
             _discard(folder)
 
 
-def verify(model: Installed, report: Report = ignore) -> list[str]:
+def verify(model: InstalledModel, report: Report = ignore) -> list[str]:
     """What is wrong with the model's files, by their checksums; raises ModelUnavailable where it has none."""
     if not model.has_sums:
         raise ModelUnavailable(f"{model.name} has no checksums to compare with: its files were placed by hand")
-    there = {name: facts for name, facts in model.record.files.items() if (model.folder / name).is_file()}
+    there = {name: facts for name, facts in model.manifest.files.items() if (model.folder / name).is_file()}
     found = facts_of(model.folder, there, model.name, report)
-    lacking = [f"{name} is missing" for name in model.record.files if name not in there]
+    lacking = [f"{name} is missing" for name in model.manifest.files if name not in there]
     return lacking + [f"{name} is damaged" for name, facts in there.items() if found[name] != facts]
 
 
-def differing(model: Installed, report: Report = ignore) -> list[str]:
+def differing(model: InstalledModel, report: Report = ignore) -> list[str]:
     """The files that are not those pinned in the catalogue: another revision or conversion, or damage."""
     pinned = model.model.pinned if model.model else {}
     there = [name for name in pinned if (model.folder / name).is_file()]
@@ -171,24 +171,24 @@ def differing(model: Installed, report: Report = ignore) -> list[str]:
     return [name for name, facts in pinned.items() if found.get(name) != facts]
 
 
-def record_sums(model: Installed, report: Report = ignore) -> Record:
+def record_sums(model: InstalledModel, report: Report = ignore) -> Manifest:
     """Note the checksums of a model that was placed by hand, as its files are now."""
     if model.has_sums:
         path = model.folder / manifest.NAME
         raise ModelUnavailable(f"{model.name} has checksums already; to record new ones, remove {path} first")
     check_folder(model.folder)
-    made = Record(files=facts_of(model.folder, files_in(model.folder), model.name, report))
+    made = Manifest(files=facts_of(model.folder, files_in(model.folder), model.name, report))
     made.write(model.folder)
     return made
 
 
-def files_in(folder: Path, patterns: Iterable[str] = (*REQUIRED, *OPTIONAL, *PAPERS)) -> list[str]:
+def files_in(folder: Path, patterns: Iterable[str] = (*REQUIRED, *OPTIONAL, *LICENSE_FILES)) -> list[str]:
     """The names of the files that belong to a model, by what they are called."""
     names = sorted(file.name for file in folder.iterdir() if file.is_file() and manifest.is_plain(file.name))
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ignore) -> dict[str, Facts]:
+def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ignore) -> dict[str, FileInfo]:
     """Size and sha256 of each file, by name; `report` hears how far it has come with `what`."""
     sizes = {name: manifest.size_of(folder / name) for name in names}
     total, done = sum(sizes.values()), 0
@@ -198,7 +198,7 @@ def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ign
         done += size
         report(Progress(what, done, total))
 
-    return {name: Facts(size, manifest.sha256_of(folder / name, count)) for name, size in sizes.items()}
+    return {name: FileInfo(size, manifest.sha256_of(folder / name, count)) for name, size in sizes.items()}
 
 
 def _is_usable(folder: Path) -> bool:
@@ -210,7 +210,7 @@ def _is_usable(folder: Path) -> bool:
     return True
 
 
-def _rank(each: Installed) -> int:
+def _rank(each: InstalledModel) -> int:
     name = each.model.name if each.model else ""
     return PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
 
@@ -227,7 +227,7 @@ def _folders(models_dir: Path) -> Iterator[Path]:
             yield folder
 
 
-def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str, ...]:
+def _names_of(folder: Path, models_dir: Path, catalogue: Catalog) -> tuple[str, ...]:
     """The names of a folder that the catalogue doesn't know; its path, where the name means another model."""
     if repository := repository_of(folder):
         return (repository,)
@@ -237,7 +237,7 @@ def _names_of(folder: Path, models_dir: Path, catalogue: Catalogue) -> tuple[str
     return (f"{owner}/{name}", folder.name) if separator and owner and name else (folder.name,)
 
 
-def _problem(folder: Path, model: Model | None) -> str:
+def _problem(folder: Path, model: CatalogEntry | None) -> str:
     """Why the model can't be used; empty where it can, as far as its files' names and sizes tell."""
     noted = manifest.read(folder)
     if folder.name.endswith(PARTIAL):

@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileInfo:
     """Of one file: bytes, and the sha256 of its content, not known yet while it is pulled."""
 
     size: int
@@ -30,13 +30,13 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Record:
+class Manifest:
     """`repository` and `revision` are the hub's; without them the files came from elsewhere. `source` is the one
     that they were fetched from, in words."""
 
     repository: str | None = None
     revision: str | None = None
-    files: Mapping[str, Facts] = field(default_factory=dict)
+    files: Mapping[str, FileInfo] = field(default_factory=dict)
     source: str | None = None
 
     @property
@@ -57,20 +57,20 @@ class Record:
         partial.replace(folder / NAME)
 
 
-def read(folder: Path) -> Record:
+def read(folder: Path) -> Manifest:
     """The folder's record; an empty one where there is none, or none that makes sense."""
     try:
         return parse((folder / NAME).read_bytes())
     except (OSError, ValueError):
-        return Record()
+        return Manifest()
 
 
-def parse(content: bytes) -> Record:
+def parse(content: bytes) -> Manifest:
     """Raises ValueError with what is wrong: the content may come from anywhere."""
     try:
         told = json.loads(content)
-        files = {name: Facts(**facts) for name, facts in told["files"].items()}
-        record = Record(told["repository"], told["revision"], files, told.get("source"))
+        files = {name: FileInfo(**facts) for name, facts in told["files"].items()}
+        record = Manifest(told["repository"], told["revision"], files, told.get("source"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is no record of a model's files") from error
     if not all(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
-State = Literal["downloading", "verifying"]
+PullState = Literal["downloading", "verifying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Progress:
     done: int
     total: int
     file: str = ""
-    state: State = "downloading"
+    state: PullState = "downloading"
 
 
 Report = Callable[[Progress], None]

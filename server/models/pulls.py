@@ -11,14 +11,14 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from server.errors import Cancelled, PermissionDenied
-from server.models.catalog import Found, pullable
-from server.models.catalog_file import Catalogue
+from server.models.catalog import ModelReference, pullable
+from server.models.catalog_file import Catalog
 from server.models.progress import Progress, Report
 from server.settings import Settings
 
 TICK_S = 0.25
 
-Fetch = Callable[[Found, Report], object]
+Fetch = Callable[[ModelReference, Report], object]
 """Brings what was found, and tells how far it is; what that raises ends it."""
 
 logger = logging.getLogger(__name__)
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 class Pulls:
     """Those under way, by the folder that each fills. For one event loop."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, fetch: Fetch | None = None) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalog, fetch: Fetch | None = None) -> None:
         """Without a `fetch`, from the sources of the settings."""
         self._settings = settings
         self._catalogue = catalogue
         self._fetch = fetch or self._from_sources
         self._pulls: dict[Path, _Pull] = {}
 
-    async def join(self, name: str) -> "Waiting":
-        """Wait for a model with others, or begin its pull; whoever joins has to `leave`.
+    async def subscribe(self, name: str) -> "PullSubscription":
+        """Wait for a model with others, or begin its pull; whoever joins has to `close`.
 
         Raises `ModelNotFound` for what is no name of the catalogue and no repository's id, `PermissionDenied` if it
         would have to be downloaded and may not.
@@ -50,16 +50,16 @@ class Pulls:
         self._pulls = {target: pull for target, pull in self._pulls.items() if not pull.is_over}
         if found.target not in self._pulls:
             self._pulls[found.target] = _Pull(found, self._fetch)
-        return Waiting(found.name, self._pulls[found.target])
+        return PullSubscription(found.name, self._pulls[found.target])
 
-    def _from_sources(self, found: Found, report: Report) -> None:
+    def _from_sources(self, found: ModelReference, report: Report) -> None:
         from server.models import sources  # heavy, and seldom needed
 
         if found.folder is None:
             sources.fetch(sources.FetchOrder(found, self._settings, self._catalogue, report=report))
 
 
-class Waiting:
+class PullSubscription:
     """One client's part in the pull of the model `name`."""
 
     def __init__(self, name: str, pull: "_Pull") -> None:
@@ -74,7 +74,7 @@ class Waiting:
         return self._pull.latest
 
     async def steps(self) -> AsyncIterator[Progress | None]:
-        """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `leave`."""
+        """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `close`."""
         ended = asyncio.wrap_future(self._pull.ended)
         try:
             while not (await asyncio.wait([ended], timeout=TICK_S))[0]:
@@ -85,18 +85,18 @@ class Waiting:
         finally:
             ended.cancel()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         if not self._left:
             self._left = True
             self._pull.leave()
 
-    cancel = leave
+    cancel = close
 
 
 class _Pull:
     """One, in a thread that the process doesn't wait for at its end: a hub may say nothing for a minute."""
 
-    def __init__(self, found: Found, fetch: Fetch) -> None:
+    def __init__(self, found: ModelReference, fetch: Fetch) -> None:
         self.latest: Progress | None = None
         self.waiting = 0
         self.ended: Future[None] = Future()
@@ -112,7 +112,7 @@ class _Pull:
         self.waiting -= 1
         self._abandoned = not self.waiting
 
-    def _run(self, found: Found, fetch: Fetch) -> None:
+    def _run(self, found: ModelReference, fetch: Fetch) -> None:
         try:
             fetch(found, self._tell)
         except Exception as error:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
-from server.models.catalog import Found, missing
-from server.models.catalog_file import NO_PINS, Catalogue
-from server.models.manifest import Facts, Record
+from server.models.catalog import ModelReference, missing
+from server.models.catalog_file import NO_PINS, Catalog
+from server.models.manifest import FileInfo, Manifest
 from server.models.progress import Report, bar, both, ignore
 from server.models.search_path import snapshot
 from server.settings import Settings
@@ -36,9 +36,9 @@ class FetchOrder:
     terminal; `report` is called besides, and ends the work by raising.
     """
 
-    found: Found
+    found: ModelReference
     settings: Settings
-    catalogue: Catalogue
+    catalogue: Catalog
     latest: bool = False
     progress: TextIO | None = None
     report: Report = ignore
@@ -52,7 +52,7 @@ class FetchOrder:
         return self.found.model.revision if self.found.model else None
 
     @property
-    def pinned(self) -> Mapping[str, Facts]:
+    def pinned(self) -> Mapping[str, FileInfo]:
         return self.found.model.pinned if self.found.model else NO_PINS
 
 
@@ -149,7 +149,7 @@ def _folder(folder: Path, order: FetchOrder) -> Attempts:
 def _copied(folder: Path, order: FetchOrder) -> Path:
     from server.models.folders import copy_pinned
 
-    origin = Record(order.repository, order.revision, source=str(folder))
+    origin = Manifest(order.repository, order.revision, source=str(folder))
     with bar(order.progress) as draw:
         return copy_pinned(folder, order.pinned, order.found.target, origin, report=both(draw, order.report))
 

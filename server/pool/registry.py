@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from server.errors import ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER
-from server.models.available import Inventory
+from server.models.available import AvailableModels
 from server.models.known_model import KnownModel
 from server.pool.launch import InProcess, Launch
 from server.pool.memory_budget import Budget, Need
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stock(Protocol):
-    """What tells which models there are, as `server.models.available.Inventory` does."""
+    """What tells which models there are, as `server.models.available.AvailableModels` does."""
 
     def models(self) -> list[KnownModel]: ...
 
@@ -178,7 +178,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
     Models run in processes of their own; `in_process` there is only the default one, here. Raises
     `ModelUnavailable` with what to do about it.
     """
-    inventory = Inventory(settings)
+    inventory = AvailableModels(settings)
     start = partial(InProcess if in_process else Launch, settings=settings)
     default, *others = inventory.chosen
     served = loaded(start(default))

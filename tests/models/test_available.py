@@ -4,7 +4,7 @@ import pytest
 
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.models.available import Inventory, languages_of
+from server.models.available import AvailableModels, languages_of
 from server.models.dimensions import Dimensions
 from server.models.known_model import KnownModel
 from server.settings import Settings
@@ -13,11 +13,11 @@ from tests.support.model_folders import WHOLE, filled, pulled
 SIZES = {"width": 384, "encoder_layers": 4, "decoder_layers": 4, "mels": 80}
 
 
-def stock(models_dir: Path, **settings: object) -> Inventory:
-    return Inventory(Settings.model_validate({"models_dir": models_dir, "offline": True, **settings}))
+def stock(models_dir: Path, **settings: object) -> AvailableModels:
+    return AvailableModels(Settings.model_validate({"models_dir": models_dir, "offline": True, **settings}))
 
 
-def named(inventory: Inventory) -> dict[str, KnownModel]:
+def named(inventory: AvailableModels) -> dict[str, KnownModel]:
     return {known.name: known for known in inventory.models()}
 
 

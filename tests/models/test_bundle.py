@@ -15,8 +15,8 @@ import pytest
 
 from server.errors import ModelUnavailable
 from server.models import bundle, catalog, manifest
-from server.models.catalog_file import Catalogue
-from server.models.installed import Installed, locate, verify
+from server.models.catalog_file import Catalog
+from server.models.installed import InstalledModel, locate, verify
 from server.models.progress import Progress
 from tests.support.model_folders import WHOLE, fill_disk, filled, pulled
 
@@ -25,12 +25,12 @@ NAME = "me/small"
 
 
 @pytest.fixture(scope="module")
-def known() -> Catalogue:
+def known() -> Catalog:
     return catalog.load()
 
 
 @pytest.fixture
-def model(tmp_path: Path, known: Catalogue) -> Installed:
+def model(tmp_path: Path, known: Catalog) -> InstalledModel:
     pulled(tmp_path / "here" / LABEL)
     return locate(NAME, tmp_path / "here", known)
 
@@ -42,7 +42,7 @@ def there(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def content(model: Installed) -> bytes:
+def content(model: InstalledModel) -> bytes:
     out = io.BytesIO()
     bundle.export(model, out)
     return out.getvalue()
@@ -75,18 +75,18 @@ def remade(
 
 
 def test_bundle_carries_a_model_to_another_folder(
-    content: bytes, model: Installed, there: Path, known: Catalogue
+    content: bytes, model: InstalledModel, there: Path, known: Catalog
 ) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
     assert folder == there / LABEL
     assert contents(folder) == contents(model.folder)
     assert left_in(there) == [LABEL]
     found = locate(NAME, there, known)
-    assert found.record.revision == "1" * 40
+    assert found.manifest.revision == "1" * 40
     assert verify(found) == []
 
 
-def test_bundle_is_a_plain_tar(content: bytes, model: Installed, there: Path, known: Catalogue) -> None:
+def test_bundle_is_a_plain_tar(content: bytes, model: InstalledModel, there: Path, known: Catalog) -> None:
     there.mkdir()
     (there / "bundle.tar").write_bytes(content)
     subprocess.run(["tar", "xf", "bundle.tar"], cwd=there, check=True)  # noqa: S607
@@ -95,7 +95,7 @@ def test_bundle_is_a_plain_tar(content: bytes, model: Installed, there: Path, kn
 
 
 def test_bundle_that_tar_made_anew_is_taken(
-    content: bytes, model: Installed, there: Path, known: Catalogue
+    content: bytes, model: InstalledModel, there: Path, known: Catalog
 ) -> None:
     names = [f"{LABEL}/{manifest.NAME}", *(f"{LABEL}/{name}" for name in WHOLE)]
     made = subprocess.run(
@@ -107,7 +107,7 @@ def test_bundle_that_tar_made_anew_is_taken(
     assert contents(bundle.import_(io.BytesIO(made.stdout), there, known)) == contents(model.folder)
 
 
-def test_bundle_goes_through_a_pipe(model: Installed, there: Path, known: Catalogue) -> None:
+def test_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known: Catalog) -> None:
     read, write = os.pipe()
     if not (exporter := os.fork()):  # in a process of its own: a pipe holds less than a bundle
         try:
@@ -122,18 +122,18 @@ def test_bundle_goes_through_a_pipe(model: Installed, there: Path, known: Catalo
     assert verify(locate(NAME, there, known)) == []
 
 
-def test_export_and_import_tell_how_far_they_are(model: Installed, there: Path, known: Catalogue) -> None:
+def test_export_and_import_tell_how_far_they_are(model: InstalledModel, there: Path, known: Catalog) -> None:
     told: list[Progress] = []
     out = io.BytesIO()
     bundle.export(model, out, told.append)
-    size = model.record.size
+    size = model.manifest.size
     assert told[-1] == Progress(f"writing {LABEL}", size, size)
     bundle.import_(io.BytesIO(out.getvalue()), there, known, report=told.append)
     assert told[-1] == Progress(f"reading {LABEL}", size, size)
 
 
 def test_hand_placed_model_travels_with_its_licence_and_without_the_rest(
-    tmp_path: Path, there: Path, known: Catalogue
+    tmp_path: Path, there: Path, known: Catalog
 ) -> None:
     folder = filled(tmp_path / "my model", *WHOLE, "LICENSE", "README.md", "pytorch_model.bin")
     out = io.BytesIO()
@@ -144,7 +144,7 @@ def test_hand_placed_model_travels_with_its_licence_and_without_the_rest(
     assert verify(locate("my-model", there, known)) == []
 
 
-def test_bundled_model_needs_another_name(there: Path, known: Catalogue) -> None:
+def test_bundled_model_needs_another_name(there: Path, known: Catalog) -> None:
     out = io.BytesIO()
     content = bundle.export(locate("demo", there, known), out)
     assert {"LICENSE", "model.bin"} <= set(content.files)
@@ -154,7 +154,7 @@ def test_bundled_model_needs_another_name(there: Path, known: Catalogue) -> None
     assert verify(locate("trial", there, known)) == []
 
 
-def test_what_is_there_already_stays(content: bytes, there: Path, known: Catalogue) -> None:
+def test_what_is_there_already_stays(content: bytes, there: Path, known: Catalog) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
     before = (folder / "model.bin").stat().st_ino
     assert bundle.import_(io.BytesIO(content), there, known) == folder
@@ -168,14 +168,14 @@ def test_what_is_there_already_stays(content: bytes, there: Path, known: Catalog
 # What is not written
 
 
-def test_damaged_model_is_not_exported(model: Installed) -> None:
+def test_damaged_model_is_not_exported(model: InstalledModel) -> None:
     path = model.folder / "model.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(ModelUnavailable, match=r"model\.bin is damaged: it does not match its checksum"):
         bundle.export(model, io.BytesIO())
 
 
-def test_incomplete_model_is_not_exported(tmp_path: Path, known: Catalogue) -> None:
+def test_incomplete_model_is_not_exported(tmp_path: Path, known: Catalog) -> None:
     folder = pulled(tmp_path / "Systran--faster-whisper-tiny")
     (folder / "model.bin").unlink()
     with pytest.raises(ModelUnavailable, match=r"tiny can't be exported: incomplete: lacks model\.bin"):
@@ -185,7 +185,7 @@ def test_incomplete_model_is_not_exported(tmp_path: Path, known: Catalogue) -> N
 # What is not taken: the model must not appear, nor anything else
 
 
-def refused(content: bytes | BinaryIO, there: Path, known: Catalogue, match: str, label: str | None = None) -> None:
+def refused(content: bytes | BinaryIO, there: Path, known: Catalog, match: str, label: str | None = None) -> None:
     source = io.BytesIO(content) if isinstance(content, bytes) else content
     with pytest.raises(ModelUnavailable, match=match):
         bundle.import_(source, there, known, label=label)
@@ -193,17 +193,17 @@ def refused(content: bytes | BinaryIO, there: Path, known: Catalogue, match: str
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 10240, b"PK\x03\x04" * 1000, b"x" * 511, os.urandom(4096)])
-def test_other_files_are_no_bundles(content: bytes, there: Path, known: Catalogue) -> None:
+def test_other_files_are_no_bundles(content: bytes, there: Path, known: Catalog) -> None:
     refused(content, there, known, "no bundle of `sotto models export`")
 
 
-def test_flipped_bit_is_found(content: bytes, there: Path, known: Catalogue) -> None:
+def test_flipped_bit_is_found(content: bytes, there: Path, known: Catalog) -> None:
     at = content.index(b"me/small model.bin" * 10) + 5000
     refused(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :], there, known, r"model\.bin .* is damaged")
 
 
 @pytest.mark.parametrize("part", [0.001, 0.02, 0.3, 0.9])
-def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Path, known: Catalogue) -> None:
+def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Path, known: Catalog) -> None:
     refused(content[: int(len(content) * part)], there, known, "it ends too early")
     refused(content[: -2 * bundle.BLOCK], there, known, "it ends too early")
 
@@ -219,7 +219,7 @@ def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Pat
         f"{LABEL}/sub/model.bin",
     ],
 )
-def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there: Path, known: Catalogue) -> None:
+def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith("model.bin"):
             member.name = name
@@ -229,7 +229,7 @@ def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there
 
 
 @pytest.mark.parametrize("name", ["../evil", "..", ".", "/evil", ".hidden", "a b"])
-def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, known: Catalogue) -> None:
+def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         member.name = f"{name}/{member.name.split('/')[1]}"
         return member, body
@@ -240,7 +240,7 @@ def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, 
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".bashrc"])
-def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Path, known: Catalogue) -> None:
+def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith(manifest.NAME):
             body = body.replace(b'"model.bin"', f'"{name}"'.encode())
@@ -252,7 +252,7 @@ def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Pa
     refused(remade(content, rename), there, known, "no file of a model")
 
 
-def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalogue) -> None:
+def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith(manifest.NAME):
             body = body.replace(b'"tokenizer.json"', f'"{manifest.NAME}"'.encode())
@@ -265,7 +265,7 @@ def test_record_that_names_itself_is_refused(content: bytes, there: Path, known:
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
 )
-def test_links_devices_and_folders_are_refused(kind: bytes, content: bytes, there: Path, known: Catalogue) -> None:
+def test_links_devices_and_folders_are_refused(kind: bytes, content: bytes, there: Path, known: Catalog) -> None:
     def turn(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith("model.bin"):
             member.type, member.linkname = kind, "/etc/passwd"
@@ -274,7 +274,7 @@ def test_links_devices_and_folders_are_refused(kind: bytes, content: bytes, ther
     refused(remade(content, turn), there, known, r"where .*model\.bin .* should be, it has")
 
 
-def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: Path, known: Catalogue) -> None:
+def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: Path, known: Catalog) -> None:
     extra = tarfile.TarInfo(f"{LABEL}/evil").tobuf(tarfile.GNU_FORMAT)
     more = content.removesuffix(bundle.END) + extra + bundle.END
     refused(more, there, known, "more in it than its record names")
@@ -294,7 +294,7 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
     ],
 )
 def test_record_that_lies_is_refused(
-    old: bytes, new: bytes, message: str, content: bytes, there: Path, known: Catalogue
+    old: bytes, new: bytes, message: str, content: bytes, there: Path, known: Catalog
 ) -> None:
     def lie(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith(manifest.NAME):
@@ -306,7 +306,7 @@ def test_record_that_lies_is_refused(
     refused(remade(content, lie), there, known, message)
 
 
-def test_record_without_bounds_is_not_read(there: Path, known: Catalogue) -> None:
+def test_record_without_bounds_is_not_read(there: Path, known: Catalog) -> None:
     header = tarfile.TarInfo(f"{LABEL}/{manifest.NAME}")
     header.size = 1 << 50
     refused(
@@ -314,19 +314,19 @@ def test_record_without_bounds_is_not_read(there: Path, known: Catalogue) -> Non
     )
 
 
-def test_extended_headers_are_refused_unread(content: bytes, there: Path, known: Catalogue) -> None:
+def test_extended_headers_are_refused_unread(content: bytes, there: Path, known: Catalog) -> None:
     header = tarfile.TarInfo("pax")
     header.type, header.size = tarfile.XHDTYPE, 1 << 40
     refused(header.tobuf(tarfile.GNU_FORMAT) + content, there, known, "does not begin with source")
 
 
-def test_no_model_in_a_bundle_is_refused(tmp_path: Path, there: Path, known: Catalogue) -> None:
+def test_no_model_in_a_bundle_is_refused(tmp_path: Path, there: Path, known: Catalog) -> None:
     folder = pulled(tmp_path / "half")
     noted = manifest.read(folder)
     out = io.BytesIO()
-    some = manifest.Record(noted.repository, noted.revision, {"model.bin": noted.files["model.bin"]})
+    some = manifest.Manifest(noted.repository, noted.revision, {"model.bin": noted.files["model.bin"]})
     some.write(folder)
-    model = Installed(("half",), folder, 0, some)
+    model = InstalledModel(("half",), folder, 0, some)
     bundle.export(model, out)
     refused(out.getvalue(), there, known, "it lacks config")
 
@@ -347,7 +347,7 @@ class Interrupted(io.RawIOBase):
         return piece
 
 
-def test_ctrl_c_leaves_nothing(content: bytes, there: Path, known: Catalogue) -> None:
+def test_ctrl_c_leaves_nothing(content: bytes, there: Path, known: Catalog) -> None:
     with pytest.raises(KeyboardInterrupt):
         bundle.import_(Interrupted(content, KeyboardInterrupt()), there, known)  # type: ignore[arg-type]
     assert left_in(there) == []
@@ -355,13 +355,13 @@ def test_ctrl_c_leaves_nothing(content: bytes, there: Path, known: Catalogue) ->
 
 
 def test_unreadable_stick_is_not_blamed_on_the_models_directory(
-    content: bytes, there: Path, known: Catalogue
+    content: bytes, there: Path, known: Catalog
 ) -> None:
     stick = Interrupted(content, OSError(errno.EIO, "Input/output error"))
     refused(stick, there, known, "reading failed: Input/output error")  # type: ignore[arg-type]
 
 
-def test_what_a_killed_import_left_is_cleared(content: bytes, there: Path, known: Catalogue) -> None:
+def test_what_a_killed_import_left_is_cleared(content: bytes, there: Path, known: Catalog) -> None:
     filled(there / f".{LABEL}.importing", "model.bin", "junk")
     bundle.import_(io.BytesIO(content), there, known)
     assert left_in(there) == [LABEL]
@@ -369,7 +369,7 @@ def test_what_a_killed_import_left_is_cleared(content: bytes, there: Path, known
 
 
 def test_room_is_looked_for_first(
-    content: bytes, there: Path, known: Catalogue, monkeypatch: pytest.MonkeyPatch
+    content: bytes, there: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
@@ -377,7 +377,7 @@ def test_room_is_looked_for_first(
 
 
 def test_disk_that_fills_on_the_way_is_told_and_cleared(
-    content: bytes, there: Path, known: Catalogue, monkeypatch: pytest.MonkeyPatch
+    content: bytes, there: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(monkeypatch, 10_000)
     refused(content, there, known, r"there \(SOTTO_MODELS_DIR\) can't be written: .*No space left on device")

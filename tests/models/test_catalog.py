@@ -11,7 +11,7 @@ from server.errors import ModelNotFound, ModelUnavailable
 from server.models import catalog, manifest
 from server.models.catalog_file import REQUIRED
 from server.models.dimensions import Dimensions, read_dimensions
-from server.models.manifest import Facts, Record
+from server.models.manifest import FileInfo, Manifest
 from server.settings import Settings
 from tests.support.model_folders import WHOLE, cached, filled
 
@@ -34,7 +34,7 @@ def test_sums_of_the_bundled_model_match_its_files() -> None:
     assert demo is not None
     for name in demo.files:
         content = (catalog.data_path("demo") / name).read_bytes()
-        assert demo.pinned[name] == Facts(len(content), hashlib.sha256(content).hexdigest())
+        assert demo.pinned[name] == FileInfo(len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_data_is_looked_for_in_the_package_then_in_the_checkout(
@@ -279,7 +279,7 @@ def test_path_of_a_pulled_model_is_that_model(tmp_path: Path) -> None:
 
 def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> None:
     folder = filled(tmp_path / "Systran--faster-whisper-tiny", *WHOLE)
-    Record("Systran/faster-whisper-tiny", "1" * 40, {"model.bin": Facts(2, "0" * 64)}).write(folder)
+    Manifest("Systran/faster-whisper-tiny", "1" * 40, {"model.bin": FileInfo(2, "0" * 64)}).write(folder)
     assert catalog.resolve("tiny", tmp_path).folder == folder
     (folder / "model.bin").write_bytes(b"{")
     assert manifest.read(folder).misfits(folder) == ["model.bin"]

@@ -7,8 +7,8 @@ import pytest
 
 from server.errors import ModelUnavailable, NoRoom, PullFailed
 from server.models import folders, installed, manifest
-from server.models.catalog_file import Catalogue, Model
-from server.models.manifest import Facts, Record
+from server.models.catalog_file import Catalog, CatalogEntry
+from server.models.manifest import FileInfo, Manifest
 from server.models.progress import Progress
 from tests.support.model_folders import WHOLE, cached, fill_disk, filled, pulled
 
@@ -30,16 +30,16 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def known(source: Path, tmp_path: Path) -> Catalogue:
+def known(source: Path, tmp_path: Path) -> Catalog:
     """A catalogue that has the source's files, by their checksums, under the name `small`."""
     pinned = {
-        name: Facts((source / name).stat().st_size, hashlib.sha256((source / name).read_bytes()).hexdigest())
+        name: FileInfo((source / name).stat().st_size, hashlib.sha256((source / name).read_bytes()).hexdigest())
         for name in WHOLE
     }
-    return Catalogue((Model("small", tmp_path, repository=REPOSITORY, pinned=pinned),))
+    return Catalog((CatalogEntry("small", tmp_path, repository=REPOSITORY, pinned=pinned),))
 
 
-NOTHING_KNOWN = Catalogue(())
+NOTHING_KNOWN = Catalog(())
 
 
 def test_a_folder_is_copied_under_its_own_name(source: Path, models: Path) -> None:
@@ -50,17 +50,15 @@ def test_a_folder_is_copied_under_its_own_name(source: Path, models: Path) -> No
     copied = installed.locate("my-model", models, NOTHING_KNOWN)
     assert copied.has_sums
     assert installed.verify(copied) == []
-    assert copied.record.source == str(source)
+    assert copied.manifest.source == str(source)
 
 
-def test_a_model_of_the_catalogue_is_recognised_by_its_content(
-    source: Path, models: Path, known: Catalogue
-) -> None:
+def test_a_model_of_the_catalogue_is_recognised_by_its_content(source: Path, models: Path, known: Catalog) -> None:
     assert folders.import_folder(source, models, known) == models / "me--small"
     assert installed.locate("small", models, known).problem == ""
 
 
-def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path, known: Catalogue) -> None:
+def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path, known: Catalog) -> None:
     content = (source / "model.bin").read_bytes()
     (source / "model.bin").write_bytes(content[:-1] + b"!")
     assert folders.import_folder(source, models, known) == models / "my-model"
@@ -116,9 +114,9 @@ def test_progress_names_each_file(source: Path, models: Path) -> None:
     assert all(step.done < step.total for step in steps)
 
 
-def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Path, known: Catalogue) -> None:
+def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Path, known: Catalog) -> None:
     (small,) = known.models
-    target, origin = models / "me--small", Record(REPOSITORY, source="a share")
+    target, origin = models / "me--small", Manifest(REPOSITORY, source="a share")
     folders.copy_pinned(source, small.pinned, target, origin)
     assert manifest.read(target).source == "a share"
     installed.remove(installed.locate("small", models, known))

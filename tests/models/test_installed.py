@@ -10,10 +10,10 @@ import pytest
 from server.errors import ModelUnavailable, PermissionDenied
 from server.models import catalog, manifest
 from server.models.catalog import load
-from server.models.catalog_file import Catalogue, Model
-from server.models.folder_lock import reserved
+from server.models.catalog_file import Catalog, CatalogEntry
+from server.models.folder_lock import locked
 from server.models.installed import (
-    Installed,
+    InstalledModel,
     best,
     default_name,
     differing,
@@ -23,7 +23,7 @@ from server.models.installed import (
     remove,
     verify,
 )
-from server.models.manifest import Facts
+from server.models.manifest import FileInfo
 from server.models.progress import Progress
 from server.settings import Settings
 from tests.support.model_folders import WHOLE, cached, filled, pulled
@@ -37,7 +37,7 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def known() -> Catalogue:
+def known() -> Catalog:
     return catalog.load()
 
 
@@ -46,11 +46,11 @@ def everything(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
-def the(models: Path, known: Catalogue, name: str) -> Installed:
+def the(models: Path, known: Catalog, name: str) -> InstalledModel:
     return next(each for each in installed(models, known) if name in each.names)
 
 
-def test_bundled_model_is_there_without_a_models_directory(tmp_path: Path, known: Catalogue) -> None:
+def test_bundled_model_is_there_without_a_models_directory(tmp_path: Path, known: Catalog) -> None:
     (demo,) = installed(tmp_path / "none", known)
     assert (demo.name, demo.problem, demo.languages, demo.removable) == ("demo", "", "multilingual", False)
     assert demo.size > 12_000_000
@@ -58,7 +58,7 @@ def test_bundled_model_is_there_without_a_models_directory(tmp_path: Path, known
     assert verify(demo) == []
 
 
-def test_models_are_recognised_by_their_files(models: Path, known: Catalogue) -> None:
+def test_models_are_recognised_by_their_files(models: Path, known: Catalog) -> None:
     pulled(models / TINY, "Systran/faster-whisper-tiny")
     pulled(models / "someone--whisper-ct2", "someone/whisper-ct2")
     filled(models / "clinic", *WHOLE)
@@ -88,7 +88,7 @@ def test_models_are_recognised_by_their_files(models: Path, known: Catalogue) ->
         ("pointer", "only a Git LFS pointer"),
     ],
 )
-def test_what_is_wrong_is_told(models: Path, known: Catalogue, spoil: str, problem: str) -> None:
+def test_what_is_wrong_is_told(models: Path, known: Catalog, spoil: str, problem: str) -> None:
     folder = pulled(models / TINY)
     if spoil == "missing":
         (folder / "tokenizer.json").unlink()
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_told(models: Path, known: Catalogue, spoil: str, probl
     assert problem in the(models, known, "tiny").problem
 
 
-def test_interrupted_pull_is_shown_until_it_is_whole(models: Path, known: Catalogue) -> None:
+def test_interrupted_pull_is_shown_until_it_is_whole(models: Path, known: Catalog) -> None:
     partial = pulled(models / f"{TINY}.partial", "Systran/faster-whisper-tiny")
     (partial / "model.bin").write_bytes(b"half")
     tiny = the(models, known, "tiny")
@@ -107,7 +107,7 @@ def test_interrupted_pull_is_shown_until_it_is_whole(models: Path, known: Catalo
     assert the(models, known, "tiny").folder == models / TINY
 
 
-def test_checkout_s_folder_may_be_the_models_directory(known: Catalogue) -> None:
+def test_checkout_s_folder_may_be_the_models_directory(known: Catalog) -> None:
     names = [each.name for each in installed(catalog.data_path("demo").parent, known)]
     assert names.count("demo") == 1
 
@@ -128,12 +128,12 @@ def test_operator_s_own_path_is_listed_and_kept(models: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["tiny", "TINY", "whisper-tiny", "Systran/faster-whisper-tiny", TINY])
-def test_model_is_located_by_each_of_its_names(models: Path, known: Catalogue, name: str) -> None:
+def test_model_is_located_by_each_of_its_names(models: Path, known: Catalog, name: str) -> None:
     pulled(models / TINY)
     assert locate(name, models, known).folder == models / TINY
 
 
-def test_any_directory_is_located(models: Path, known: Catalogue, tmp_path: Path) -> None:
+def test_any_directory_is_located(models: Path, known: Catalog, tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
     found = locate(str(folder), models, known)
     assert (found.folder, found.removable) == (folder, False)
@@ -147,7 +147,7 @@ def test_any_directory_is_located(models: Path, known: Catalogue, tmp_path: Path
         ("smal", "Unknown model 'smal'.*Did you mean small"),
     ],
 )
-def test_model_that_is_not_there_is_told(models: Path, known: Catalogue, name: str, message: str) -> None:
+def test_model_that_is_not_there_is_told(models: Path, known: Catalog, name: str, message: str) -> None:
     with pytest.raises(ModelUnavailable, match=message):
         locate(name, models, known)
 
@@ -155,7 +155,7 @@ def test_model_that_is_not_there_is_told(models: Path, known: Catalogue, name: s
 # remove
 
 
-def test_removed_model_is_gone_and_others_stay(models: Path, known: Catalogue) -> None:
+def test_removed_model_is_gone_and_others_stay(models: Path, known: Catalog) -> None:
     pulled(models / TINY)
     pulled(models / f"{TINY}.partial")
     pulled(models / "other")
@@ -163,21 +163,21 @@ def test_removed_model_is_gone_and_others_stay(models: Path, known: Catalogue) -
     assert everything(models) == ["other"]
 
 
-def test_interrupted_pull_can_be_removed(models: Path, known: Catalogue) -> None:
+def test_interrupted_pull_can_be_removed(models: Path, known: Catalog) -> None:
     pulled(models / f"{TINY}.partial")
     remove(locate("tiny", models, known))
     assert everything(models) == []
 
 
 @pytest.mark.parametrize("place", ["packaged", "models directory"])
-def test_bundled_model_is_never_removed(models: Path, known: Catalogue, place: str) -> None:
+def test_bundled_model_is_never_removed(models: Path, known: Catalog, place: str) -> None:
     demo = catalog.data_path("demo")
     with pytest.raises(PermissionDenied, match="comes with Sotto"):
         remove(locate("demo", models if place == "packaged" else demo.parent, known))
     assert (demo / "model.bin").exists()
 
 
-def test_model_elsewhere_is_never_removed(models: Path, known: Catalogue, tmp_path: Path) -> None:
+def test_model_elsewhere_is_never_removed(models: Path, known: Catalog, tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
     for name in (str(folder), f"{models}/../elsewhere"):
         with pytest.raises(PermissionDenied, match="is not in SOTTO_MODELS_DIR"):
@@ -185,7 +185,7 @@ def test_model_elsewhere_is_never_removed(models: Path, known: Catalogue, tmp_pa
     assert len(everything(folder)) == len(WHOLE)
 
 
-def test_link_is_removed_and_not_what_it_leads_to(models: Path, known: Catalogue, tmp_path: Path) -> None:
+def test_link_is_removed_and_not_what_it_leads_to(models: Path, known: Catalog, tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
     (models / "linked").symlink_to(folder)
     remove(locate("linked", models, known))
@@ -193,9 +193,9 @@ def test_link_is_removed_and_not_what_it_leads_to(models: Path, known: Catalogue
     assert len(everything(folder)) == len(WHOLE)
 
 
-def test_model_that_is_being_written_is_not_removed(models: Path, known: Catalogue) -> None:
+def test_model_that_is_being_written_is_not_removed(models: Path, known: Catalog) -> None:
     pulled(models / TINY)
-    with reserved(models / TINY), pytest.raises(ModelUnavailable, match=r"another process is writing .*-tiny"):
+    with locked(models / TINY), pytest.raises(ModelUnavailable, match=r"another process is writing .*-tiny"):
         remove(locate("tiny", models, known))
     assert (models / TINY).exists()
     remove(locate("tiny", models, known))
@@ -205,10 +205,10 @@ def test_who_waits_gets_the_folder_when_it_is_free(models: Path) -> None:
     entered: list[str] = []
 
     def second() -> None:
-        with reserved(models / TINY):
+        with locked(models / TINY):
             entered.append("second")
 
-    with reserved(models / TINY):
+    with locked(models / TINY):
         thread = threading.Thread(target=second)
         thread.start()
         entered.append("first")
@@ -220,19 +220,19 @@ def test_who_waits_gets_the_folder_when_it_is_free(models: Path) -> None:
 
 
 @pytest.fixture
-def tiny(models: Path, known: Catalogue) -> Installed:
+def tiny(models: Path, known: Catalog) -> InstalledModel:
     pulled(models / TINY)
     return locate("tiny", models, known)
 
 
-def test_whole_model_is_verified_and_progress_told(tiny: Installed) -> None:
+def test_whole_model_is_verified_and_progress_told(tiny: InstalledModel) -> None:
     told: list[Progress] = []
     assert verify(tiny, told.append) == []
-    size = tiny.record.size
+    size = tiny.manifest.size
     assert told[-1] == Progress("tiny", size, size)
 
 
-def test_flipped_bit_and_lost_file_are_found(tiny: Installed) -> None:
+def test_flipped_bit_and_lost_file_are_found(tiny: InstalledModel) -> None:
     path = tiny.folder / "model.bin"
     content = bytearray(path.read_bytes())
     content[7] ^= 1
@@ -241,7 +241,7 @@ def test_flipped_bit_and_lost_file_are_found(tiny: Installed) -> None:
     assert verify(tiny) == ["vocabulary.json is missing", "model.bin is damaged"]
 
 
-def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path, known: Catalogue) -> None:
+def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path, known: Catalog) -> None:
     folder = filled(models / "clinic", *WHOLE, "LICENSE", "notes.txt")
     with pytest.raises(ModelUnavailable, match="has no checksums to compare with: its files were placed by hand"):
         verify(locate("clinic", models, known))
@@ -254,7 +254,7 @@ def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path
         record_sums(locate("clinic", models, known))
 
 
-def test_nothing_is_recorded_of_what_is_no_model(models: Path, known: Catalogue) -> None:
+def test_nothing_is_recorded_of_what_is_no_model(models: Path, known: Catalog) -> None:
     filled(models / "half", *WHOLE[:2])
     with pytest.raises(ModelUnavailable, match="it lacks tokenizer"):
         record_sums(the(models, known, "half"))
@@ -273,7 +273,7 @@ def test_nothing_is_recorded_of_what_is_no_model(models: Path, known: Catalogue)
         (["tiny.en", "clinic"], "clinic"),
     ],
 )
-def test_the_best_installed_model_is_served(models: Path, known: Catalogue, folders: list[str], name: str) -> None:
+def test_the_best_installed_model_is_served(models: Path, known: Catalog, folders: list[str], name: str) -> None:
     for folder in folders:
         filled(models / folder, *WHOLE, "preprocessor_config.json")
     if "clinic" in folders:
@@ -291,13 +291,13 @@ def test_a_model_of_the_models_directory_is_served_before_a_better_one_elsewhere
     assert best(models, catalogue) == "base"
 
 
-def test_a_model_that_can_not_be_used_is_not_served(models: Path, known: Catalogue) -> None:
+def test_a_model_that_can_not_be_used_is_not_served(models: Path, known: Catalog) -> None:
     filled(models / "small", *WHOLE[1:])
     pulled(models / "Systran--faster-whisper-base.partial")
     assert best(models, known) == "demo"
 
 
-def test_a_model_that_is_named_is_served(models: Path, known: Catalogue) -> None:
+def test_a_model_that_is_named_is_served(models: Path, known: Catalog) -> None:
     filled(models / "small", *WHOLE)
     settings = Settings(model="tiny", models_dir=models)
     assert default_name(settings, known) == "tiny"
@@ -333,9 +333,9 @@ def test_a_usable_model_has_its_name_before_a_broken_one(models: Path, tmp_path:
 
 def test_a_hand_placed_model_is_compared_with_the_catalogue(models: Path, tmp_path: Path) -> None:
     folder = filled(models / "mine", *WHOLE)
-    facts = Facts(2, hashlib.sha256(b"{}").hexdigest())
-    entry = Model("mine", tmp_path, repository="me/mine", pinned=dict.fromkeys(WHOLE, facts))
-    (mine,) = installed(models, Catalogue((entry,)))
+    facts = FileInfo(2, hashlib.sha256(b"{}").hexdigest())
+    entry = CatalogEntry("mine", tmp_path, repository="me/mine", pinned=dict.fromkeys(WHOLE, facts))
+    (mine,) = installed(models, Catalog((entry,)))
     assert not mine.has_sums
     assert differing(mine) == []
     (folder / "model.bin").write_text("!!")

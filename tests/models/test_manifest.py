@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from server.models import manifest
-from server.models.manifest import Facts, Record
+from server.models.manifest import FileInfo, Manifest
 
 SUM = "0" * 64
 FACTS = {"size": 3, "sha256": SUM}
@@ -15,7 +15,7 @@ def told(**changes: object) -> bytes:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    made = Record("owner/name", "1" * 40, {"model.bin": Facts(3, SUM), "config.json": Facts(2)})
+    made = Manifest("owner/name", "1" * 40, {"model.bin": FileInfo(3, SUM), "config.json": FileInfo(2)})
     made.write(tmp_path)
     assert manifest.read(tmp_path) == made
     assert [path.name for path in tmp_path.iterdir()] == [manifest.NAME]
@@ -23,15 +23,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
-    assert manifest.read(tmp_path) == Record()
+    assert manifest.read(tmp_path) == Manifest()
     (tmp_path / manifest.NAME).write_text("{")
-    assert manifest.read(tmp_path) == Record()
+    assert manifest.read(tmp_path) == Manifest()
 
 
 def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(b"abc")
     (tmp_path / "other").write_bytes(b"ab")
-    made = Record(files={name: Facts(3) for name in ("same", "other", "lacking")})
+    made = Manifest(files={name: FileInfo(3) for name in ("same", "other", "lacking")})
     assert made.misfits(tmp_path) == ["other", "lacking"]
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from server.errors import Cancelled, ModelNotFound, PermissionDenied, PullFailed
 from server.models import pulls
-from server.models.catalog import Found, load
+from server.models.catalog import ModelReference, load
 from server.models.progress import Progress, Report
-from server.models.pulls import Pulls, Waiting
+from server.models.pulls import Pulls, PullSubscription
 from server.settings import Settings
 from tests.support.fakes import DEADLINE_S, eventually
 from tests.support.model_folders import WHOLE, filled
@@ -35,12 +35,12 @@ class Work:
     """Fetches a hundred bytes; each of `steps` waits until the test goes on. `error` ends it."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.found: list[Found] = []
+        self.found: list[ModelReference] = []
         self.ended: list[BaseException | None] = []
         self.go = threading.Semaphore(0)
         self.error = error
 
-    def __call__(self, found: Found, report: Report) -> None:
+    def __call__(self, found: ModelReference, report: Report) -> None:
         self.found.append(found)
         try:
             for done in (0, 50, 100):
@@ -67,7 +67,7 @@ def make(tmp_path: Path) -> Callable[..., Pulls]:
     return lambda fetch, **settings: Pulls(Settings(models_dir=tmp_path, **settings), KNOWN, fetch)
 
 
-async def outcome(waiting: Waiting) -> Progress | None:
+async def outcome(waiting: PullSubscription) -> Progress | None:
     async for _ in waiting.steps():
         pass
     return waiting.latest
@@ -75,7 +75,7 @@ async def outcome(waiting: Waiting) -> Progress | None:
 
 async def test_who_comes_later_shares_what_is_under_way(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
-    first, second = await shared.join("tiny"), await shared.join(NAME)
+    first, second = await shared.subscribe("tiny"), await shared.subscribe(NAME)
     assert first.name == second.name == "tiny"
     work.finish()
     assert await outcome(first) == await outcome(second) == Progress("tiny", 100, 100)
@@ -83,7 +83,7 @@ async def test_who_comes_later_shares_what_is_under_way(make: Callable[..., Pull
 
 
 async def test_steps_tell_how_far_it_is(make: Callable[..., Pulls], work: Work) -> None:
-    waiting = await make(work).join("tiny")
+    waiting = await make(work).subscribe("tiny")
     steps = waiting.steps()
     while (latest := await anext(steps)) is None:
         pass
@@ -101,14 +101,14 @@ async def test_pull_goes_on_for_those_who_stay_and_ends_with_the_last(
     make: Callable[..., Pulls], work: Work
 ) -> None:
     shared = make(work)
-    first, second = await shared.join("tiny"), await shared.join("tiny")
-    first.leave()
-    first.leave()  # once is enough
+    first, second = await shared.subscribe("tiny"), await shared.subscribe("tiny")
+    first.close()
+    first.close()  # once is enough
     with pytest.raises(Cancelled):
         await outcome(first)
     work.go.release()
     await eventually(lambda: second.latest == Progress("tiny", 50, 100))
-    second.leave()
+    second.close()
     work.finish()
     await eventually(lambda: len(work.ended) == 1)
     assert isinstance(work.ended[0], Cancelled)
@@ -116,8 +116,8 @@ async def test_pull_goes_on_for_those_who_stay_and_ends_with_the_last(
 
 async def test_next_one_begins_anew_when_all_have_left(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
-    (await shared.join("tiny")).leave()
-    again = await shared.join("tiny")
+    (await shared.subscribe("tiny")).close()
+    again = await shared.subscribe("tiny")
     work.finish()
     work.finish()
     await outcome(again)
@@ -128,13 +128,13 @@ async def test_failure_is_told_to_all_and_forgotten(make: Callable[..., Pulls]) 
     work = Work(PullFailed("broke off"))
     work.finish()
     shared = make(work)
-    waiting = [await shared.join("tiny"), await shared.join("tiny")]
+    waiting = [await shared.subscribe("tiny"), await shared.subscribe("tiny")]
     for each in waiting:
         with pytest.raises(PullFailed, match="broke off"):
             await outcome(each)
     work.error = None
     work.finish()
-    await outcome(await shared.join("tiny"))
+    await outcome(await shared.subscribe("tiny"))
 
 
 async def test_who_has_left_is_told_no_failure(
@@ -142,10 +142,10 @@ async def test_who_has_left_is_told_no_failure(
 ) -> None:
     work = Work(PullFailed("broke off"))
     shared = make(work)
-    first, second = await shared.join("tiny"), await shared.join("tiny")
+    first, second = await shared.subscribe("tiny"), await shared.subscribe("tiny")
     steps = first.steps()
     await anext(steps)
-    first.leave()
+    first.close()
     with pytest.raises(Cancelled):
         await anext(steps)
     work.finish()
@@ -158,7 +158,7 @@ async def test_who_has_left_is_told_no_failure(
 
 async def test_different_models_are_pulled_side_by_side(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
-    waiting = [await shared.join("tiny"), await shared.join("me/other")]
+    waiting = [await shared.subscribe("tiny"), await shared.subscribe("me/other")]
     await eventually(lambda: all(each.latest for each in waiting))
     work.finish()
     for each in waiting:
@@ -168,12 +168,12 @@ async def test_different_models_are_pulled_side_by_side(make: Callable[..., Pull
 
 async def test_offline_nothing_is_begun(make: Callable[..., Pulls], work: Work) -> None:
     with pytest.raises(PermissionDenied, match="'tiny' is not on this machine, and SOTTO_OFFLINE forbids"):
-        await make(work, offline=True).join("tiny")
+        await make(work, offline=True).subscribe("tiny")
     assert work.found == []
 
 
 async def test_what_is_here_is_done_at_once_offline_too(tmp_path: Path) -> None:
-    waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).join("demo")
+    waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).subscribe("demo")
     assert (waiting.name, await outcome(waiting)) == ("demo", None)
 
 
@@ -183,7 +183,7 @@ async def test_model_at_a_path_is_never_pulled(tmp_path: Path) -> None:
         '[models.ward]\npath = "ward"\nfiles = ["config.json", "model.bin", "tokenizer.json", "vocabulary.*", "x"]'
     )
     (tmp_path / "own.toml").write_text(entry)
-    waiting = await Pulls(Settings(models_dir=tmp_path), load(tmp_path / "own.toml")).join("ward")
+    waiting = await Pulls(Settings(models_dir=tmp_path), load(tmp_path / "own.toml")).subscribe("ward")
     assert await outcome(waiting) is None
 
 
@@ -191,5 +191,5 @@ async def test_path_is_no_name(make: Callable[..., Pulls], work: Work, tmp_path:
     (tmp_path / "mine").mkdir()
     for name in (str(tmp_path), "mine", "../mine", "./mine", "~/mine"):
         with pytest.raises(ModelNotFound):
-            await make(work).join(name)
+            await make(work).subscribe(name)
     assert work.found == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.models.manifest import Facts, Record, sha256_of
+from server.models.manifest import FileInfo, Manifest, sha256_of
 
 WHOLE = ("config.json", "model.bin", "tokenizer.json", "vocabulary.json")
 
@@ -25,8 +25,8 @@ def pulled(folder: Path, repository: str = "me/small") -> Path:
     filled(folder)
     for name in WHOLE:
         (folder / name).write_bytes(f"{repository} {name}".encode() * 1000)
-    facts = {name: Facts((folder / name).stat().st_size, sha256_of(folder / name)) for name in WHOLE}
-    Record(repository, "1" * 40, facts).write(folder)
+    facts = {name: FileInfo((folder / name).stat().st_size, sha256_of(folder / name)) for name in WHOLE}
+    Manifest(repository, "1" * 40, facts).write(folder)
     return folder
 
 

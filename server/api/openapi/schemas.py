@@ -3,7 +3,7 @@
 from typing import get_args
 
 from server.formats.render import Json
-from server.models.progress import State as PullState
+from server.models.progress import PullState
 from server.stats import Presence
 from server.transcript import Task
 

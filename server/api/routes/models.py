@@ -17,7 +17,7 @@ from server.errors import PermissionDenied, SottoError
 from server.formats.render import Json
 from server.models.installed import check_removable, lying_in, remove
 from server.models.progress import Progress
-from server.models.pulls import Pulls, Waiting
+from server.models.pulls import Pulls, PullSubscription
 from server.pool.registry import Registry
 from server.settings import Settings
 
@@ -83,7 +83,7 @@ class PullEvents(Gradual):
     filler = COMMENT
 
     def __init__(
-        self, waiting: Waiting, registry: Registry, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S
+        self, waiting: PullSubscription, registry: Registry, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S
     ) -> None:
         super().__init__(waiting, held, silence_s=silence_s)
         self._waiting = waiting
@@ -112,8 +112,8 @@ async def pull(request: Request, model: str) -> Response:
     pulls: Pulls = request.state.pulls
     registry: Registry = request.state.registry
     async with AsyncExitStack() as held:
-        waiting = await pulls.join(model)
-        held.callback(waiting.leave)
+        waiting = await pulls.subscribe(model)
+        held.callback(waiting.close)
         if streamed:
             return PullEvents(waiting, registry, held.pop_all())
         async with ended_with_client(request.receive, waiting):
@@ -127,7 +127,7 @@ def _step(name: str, progress: Progress) -> Json:
     return _event(name, progress.state, progress) | {"file": progress.file}
 
 
-def _done(waiting: Waiting) -> Json:
+def _done(waiting: PullSubscription) -> Json:
     return _event(waiting.name, "done", waiting.latest)
 
 

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.openapi.document import describe
 from server.errors import ModelUnavailable
-from server.models.available import Inventory
-from server.models.folder_lock import reserved
+from server.models.available import AvailableModels
+from server.models.folder_lock import locked
 from server.models.known_model import KnownModel
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import Keeper
@@ -83,7 +83,7 @@ def client(models: Path, fakes: Models) -> Iterator[TestClient]:
 
 
 def serving(settings: Settings, fakes: Models) -> Iterator[TestClient]:
-    inventory = Inventory(settings)
+    inventory = AvailableModels(settings)
     keeper = Keeper(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
     keeper.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
     keeper.stock(inventory.models(), 300.0)
@@ -240,7 +240,7 @@ def test_model_in_use_is_not_deleted(client: TestClient, models: Path, fakes: Mo
 
 
 def test_model_that_is_being_written_is_not_deleted(client: TestClient, models: Path) -> None:
-    with reserved(models / TINY):
+    with locked(models / TINY):
         assert error_of(client.delete("/v1/models/tiny")) == (409, "model_busy")
     assert client.delete("/v1/models/tiny").json()["deleted"]
 
