@@ -17,8 +17,8 @@ from server.api.tracing import TELEMETRY, Named
 from server.audio.media_decoder import Media
 from server.models import catalog
 from server.models.pulls import Pulls
-from server.monitoring.access_log import Traffic
-from server.monitoring.memory import Meter
+from server.monitoring.access_log import RequestCounters
+from server.monitoring.memory import MemoryReader
 from server.monitoring.nvml import Nvml
 from server.monitoring.prometheus import Metrics
 from server.pool.registry import Registry
@@ -33,7 +33,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     catalogue = catalog.of(settings)
     pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
-    traffic = Traffic()
+    traffic = RequestCounters()
     admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
@@ -50,7 +50,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "catalogue": catalogue,
                 "pulls": pulls,
                 "metrics": metrics,
-                "meter": Meter(Nvml()),
+                "meter": MemoryReader(Nvml()),
             }
         finally:
             watching.cancel()

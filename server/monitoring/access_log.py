@@ -15,7 +15,7 @@ Ending = Literal["answered", "refused", "failed", "left"]
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class AccessRecord:
     """A request that has ended; `why`, unless it was answered or its client left.
 
     `path` is as the client wrote it, `route` the template that it fits, empty if it fits none. The rest is of
@@ -63,7 +63,7 @@ class Access:
         return {"message": f"{self.method} {self.path} {self.status}"} | told | times
 
 
-class Traffic:
+class RequestCounters:
     """Counts requests as they end."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Traffic:
         self.received_s: defaultdict[str, float] = defaultdict(float)
         self.done_s: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, access: Access) -> None:
+    def add(self, access: AccessRecord) -> None:
         model = access.model
         method = access.method if access.method in METHODS else ""  # else anybody could make series without end
         self.requests[access.route, method, access.status, model] += 1

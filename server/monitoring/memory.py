@@ -20,7 +20,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class GroupMemory:
     """What a group holds. In `resident_bytes` a page that processes share counts for each of them."""
 
     group: Group
@@ -29,19 +29,19 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    processes: tuple[Held, ...] = ()
+class MemorySnapshot:
+    processes: tuple[GroupMemory, ...] = ()
     gpus: tuple[GpuMemory, ...] = ()
 
 
-class Meter:
+class MemoryReader:
     def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml
 
-    def read(self, groups: Iterable[Group]) -> Readings:
+    def read(self, groups: Iterable[Group]) -> MemorySnapshot:
         """What these hold, and all GPUs; 0 where it can't be told. From any thread."""
-        return Readings(tuple(map(_held, groups)), tuple(self._nvml.gpus()))
+        return MemorySnapshot(tuple(map(_held, groups)), tuple(self._nvml.gpus()))
 
 
-def _held(group: Group) -> Held:
-    return Held(group, sum(map(resident_bytes, group.pids)), sum(map(proportional_bytes, group.pids)))
+def _held(group: Group) -> GroupMemory:
+    return GroupMemory(group, sum(map(resident_bytes, group.pids)), sum(map(proportional_bytes, group.pids)))

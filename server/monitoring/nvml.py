@@ -21,7 +21,7 @@ class GpuMemory:
     total_bytes: int
 
 
-class Memory(ctypes.Structure):
+class MemoryInfo(ctypes.Structure):
     """`nvmlMemory_t`."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
@@ -57,7 +57,7 @@ class Nvml:
         return [memory for index in range(count.value) if (memory := self._memory(index))]
 
     def _memory(self, index: int) -> GpuMemory | None:
-        device, memory = ctypes.c_void_p(), Memory()
+        device, memory = ctypes.c_void_p(), MemoryInfo()
         failed = self._library.nvmlDeviceGetHandleByIndex_v2(
             ctypes.c_uint(index), ctypes.byref(device)
         ) or self._library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory))

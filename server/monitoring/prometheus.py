@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.monitoring.access_log import Traffic
-from server.monitoring.memory import Held, Readings
+from server.monitoring.access_log import RequestCounters
+from server.monitoring.memory import GroupMemory, MemorySnapshot
 from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats, ModelState, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,7 @@ MODEL_COUNTERS: dict[str, tuple[str, Callable[[Tally], float]]] = {
     "model_evictions": ("Of these, those that made room for another model.", lambda tally: tally.evictions),
     "model_load_failures": ("Times a model could not be loaded.", lambda tally: tally.failures),
 }
-MEMORY_GAUGES: dict[str, tuple[str, Callable[[Held], float]]] = {
+MEMORY_GAUGES: dict[str, tuple[str, Callable[[GroupMemory], float]]] = {
     "process_resident_bytes": ("Memory in RAM; shared pages count for each process.", lambda h: h.resident_bytes),
     "process_proportional_bytes": ("Memory in RAM, shared pages divided.", lambda held: held.proportional_bytes),
 }
@@ -98,7 +98,7 @@ class LoadCollector(Collector):
 class TrafficCollector(Collector):
     """Turns what was counted of requests into series."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: RequestCounters) -> None:
         self._traffic = traffic
 
     def collect(self) -> Iterator[Metric]:
@@ -164,7 +164,7 @@ class ReadingsCollector(Collector):
     """Turns what processes and GPUs hold into series."""
 
     def __init__(self) -> None:
-        self.readings = Readings()
+        self.readings = MemorySnapshot()
 
     def collect(self) -> Iterator[Metric]:
         for name, (text, value) in MEMORY_GAUGES.items():
@@ -185,7 +185,7 @@ class Metrics:
         self,
         engines: Callable[[], Mapping[str, EngineStats]],
         load: Callable[[], Load],
-        traffic: Traffic,
+        traffic: RequestCounters,
         media: Callable[[], MediaStats],
         models: Callable[[], Iterable[ModelState]],
     ) -> None:
@@ -198,7 +198,7 @@ class Metrics:
         self._registry.register(ModelsCollector(models))
         self._registry.register(self._readings)
 
-    def render(self, readings: Readings) -> bytes:
+    def render(self, readings: MemorySnapshot) -> bytes:
         """All series in Prometheus' text format, `readings` among them."""
         self._readings.readings = readings
         return generate_latest(self._registry)

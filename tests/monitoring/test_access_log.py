@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from server.monitoring.access_log import Access
+from server.monitoring.access_log import AccessRecord
 
-PLAIN = Access(
+PLAIN = AccessRecord(
     client="10.0.0.7",
     key="",
     method="GET",

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from server.monitoring.memory import Group, Meter
+from server.monitoring.memory import Group, MemoryReader
 from server.monitoring.nvml import Nvml
 
 MEGABYTE = 1 << 20
@@ -28,7 +28,7 @@ def test_memory_is_that_of_the_processes_of_a_group() -> None:
             process.stdout.readline()
         pids = tuple(process.pid for process in holding)
         groups = [Group("main", "", (os.getpid(),)), Group("engine", "a", pids[:1]), Group("engine", "b", pids)]
-        main, one, both = Meter(Nvml(no_driver)).read(groups).processes
+        main, one, both = MemoryReader(Nvml(no_driver)).read(groups).processes
     finally:
         for process in holding:
             process.communicate()
@@ -40,5 +40,5 @@ def test_memory_is_that_of_the_processes_of_a_group() -> None:
 def test_processes_that_are_gone_hold_nothing() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    (held,) = Meter(Nvml(no_driver)).read([Group("media", "", (gone.pid,))]).processes
+    (held,) = MemoryReader(Nvml(no_driver)).read([Group("media", "", (gone.pid,))]).processes
     assert (held.resident_bytes, held.proportional_bytes) == (0, 0)

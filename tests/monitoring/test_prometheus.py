@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.monitoring.access_log import Access, Traffic
-from server.monitoring.memory import Group, Held, Readings
+from server.monitoring.access_log import AccessRecord, RequestCounters
+from server.monitoring.memory import Group, GroupMemory, MemorySnapshot
 from server.monitoring.nvml import GpuMemory
 from server.monitoring.prometheus import Metrics
 from server.stats import Durations, EngineStats, Load, MediaStats, ModelState, Tally
@@ -30,7 +30,7 @@ STATS = EngineStats(
     state="restarting",
     restarts=2,
 )
-ACCESS = Access(
+ACCESS = AccessRecord(
     client="127.0.0.1",
     key="",
     method="POST",
@@ -48,7 +48,7 @@ ACCESS = Access(
     wait_s=0.25,
     run_s=1.5,
 )
-TRAFFIC = Traffic()
+TRAFFIC = RequestCounters()
 TRAFFIC.add(ACCESS)
 LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
@@ -58,13 +58,13 @@ MODELS = [
     ModelState(("demo", "alias"), "loaded", Path(), 1, (), 0, tally=Tally(loads=3, unloads=2, evictions=1)),
     ModelState(("small",), "broken", Path(), 1, (), 0, tally=Tally(failures=4)),
 ]
-READINGS = Readings(
-    (Held(Group("main", "", (1,)), 1000, 900), Held(Group("engine", "demo", (2,)), 5000, 4000)),
+READINGS = MemorySnapshot(
+    (GroupMemory(Group("main", "", (1,)), 1000, 900), GroupMemory(Group("engine", "demo", (2,)), 5000, 4000)),
     (GpuMemory(0, 3 << 30, 24 << 30),),
 )
 
 
-def written(traffic: Traffic = TRAFFIC) -> str:
+def written(traffic: RequestCounters = TRAFFIC) -> str:
     metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, traffic, lambda: MEDIA, lambda: MODELS)
     return metrics.render(READINGS).decode()
 
@@ -161,7 +161,7 @@ def test_models_that_come_and_go_have_series() -> None:
 
 
 def test_no_client_makes_series_of_its_own() -> None:
-    traffic = Traffic()
+    traffic = RequestCounters()
     for number in range(50):
         traffic.add(
             replace(ACCESS, method=f"M{number}", path=f"/{number}", client=f"10.0.0.{number}", key=str(number))

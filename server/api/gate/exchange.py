@@ -13,7 +13,7 @@ from server.api.gate.admission import Ticket, Work
 from server.api.paths import asked
 from server.errors import SottoError, UploadTooLarge
 from server.logs import new_request_id
-from server.monitoring.access_log import Access, Ending
+from server.monitoring.access_log import AccessRecord, Ending
 
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
@@ -87,11 +87,11 @@ class Exchange:
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    def access(self, route: str, *, with_text: bool) -> Access:
+    def access(self, route: str, *, with_text: bool) -> AccessRecord:
         """What is told of it, now that it has ended."""
         method, path = self._asked
         ended, why = self._ending()
-        access = Access(
+        access = AccessRecord(
             client=self.address,
             key=self.key_name,
             method=method,
@@ -172,7 +172,7 @@ def _shown(message: str, code: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _with_work(access: Access, work: Work, with_text: bool) -> Access:
+def _with_work(access: AccessRecord, work: Work, with_text: bool) -> AccessRecord:
     """`access` with what there is to tell of a transcription."""
     return replace(
         access,

@@ -22,7 +22,7 @@ from server.api.gate.upload_pace import Intake, Pace
 from server.api.paths import enter
 from server.errors import SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
-from server.monitoring.access_log import Access, Traffic
+from server.monitoring.access_log import AccessRecord, RequestCounters
 from server.settings import Settings
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
@@ -43,7 +43,7 @@ class Gate:
         app: FastAPI,
         settings: Settings,
         admission: Admission,
-        traffic: Traffic,
+        traffic: RequestCounters,
         *,
         open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
@@ -107,7 +107,7 @@ class Gate:
             scope["state"]["ticket"] = ticket
             await self.wrapped(scope, Intake(exchange.receive, ticket, self._pace), exchange.send)
 
-    def _tell(self, access: Access) -> None:
+    def _tell(self, access: AccessRecord) -> None:
         self._traffic.add(access)
         level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
         logger.log(level, "%s", access, extra={"fields": access.fields()})

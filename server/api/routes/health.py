@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from server import __version__
 from server.audio.media_decoder import Media
 from server.errors import Unavailable
-from server.monitoring.memory import Group, Meter
+from server.monitoring.memory import Group, MemoryReader
 from server.monitoring.prometheus import CONTENT_TYPE, Metrics
 from server.pool.registry import Registry
 
@@ -45,7 +45,7 @@ async def ready(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     series: Metrics = request.state.metrics
-    meter: Meter = request.state.meter
+    meter: MemoryReader = request.state.meter
     groups = _processes(request.state.registry, request.state.media)
     readings = await asyncio.to_thread(meter.read, groups)
     return Response(series.render(readings), headers={"content-type": CONTENT_TYPE})
