@@ -43,7 +43,7 @@ from benchmarks.processes import (
     write_repeated,
     write_wav,
 )
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
@@ -162,7 +162,7 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
     """A function that gives a recording's text by the server's pipeline, in this process, with its defaults."""
     settings = Settings(model=model)
     registry = load(settings, in_process=True)
-    media = Media(
+    media = MediaDecoder(
         Scanner(),
         workers=settings.media_workers,
         spool_bytes=settings.spool_bytes,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, window_of
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.limits import Limits
@@ -102,7 +102,7 @@ class Ours:
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
         self._limits = Limits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
         self._engine = Engine(self._whisper, self._limits)
-        self._media = Media(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
+        self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(
             ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
         )

@@ -14,7 +14,7 @@ from server.api.openapi.document import describe
 from server.api.routes import docs, health, models, ps, transcriptions
 from server.api.routes.web_page import page_router, read_assets
 from server.api.tracing import TELEMETRY, Named
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.models import catalog
 from server.models.pulls import Pulls
 from server.monitoring.access_log import RequestCounters
@@ -27,7 +27,7 @@ from server.system.machine import usable_cpus
 from server.transcription.pipeline import Pipeline
 
 
-def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
+def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> Gate:
     """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
 
     catalogue = catalog.of(settings)

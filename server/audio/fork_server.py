@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.audio.messages import READY, Ended, Message, Order, Started, decode_order, encode, failure
+from server.audio.messages import READY, Ended, Message, ScanRequest, Started, decode_request, encode, failure
 from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
 from server.system.child_process import attach
@@ -27,13 +27,13 @@ from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 if TYPE_CHECKING:
     from server.audio.scanner import Scanner
 
-FIRST_TO_GO = "500"  # of 1000: where memory runs out, rather a worker than the server
-MAX_ORDER_BYTES = 4096
+OOM_SCORE_ADJ = "500"  # of 1000: where memory runs out, rather a worker than the server
+MAX_REQUEST_BYTES = 4096
 MELS = (80, 128)  # bands of all of Whisper's models
 FILES = 3  # that come with an order: the worker's channel, the upload, the spool
 
 
-class Forker:
+class ForkServer:
     """Forks a worker for each order that comes over `control`, and tells how it ended."""
 
     def __init__(self, control: socket.socket, scanner: "Scanner") -> None:
@@ -42,11 +42,11 @@ class Forker:
         self._channels: dict[int, socket.socket] = {}  # by the worker's process id
         self._poll = select.poll()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._watch(control.fileno(), select.POLLIN, self._obey)
+        self._watch(control.fileno(), select.POLLIN, self._handle_request)
         self._deaths, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        self._watch(self._deaths, select.POLLIN, self._bury)
+        self._watch(self._deaths, select.POLLIN, self._reap)
 
     def run(self) -> None:
         """Return when `control` comes to its end."""
@@ -63,20 +63,20 @@ class Forker:
         if self._watched.pop(fd, None):
             self._poll.unregister(fd)
 
-    def _obey(self) -> None:
-        order, files, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, FILES)
+    def _handle_request(self) -> None:
+        order, files, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, FILES)
         if not order:
             return self._watched.clear()
         channel = socket.socket(fileno=files[0])
         try:
-            self._fork(channel, files, decode_order(order))
+            self._fork(channel, files, decode_request(order))
         except OSError:  # no more processes to be had
             _tell_if_possible(channel, Ended(None))
             channel.close()
         for file in files[1:]:
             os.close(file)
 
-    def _fork(self, channel: socket.socket, files: list[int], order: Order) -> None:
+    def _fork(self, channel: socket.socket, files: list[int], order: ScanRequest) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -94,8 +94,8 @@ class Forker:
         os.kill(pid, signal.SIGKILL)
         self._forget(self._channels[pid].fileno())
 
-    def _bury(self) -> None:
-        os.read(self._deaths, MAX_ORDER_BYTES)
+    def _reap(self) -> None:
+        os.read(self._deaths, MAX_REQUEST_BYTES)
         while self._channels:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
@@ -123,7 +123,7 @@ def main(make_scanner: "Callable[[], Scanner]" = usual) -> None:
         raise
     with suppress(OSError):  # nobody waits any more
         channel.send(READY)
-    Forker(channel, scanner).run()
+    ForkServer(channel, scanner).run()
     os._exit(0)
 
 
@@ -131,14 +131,14 @@ def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
     scanner = make_scanner()
     _warm_up(scanner)
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a library has started a thread, which would be missing in every worker")
     gc.freeze()  # what is there stays, and stays shared
     return scanner
 
 
-def _work(scanner: "Scanner", order: Order, channel: int, upload: int, spool: int) -> None:
+def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
     """In a worker: scan the upload and tell what is found."""
     teller = socket.socket(fileno=channel)
     teller.send(encode(Started()))

@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Protocol
 
-from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
 from server.audio.spool import Spool, SpoolBudget
-from server.audio.workers import ForkerLost, MediaWorkers, WorkerLost
+from server.audio.workers import ForkServerLost, MediaWorkers, WorkerLost
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import ScanOptions, UploadFd, VadOptions
 from server.settings import Settings
@@ -28,7 +28,7 @@ RESTARTS = 5  # of the process that all workers come from
 logger = logging.getLogger(__name__)
 
 
-class ScannerLike(Protocol):
+class FileScanner(Protocol):
     """Makes passes over files: `scanner.Scanner` in this process, `workers.MediaWorkers` in others."""
 
     def scan(
@@ -81,9 +81,9 @@ class Recording:
             match message:
                 case Opened(hint_s):
                     self.duration_hint_s = hint_s
-                case Reached(samples):
+                case Decoded(samples):
                     self.spool.reach(samples)
-                case Found(window) if window.index == self._windows:
+                case WindowFound(window) if window.index == self._windows:
                     self._windows += 1
                     self._on_window(window)
                 case Done(samples, mel_max):
@@ -98,13 +98,13 @@ class Recording:
         self.finished.add_done_callback(lambda _: self.spool.close())
 
 
-class Media:
+class MediaDecoder:
     """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner.
 
     `scratch` has room for uploads too.
     """
 
-    def __init__(self, scanner: ScannerLike, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
+    def __init__(self, scanner: FileScanner, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
         self.scratch = ScratchFolder()
         self._scanner = scanner
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
@@ -167,7 +167,7 @@ class Media:
             with closing(self._scanner.scan(source.fd, recording.spool, options, recording.stop)) as messages:
                 try:
                     return recording.follow(messages)
-                except ForkerLost as lost:
+                except ForkServerLost as lost:
                     restarts -= 1
                     logger.warning("all media workers were lost: %s", lost)
                 except WorkerLost as lost:
@@ -178,9 +178,9 @@ class Media:
         raise UndecodableAudio("It ended every process that tried.")
 
 
-def open_media(settings: Settings, scanner: ScannerLike | None = None) -> Media:
+def open_media(settings: Settings, scanner: FileScanner | None = None) -> MediaDecoder:
     """Decodes as `settings` say; without a `scanner` in processes of their own, on Linux."""
-    return Media(
+    return MediaDecoder(
         scanner or _scanner(settings),
         workers=settings.media_workers,
         spool_bytes=settings.spool_bytes,
@@ -188,7 +188,7 @@ def open_media(settings: Settings, scanner: ScannerLike | None = None) -> Media:
     )
 
 
-def _scanner(settings: Settings) -> ScannerLike:
+def _scanner(settings: Settings) -> FileScanner:
     if sys.platform == "linux":
         memory_bytes = settings.media_memory_mb << 20
         return MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)

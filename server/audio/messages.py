@@ -1,7 +1,7 @@
 """What a media worker tells the main process: a JSON list in each packet of a Unix socket, checked field by field.
 
 A worker reads files of strangers and may be taken over. So nothing here is ever unpickled, a packet has a largest
-size, and what it holds is a `Message` of small values of the right types, or `BadFrame`.
+size, and what it holds is a `Message` of small values of the right types, or `InvalidMessage`.
 """
 
 import json
@@ -16,7 +16,7 @@ from server.system.sandbox import ProcessLimits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 READY = b"ready"  # what the process that forks workers sends once, before any message
-MAX_FRAME_BYTES = 1 << 15
+MAX_MESSAGE_BYTES = 1 << 15
 MAX_DETAIL = 200  # characters
 MAX_SAMPLES = 1 << 40
 MAX_HINT_S = 2**63 / 1e6  # what FFmpeg can count
@@ -26,7 +26,7 @@ Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory",
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
-class BadFrame(Exception):
+class InvalidMessage(Exception):
     """A packet that no worker in its senses sends."""
 
 
@@ -43,14 +43,14 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Decoded:
     """So many samples are in the spool."""
 
     samples: int
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WindowFound:
     """The next window."""
 
     window: Window
@@ -80,17 +80,17 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ScanRequest:
     """What a worker is for: a pass over the file that comes with it."""
 
     options: ScanOptions
     limits: ProcessLimits
 
 
-Message = Started | Opened | Reached | Found | Done | Failed | Ended
+Message = Started | Opened | Decoded | WindowFound | Done | Failed | Ended
 
 
-class Course:
+class MessageOrder:
     """What may still come of one pass over a file: counts that grow, windows in order, and no flood of either."""
 
     def __init__(self, window_s: float) -> None:
@@ -102,12 +102,12 @@ class Course:
         self._end = 0  # of the last window
 
     def check(self, message: Message, written: int) -> None:
-        """Raise `BadFrame` unless `message` may come now, with so many samples in the spool."""
+        """Raise `InvalidMessage` unless `message` may come now, with so many samples in the spool."""
         match message:
-            case Reached(samples):
+            case Decoded(samples):
                 fits = self._samples < samples <= written
                 self._samples = samples
-            case Found(window):
+            case WindowFound(window):
                 fits = window.index == self._windows and self._end <= window.offset and window.end <= self._samples
                 self._windows, self._end = self._windows + 1, window.end
             case Done(samples):
@@ -117,42 +117,44 @@ class Course:
         self._messages += 1
         # At least every other window is half full, and there is a count for every ten seconds.
         if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
-            raise BadFrame(f"out of course: {type(message).__name__}")
+            raise InvalidMessage(f"out of course: {type(message).__name__}")
 
 
 def encode(message: Message) -> bytes:
     """`message` as a packet. Raises `ValueError` if it is too large for one."""
     data = json.dumps(_listed(message), allow_nan=False).encode()
-    if len(data) > MAX_FRAME_BYTES:
+    if len(data) > MAX_MESSAGE_BYTES:
         raise ValueError(f"a frame of {len(data)} bytes")
     return data
 
 
 def decode(data: bytes) -> Message:
-    """The message in a packet; raises `BadFrame` for anything else."""
+    """The message in a packet; raises `InvalidMessage` for anything else."""
     try:
         return _parsed(json.loads(data, parse_constant=_bad))
     except (ValueError, RecursionError) as error:
-        raise BadFrame("no JSON") from error
+        raise InvalidMessage("no JSON") from error
 
 
 def receive(channel: socket.socket) -> Message | None:
-    """The next message, None at the end; raises `BadFrame`, and `TimeoutError` by the channel's timeout."""
-    data, _, flags, _ = channel.recvmsg(MAX_FRAME_BYTES)
+    """The next message, None at the end; raises `InvalidMessage`, and `TimeoutError` by the channel's timeout."""
+    data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
     if flags & socket.MSG_TRUNC:
         return _bad("too long")
     return decode(data) if data else None
 
 
-def encode_order(order: Order) -> bytes:
+def encode_request(order: ScanRequest) -> bytes:
     return json.dumps(asdict(order)).encode()
 
 
-def decode_order(data: bytes) -> Order:
+def decode_request(data: bytes) -> ScanRequest:
     """What the main process asked for; this way all is trusted."""
     order = json.loads(data)
     options = order["options"]
-    return Order(ScanOptions(**{**options, "vad": VadOptions(**options["vad"])}), ProcessLimits(**order["limits"]))
+    return ScanRequest(
+        ScanOptions(**{**options, "vad": VadOptions(**options["vad"])}), ProcessLimits(**order["limits"])
+    )
 
 
 def failure(error: Exception) -> Failed:
@@ -194,9 +196,9 @@ def _listed(message: Message) -> list[object]:
             return ["started"]
         case Opened(hint_s):
             return ["opened", hint_s]
-        case Reached(samples):
+        case Decoded(samples):
             return ["reached", samples]
-        case Found(window):
+        case WindowFound(window):
             return ["found", window.index, [[span.start, span.end] for span in window.spans]]
         case Done(samples, mel_max):
             return ["done", samples, mel_max]
@@ -213,9 +215,9 @@ def _parsed(frame: object) -> Message:
         case ["opened", hint_s]:
             return Opened(None if hint_s is None else _number(hint_s, 0.0, MAX_HINT_S))
         case ["reached", samples]:
-            return Reached(_count(samples))
+            return Decoded(_count(samples))
         case ["found", index, [_, *_] as pairs]:
-            return Found(Window(_count(index), _spans(pairs)))
+            return WindowFound(Window(_count(index), _spans(pairs)))
         case ["done", samples, mel_max]:
             return Done(_count(samples), None if mel_max is None else _number(mel_max, -100.0, 100.0))
         case ["failed", str(reason), str(detail)] if reason in REASONS and len(detail) <= MAX_DETAIL:
@@ -250,4 +252,4 @@ def _spans(pairs: Sequence[object]) -> tuple[Span, ...]:
 
 
 def _bad(what: str) -> NoReturn:
-    raise BadFrame(what)
+    raise InvalidMessage(what)

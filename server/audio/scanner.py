@@ -8,10 +8,10 @@ from collections.abc import Generator
 
 from server.audio.decode import open_audio
 from server.audio.mel import loudest, mel_filters
-from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
 from server.audio.speech import SpeechModel, make_detector
 from server.audio.spool import SpoolFile
-from server.audio.windows import Packer
+from server.audio.windows import WindowPacker
 from server.options import ScanOptions
 from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
@@ -33,7 +33,7 @@ class Scanner:
         Ends early when `stop` is set. Raises `UndecodableAudio`, `AudioTooShort`, `AudioTooLong`, and
         `Unavailable` if the spool can't take it.
         """
-        detector, packer = make_detector(self._speech_model, options.vad), Packer(options.vad)
+        detector, packer = make_detector(self._speech_model, options.vad), WindowPacker(options.vad)
         level = _Level(spool, options.mels)
         with open(source, "rb", closefd=False) as file, open_audio(file, limit_s=options.limit_s) as blocks:
             yield Opened(blocks.duration_hint_s)
@@ -41,10 +41,10 @@ class Scanner:
                 if stop.is_set():
                     return
                 spool.append(block)
-                yield Reached(spool.samples)
-                yield from map(Found, packer.feed(block, detector.feed(block)))
+                yield Decoded(spool.samples)
+                yield from map(WindowFound, packer.feed(block, detector.feed(block)))
                 level.advance()
-        yield from map(Found, packer.close(detector.close()))
+        yield from map(WindowFound, packer.close(detector.close()))
         yield Done(spool.samples, level.close())
 
     is_ready = True

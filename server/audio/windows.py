@@ -15,7 +15,7 @@ CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech pauses 
 SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
 
 
-class Packer:
+class WindowPacker:
     """Packs speech into windows: nearly as full as they may be, cut at the longest silence of their last part.
 
     Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps

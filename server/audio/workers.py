@@ -15,17 +15,17 @@ from contextlib import suppress
 from typing import NoReturn
 
 from server.audio.messages import (
-    MAX_FRAME_BYTES,
+    MAX_MESSAGE_BYTES,
     READY,
-    BadFrame,
-    Course,
     Done,
     Ended,
     Failed,
+    InvalidMessage,
     Message,
-    Order,
+    MessageOrder,
+    ScanRequest,
     decode,
-    encode_order,
+    encode_request,
     error_of,
     receive,
 )
@@ -55,7 +55,7 @@ class WorkerLost(Exception):
     """A worker ended without a result, by its file's doing or by somebody else's."""
 
 
-class ForkerLost(WorkerLost):
+class ForkServerLost(WorkerLost):
     """All workers ended, with the process that they are forked from: by no file's doing."""
 
 
@@ -86,7 +86,7 @@ class MediaWorkers:
 
     def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
         """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
-        course = Course(options.vad.window_s)
+        course = MessageOrder(options.vad.window_s)
         try:
             channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         except OSError as error:
@@ -101,7 +101,7 @@ class MediaWorkers:
                     raise error_of(message, options.limit_s)
                 course.check(message, spool.written)
                 yield message
-        except BadFrame as error:
+        except InvalidMessage as error:
             self._ended["nonsense"] += 1
             logger.warning("a media worker sent what none would send by itself: %s", error)
             raise UndecodableAudio from error
@@ -126,14 +126,14 @@ class MediaWorkers:
 
     def _order(self, options: ScanOptions, *files: int) -> ChildProcess:
         """Have a worker forked; returns by whom."""
-        order = encode_order(Order(options, self._limits(options.limit_s)))
+        order = encode_request(ScanRequest(options, self._limits(options.limit_s)))
         with self._lock:
             forker = self._ready_forker()
             try:
                 socket.send_fds(forker.channel, [order], files)
             except OSError as error:
                 _end_forker(forker)
-                raise ForkerLost("the process that forks workers is gone") from error
+                raise ForkServerLost("the process that forks workers is gone") from error
         return forker
 
     def _limits(self, limit_s: float) -> ProcessLimits:
@@ -175,7 +175,7 @@ class MediaWorkers:
                 case None:
                     self._ended["crashed"] += 1
                     if forker.wait(NOTICE_S) is not None:  # which a second try must not meet
-                        raise ForkerLost("the process that forked it has ended")
+                        raise ForkServerLost("the process that forked it has ended")
                     raise WorkerLost("it hung up")
                 case Ended(status):
                     self._ended[ENDS.get(status, "crashed")] += 1
@@ -191,7 +191,7 @@ class MediaWorkers:
             self._ended["stalled"] += 1
             raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
         _end_forker(forker)
-        raise ForkerLost("none was forked")
+        raise ForkServerLost("none was forked")
 
 
 def _end_forker(forker: ChildProcess) -> None:
@@ -204,13 +204,13 @@ def _obstacle(forker: ChildProcess) -> str:
     """What keeps `forker` from its work, in its own words if it has any; empty as soon as it is ready."""
     forker.channel.settimeout(START_S)
     try:
-        said = forker.channel.recv(MAX_FRAME_BYTES)
+        said = forker.channel.recv(MAX_MESSAGE_BYTES)
         if said == READY:
             return ""
         status = forker.wait(NOTICE_S)  # its traceback is for the log
         if said and isinstance(message := decode(said), Failed):
             return message.detail or message.reason
-    except (OSError, BadFrame) as error:
+    except (OSError, InvalidMessage) as error:
         return str(error)
     return "it hung up" if status is None else described(status)
 
@@ -234,5 +234,5 @@ def _hang_up(channel: socket.socket) -> None:
     with channel, suppress(OSError):
         channel.shutdown(socket.SHUT_WR)
         channel.settimeout(END_S)
-        while channel.recv(MAX_FRAME_BYTES) and time.monotonic() < end:
+        while channel.recv(MAX_MESSAGE_BYTES) and time.monotonic() < end:
             pass

@@ -16,7 +16,7 @@ import uvicorn
 from server import logs
 from server.api.app import create_app
 from server.api.h11_protocol import HEAD_BYTES, Protocol
-from server.audio.media_decoder import Media, open_media
+from server.audio.media_decoder import MediaDecoder, open_media
 from server.commands.checks import short
 from server.models.catalog import SAMPLE, data_path
 from server.pool.registry import Registry, load
@@ -103,7 +103,7 @@ def example(settings: Settings, port: int) -> str:
     return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
 
 
-def _config(settings: Settings, registry: Registry, media: Media) -> uvicorn.Config:
+def _config(settings: Settings, registry: Registry, media: MediaDecoder) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings, registry, media),
         host=settings.host,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from server.audio.media_decoder import Media, Recording
+from server.audio.media_decoder import MediaDecoder, Recording
 from server.errors import Cancelled, TookTooLong
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
 from server.pool.pool import Lease
@@ -40,7 +40,7 @@ class Passage:
 class Pipeline:
     """Transcribes files with the models of a registry. Closing it is its maker's business, part by part."""
 
-    def __init__(self, media: Media, registry: Registry, *, max_windows: int = 512) -> None:
+    def __init__(self, media: MediaDecoder, registry: Registry, *, max_windows: int = 512) -> None:
         """At most `max_windows` windows of all requests together are with the engines."""
         self.registry = registry
         self._media = media
@@ -79,7 +79,7 @@ class Transcription:
 
     def __init__(
         self,
-        media: Media,
+        media: MediaDecoder,
         lease: Lease,
         source: UploadFd,
         options: TranscriptionOptions,
@@ -189,7 +189,7 @@ class Transcription:
         decoded = asyncio.wrap_future(self._recording.finished)
         await asyncio.gather(self._run, decoded, return_exceptions=True)
 
-    def _open(self, media: Media, source: UploadFd) -> Recording:
+    def _open(self, media: MediaDecoder, source: UploadFd) -> Recording:
         """Start decoding; windows, then None, arrive on this loop."""
         loop = asyncio.get_running_loop()
 

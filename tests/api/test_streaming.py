@@ -24,7 +24,7 @@ from server.api.app import create_app
 from server.api.heartbeat import HEARTBEAT_S
 from server.api.routes import transcriptions
 from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
-from server.audio.media_decoder import Media, Recording
+from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
 from server.options import (
@@ -138,7 +138,7 @@ class Client:
             self.complete = not message.get("more_body")
 
 
-class LateMedia(Media):
+class LateMedia(MediaDecoder):
     """Decodes nothing until `go` is set, or tells of no window."""
 
     def __init__(self, *, decodes: bool) -> None:
@@ -168,7 +168,7 @@ async def answering(
     kind: type[Unfolding] = EventStream,
     silence_s: float = NEVER_S,
     seconds: float = 2.5,
-    media: Media | None = None,
+    media: MediaDecoder | None = None,
 ) -> AsyncIterator[tuple[Client, asyncio.Task[None]]]:
     """A response that is being sent: a window for each second and a rest. What it held is closed at its end."""
     media = media or make_media()

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from server.audio.media_decoder import Media, Recording, ScannerLike
+from server.audio.media_decoder import FileScanner, MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.audio.workers import MediaWorkers
 from server.errors import AudioTooLong, AudioTooShort, Cancelled, Unavailable, UndecodableAudio
@@ -20,17 +20,17 @@ EVERYTHING = VadOptions(enabled=False, window_s=1.0)
 
 
 class OpenedMedia(Protocol):
-    """Makes a `Media` that must have given everything back when the block ends."""
+    """Makes a `MediaDecoder` that must have given everything back when the block ends."""
 
     def __call__(
         self, *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
-    ) -> AbstractContextManager[Media]: ...
+    ) -> AbstractContextManager[MediaDecoder]: ...
 
 
 class Lent:
-    """A scanner that outlives the `Media` that has it."""
+    """A scanner that outlives the `MediaDecoder` that has it."""
 
-    def __init__(self, scanner: ScannerLike) -> None:
+    def __init__(self, scanner: FileScanner) -> None:
         self.scan = scanner.scan
         self.wait_until_ready = scanner.wait_until_ready
         self.stats = scanner.stats
@@ -41,7 +41,7 @@ class Lent:
 
 
 @pytest.fixture(scope="module", params=["threads", "processes"])
-def scanner(request: pytest.FixtureRequest) -> Iterator[ScannerLike]:
+def scanner(request: pytest.FixtureRequest) -> Iterator[FileScanner]:
     """Every test of this file is run with both; the processes are started once."""
     if request.param == "threads":
         yield Scanner()
@@ -54,10 +54,12 @@ def scanner(request: pytest.FixtureRequest) -> Iterator[ScannerLike]:
 
 
 @pytest.fixture
-def opened_media(scanner: ScannerLike) -> OpenedMedia:
+def opened_media(scanner: FileScanner) -> OpenedMedia:
     @contextmanager
-    def opened(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> Iterator[Media]:
-        media = Media(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+    def opened(
+        *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
+    ) -> Iterator[MediaDecoder]:
+        media = MediaDecoder(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
         try:
             yield media
         finally:
@@ -67,7 +69,7 @@ def opened_media(scanner: ScannerLike) -> OpenedMedia:
     return opened
 
 
-def decode(media: Media, source: UploadFd, options: VadOptions) -> tuple[Recording, list[Window], float]:
+def decode(media: MediaDecoder, source: UploadFd, options: VadOptions) -> tuple[Recording, list[Window], float]:
     windows: list[Window] = []
     recording = media.open(source, options, on_window=windows.append)
     return recording, windows, recording.finished.result(DEADLINE_S)

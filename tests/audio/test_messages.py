@@ -8,29 +8,29 @@ from hypothesis import strategies as st
 
 from server.audio.messages import (
     MAX_DETAIL,
-    MAX_FRAME_BYTES,
+    MAX_MESSAGE_BYTES,
     MAX_SAMPLES,
-    BadFrame,
-    Course,
+    Decoded,
     Done,
     Ended,
     Failed,
-    Found,
+    InvalidMessage,
     Message,
+    MessageOrder,
     Opened,
-    Order,
-    Reached,
+    ScanRequest,
     Started,
+    WindowFound,
     decode,
-    decode_order,
+    decode_request,
     encode,
-    encode_order,
+    encode_request,
     error_of,
     failure,
     receive,
 )
 from server.audio.speech import SpeechEnd, SpeechStart
-from server.audio.windows import Packer
+from server.audio.windows import WindowPacker
 from server.errors import AudioTooLong, AudioTooShort, SottoError, Unavailable, UndecodableAudio
 from server.options import ScanOptions, VadOptions
 from server.system.sandbox import ProcessLimits
@@ -42,8 +42,8 @@ MESSAGES: list[Message] = [
     Opened(None),
     Opened(12.5),
     Opened(2**63 / 1e6),
-    Reached(160_000),
-    Found(Window(3, (Span(0, 5), Span(7, 480_002)))),
+    Decoded(160_000),
+    WindowFound(Window(3, (Span(0, 5), Span(7, 480_002)))),
     Done(0, None),
     Done(MAX_SAMPLES, -1.5),
     Failed("undecodable", "It holds no sound."),
@@ -63,8 +63,8 @@ windows = st.builds(
     spans,
 )
 messages = (
-    st.builds(Reached, st.integers(0, 2_000_000))
-    | st.builds(Found, windows)
+    st.builds(Decoded, st.integers(0, 2_000_000))
+    | st.builds(WindowFound, windows)
     | st.builds(Done, st.integers(0, 2_000_000), st.none())
     | st.sampled_from([Started(), Opened(1.0)])
 )
@@ -83,26 +83,26 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 def test_the_window_with_most_spans_fits() -> None:
     most = int(MAX_WINDOW_S * SAMPLE_RATE) // 512
     late = MAX_SAMPLES - most * 1_024
-    found = Found(Window(9_999, tuple(Span(late + n * 1_024, late + n * 1_024 + 512) for n in range(most))))
+    found = WindowFound(Window(9_999, tuple(Span(late + n * 1_024, late + n * 1_024 + 512) for n in range(most))))
     assert decode(encode(found)) == found
 
 
 def test_a_message_too_large_is_never_sent() -> None:
     with pytest.raises(ValueError, match="a frame of"):
-        encode(Found(Window(0, tuple(Span(n, n + 1) for n in range(0, 20_000, 2)))))
+        encode(WindowFound(Window(0, tuple(Span(n, n + 1) for n in range(0, 20_000, 2)))))
 
 
 def test_a_packet_too_large_is_no_message() -> None:
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with ours, theirs:
-        theirs.send(b'["started"]' + b" " * MAX_FRAME_BYTES)
-        with pytest.raises(BadFrame):
+        theirs.send(b'["started"]' + b" " * MAX_MESSAGE_BYTES)
+        with pytest.raises(InvalidMessage):
             receive(ours)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=99).map(str.encode))
 def test_bytes_that_are_no_message_are_told_as_such(data: bytes) -> None:
-    with pytest.raises(BadFrame):
+    with pytest.raises(InvalidMessage):
         decode(data)
 
 
@@ -111,16 +111,16 @@ def test_bytes_that_are_no_message_are_told_as_such(data: bytes) -> None:
 def test_whatever_is_taken_for_a_message_is_a_sane_one(frame: object) -> None:
     try:
         message = decode(json.dumps(frame).encode())
-    except BadFrame:
+    except InvalidMessage:
         return
     assert decode(encode(message)) == message
     match message:
         case Opened(float(value)):
             assert 0 <= value < 1e13
-        case Reached(count) | Done(count, _):
+        case Decoded(count) | Done(count, _):
             assert type(count) is int
             assert 0 <= count <= MAX_SAMPLES
-        case Found(window):
+        case WindowFound(window):
             edges = [edge for span in window.spans for edge in (span.start, span.end)]
             assert edges == sorted(edges)
             assert 0 < window.length <= MAX_WINDOW_S * SAMPLE_RATE
@@ -132,33 +132,33 @@ def test_whatever_is_taken_for_a_message_is_a_sane_one(frame: object) -> None:
 @given(st.lists(messages, max_size=40), st.integers(0, 1_500_000))
 @settings(max_examples=300)
 def test_what_comes_in_course_never_leaves_what_is_written(sent: list[Message], written: int) -> None:
-    course = Course(window_s=1.0)
+    course = MessageOrder(window_s=1.0)
     reached, end, index = 0, 0, 0
     try:
         for message in sent:
             course.check(message, written)
             match message:
-                case Reached(samples):
+                case Decoded(samples):
                     assert reached < samples <= written
                     reached = samples
-                case Found(window):
+                case WindowFound(window):
                     assert window.index == index
                     assert end <= window.offset < window.end <= reached
                     index, end = index + 1, window.end
                 case Done(samples):
                     assert samples == reached
-    except BadFrame:
+    except InvalidMessage:
         pass
 
 
 def test_a_flood_of_messages_leaves_the_course() -> None:
-    course = Course(window_s=30.0)
+    course = MessageOrder(window_s=30.0)
 
     def flood() -> None:
         for number in range(100):
-            course.check(Reached(number + 1), 10**9)
+            course.check(Decoded(number + 1), 10**9)
 
-    with pytest.raises(BadFrame):
+    with pytest.raises(InvalidMessage):
         flood()
 
 
@@ -173,7 +173,7 @@ def test_windows_as_they_are_packed_are_in_course(
 ) -> None:
     """`speech`: lengths of silence and speech in turns, in tenths of a second."""
     options = VadOptions(window_s=window_s, prefix_padding_ms=padding_ms)
-    packer, course = Packer(options), Course(window_s)
+    packer, course = WindowPacker(options), MessageOrder(window_s)
     events: list[SpeechStart | SpeechEnd] = []
     position = 0
     for silent, spoken in speech:
@@ -185,13 +185,13 @@ def test_windows_as_they_are_packed_are_in_course(
     while done < position:
         block = audio[: position - done]
         done += len(block)
-        course.check(Reached(done), done)
+        course.check(Decoded(done), done)
         now = [event for event in events if event.sample <= done]
         events = events[len(now) :]
         for window in packer.feed(block, now):
-            course.check(Found(window), done)
+            course.check(WindowFound(window), done)
     for window in packer.close(events):
-        course.check(Found(window), done)
+        course.check(WindowFound(window), done)
     course.check(Done(done, None), done)
 
 
@@ -213,5 +213,5 @@ def test_an_error_of_the_file_arrives_as_the_same(error: SottoError) -> None:
 
 def test_an_order_arrives_as_it_was_given() -> None:
     options = ScanOptions(VadOptions(enabled=False, threshold=0.25, window_s=10.0), limit_s=float("inf"), mels=128)
-    order = Order(options, ProcessLimits(1, 2, 3))
-    assert decode_order(encode_order(order)) == order
+    order = ScanRequest(options, ProcessLimits(1, 2, 3))
+    assert decode_request(encode_request(order)) == order

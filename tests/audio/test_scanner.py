@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from server.audio.mel import loudest, mel_filters
-from server.audio.messages import Done, Found, Message, Opened, Reached
+from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
 from server.audio.scanner import Scanner
 from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
@@ -37,13 +37,13 @@ def test_messages_come_in_order_and_end_with_the_count(scanner: Scanner) -> None
     with scanned(scanner, "two_minutes.mp3") as (spool, messages):
         first, *others, last = messages
         assert isinstance(first, Opened)
-        counts = [message.samples for message in others if isinstance(message, Reached)]
+        counts = [message.samples for message in others if isinstance(message, Decoded)]
         assert counts == [*range(160_000, 1_900_000, 160_000), spool.samples]
         reached = 0
         for message in others:
-            if isinstance(message, Reached):
+            if isinstance(message, Decoded):
                 reached = message.samples
-            elif isinstance(message, Found):
+            elif isinstance(message, WindowFound):
                 assert message.window.end <= reached
         assert last == Done(len(samples_of("two_minutes.mp3")), None)
 
@@ -62,7 +62,7 @@ def test_what_is_no_longer_wanted_is_decoded_no_further(scanner: Scanner) -> Non
     stop = threading.Event()
     with scanned(scanner, np.tile(tone(10), 6), stop=stop) as (spool, messages):
         assert isinstance(next(messages), Opened)
-        assert next(messages) == Reached(160_000)
+        assert next(messages) == Decoded(160_000)
         stop.set()
-        assert not any(isinstance(message, Reached | Done) for message in messages)
+        assert not any(isinstance(message, Decoded | Done) for message in messages)
         assert spool.samples == 160_000

@@ -22,7 +22,7 @@ from server.audio.speech import (
     SpeechStart,
     make_detector,
 )
-from server.audio.windows import Packer
+from server.audio.windows import WindowPacker
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.conftest import samples_of
@@ -87,7 +87,7 @@ def speech_in(blocks: Iterable[Samples], detector: SpeechDetector) -> list[Span]
 def windows_in(
     samples: Samples, detector: SpeechDetector, options: VadOptions | None = None, *, block: int = BLOCK
 ) -> list[Window]:
-    packer = Packer(options or VadOptions())
+    packer = WindowPacker(options or VadOptions())
     windows: list[Window] = []
     for piece in blocks_of(samples, block):
         windows += packer.feed(piece, detector.feed(piece))
@@ -303,7 +303,7 @@ def test_windows_are_never_longer_than_the_model_hears() -> None:
 
 
 def test_windows_come_while_the_recording_goes_on() -> None:
-    packer, samples = Packer(VadOptions(window_s=10)), noise(12)
+    packer, samples = WindowPacker(VadOptions(window_s=10)), noise(12)
     detector = at((0, 9), (9.5, 100))
     assert packer.feed(samples[: 9 * SAMPLE_RATE], detector.feed(samples[: 9 * SAMPLE_RATE])) == []
     (window,) = packer.feed(samples[9 * SAMPLE_RATE :], detector.feed(samples[9 * SAMPLE_RATE :]))
@@ -376,7 +376,7 @@ def test_without_detection_the_windows_are_the_whole_file(length: int) -> None:
 def test_memory_does_not_grow_with_the_recording() -> None:
     options = VadOptions()
     block = noise(10)
-    packer, windows = Packer(options), 0
+    packer, windows = WindowPacker(options), 0
     sizes: list[int] = []
     tracemalloc.start()
     try:

@@ -16,8 +16,8 @@ from typing import NoReturn
 
 import pytest
 
-from server.audio.media_decoder import Media, Recording
-from server.audio.messages import MAX_FRAME_BYTES
+from server.audio.media_decoder import MediaDecoder, Recording
+from server.audio.messages import MAX_MESSAGE_BYTES
 from server.audio.workers import MediaWorkers
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import UploadFd, VadOptions
@@ -57,7 +57,7 @@ class Case:
     """Media over worker processes of its own."""
 
     workers: MediaWorkers
-    media: Media
+    media: MediaDecoder
 
     def told(self, source: str | bytes) -> "Told":
         """What becomes of an upload, in the end."""
@@ -76,7 +76,7 @@ class Told:
     windows: list[Window] = field(default_factory=list)
 
     @classmethod
-    def of(cls, media: Media, source: UploadFd, options: VadOptions = EVERYTHING) -> "Told":
+    def of(cls, media: MediaDecoder, source: UploadFd, options: VadOptions = EVERYTHING) -> "Told":
         told = cls()
         recording = media.open(source, options, on_window=told.windows.append, mels=80)
         told.finish(recording)
@@ -102,7 +102,7 @@ class Told:
 def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Case]:
     """When all is through no worker, and nothing on disk, may be left."""
     workers = MediaWorkers(memory_bytes=MEMORY_BYTES, timeout_s=timeout_s, module=module)
-    media = Media(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
+    media = MediaDecoder(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
     with closing(media):
         yield Case(workers, media)
         wait_until(lambda: not children_of(workers.pid))
@@ -207,7 +207,7 @@ def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:
         b"[]",
         b'["reached"]',
         b"[" * 9_999,
-        b" " * (MAX_FRAME_BYTES + 1),
+        b" " * (MAX_MESSAGE_BYTES + 1),
         b'["reached", 160000]',
         b'["reached", 160001]',
         b'["reached", true]',

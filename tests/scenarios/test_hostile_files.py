@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.audio.workers import MediaWorkers
 from server.errors import InvalidRequest
 from server.options import VadOptions
@@ -48,14 +48,16 @@ def workers() -> Iterator[MediaWorkers]:
 
 
 @pytest.fixture(scope="module")
-def media(workers: MediaWorkers) -> Iterator[Media]:
-    with closing(Media(workers, workers=AT_ONCE, spool_bytes=256 * MEGABYTE, max_audio_s=LONGEST_S)) as media:
+def media(workers: MediaWorkers) -> Iterator[MediaDecoder]:
+    with closing(
+        MediaDecoder(workers, workers=AT_ONCE, spool_bytes=256 * MEGABYTE, max_audio_s=LONGEST_S)
+    ) as media:
         media.wait_until_ready()
         yield media
 
 
 @pytest.fixture(scope="module")
-def client(media: Media) -> Iterator[TestClient]:
+def client(media: MediaDecoder) -> Iterator[TestClient]:
     served = ServedModel(FakeEngine(), ("demo",), ("en",))
     with TestClient(create_app(Settings(), Registry(served), media)) as client:
         yield client
@@ -65,7 +67,7 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def outcome(media: Media, number: int) -> str:
+def outcome(media: MediaDecoder, number: int) -> str:
     """What becomes of a broken file: `ok` or the error it is told; anything else fails the test."""
     with upload(hostile(number)) as source:
         recording = media.open(source, VadOptions(), on_window=lambda _: None, mels=80)
@@ -88,7 +90,7 @@ def outcome(media: Media, number: int) -> str:
     ids=len,
 )
 def test_broken_files_end_in_an_answer_and_leave_nothing(
-    media: Media, workers: MediaWorkers, numbers: range
+    media: MediaDecoder, workers: MediaWorkers, numbers: range
 ) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda number: outcome(media, number), WARM_UP))

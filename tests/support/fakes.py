@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.options import DecodingOptions, Priority, UploadFd
 from server.stats import EngineStats
@@ -236,9 +236,9 @@ class FakeEngine:
         self.closed = True
 
 
-def make_media(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> Media:
+def make_media(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> MediaDecoder:
     """What decodes uploads, in this process."""
-    return Media(Scanner(), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+    return MediaDecoder(Scanner(), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
 
 
 def tone(seconds: float) -> Samples:

@@ -14,7 +14,7 @@ import numpy as np
 
 from server.audio.decode import BLOCK_SAMPLES
 from server.audio.fork_server import main
-from server.audio.messages import Found, Message, Reached
+from server.audio.messages import Decoded, Message, WindowFound
 from server.audio.scanner import Scanner
 from server.audio.spool import SpoolFile
 from server.errors import UndecodableAudio
@@ -42,9 +42,9 @@ def _advance(spool: SpoolFile) -> Iterator[Message]:
     """Ten seconds of audio, and a window of its first."""
     number = spool.samples // BLOCK_SAMPLES
     spool.append(BLOCK)
-    yield Reached(spool.samples)
+    yield Decoded(spool.samples)
     start = number * BLOCK_SAMPLES
-    yield Found(Window(number, (Span(start, start + SAMPLE_RATE),)))
+    yield WindowFound(Window(number, (Span(start, start + SAMPLE_RATE),)))
 
 
 def _sleep(_: str = "") -> None:

@@ -1,4 +1,4 @@
-"""A request's life over a real `Media` and a `FakeEngine`: a second of tone is a window, or a little more."""
+"""Requests over a real `MediaDecoder` and a `FakeEngine`: a second of tone is a window, or a little more."""
 
 import asyncio
 import errno
@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from server.audio.media_decoder import Media, Recording
+from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
@@ -74,7 +74,7 @@ class Flow:
     """A pipeline and what it works with."""
 
     pipeline: Pipeline
-    media: Media
+    media: MediaDecoder
 
     @asynccontextmanager
     async def request(
@@ -99,7 +99,7 @@ class Flow:
         assert asyncio.all_tasks() <= before
 
 
-class GatedMedia(Media):
+class GatedMedia(MediaDecoder):
     """Its workers stop at each window until `go` is set."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ def flow(
     window_s: float = 1.0,
     max_audio_s: float = 3600,
     spool_bytes: int = 1 << 30,
-    media: Media | None = None,
+    media: MediaDecoder | None = None,
 ) -> Iterator[Flow]:
     media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
     model = ServedModel(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import __version__
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.errors import Unavailable
 from server.monitoring.memory import Group, MemoryReader
 from server.monitoring.prometheus import CONTENT_TYPE, Metrics
@@ -35,7 +35,7 @@ async def ready(request: Request) -> JSONResponse:
     registry: Registry = request.state.registry
     if hindrance := registry.hindrance():
         raise Unavailable(hindrance)
-    media: Media = request.state.media
+    media: MediaDecoder = request.state.media
     if not media.is_ready:
         await asyncio.to_thread(media.wait_until_ready)
     return JSONResponse({"status": "ready", "model": registry.default.name})
@@ -51,6 +51,6 @@ async def metrics(request: Request) -> Response:
     return Response(series.render(readings), headers={"content-type": CONTENT_TYPE})
 
 
-def _processes(registry: Registry, media: Media) -> list[Group]:
+def _processes(registry: Registry, media: MediaDecoder) -> list[Group]:
     engines = [Group("engine", model, stats.pids) for model, stats in registry.stats().items()]
     return [Group("main", "", (os.getpid(),)), *engines, Group("media", "", media.stats().pids)]
