@@ -128,7 +128,7 @@ class Ours:
         return {"texts": sorted(texts)}
 
     def _heard(self, windows: Sequence[Window], options: DecodingOptions) -> set[str]:
-        batch = [self._whisper.hear(window, options) for window in windows]
+        batch = [self._whisper.start(window, options) for window in windows]
         for one in batch:
             self._whisper.encode([one])
         self._whisper.detect(batch)
@@ -139,7 +139,7 @@ class Ours:
     def steps(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
         """CPU and wall milliseconds per window of each step, one batch of `count`: to find where time goes."""
         options = DecodingOptions(beam_size=beam)
-        batch = [self._whisper.hear(window_of(clip), options) for clip in clips(count, seconds)]
+        batch = [self._whisper.start(window_of(clip), options) for clip in clips(count, seconds)]
         taken: dict[str, float] = {}
 
         @contextmanager
@@ -217,7 +217,7 @@ class Ours:
         Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): resets the peak
         self.windows(count)
         peak, after = memory_mb("VmHWM"), memory_mb("VmRSS")
-        self._whisper.rest()
+        self._whisper.trim_memory()
         return {"mb": {**self._memory, "peak": peak, "after": after, "rested": memory_mb("VmRSS")}}
 
     def close(self) -> dict[str, Any]:

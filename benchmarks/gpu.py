@@ -79,7 +79,7 @@ def steps(case: Case, model: Path) -> dict[str, Any]:
     taken: dict[str, list[float]] = {"encode": [], "generate": []}
 
     def hear(batch: Sequence[Any]) -> None:
-        heard = [whisper.hear(window_of(clip), options) for clip in batch]
+        heard = [whisper.start(window_of(clip), options) for clip in batch]
         with timed(taken["encode"], len(batch)):
             # As the engine does: together where that costs nothing, else one by one for a smaller workspace.
             for part in [heard] if limits(case).encode_together else [[one] for one in heard]:

@@ -23,7 +23,7 @@ from server.errors import Cancelled, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
 from server.transcript import Window, WindowResult
-from server.whisper.decoding import Hearing
+from server.whisper.decoding import WindowState
 
 INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
 USUAL_BEAMS = 5  # what limits are made for; with more beams, which a request may ask for, a batch is smaller
@@ -72,7 +72,7 @@ class Engine:
         """
         if self._lost:
             raise Unavailable(self._lost)
-        job = Job(self._model.hear(window, options), request, priority, self._model)
+        job = Job(self._model.start(window, options), request, priority, self._model)
         self._queue.put(job)
         if priority == "interactive":
             self._interactive_s = job.submitted_s
@@ -109,7 +109,7 @@ class Engine:
         jobs = list(self._queue)
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         for job in jobs:
-            audio_s[job.priority] += job.hearing.window.duration_s
+            audio_s[job.priority] += job.state.window.duration_s
         with self._lock:
             return EngineStats(
                 queued=len(jobs),
@@ -152,7 +152,7 @@ class Engine:
         idle_s: float | None = IDLE_S
         while (take := self._queue.take(self._limit_of, idle_s=idle_s)) is not None:
             if not take.items:
-                self._model.rest()
+                self._model.trim_memory()
                 idle_s = None  # once is enough until there has been work again
                 continue
             idle_s = IDLE_S
@@ -167,10 +167,10 @@ class Engine:
         company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
         if company and not self._limits.mix_classes:
             limit = min(limit, self._limits.interactive)
-        if job.hearing.tries:  # sampled: every window becomes best_of
-            limit //= job.hearing.options.best_of
+        if job.state.attempts:  # sampled: every window becomes best_of
+            limit //= job.state.options.best_of
         else:
-            limit = limit * USUAL_BEAMS // max(USUAL_BEAMS, job.hearing.options.beam_size)
+            limit = limit * USUAL_BEAMS // max(USUAL_BEAMS, job.state.options.beam_size)
         return max(1, limit)
 
     @contextmanager
@@ -203,7 +203,7 @@ class Engine:
                     if not job.future.done():
                         self._process([job], may_step_back=False)
             else:
-                logger.exception("window %d of request %s failed", jobs[0].hearing.window.index, jobs[0].request)
+                logger.exception("window %d of request %s failed", jobs[0].state.window.index, jobs[0].request)
                 self._count("failed")
                 jobs[0].fail(error)
 
@@ -212,23 +212,23 @@ class Engine:
             return
         jobs = self._wanted(jobs)
         if jobs and jobs[0].aligning:
-            self._align([job.hearing for job in jobs])
+            self._align([job.state for job in jobs])
         else:
-            self._decode([job.hearing for job in jobs])
+            self._decode([job.state for job in jobs])
         self._put_back([job for job in self._wanted(jobs) if not self._finish(job)])
 
     def _encode(self, jobs: Sequence[Job], may_step_back: bool) -> bool:
         """Encode what isn't; False if the batch went back into the queue, for interactive work has come."""
-        missing = [job for job in jobs if job.hearing.encoded is None]
+        missing = [job for job in jobs if job.state.encoded is None]
         if self._limits.encode_together:
             if missing:
-                self._model.encode([job.hearing for job in missing])
+                self._model.encode([job.state for job in missing])
             return True
         for job in missing:
             if may_step_back and self._steps_back(jobs):
                 return False
             if not job.abandoned:
-                self._model.encode([job.hearing])
+                self._model.encode([job.state])
         return not (may_step_back and self._steps_back(jobs))
 
     def _steps_back(self, jobs: Sequence[Job]) -> bool:
@@ -238,28 +238,28 @@ class Engine:
         self._put_back(self._wanted(jobs))
         return True
 
-    def _decode(self, batch: Sequence[Hearing]) -> None:
+    def _decode(self, batch: Sequence[WindowState]) -> None:
         if unknown := [one for one in batch if one.options.language is None]:
             self._model.detect(unknown)
         if batch:
             self._model.generate(batch)
 
-    def _align(self, batch: Sequence[Hearing]) -> None:
+    def _align(self, batch: Sequence[WindowState]) -> None:
         # After a failure in the batch, one that was through already may come again.
-        if unplaced := [one for one in batch if one.words_of and one.alignment is None]:
+        if unplaced := [one for one in batch if one.align_tokens and one.alignment is None]:
             self._model.align(unplaced)
 
     def _finish(self, job: Job) -> bool:
         """Settle the future of a job that needs no further step."""
-        hearing = job.hearing
+        state = job.state
         job.step_done()
-        if hearing.decoded is None:
+        if state.decoded is None:
             self._count("fallbacks")
             return False
-        if hearing.words_of and hearing.alignment is None:
+        if state.align_tokens and state.alignment is None:
             return False
-        result = self._model.result(hearing)
-        hearing.encoded = None
+        result = self._model.result(state)
+        state.encoded = None
         job.future.set_result(replace(result, ran_s=self._count_done(job)))
         return True
 
@@ -276,9 +276,9 @@ class Engine:
             return
         room = self._limits.cache_bytes - _cached(self._queue)
         for job in jobs:
-            room -= job.hearing.encoded_bytes
+            room -= job.state.encoded_bytes
             if room < 0:
-                job.hearing.encoded = None
+                job.state.encoded = None
         if not self._queue.put_back(jobs):
             for job in jobs:
                 job.fail(Unavailable("The server is shutting down."))
@@ -310,4 +310,4 @@ class Engine:
 
 
 def _cached(jobs: "Sequence[Job] | FairQueue[Job]") -> int:
-    return sum(job.hearing.encoded_bytes for job in jobs)
+    return sum(job.state.encoded_bytes for job in jobs)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from server.engine.interface import Model
 from server.options import Priority
 from server.transcript import WindowResult
-from server.whisper.decoding import Hearing
+from server.whisper.decoding import WindowState
 
 
 @dataclass(eq=False)
 class Job:
     """A window on its way, and whoever waits for it."""
 
-    hearing: Hearing
+    state: WindowState
     request: str
     priority: Priority
     model: Model
@@ -29,14 +29,14 @@ class Job:
     @property
     def aligning(self) -> bool:
         """Whether the next step is alignment; else it is decoding."""
-        return self.hearing.decoded is not None
+        return self.state.decoded is not None
 
     @property
     def key(self) -> Hashable:
         if self._key is None:
             make = self.model.align_key if self.aligning else self.model.decode_key
             try:
-                self._key = (self.aligning, make(self.hearing))
+                self._key = (self.aligning, make(self.state))
             except Exception:  # options that the model can't take: alone in its batch, the job fails alone
                 self._key = id(self)
         return self._key
@@ -52,6 +52,6 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """End the job, if it has not ended. What has not begun may be cancelled by its waiter meanwhile."""
-        self.hearing.encoded = None
+        self.state.encoded = None
         if not self.future.done() and (self.begun_s is not None or self.future.set_running_or_notify_cancel()):
             self.future.set_exception(error)

@@ -36,7 +36,7 @@ def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], said: Sequence[int
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodingResult:
     """One decoding of one window: its tokens, timestamps among them, and how good they look."""
 
     tokens: tuple[int, ...]
@@ -63,11 +63,11 @@ class Decoded:
 
 
 @dataclass(eq=False, slots=True)
-class Hearing:
+class WindowState:
     """What is known of a window so far. Its encoder output serves detection, every try and alignment.
 
-    `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is
-    set once the language is known; `decoded` once a try is kept; `words_of` are the text tokens that alignment is
+    `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is set
+    once the language is known; `decoded` once a try is kept; `align_tokens` are the text tokens that alignment is
     to place in time, `alignment` says where and how probable each is.
     """
 
@@ -77,15 +77,15 @@ class Hearing:
     prompt: Prompt = Prompt()
     encoded: Any = None
     language_probs: tuple[tuple[str, float], ...] = ()
-    tries: list[Decoded] = field(default_factory=list)
-    decoded: Decoded | None = None
-    words_of: tuple[int, ...] = ()
+    attempts: list[DecodingResult] = field(default_factory=list)
+    decoded: DecodingResult | None = None
+    align_tokens: tuple[int, ...] = ()
     alignment: Any = None
 
     @property
     def temperature(self) -> float:
         """Of the next try."""
-        return self.options.temperatures[len(self.tries)]
+        return self.options.temperatures[len(self.attempts)]
 
     @property
     def encoded_bytes(self) -> int:
@@ -97,7 +97,7 @@ class Hearing:
         self.language_probs = tuple(p for p in probs if not wanted or p[0] in wanted) or tuple(probs)
         self.options = replace(self.options, language=self.language_probs[0][0])
 
-    def add(self, decoded: Decoded) -> None:
+    def add_attempt(self, decoded: DecodingResult) -> None:
         """Take a try and decide: keep it, or, once all have failed, the most probable that doesn't repeat itself.
 
         That one then reports the last temperature. What failed with less than the encoder's full window does not
@@ -106,10 +106,10 @@ class Hearing:
         if self.frames < MAX_FRAMES and (decoded.failed(self.options) or decoded.is_silence(self.options)):
             self.frames, self.encoded = MAX_FRAMES, None
             return
-        self.tries.append(decoded)
+        self.attempts.append(decoded)
         if not decoded.failed(self.options):
             self.decoded = decoded
-        elif len(self.tries) == len(self.options.temperatures):
-            candidates = [one for one in self.tries if not one.is_repetitive(self.options)] or self.tries
+        elif len(self.attempts) == len(self.options.temperatures):
+            candidates = [one for one in self.attempts if not one.is_repetitive(self.options)] or self.attempts
             best = max(candidates, key=lambda one: one.avg_logprob)
             self.decoded = replace(best, temperature=decoded.temperature)

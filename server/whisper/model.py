@@ -27,7 +27,7 @@ from server.transcript import (
     Window,
     WindowResult,
 )
-from server.whisper.decoding import MAX_LENGTH, Hearing, Prompt, prompt_of
+from server.whisper.decoding import MAX_LENGTH, Prompt, WindowState, prompt_of
 from server.whisper.devices import compute_types, pick_device
 from server.whisper.results import SegmentBuilder
 from server.whisper.tuning import pick_workers, trim
@@ -98,7 +98,7 @@ class Whisper:
         known = self._model.hf_tokenizer
         return tuple(code for code in NAMES if known.token_to_id(f"<|{code}|>") is not None)
 
-    def rest(self) -> None:
+    def trim_memory(self) -> None:
         """Give back memory that is only kept for the next window."""
         trim()
 
@@ -111,35 +111,35 @@ class Whisper:
         """One encode of `frames` and one decoder step: pays for the first ones, or shows that the device works."""
         silence = bytes(SAMPLE_RATE * SAMPLE_BYTES)
         window = Window(0, (Span(0, SAMPLE_RATE),), samples=silence)
-        first = [Hearing(window, DecodingOptions(), frames)]
+        first = [WindowState(window, DecodingOptions(), frames)]
         self.encode(first)
         self.detect(first)
 
-    def decode_key(self, hearing: Hearing) -> Hashable:
+    def decode_key(self, state: WindowState) -> Hashable:
         """Windows may be decoded together if their keys are equal: CTranslate2 wants equal prompt lengths and
         equal search options. Language and task may differ, and so may the prompt's words."""
-        options = hearing.options
+        options = state.options
         return (
-            hearing.frames,
-            len(hearing.prompt.tokens),
-            hearing.temperature,
+            state.frames,
+            len(state.prompt.tokens),
+            state.temperature,
             options.beam_size,
             options.best_of,
             options.patience,
         )
 
-    def align_key(self, hearing: Hearing) -> Hashable:
+    def align_key(self, state: WindowState) -> Hashable:
         """Windows may be aligned together if their keys are equal: CTranslate2 takes one start sequence."""
-        return hearing.frames, hearing.options.language, hearing.options.task
+        return state.frames, state.options.language, state.options.task
 
-    def hear(self, window: Window, options: DecodingOptions) -> Hearing:
+    def start(self, window: Window, options: DecodingOptions) -> WindowState:
         """A window at the beginning of its way."""
         wanted = frames_of(window) + CONTEXT_MARGIN
         buckets = CONTEXT_BUCKETS if self._dynamic_context else ()
         frames = next((frames for frames in buckets if frames >= wanted), MAX_FRAMES)
-        return Hearing(window, options, frames, self._prompt(options))
+        return WindowState(window, options, frames, self._prompt(options))
 
-    def encode(self, batch: Sequence[Hearing]) -> None:
+    def encode(self, batch: Sequence[WindowState]) -> None:
         """Give windows of equal `frames` their encoder outputs [1, frames / 2, d], on the host."""
         features = np.stack([padded(log_mel(one.window, self._filters), one.frames) for one in batch])
         rows = np.asarray(self._ct2.encode(_storage(features), to_cpu=self.device != "cpu"))
@@ -147,7 +147,7 @@ class Whisper:
             # A copy where they are several: a view would keep the whole batch alive with its last member.
             one.encoded = rows[row : row + 1].copy() if len(batch) > 1 else rows
 
-    def detect(self, batch: Sequence[Hearing]) -> None:
+    def detect(self, batch: Sequence[WindowState]) -> None:
         """Decide the language of each window by its encoder output."""
         if not self._ct2.is_multilingual:
             rows = [[("<|en|>", 1.0)] for _ in batch]
@@ -156,7 +156,7 @@ class Whisper:
         for one, row in zip(batch, rows, strict=True):
             one.detect([(token[2:-2], probability) for token, probability in row])
 
-    def generate(self, batch: Sequence[Hearing]) -> None:
+    def generate(self, batch: Sequence[WindowState]) -> None:
         """One try for windows with one decode key: beam search at temperature 0, else the best of some samples."""
         first = batch[0]
         results = self._ct2.generate(
@@ -172,11 +172,11 @@ class Whisper:
         )
         temperature = first.temperature
         for one, result in zip(batch, results, strict=True):
-            one.add(self._results.decoded(result, temperature))
+            one.add_attempt(self._results.decoded(result, temperature))
             if one.decoded is not None and (one.options.word_timestamps or one.options.token_logprobs):
-                one.words_of = self._results.words_of(one)
+                one.align_tokens = self._results.align_tokens(one)
 
-    def align(self, batch: Sequence[Hearing]) -> None:
+    def align(self, batch: Sequence[WindowState]) -> None:
         """Find where the words of windows with one align key are heard, and how probable their tokens are."""
         # On a CPU a batch takes up to twice as long as its windows one by one, and the last bits of each window's
         # probabilities would depend on how long its neighbours' texts are.
@@ -184,16 +184,16 @@ class Whisper:
             results = self._ct2.align(
                 _stacked(group),
                 self._results.tokenizer(group[0].options).sot_sequence,
-                [list(one.words_of) for one in group],
+                [list(one.align_tokens) for one in group],
                 [frames_of(one.window) for one in group],
                 median_filter_width=MEDIAN_FILTER,
             )
             for one, result in zip(group, results, strict=True):
                 one.alignment = result
 
-    def result(self, hearing: Hearing) -> WindowResult:
+    def result(self, state: WindowState) -> WindowResult:
         """The segments of a decoded window, with words and logprobs where it is aligned for them."""
-        return self._results.result(hearing)
+        return self._results.result(state)
 
     def _prompt(self, options: DecodingOptions) -> Prompt:
         prompt, hotwords = (self._encoded(text) for text in (options.prompt, options.hotwords))
@@ -204,10 +204,10 @@ class Whisper:
         text = text.strip()
         return [token for token in self._text.encode(f" {text}") if token < self._text.eot] if text else []
 
-    def _start(self, hearing: Hearing) -> list[int]:
+    def _start(self, state: WindowState) -> list[int]:
         """What the decoder goes on from: the prompt, if any, and the task."""
-        before = hearing.prompt.tokens
-        task = self._results.tokenizer(hearing.options).sot_sequence
+        before = state.prompt.tokens
+        task = self._results.tokenizer(state.options).sot_sequence
         return [self._text.sot_prev, *before, *task] if before else task
 
 
@@ -223,7 +223,7 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
     }
 
 
-def _stacked(batch: Sequence[Hearing]) -> Any:
+def _stacked(batch: Sequence[WindowState]) -> Any:
     """The encoder outputs of a batch as one."""
     return _storage(np.concatenate([one.encoded for one in batch]) if len(batch) > 1 else batch[0].encoded)
 

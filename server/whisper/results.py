@@ -22,7 +22,7 @@ from server.transcript import (
     WindowResult,
     Word,
 )
-from server.whisper.decoding import Decoded, Hearing
+from server.whisper.decoding import DecodingResult, WindowState
 from server.whisper.tokens import token_logprob
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
@@ -80,11 +80,11 @@ class SegmentBuilder:
             language=options.language or NO_LANGUAGE,
         )
 
-    def decoded(self, result: Any, temperature: float) -> Decoded:
+    def decoded(self, result: Any, temperature: float) -> DecodingResult:
         """One decoding, of CTranslate2's `result`."""
         tokens = tuple(result.sequences_ids[0])
         text = self.text.decode(list(tokens)).strip()
-        return Decoded(
+        return DecodingResult(
             tokens=tokens,
             text=text,
             # CTranslate2 averages over the tokens, openai/whisper over these and the end of text.
@@ -94,31 +94,31 @@ class SegmentBuilder:
             temperature=temperature,
         )
 
-    def words_of(self, hearing: Hearing) -> tuple[int, ...]:
+    def align_tokens(self, state: WindowState) -> tuple[int, ...]:
         """The text tokens of the phrases that will be reported: the model may stop inside the window."""
-        if hearing.decoded is None or hearing.decoded.is_silence(hearing.options):
+        if state.decoded is None or state.decoded.is_silence(state.options):
             return ()
-        phrases, _, _ = self._phrases(hearing, self.tokenizer(hearing.options))
+        phrases, _, _ = self._phrases(state, self.tokenizer(state.options))
         return tuple(token for phrase in phrases for token in self._text_tokens(phrase))
 
-    def result(self, hearing: Hearing) -> WindowResult:
+    def result(self, state: WindowState) -> WindowResult:
         """The segments of a decoded window, with words and logprobs where it is aligned for them."""
-        window, decoded, options = hearing.window, hearing.decoded, hearing.options
+        window, decoded, options = state.window, state.decoded, state.options
         result = WindowResult(
             (),
             options.language or NO_LANGUAGE,
             window.length,
-            hearing.language_probs,
-            prompt_tokens=hearing.prompt.own,
+            state.language_probs,
+            prompt_tokens=state.prompt.own,
         )
         if decoded is None or decoded.is_silence(options):
             return replace(result, silent=True)
         tokenizer = self.tokenizer(options)
-        phrases, seek, closed = self._phrases(hearing, tokenizer)
-        if hearing.alignment is not None and options.word_timestamps:
-            self._add_words(phrases, tokenizer, hearing)
-        if hearing.alignment is not None and options.token_logprobs:
-            self._add_logprobs(phrases, hearing)
+        phrases, seek, closed = self._phrases(state, tokenizer)
+        if state.alignment is not None and options.word_timestamps:
+            self._add_words(phrases, tokenizer, state)
+        if state.alignment is not None and options.token_logprobs:
+            self._add_logprobs(phrases, state)
         segments = (self._segment(phrase, tokenizer, decoded, options) for phrase in phrases)
         return replace(
             result,
@@ -134,47 +134,49 @@ class SegmentBuilder:
         """A phrase's tokens but for its timestamps."""
         return [token for token in phrase["tokens"] if token < self.text.eot]
 
-    def _phrases(self, hearing: Hearing, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
+    def _phrases(self, state: WindowState, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
         """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
         to which they reach; and whether the last of them is complete."""
-        frames = frames_of(hearing.window)
-        clock = round(hearing.options.clock_s / FRAME_S)
+        frames = frames_of(state.window)
+        clock = round(state.options.clock_s / FRAME_S)
         phrases, seek, closed = self._model._split_segments_by_timestamps(
             tokenizer=tokenizer,
-            tokens=list(hearing.decoded.tokens if hearing.decoded else ()),
-            time_offset=hearing.options.clock_s,
+            tokens=list(state.decoded.tokens if state.decoded else ()),
+            time_offset=state.options.clock_s,
             segment_size=frames,
             segment_duration=frames * FRAME_S,
             seek=clock,
         )
         return phrases, seek - clock, closed
 
-    def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, hearing: Hearing) -> None:
+    def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, state: WindowState) -> None:
         """Put words into `phrases`. What goes from window to window comes with the options, never by the model."""
         model = copy(self._model)
-        model.model = _Aligned(hearing.alignment)
+        model.model = _Aligned(state.alignment)
         model.add_word_timestamps(
             [phrases],
             tokenizer,
             None,
-            frames_of(hearing.window),
+            frames_of(state.window),
             PREPENDED,
             APPENDED,
-            last_speech_timestamp=hearing.options.last_speech_s,
+            last_speech_timestamp=state.options.last_speech_s,
         )
 
-    def _add_logprobs(self, phrases: list[Any], hearing: Hearing) -> None:
+    def _add_logprobs(self, phrases: list[Any], state: WindowState) -> None:
         """Put into `phrases` how probable each text token is, given the sound and the text tokens before it."""
         entry_of = self._model.hf_tokenizer.id_to_token
-        probabilities = hearing.alignment.text_token_probs
+        probabilities = state.alignment.text_token_probs
         scored = (
             token_logprob(entry_of(token) or "", probability)
-            for token, probability in zip(hearing.words_of, probabilities, strict=True)
+            for token, probability in zip(state.align_tokens, probabilities, strict=True)
         )
         for phrase in phrases:
             phrase["logprobs"] = tuple(islice(scored, len(self._text_tokens(phrase))))
 
-    def _segment(self, phrase: Any, tokenizer: Tokenizer, decoded: Decoded, options: DecodingOptions) -> Segment:
+    def _segment(
+        self, phrase: Any, tokenizer: Tokenizer, decoded: DecodingResult, options: DecodingOptions
+    ) -> Segment:
         # A phrase of nothing but punctuation gets no words from faster-whisper: an empty list then.
         words = phrase.get("words", [] if options.word_timestamps else None)
         return Segment(

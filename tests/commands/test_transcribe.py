@@ -390,16 +390,16 @@ def test_recordings_begin_while_there_is_room_for_them(
     recordings = [Recording(ENGLISH) for _ in lengths_s]
     order = Order((), ("text",), TranscriptionOptions(response_format="text"))
     jobs = [Job(each, ("text",), 1) for each in recordings]
-    hearing = Hearing(*lengths_s, at_once=3, ahead_s=100)
+    state = Hearing(*lengths_s, at_once=3, ahead_s=100)
 
     async def go() -> None:
-        run = asyncio.create_task(Run(jobs, order, []).go(hearing))
-        await eventually(lambda: len(hearing.begun) == begun)
+        run = asyncio.create_task(Run(jobs, order, []).go(state))
+        await eventually(lambda: len(state.begun) == begun)
         await peek()
-        assert len(hearing.begun) == begun
+        assert len(state.begun) == begun
         for done in range(len(lengths_s)):
-            await eventually(lambda done=done: len(hearing.begun) > done)  # type: ignore[misc]
-            hearing.begun[done].heard.set()
+            await eventually(lambda done=done: len(state.begun) > done)  # type: ignore[misc]
+            state.begun[done].heard.set()
         await run
 
     asyncio.run(go())

@@ -14,7 +14,7 @@ from server.engine.limits import Limits
 from server.errors import Cancelled, QueueFull, Unavailable
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
-from server.whisper.decoding import Decoded, Hearing
+from server.whisper.decoding import DecodingResult, WindowState
 from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
 
 GREEDY = DecodingOptions(language="en", beam_size=1)
@@ -110,7 +110,7 @@ def test_the_engine_goes_on_after_a_failure() -> None:
 class Halfway(FakeModel):
     """Breaks off behind the first window of a batch, which has its result by then."""
 
-    def generate(self, batch: Sequence[Hearing]) -> None:
+    def generate(self, batch: Sequence[WindowState]) -> None:
         super().generate(batch[:1])
         if len(batch) > 1:
             raise RuntimeError("no more")
@@ -288,19 +288,19 @@ class Stepping(FakeModel):
         self.steps: list[tuple[str, list[int]]] = []
         self.detected: list[int] = []
 
-    def decode_key(self, hearing: Hearing) -> Hashable:
-        return hearing.temperature
+    def decode_key(self, state: WindowState) -> Hashable:
+        return state.temperature
 
-    def encode(self, batch: Sequence[Hearing]) -> None:
+    def encode(self, batch: Sequence[WindowState]) -> None:
         super().encode(batch)
         self._note("encode", batch)
 
-    def detect(self, batch: Sequence[Hearing]) -> None:
+    def detect(self, batch: Sequence[WindowState]) -> None:
         for one in batch:
             one.detect([("de", 0.9), ("en", 0.1)])
             self.detected.append(one.window.index)
 
-    def generate(self, batch: Sequence[Hearing]) -> None:
+    def generate(self, batch: Sequence[WindowState]) -> None:
         self._note(f"generate {batch[0].temperature}", batch)
         with self._lock:
             self.inside += 1
@@ -310,20 +310,20 @@ class Stepping(FakeModel):
         for one in batch:
             assert one.encoded is not None
             bad = one.options.prompt == "bad" and one.temperature == 0
-            one.add(Decoded((), "", BAD if bad else GOOD, 1.0, 0.0, one.temperature))
+            one.add_attempt(DecodingResult((), "", BAD if bad else GOOD, 1.0, 0.0, one.temperature))
             if one.decoded and one.options.word_timestamps:
-                one.words_of = (1,)
+                one.align_tokens = (1,)
 
-    def align(self, batch: Sequence[Hearing]) -> None:
+    def align(self, batch: Sequence[WindowState]) -> None:
         assert all(one.encoded is not None for one in batch)
         self._note("align", batch)
         for one in batch:
             one.alignment = "placed"
 
-    def result(self, hearing: Hearing) -> WindowResult:
-        return hear(hearing.window, hearing.options)
+    def result(self, state: WindowState) -> WindowResult:
+        return hear(state.window, state.options)
 
-    def _note(self, step: str, batch: Sequence[Hearing]) -> None:
+    def _note(self, step: str, batch: Sequence[WindowState]) -> None:
         with self._lock:
             self.steps.append((step, [one.window.index for one in batch]))
 
@@ -392,7 +392,7 @@ def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes
     class Interrupting(Stepping):
         """While it encodes one of its windows, a short request comes."""
 
-        def encode(self, batch: Sequence[Hearing]) -> None:
+        def encode(self, batch: Sequence[WindowState]) -> None:
             super().encode(batch)
             if batch[0].window.index == at:
                 quick.append(engine.submit(make_window(50), GREEDY, request="quick", priority="interactive"))
@@ -432,12 +432,12 @@ def test_more_beams_than_usual_make_smaller_batches(beam_size: int, limit: int) 
 
 
 def engine_job(engine: Engine, priority: Priority, options: DecodingOptions = BEAMS) -> Job:
-    return Job(Hearing(make_window(), options), "r", priority, engine._model)
+    return Job(WindowState(make_window(), options), "r", priority, engine._model)
 
 
 def test_a_request_cancelled_between_its_steps_takes_no_further_one() -> None:
     class Cancelling(Stepping):
-        def generate(self, batch: Sequence[Hearing]) -> None:
+        def generate(self, batch: Sequence[WindowState]) -> None:
             super().generate(batch)
             engine.cancel("gone")
 
@@ -453,7 +453,7 @@ def test_a_request_cancelled_between_its_steps_takes_no_further_one() -> None:
 
 def test_a_lost_device_fails_everything_and_takes_nothing_more() -> None:
     class Lost(Stepping):
-        def generate(self, batch: Sequence[Hearing]) -> None:
+        def generate(self, batch: Sequence[WindowState]) -> None:
             super().generate(batch)
             raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
 

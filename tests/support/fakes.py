@@ -22,7 +22,7 @@ from server.audio.scanner import Scanner
 from server.options import DecodingOptions, Priority, UploadFd
 from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
-from server.whisper.decoding import Decoded, Hearing
+from server.whisper.decoding import DecodingResult, WindowState
 from tests.support.bad_inputs import DATA, wav
 
 DEADLINE_S = 120.0  # for what takes seconds at most, on a machine that does twenty other things
@@ -101,7 +101,7 @@ class FakeModel:
         self.workers = workers
         self.device = "cpu"
         self.compute_type = "int8"
-        self._results: dict[Hearing, WindowResult] = {}
+        self._results: dict[WindowState, WindowResult] = {}
         self.batches: list[list[int]] = []  # indexes of the windows of each call, in order of the calls
         self.inside = 0
         self.most_inside = 0
@@ -118,41 +118,41 @@ class FakeModel:
     def release(self) -> None:
         self._go.set()
 
-    def hear(self, window: Window, options: DecodingOptions) -> Hearing:
-        return Hearing(window, options)
+    def start(self, window: Window, options: DecodingOptions) -> WindowState:
+        return WindowState(window, options)
 
-    def decode_key(self, hearing: Hearing) -> Hashable:
-        return self._key(hearing.options)
+    def decode_key(self, state: WindowState) -> Hashable:
+        return self._key(state.options)
 
-    def align_key(self, hearing: Hearing) -> Hashable:
-        return hearing.options.language
+    def align_key(self, state: WindowState) -> Hashable:
+        return state.options.language
 
-    def encode(self, batch: Sequence[Hearing]) -> None:
-        for hearing in batch:
-            hearing.encoded = np.zeros(1)
+    def encode(self, batch: Sequence[WindowState]) -> None:
+        for state in batch:
+            state.encoded = np.zeros(1)
 
-    def detect(self, batch: Sequence[Hearing]) -> None:
+    def detect(self, batch: Sequence[WindowState]) -> None:
         """Left to `answer`, which says what language it heard."""
 
-    def align(self, batch: Sequence[Hearing]) -> None:
+    def align(self, batch: Sequence[WindowState]) -> None:
         raise AssertionError("nothing here has words")
 
-    def generate(self, batch: Sequence[Hearing]) -> None:
+    def generate(self, batch: Sequence[WindowState]) -> None:
         with self._lock:
-            self.batches.append([hearing.window.index for hearing in batch])
+            self.batches.append([state.window.index for state in batch])
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
         assert self._go.wait(DEADLINE_S), "held for too long"
         with self._lock:
             self.inside -= 1
-        for hearing in batch:
-            self._results[hearing] = _raised(self._answer(hearing.window, hearing.options))
-            hearing.add(Decoded((), "", 0.0, 0.0, 0.0, 0.0))
+        for state in batch:
+            self._results[state] = _raised(self._answer(state.window, state.options))
+            state.add_attempt(DecodingResult((), "", 0.0, 0.0, 0.0, 0.0))
 
-    def result(self, hearing: Hearing) -> WindowResult:
-        return self._results[hearing]
+    def result(self, state: WindowState) -> WindowResult:
+        return self._results[state]
 
-    def rest(self) -> None:
+    def trim_memory(self) -> None:
         """Nothing is kept."""
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from server.engine.supervisor import Patience, Supervised
 from server.errors import ModelUnavailable
 from server.options import DecodingOptions
 from server.transcript import Window
-from server.whisper.decoding import Hearing
+from server.whisper.decoding import WindowState
 from tests.support.fakes import FakeModel, Heard, hear, wait_until
 
 QUICK = Patience(again_s=(0.0,), tick_s=0.02)
@@ -38,7 +38,7 @@ class SteeredModel(FakeModel):
         self.device = device
         self._folder = folder
 
-    def generate(self, batch: Sequence[Hearing]) -> None:
+    def generate(self, batch: Sequence[WindowState]) -> None:
         wait_until(lambda: not (self._folder / "hold").exists(), deadline_s=60)
         super().generate(batch)
 

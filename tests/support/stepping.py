@@ -6,12 +6,12 @@ from itertools import groupby
 from server.engine.interface import Model
 from server.options import DecodingOptions
 from server.transcript import Window, WindowResult
-from server.whisper.decoding import Hearing
+from server.whisper.decoding import WindowState
 
 
 def transcribe(model: Model, batch: Sequence[tuple[Window, DecodingOptions]]) -> list[WindowResult]:
     """Results of `batch`, whatever can be done together done together."""
-    states = [model.hear(window, options) for window, options in batch]
+    states = [model.start(window, options) for window, options in batch]
     while undecided := [one for one in states if one.decoded is None]:
         for group in _groups(undecided, model.decode_key):
             for one in group:
@@ -20,11 +20,11 @@ def transcribe(model: Model, batch: Sequence[tuple[Window, DecodingOptions]]) ->
             if unknown := [one for one in group if one.options.language is None]:
                 model.detect(unknown)
             model.generate(group)
-    for group in _groups([one for one in states if one.words_of], model.align_key):
+    for group in _groups([one for one in states if one.align_tokens], model.align_key):
         model.align(group)
     return [model.result(one) for one in states]
 
 
-def _groups(states: list[Hearing], key: Callable[[Hearing], Hashable]) -> Iterator[list[Hearing]]:
+def _groups(states: list[WindowState], key: Callable[[WindowState], Hashable]) -> Iterator[list[WindowState]]:
     for _, group in groupby(sorted(states, key=lambda one: repr(key(one))), key):
         yield list(group)

@@ -6,18 +6,20 @@ import pytest
 
 from server.options import DecodingOptions
 from server.transcript import Span, Window
-from server.whisper.decoding import Decoded, Hearing, prompt_of
+from server.whisper.decoding import DecodingResult, WindowState, prompt_of
 
 OPTIONS = DecodingOptions()
-GOOD = Decoded((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
+GOOD = DecodingResult((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
 
 
-def decoded(logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0) -> Decoded:
-    return Decoded((1,), "word", logprob, compression, no_speech, temperature)
+def decoded(
+    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0
+) -> DecodingResult:
+    return DecodingResult((1,), "word", logprob, compression, no_speech, temperature)
 
 
-def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Hearing:
-    return Hearing(Window(0, (Span(0, 16000),)), options, frames)
+def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
+    return WindowState(Window(0, (Span(0, 16000),)), options, frames)
 
 
 @pytest.mark.parametrize(
@@ -34,48 +36,48 @@ def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Hearing:
         (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
     ],
 )
-def test_thresholds(one: Decoded, failed: bool, silence: bool) -> None:
+def test_thresholds(one: DecodingResult, failed: bool, silence: bool) -> None:
     assert one.failed(OPTIONS) is failed
     assert one.is_silence(OPTIONS) is silence
 
 
 def test_a_good_first_try_is_kept() -> None:
     state = hearing()
-    state.add(GOOD)
+    state.add_attempt(GOOD)
     assert state.decoded is GOOD
 
 
 def test_a_failed_try_asks_for_the_next_temperature() -> None:
     state = hearing()
-    state.add(decoded(-2.0))
+    state.add_attempt(decoded(-2.0))
     assert state.decoded is None
     assert state.temperature == 0.2
-    state.add(replace(GOOD, temperature=0.2))
+    state.add_attempt(replace(GOOD, temperature=0.2))
     assert state.decoded == replace(GOOD, temperature=0.2)
 
 
 def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
     state = hearing(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
-    state.add(decoded(-0.1, compression=9.0))
-    state.add(decoded(-1.5, temperature=0.2))
-    state.add(decoded(-1.9, temperature=0.4))
+    state.add_attempt(decoded(-0.1, compression=9.0))
+    state.add_attempt(decoded(-1.5, temperature=0.2))
+    state.add_attempt(decoded(-1.9, temperature=0.4))
     assert state.decoded == decoded(-1.5, temperature=0.4)
 
 
 def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
     state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
-    state.add(decoded(-0.1, compression=9.0))
-    state.add(decoded(-0.3, compression=9.0, temperature=0.2))
+    state.add_attempt(decoded(-0.1, compression=9.0))
+    state.add_attempt(decoded(-0.3, compression=9.0, temperature=0.2))
     assert state.decoded == decoded(-0.1, compression=9.0, temperature=0.2)
 
 
 @pytest.mark.parametrize("bad", [decoded(-2.0), decoded(-0.1, compression=9.0), decoded(-2.0, no_speech=0.9)])
-def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: Decoded) -> None:
+def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: DecodingResult) -> None:
     state = hearing(frames=1000)
     state.encoded = object()
-    state.add(bad)
-    assert (state.frames, state.encoded, state.tries) == (3000, None, [])
-    state.add(GOOD)
+    state.add_attempt(bad)
+    assert (state.frames, state.encoded, state.attempts) == (3000, None, [])
+    state.add_attempt(GOOD)
     assert state.decoded is GOOD
 
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models
 from server.errors import ModelUnavailable
 from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
-from server.whisper.decoding import Decoded, Hearing
+from server.whisper.decoding import DecodingResult, WindowState
 from server.whisper.model import CONTEXT_BUCKETS, Whisper
 from tests.conftest import SCRIPTED_END_S, SCRIPTED_TEXT, samples_of, window_of
 from tests.support.reference import as_floats, reference_of
@@ -90,10 +90,10 @@ def decoded(
     tokens: Sequence[int] = (),
     temperature: float = 0.0,
     measures: Mapping[str, float] = MappingProxyType({}),
-) -> Decoded:
+) -> DecodingResult:
     """A good decoding, but for the `measures` given."""
     good = {"avg_logprob": -0.2, "compression_ratio": 1.2, "no_speech_prob": 0.1}
-    return Decoded(tuple(tokens), text, temperature=temperature, **{**good, **measures})
+    return DecodingResult(tuple(tokens), text, temperature=temperature, **{**good, **measures})
 
 
 def tokens_of(model: Whisper, *parts: str | float) -> tuple[int, ...]:
@@ -107,14 +107,14 @@ def tokens_of(model: Whisper, *parts: str | float) -> tuple[int, ...]:
     return tuple(tokens)
 
 
-def telling(answer: Decoded, model: Whisper) -> Callable[[Sequence[Hearing]], None]:
+def telling(answer: DecodingResult, model: Whisper) -> Callable[[Sequence[WindowState]], None]:
     """A `generate` of `model` whose every try is `answer`."""
 
-    def generate(batch: Sequence[Hearing]) -> None:
+    def generate(batch: Sequence[WindowState]) -> None:
         for one in batch:
-            one.add(answer)
+            one.add_attempt(answer)
             if one.options.word_timestamps or one.options.token_logprobs:
-                one.words_of = model._results.words_of(one)
+                one.align_tokens = model._results.align_tokens(one)
 
     return generate
 
@@ -219,7 +219,7 @@ def test_what_is_no_speech_is_never_written(tmp_path: Path) -> None:
 
 
 def key_of(model: Whisper, options: DecodingOptions) -> Hashable:
-    return model.decode_key(model.hear(window_of(NOISE), options))
+    return model.decode_key(model.start(window_of(NOISE), options))
 
 
 def batch_of_many_kinds() -> list[tuple[Window, DecodingOptions]]:
@@ -483,9 +483,9 @@ def test_a_decoding_fails_or_is_silence(measures: dict[str, float], failed: bool
 )
 def test_the_best_of_the_tries_is_chosen(tries: list[dict[str, float]], chosen: int) -> None:
     ladder = [decoded(str(n), temperature=n / 5, measures=measures) for n, measures in enumerate(tries)]
-    state = Hearing(window_of(NOISE), replace(TABLE, temperatures=tuple(one.temperature for one in ladder)))
+    state = WindowState(window_of(NOISE), replace(TABLE, temperatures=tuple(one.temperature for one in ladder)))
     for one in ladder:
-        state.add(one)
+        state.add_attempt(one)
     best = state.decoded
     assert best
     assert best.text == str(chosen)
@@ -526,7 +526,7 @@ def test_fallback_does_what_faster_whisper_does(demo: Whisper, told: list[tuple[
     model, theirs = copy.copy(demo), copy.copy(demo._model)
     model._ct2 = theirs.model = ToldModel(outcomes)
     options = replace(ENGLISH, temperatures=ladder)
-    state = Hearing(window_of(NOISE), options, encoded=np.zeros((1, 1500, 128), np.float32))
+    state = WindowState(window_of(NOISE), options, encoded=np.zeros((1, 1500, 128), np.float32))
     while state.decoded is None:
         model.generate([state])
     ours = state.decoded
@@ -569,29 +569,29 @@ def test_where_every_try_fails_the_best_of_all_is_reported_hot(demo: Whisper) ->
 
 
 @pytest.fixture(scope="module")
-def noisy(demo: Whisper) -> Hearing:
+def noisy(demo: Whisper) -> WindowState:
     """A recording that the model is not sure of, encoded."""
-    state = demo.hear(window_of("noisy_10db.flac"), ENGLISH)
+    state = demo.start(window_of("noisy_10db.flac"), ENGLISH)
     demo.encode([state])
     return state
 
 
 def samples_drawn(
-    demo: Whisper, encoded: Hearing, best_of: int, count: int, temperature: float = 1.0
-) -> list[Decoded]:
+    demo: Whisper, encoded: WindowState, best_of: int, count: int, temperature: float = 1.0
+) -> list[DecodingResult]:
     options = replace(ENGLISH, best_of=best_of, temperatures=(temperature,))
-    states = [replace(encoded, options=options, tries=[], decoded=None) for _ in range(count)]
+    states = [replace(encoded, options=options, attempts=[], decoded=None) for _ in range(count)]
     for state in states:
         demo.generate([state])
-    return [state.tries[-1] for state in states]
+    return [state.attempts[-1] for state in states]
 
 
-def test_a_temperature_above_zero_really_samples(demo: Whisper, noisy: Hearing) -> None:
+def test_a_temperature_above_zero_really_samples(demo: Whisper, noisy: WindowState) -> None:
     assert len({one.tokens for one in samples_drawn(demo, noisy, 1, 10)}) > 5
     assert len({one.tokens for one in samples_drawn(demo, noisy, 1, 3, temperature=0.0)}) == 1
 
 
-def test_the_best_of_several_samples_is_taken(demo: Whisper, noisy: Hearing) -> None:
+def test_the_best_of_several_samples_is_taken(demo: Whisper, noisy: WindowState) -> None:
     # -0.58 against -1.10, five standard deviations apart
     best = [one.avg_logprob for one in samples_drawn(demo, noisy, 5, 10)]
     any_one = [one.avg_logprob for one in samples_drawn(demo, noisy, 1, 30)]
@@ -780,10 +780,10 @@ def test_logprobs_are_of_text_tokens_alone_given_those_before_and_no_prompt(demo
     assert prompted.avg_logprob != plain.avg_logprob
     assert prompted.logprobs == plain.logprobs
 
-    tokenizer, hearing = demo._results.tokenizer(options), demo.hear(window, options)
-    demo.encode([hearing])
+    tokenizer, state = demo._results.tokenizer(options), demo.start(window, options)
+    demo.encode([state])
     start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-    features = ctranslate2.StorageView.from_array(hearing.encoded)
+    features = ctranslate2.StorageView.from_array(state.encoded)
     (answer,) = demo._ct2.generate(
         features, [start], beam_size=1, suppress_blank=False, suppress_tokens=[], return_logits_vocab=True
     )
@@ -888,7 +888,7 @@ def dynamic(demo_model: Path) -> Iterator[Whisper]:
 )
 def test_the_encoder_sees_a_window_and_two_seconds_more(dynamic: Whisper, seconds: float, frames: int) -> None:
     window = window_of(np.zeros(int(seconds * SAMPLE_RATE), np.int16))
-    assert dynamic.hear(window, ENGLISH).frames == frames
+    assert dynamic.start(window, ENGLISH).frames == frames
 
 
 def test_no_length_is_twice_a_number_of_mel_bands() -> None:
@@ -896,7 +896,7 @@ def test_no_length_is_twice_a_number_of_mel_bands() -> None:
 
 
 def test_other_models_see_thirty_seconds(demo: Whisper) -> None:
-    assert demo.hear(window_of("en_00.wav"), ENGLISH).frames == 3000
+    assert demo.start(window_of("en_00.wav"), ENGLISH).frames == 3000
 
 
 @pytest.mark.parametrize("name", ["en_00.wav", "human_09.wav", "es_00.wav"])
@@ -922,6 +922,6 @@ def test_previous_text_goes_behind_the_users_prompt(demo: Whisper, watched: Watc
 def test_previous_text_is_cut_to_the_bucket_and_the_users_prompt_never(demo_model: Path) -> None:
     model = Whisper(demo_model, device="cpu", threads=1, prompt_bucket=16)
     options = replace(ENGLISH, prompt="Anna and Tom", previous_tokens=tuple(range(1000, 1050)))
-    prompt = model.hear(window_of(NOISE), options).prompt
+    prompt = model.start(window_of(NOISE), options).prompt
     model.close()
     assert prompt.tokens == (*tokens_of(model, " Anna and Tom"), *range(1002, 1050))
