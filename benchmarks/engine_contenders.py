@@ -23,7 +23,7 @@ from benchmarks.engine_models import clips, floats_of, window_of
 from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
@@ -100,7 +100,7 @@ class Ours:
             prompt_bucket=settings.prompt_bucket,
         )
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
-        self._limits = Limits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
+        self._limits = BatchLimits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
         self._engine = Engine(self._whisper, self._limits)
         self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(

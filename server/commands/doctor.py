@@ -15,7 +15,7 @@ from pathlib import Path
 from server import __version__
 from server.commands.checks import Check, given, libraries, model, models_dir, python, short
 from server.commands.probe import Answer
-from server.engine.loader import WhisperRecipe
+from server.engine.loader import WhisperLoader
 from server.engine.process import environment
 from server.errors import SottoError
 from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
@@ -163,8 +163,8 @@ def cure(device: str, settings: Settings) -> str:
     return "set SOTTO_DEVICE=cpu" if device != "cpu" else ""
 
 
-def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperRecipe:
-    return WhisperRecipe(
+def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperLoader:
+    return WhisperLoader(
         folder,
         device=device,
         compute_type=compute_type,
@@ -174,7 +174,7 @@ def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> 
     )
 
 
-def decode(recipe: WhisperRecipe, ask: Ask) -> Trial:
+def decode(recipe: WhisperLoader, ask: Ask) -> Trial:
     """The bundled recording, with the bundled model: what that writes is known."""
     answer = ask("decode", json.dumps(asdict(recipe), default=str))
     error = answer.get("error", "")

@@ -61,14 +61,14 @@ def codecs() -> Answer:
 
 
 def decode(recipe: str) -> Answer:
-    """What a model hears in the bundled recording, and how fast; `recipe` is a `WhisperRecipe` in JSON."""
+    """What a model hears in the bundled recording, and how fast; `recipe` is a `WhisperLoader` in JSON."""
     from server.engine.engine import Engine
-    from server.engine.loader import WhisperRecipe
+    from server.engine.loader import WhisperLoader
     from server.options import DecodingOptions
     from server.transcript import SAMPLE_RATE, Span, Window
 
     values = json.loads(recipe)
-    loaded = WhisperRecipe(**{**values, "folder": Path(values["folder"])}).load()
+    loaded = WhisperLoader(**{**values, "folder": Path(values["folder"])}).load()
     samples = _sample()
     window = Window(0, (Span(0, len(samples)),), samples=samples.tobytes())
     took_s = []

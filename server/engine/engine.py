@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
-from server.engine.fair_queue import FairQueue, Take
+from server.engine.fair_queue import Batch, FairQueue
 from server.engine.interface import Model
 from server.engine.job import Job
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.errors import Cancelled, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
@@ -37,14 +37,14 @@ class Engine:
     """Runs windows on one model. Thread-safe; `submit` never blocks."""
 
     def __init__(
-        self, model: Model, limits: Limits | None = None, *, watch: Callable[[], object] = lambda: None
+        self, model: Model, limits: BatchLimits | None = None, *, watch: Callable[[], object] = lambda: None
     ) -> None:
         """Take over `model` and start its worker threads; `close` frees both.
 
         `watch` is called, in a worker, when a batch begins and when it has ended.
         """
         self._model = model
-        self._limits = limits or Limits.on(model.device)
+        self._limits = limits or BatchLimits.on(model.device)
         self._watch = watch
         self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
         self._queue: FairQueue[Job] = FairQueue(
@@ -150,14 +150,14 @@ class Engine:
 
     def _work(self) -> None:
         idle_s: float | None = IDLE_S
-        while (take := self._queue.take(self._limit_of, idle_s=idle_s)) is not None:
+        while (take := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
             if not take.items:
                 self._model.trim_memory()
                 idle_s = None  # once is enough until there has been work again
                 continue
             idle_s = IDLE_S
             with self._counted(take):
-                self._process(take.items, may_step_back=take.priority == "bulk" and not take.turn_of_bulk)
+                self._process(take.items, may_step_back=take.priority == "bulk" and not take.is_bulk_turn)
 
     def _limit_of(self, job: Job) -> int:
         """How many windows may go with `job`, itself included."""
@@ -174,7 +174,7 @@ class Engine:
         return max(1, limit)
 
     @contextmanager
-    def _counted(self, take: Take[Job]) -> Iterator[None]:
+    def _counted(self, take: Batch[Job]) -> Iterator[None]:
         jobs, began_s = take.items, time.monotonic()
         for job in jobs:
             job.taken_s = began_s
@@ -215,7 +215,7 @@ class Engine:
             self._align([job.state for job in jobs])
         else:
             self._decode([job.state for job in jobs])
-        self._put_back([job for job in self._wanted(jobs) if not self._finish(job)])
+        self._requeue([job for job in self._wanted(jobs) if not self._finish(job)])
 
     def _encode(self, jobs: Sequence[Job], may_step_back: bool) -> bool:
         """Encode what isn't; False if the batch went back into the queue, for interactive work has come."""
@@ -235,7 +235,7 @@ class Engine:
         """Whether interactive work waits; `jobs` are in the queue again then."""
         if not self._queue.waits("interactive"):
             return False
-        self._put_back(self._wanted(jobs))
+        self._requeue(self._wanted(jobs))
         return True
 
     def _decode(self, batch: Sequence[WindowState]) -> None:
@@ -270,7 +270,7 @@ class Engine:
                 job.fail(Cancelled("The request was cancelled."))
         return [job for job in jobs if not job.abandoned]
 
-    def _put_back(self, jobs: Sequence[Job]) -> None:
+    def _requeue(self, jobs: Sequence[Job]) -> None:
         """Queue jobs for their next step, with their encoder output as far as the cache allows."""
         if not jobs:
             return
@@ -279,7 +279,7 @@ class Engine:
             room -= job.state.encoded_bytes
             if room < 0:
                 job.state.encoded = None
-        if not self._queue.put_back(jobs):
+        if not self._queue.requeue(jobs):
             for job in jobs:
                 job.fail(Unavailable("The server is shutting down."))
 

@@ -17,7 +17,7 @@ from server.errors import QueueFull, Unavailable
 from server.options import Priority
 
 BULK_EVERY = 4
-COMPANY_S = 0.005  # what an idle worker waits for others to come
+BATCH_WAIT_S = 0.005  # what an idle worker waits for others to come
 
 
 class Item(Protocol):
@@ -41,26 +41,26 @@ T = TypeVar("T", bound=Item)
 
 
 @dataclass(frozen=True, slots=True)
-class Take(Generic[T]):
-    """A batch. `turn_of_bulk`: it goes before interactive items, whose turn it isn't, and must not step back."""
+class Batch(Generic[T]):
+    """A batch. `is_bulk_turn`: it goes before interactive items, whose turn it isn't, and must not step back."""
 
     items: list[T]
     priority: Priority
-    turn_of_bulk: bool
+    is_bulk_turn: bool
 
 
 class FairQueue(Generic[T]):
     """Thread-safe; bounded by `capacity` items, not counting those that are put back."""
 
     def __init__(
-        self, capacity: int, *, mix_classes: bool, spread: bool = False, company_s: float = COMPANY_S
+        self, capacity: int, *, mix_classes: bool, spread: bool = False, batch_wait_s: float = BATCH_WAIT_S
     ) -> None:
         """`mix_classes`: whether a batch of one class may be filled up with the other. `spread`: whether idle
         takers divide what waits among them; else the first takes all that fits."""
         self._capacity = capacity
         self._mix = mix_classes
         self._spread = spread
-        self._company_s = company_s
+        self._batch_wait_s = batch_wait_s
         self._rings: dict[Priority, OrderedDict[str, deque[T]]] = {
             "interactive": OrderedDict(),
             "bulk": OrderedDict(),
@@ -80,7 +80,7 @@ class FairQueue(Generic[T]):
             self._ring(item).setdefault(item.request, deque()).append(item)
             self._changed.notify()
 
-    def put_back(self, items: Iterable[T]) -> bool:
+    def requeue(self, items: Iterable[T]) -> bool:
         """Put items that were taken in front of their class again; False (and nothing done) once closed."""
         with self._changed:
             if self._closed:
@@ -92,7 +92,7 @@ class FairQueue(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def take(self, limit_of: Callable[[T], int], *, idle_s: float | None = None) -> Take[T] | None:
+    def next_batch(self, limit_of: Callable[[T], int], *, idle_s: float | None = None) -> Batch[T] | None:
         """The next batch, at most `limit_of(its first item)` items with one key; None once closed.
 
         An empty one after `idle_s` seconds in which nothing came.
@@ -105,7 +105,7 @@ class FairQueue(Generic[T]):
                 finally:
                     self._idle -= 1
                 if not came:
-                    return None if self._closed else Take([], "bulk", False)
+                    return None if self._closed else Batch([], "bulk", False)
                 self._turn += 1
                 if (take := self._next(self._share_of(limit_of))) is not None:
                     if len(self):
@@ -158,7 +158,7 @@ class FairQueue(Generic[T]):
             if not self._changed.wait(idle_s):
                 return False
         if idle and not self._closed:
-            deadline = time.monotonic() + self._company_s
+            deadline = time.monotonic() + self._batch_wait_s
             while len(self) < limit_of(next(iter(self))) and not self._closed:
                 if (left := deadline - time.monotonic()) <= 0:
                     break
@@ -173,10 +173,10 @@ class FairQueue(Generic[T]):
         share = math.ceil(len(self) / (self._idle + 1))
         return lambda item: min(limit_of(item), share)
 
-    def _next(self, limit_of: Callable[[T], int]) -> Take[T] | None:
+    def _next(self, limit_of: Callable[[T], int]) -> Batch[T] | None:
         order: tuple[Priority, Priority] = ("interactive", "bulk")
-        turn_of_bulk = self._turn % BULK_EVERY == 0 and all(self._rings.values())
-        if turn_of_bulk:
+        is_bulk_turn = self._turn % BULK_EVERY == 0 and all(self._rings.values())
+        if is_bulk_turn:
             order = ("bulk", "interactive")
         first = next((priority for priority in order if self._rings[priority]), None)
         if first is None:
@@ -184,7 +184,7 @@ class FairQueue(Generic[T]):
         batch: list[T] = []
         for priority in order if self._mix else (first,):
             self._fill(batch, self._rings[priority], limit_of)
-        return Take(batch, first, turn_of_bulk) if batch else None
+        return Batch(batch, first, is_bulk_turn) if batch else None
 
     def _fill(self, batch: list[T], ring: OrderedDict[str, deque[T]], limit_of: Callable[[T], int]) -> None:
         """Add one item of each request per round, as long as keys are equal and there is room."""

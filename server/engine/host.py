@@ -16,15 +16,15 @@ from typing import NoReturn
 
 from server import logs
 from server.engine.engine import Engine
-from server.engine.loader import Loaded
-from server.engine.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit, ToChild
+from server.engine.loader import LoadedModel
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, Submit, ToChild
 from server.errors import SottoError
 from server.stats import EngineStats
 from server.system.child_process import attach
 from server.system.machine import resident_bytes
 from server.transcript import WindowResult
 
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 FAILED = 1  # exit status
 
 logger = logging.getLogger(__name__)
@@ -50,26 +50,26 @@ class Line:
         except (EOFError, OSError):
             os._exit(0)
 
-    def die(self, reason: str) -> NoReturn:
-        self.send(LastWords(reason))
+    def exit_with(self, reason: str) -> NoReturn:
+        self.send(ExitReason(reason))
         os._exit(FAILED)
 
 
-class Host:
+class EngineHost:
     """An engine at the end of a line."""
 
-    def __init__(self, line: Line, loaded: Loaded) -> None:
+    def __init__(self, line: Line, loaded: LoadedModel) -> None:
         self._line = line
         self._probe = loaded.probe
         self._lock = threading.Lock()  # of the numbers, and so that beats leave in the order of what they tell
         self._numbers: dict[Future[WindowResult], int] = {}
-        self._engine = Engine(loaded.model, loaded.limits, watch=self._beat)
+        self._engine = Engine(loaded.model, loaded.limits, watch=self._send_heartbeat)
 
-    def introduce(self, loaded: Loaded) -> None:
-        self._beat()  # what it takes is known as soon as it is ready
+    def introduce(self, loaded: LoadedModel) -> None:
+        self._send_heartbeat()  # what it takes is known as soon as it is ready
         self._line.send(Ready(loaded.facts, self._engine.max_batch, loaded.limits.max_queued))
 
-    def obey(self) -> NoReturn:
+    def serve(self) -> NoReturn:
         """Do what the parent says until it hangs up."""
         while True:
             for message in self._line.receive():
@@ -79,12 +79,12 @@ class Host:
                     case Cancel(request):
                         self._engine.cancel(request)
 
-    def pulse(self, probe_every_s: float) -> NoReturn:
+    def send_heartbeats(self, probe_every_s: float) -> NoReturn:
         """Tell the parent every second how things are; try out a model that has had nothing to do for a while."""
         idle_since_s, batches = time.monotonic(), 0
         while True:
-            time.sleep(BEAT_S)
-            stats = self._beat()
+            time.sleep(HEARTBEAT_S)
+            stats = self._send_heartbeat()
             if stats.queued or stats.running or stats.batches != batches:
                 idle_since_s, batches = time.monotonic(), stats.batches
             elif time.monotonic() - idle_since_s >= probe_every_s:
@@ -99,7 +99,7 @@ class Host:
                 )
                 self._numbers[future] = message.number
         except Exception as error:  # of options that the model can't take
-            self._line.send(Outcome(message.number, _portable(error)))
+            self._line.send(Result(message.number, _portable(error)))
         else:
             future.add_done_callback(self._answer)
 
@@ -110,15 +110,15 @@ class Host:
             return
         error = future.exception()
         if error and (stats := self._engine.stats()).state == "broken":
-            self._line.die(stats.reason)  # no answer: a fresh process may have a better one
-        self._line.send(Outcome(number, _portable(error) if error else future.result()))
+            self._line.exit_with(stats.reason)  # no answer: a fresh process may have a better one
+        self._line.send(Result(number, _portable(error) if error else future.result()))
 
-    def _beat(self) -> EngineStats:
+    def _send_heartbeat(self) -> EngineStats:
         with self._lock:
             stats = replace(self._engine.stats(), memory_bytes=resident_bytes())
             running = self._engine.running()
             numbers = tuple(self._numbers[future] for future in running if future in self._numbers)
-            self._line.send(Beat(stats, numbers, tuple(self._engine.turns())))
+            self._line.send(Heartbeat(stats, numbers, tuple(self._engine.turns())))
         return stats
 
     def _try_out(self) -> None:
@@ -126,7 +126,7 @@ class Host:
             self._probe()
         except Exception as error:
             logger.exception("the model fails")
-            self._line.die(f"The model fails: {error}")
+            self._line.exit_with(f"The model fails: {error}")
 
 
 def _portable(error: BaseException) -> Exception:
@@ -134,11 +134,11 @@ def _portable(error: BaseException) -> Exception:
     return error if isinstance(error, SottoError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _load(line: Line, start: Start) -> Loaded:
+def _load(line: Line, start: Start) -> LoadedModel:
     try:
-        return start.recipe.load()
+        return start.loader.load()
     except SottoError as error:
-        line.die(error.message)
+        line.exit_with(error.message)
 
 
 def _serve(line: Line) -> NoReturn:
@@ -146,10 +146,10 @@ def _serve(line: Line) -> NoReturn:
     assert isinstance(start, Start)  # noqa: S101 - both ends are of one version
     logs.set_up(start.log_level, start.log_format)
     loaded = _load(line, start)
-    host = Host(line, loaded)
+    host = EngineHost(line, loaded)
     host.introduce(loaded)
-    threading.Thread(target=host.pulse, args=[start.probe_every_s], name="pulse", daemon=True).start()
-    host.obey()
+    threading.Thread(target=host.send_heartbeats, args=[start.probe_every_s], name="pulse", daemon=True).start()
+    host.serve()
 
 
 def main() -> NoReturn:
@@ -166,7 +166,7 @@ def main() -> NoReturn:
 def _fail(line: Line, error: BaseException | None) -> NoReturn:
     """The end of a process one of whose threads has died: the others would wait for ever."""
     logger.critical("the engine's process failed", exc_info=error)
-    line.die(f"The engine's process failed: {type(error).__name__}: {error}")
+    line.exit_with(f"The engine's process failed: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """Bounds of batches and memory. Batches in windows; a sampled window counts `best_of` times.
 
     `mix_classes`: bulk may fill up an interactive batch, which costs nothing on a GPU. `encode_together`: as well.
@@ -23,7 +23,7 @@ class Limits:
     @classmethod
     def on(
         cls, device: str, *, batch: int = 0, bulk_batch: int = 0, beam_size: int = 5, cache_bytes: int = 1 << 30
-    ) -> "Limits":
+    ) -> "BatchLimits":
         """The limits that suit a device; `batch` and `bulk_batch` above 0 are the operator's word for it."""
         if device == "cpu":
             # A CPU encodes one by one anyway, and a batch runs to its end: a short one keeps short requests quick.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from server.engine.interface import Model
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.errors import ModelUnavailable
 from server.whisper.tuning import prepare_cpu
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelFacts:
     """What a loaded model tells of itself. `row_s`: what its first window took, alone; `device_bytes`: the memory
     of its GPU, if it has one.
     """
@@ -41,26 +41,26 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model, warm, and how to run it. `probe` is a tiny run that raises if the device doesn't work."""
 
     model: Model
-    limits: Limits
-    facts: Facts
+    limits: BatchLimits
+    facts: ModelFacts
     probe: Callable[[], None]
 
 
-class Recipe(Protocol):
+class ModelLoader(Protocol):
     """What can be loaded. Crosses to another process pickled."""
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedModel:
         """Takes seconds; raises `ModelUnavailable` with what to do about it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class WhisperRecipe:
-    """A model in `folder` and the settings that concern it; see `server.whisper.model.Whisper` and `Limits.on`."""
+class WhisperLoader:
+    """A model in `folder` and the settings that concern it; see `whisper.model.Whisper` and `BatchLimits.on`."""
 
     folder: Path
     device: str = "auto"
@@ -75,12 +75,12 @@ class WhisperRecipe:
     beam_size: int = 5
     cache_bytes: int = 1 << 30
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedModel:
         prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
         from server.whisper.devices import gpu_bytes, pick_device
 
         model, row_s = self._first_that_works()
-        limits = Limits.on(
+        limits = BatchLimits.on(
             model.device,
             batch=self.batch,
             bulk_batch=self.bulk_batch,
@@ -88,7 +88,7 @@ class WhisperRecipe:
             cache_bytes=self.cache_bytes,
         )
         cores = f"{model.workers} batches at once (CPU threads each: {model.threads})"
-        facts = Facts(
+        facts = ModelFacts(
             languages=model.languages,
             mels=model.mels,
             device=model.device,
@@ -97,7 +97,7 @@ class WhisperRecipe:
             prepared=f"CTranslate2 {version('ctranslate2')}, {prepared}, {cores}",
             device_bytes=gpu_bytes(pick_device(self.device)[1]) if model.device == "cuda" else 0,
         )
-        return Loaded(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
+        return LoadedModel(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
 
     def _first_that_works(self) -> tuple["Whisper", float]:
         """The model in the best compute type that its device really has, and what its first window took, s."""

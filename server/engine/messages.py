@@ -6,7 +6,7 @@ Pickle is safe here, for both ends are ours and a child hears nothing but sample
 from dataclasses import dataclass
 from typing import Literal
 
-from server.engine.loader import Facts, Recipe
+from server.engine.loader import ModelFacts, ModelLoader
 from server.options import DecodingOptions, Priority
 from server.stats import EngineStats
 from server.transcript import Window, WindowResult
@@ -16,7 +16,7 @@ from server.transcript import Window, WindowResult
 class Start:
     """The first message: what to load, how to log, and how often to try a model that has nothing to do."""
 
-    recipe: Recipe
+    loader: ModelLoader
     log_level: str
     log_format: Literal["text", "json"]
     probe_every_s: float
@@ -40,13 +40,13 @@ class Cancel:
 class Ready:
     """The engine runs, with these bounds."""
 
-    facts: Facts
+    facts: ModelFacts
     max_batch: int
     max_queued: int
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """A sign of life: when a batch begins, when it has ended, and every second.
 
     `running` are the numbers of the windows in batches, `turns` the requests that wait, in their order.
@@ -58,17 +58,17 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Result:
     number: int
     result: WindowResult | Exception
 
 
 @dataclass(frozen=True, slots=True)
-class LastWords:
+class ExitReason:
     """Why the process is about to end itself."""
 
     reason: str
 
 
 ToChild = Start | Submit | Cancel
-FromChild = Ready | Beat | Outcome | LastWords
+FromChild = Ready | Heartbeat | Result | ExitReason

@@ -20,7 +20,7 @@ Key = TypeVar("Key")
 Number = TypeVar("Number", int, float)
 
 
-class Spread:
+class MultiDeviceEngine:
     """`EngineLike` over the engines of several devices. A device whose engine is broken gets nothing."""
 
     def __init__(self, engines: Sequence[EngineLike]) -> None:

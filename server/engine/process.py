@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from server.engine.messages import Beat, FromChild, Ready, Start, ToChild
+from server.engine.messages import FromChild, Heartbeat, Ready, Start, ToChild
 from server.stats import EngineStats
 from server.system.child_process import ChildProcess, clean_environment, described
 
 MODULE = "server.engine.host"
 AT_ONCE = 16  # messages; a window is a megabyte
-NO_BEAT = Beat(EngineStats(0, 0, 0, 0, 0))
+NO_HEARTBEAT = Heartbeat(EngineStats(0, 0, 0, 0, 0))
 # What CTranslate2 and what it stands on read, beside what every child gets.
 LIBRARIES = tuple("CUDA_ NVIDIA_ CT2_ ONEDNN_ DNNL_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ GLIBC_ MALLOC_".split())
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -25,14 +25,14 @@ END_S = 30.0  # from SIGKILL to the end; what hangs in a device's driver may nev
 logger = logging.getLogger(__name__)
 
 
-class Life:
+class EngineProcess:
     """One process, from its start to its end. What it says goes to `hear`, in a thread of its own."""
 
-    def __init__(self, start: Start, hear: Callable[["Life", FromChild], None]) -> None:
+    def __init__(self, start: Start, hear: Callable[["EngineProcess", FromChild], None]) -> None:
         self.ready: Ready | None = None  # once it has loaded
-        self.beat = NO_BEAT
+        self.heartbeat = NO_HEARTBEAT
         self.silent_s = 0.0
-        self.last_words = ""
+        self.exit_reason = ""
         self.ended = threading.Event()
         self._hear = hear
         self._child = ChildProcess(MODULE, environment=environment())
@@ -72,7 +72,7 @@ class Life:
             thread.join()
         self._connection.close()
         status = self._child.close()
-        return self.last_words or described(status)
+        return self.exit_reason or described(status)
 
     def _read(self) -> None:
         try:

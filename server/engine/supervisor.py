@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
-from server.engine.loader import Facts, Recipe
-from server.engine.messages import Beat, Cancel, FromChild, LastWords, Outcome, Ready, Start, Submit
-from server.engine.process import NO_BEAT, Life
+from server.engine.loader import ModelFacts, ModelLoader
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, Submit
+from server.engine.process import NO_HEARTBEAT, EngineProcess
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import EngineStats, State
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SupervisorTimeouts:
     """How long to wait for what, in seconds.
 
     A batch counts as wedged once it has run for `wedged_s` and for `wedged_times` what it was estimated to take; a
@@ -45,66 +45,66 @@ class Patience:
     tick_s: float = 1.0
     probe_every_s: float = 60.0
 
-    def pause_s(self, fruitless: int) -> float:
-        """Before the next process, when the last `fruitless` ones ended without a result."""
-        return self.again_s[min(fruitless, len(self.again_s) - 1)]
+    def pause_s(self, starts_without_result: int) -> float:
+        """Before the next process, when the last `starts_without_result` ones ended without a result."""
+        return self.again_s[min(starts_without_result, len(self.again_s) - 1)]
 
-    def lost_with(self, life: Life) -> str:
-        """Why `life` is to be given up; empty while there is hope. To be busy is no reason."""
-        if life.ready is None:
-            return f"it did not load within {self.load_s:g} s" if life.silent_s > self.load_s else ""
-        if life.silent_s > self.silent_s:
+    def lost_with(self, process: EngineProcess) -> str:
+        """Why `process` is to be given up; empty while there is hope. To be busy is no reason."""
+        if process.ready is None:
+            return f"it did not load within {self.load_s:g} s" if process.silent_s > self.load_s else ""
+        if process.silent_s > self.silent_s:
             return f"it gave no sign of life for {self.silent_s:g} s"
-        stats = life.beat.stats
-        limit_s = max(self.wedged_s, self.wedged_times * _estimate_s(stats, life.ready.facts))
+        stats = process.heartbeat.stats
+        limit_s = max(self.wedged_s, self.wedged_times * _estimate_s(stats, process.ready.facts))
         return f"a batch did not end within {limit_s:.0f} s" if stats.running_s > limit_s else ""
 
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """A window that has no answer yet. A `suspect` ran when a process ended."""
+class PendingWindow:
+    """A window that has no answer yet. A `may_have_crashed` ran when a process ended."""
 
     message: Submit
     future: Future[WindowResult] = field(default_factory=Future)
     sent: bool = False
-    suspect: bool = False
+    may_have_crashed: bool = False
 
 
-class Supervised:
+class SupervisedEngine:
     """`server.engine.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
 
     def __init__(
         self,
-        recipe: Recipe,
+        loader: ModelLoader,
         name: str,
         *,
         log_level: str = "info",
         log_format: Literal["text", "json"] = "text",
-        patience: Patience = Patience(),
+        patience: SupervisorTimeouts = SupervisorTimeouts(),
     ) -> None:
-        """Begin to load `recipe` as the model `name`; `facts` waits for it. To be closed."""
+        """Begin to load `loader` as the model `name`; `facts` waits for it. To be closed."""
         self.max_batch = 1
         self._name = name
-        self._start = Start(recipe, log_level, log_format, patience.probe_every_s)
+        self._start = Start(loader, log_level, log_format, patience.probe_every_s)
         self._patience = patience
         self._settled = threading.Event()  # loaded for the first time, or given up
         self._closing = threading.Event()
         self._lock = threading.Lock()  # of everything below
         self._closed = False
-        self._life: Life | None = None
+        self._process: EngineProcess | None = None
         self._ready: Ready | None = None
         self._state: State = "loading"
         self._reason = ""
         self._numbers = count()
-        self._flights: dict[int, Flight] = {}  # oldest first
+        self._pending: dict[int, PendingWindow] = {}  # oldest first
         self._restarts = 0
         self._failed_loads = 0  # in a row
-        self._fruitless = 0  # lives in a row that ended without a result
+        self._starts_without_result = 0  # lives in a row that ended without a result
         # A daemon, as threads around CTranslate2 must not be: all that it keeps ends with this process anyway.
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {name}", daemon=True)
         self._keeper.start()
 
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         """What the model tells of itself, as soon as it is loaded; raises `ModelUnavailable` if it can't be."""
         # Not without end: Python would not hear of a signal that came just before, or to another thread.
         while not self._settled.wait(POLL_S):
@@ -122,21 +122,21 @@ class Supervised:
                 raise Unavailable("The server is shutting down.")
             if self._state == "broken":
                 raise Unavailable(self._reason)
-            if self._ready and len(self._flights) >= self._ready.max_queued:
+            if self._ready and len(self._pending) >= self._ready.max_queued:
                 raise QueueFull("Too much audio is waiting for this model.")
-            flight = Flight(Submit(next(self._numbers), window, options, request, priority))
-            self._flights[flight.message.number] = flight
+            flight = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
+            self._pending[flight.message.number] = flight
             self._send()
         return flight.future
 
     def cancel(self, request: str) -> None:
         """Forget the windows of `request`: here at once, in the process at their next step."""
         with self._lock:
-            gone = [flight for flight in self._flights.values() if flight.message.request == request]
+            gone = [flight for flight in self._pending.values() if flight.message.request == request]
             for flight in gone:
-                del self._flights[flight.message.number]
-            if self._life and any(flight.sent for flight in gone):
-                self._life.post(Cancel(request))
+                del self._pending[flight.message.number]
+            if self._process and any(flight.sent for flight in gone):
+                self._process.post(Cancel(request))
             self._send()
         for flight in gone:
             flight.future.cancel()
@@ -144,26 +144,30 @@ class Supervised:
     def position(self, request: str) -> int:
         """As `Engine.position`, by what the process last told."""
         with self._lock:
-            beat = self._life.beat if self._life else NO_BEAT
-            running = {self._flights[number].message.request for number in beat.running if number in self._flights}
+            heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
+            running = {
+                self._pending[number].message.request for number in heartbeat.running if number in self._pending
+            }
         if request in running:
             return 0
-        return beat.turns.index(request) if request in beat.turns else len(beat.turns)
+        return heartbeat.turns.index(request) if request in heartbeat.turns else len(heartbeat.turns)
 
     def stats(self) -> EngineStats:
         """What the process last told, with what waits here, and how it is."""
         with self._lock:
-            beat = self._life.beat if self._life else NO_BEAT
-            waiting = [flight.message for number, flight in self._flights.items() if number not in beat.running]
+            heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
+            waiting = [
+                flight.message for number, flight in self._pending.items() if number not in heartbeat.running
+            ]
             state: State = "closed" if self._closed else self._state
             reason, ready, restarts = self._reason, self._ready, self._restarts
-            pids = (self._life.pid,) if self._life else ()
+            pids = (self._process.pid,) if self._process else ()
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         for message in waiting:
             audio_s[message.priority] += message.window.duration_s
         classes = Counter(message.priority for message in waiting)
         return replace(
-            beat.stats,
+            heartbeat.stats,
             queued=len(waiting),
             queued_by_class={priority: classes[priority] for priority in audio_s},
             queued_audio_s=audio_s,
@@ -180,77 +184,79 @@ class Supervised:
         with self._lock:
             self._closed = True
         deadline = time.monotonic() + drain_s
-        while self._flights and time.monotonic() < deadline:
+        while self._pending and time.monotonic() < deadline:
             self._closing.wait(POLL_S)
         self._closing.set()
         with self._lock:
-            if self._life:
-                self._life.kill()
+            if self._process:
+                self._process.kill()
         self._keeper.join()
         if not self._settled.is_set():
             self._reason = f"The model '{self._name}' was given up while it was loaded."
             self._settled.set()
-        self._give_up(list(self._flights), Unavailable("The server is shutting down."))
+        self._give_up(list(self._pending), Unavailable("The server is shutting down."))
 
     def _keep(self) -> None:
         """Let one process live after the other."""
         while not self._closing.is_set():
-            life, why = self._live()
+            process, why = self._run_process()
             if self._closing.is_set():
                 return
-            guilty = self._take_back(life)
-            self._give_up(guilty, Unavailable(f"The engine ended twice while it worked on this recording: {why}"))
-            self._closing.wait(self._decide(life, why))
+            crashed_twice = self._take_back(process)
+            self._give_up(
+                crashed_twice, Unavailable(f"The engine ended twice while it worked on this recording: {why}")
+            )
+            self._closing.wait(self._decide(process, why))
 
-    def _live(self) -> tuple[Life | None, str]:
+    def _run_process(self) -> tuple[EngineProcess | None, str]:
         """One process, from its start to its end, and why it ended."""
         try:
-            life = Life(self._start, self._hear)
+            process = EngineProcess(self._start, self._on_message)
         except (OSError, RuntimeError) as error:  # no process, no thread
             return None, f"it can't be started: {error}"
         with self._lock:
-            self._life = life
+            self._process = process
             self._send()
         why = ""
-        while not (life.ended.wait(self._patience.tick_s) or self._closing.is_set() or why):
-            life.silent_s += self._patience.tick_s
-            why = self._patience.lost_with(life)
+        while not (process.ended.wait(self._patience.tick_s) or self._closing.is_set() or why):
+            process.silent_s += self._patience.tick_s
+            why = self._patience.lost_with(process)
         with self._lock:
-            self._life = None
+            self._process = None
             if self._state == "ready":  # no longer: what hangs in a driver can take long to be killed
                 self._state = "restarting"
-        ended = life.close()
-        return life, why or ended
+        ended = process.close()
+        return process, why or ended
 
-    def _take_back(self, life: Life | None) -> list[int]:
-        """Suspect the windows that ran when `life` ended; the numbers of those that were suspects before."""
+    def _take_back(self, process: EngineProcess | None) -> list[int]:
+        """Suspect the windows that ran when `process` ended; the numbers of those that were suspects before."""
         with self._lock:
-            sent = {number: flight for number, flight in self._flights.items() if flight.sent}
-            running = life.beat.running if life else ()
+            sent = {number: flight for number, flight in self._pending.items() if flight.sent}
+            running = process.heartbeat.running if process else ()
             # Where nothing is known to have run, what was on its way may have been too much.
             ran = {number: sent[number] for number in running if number in sent} or sent
-            guilty = [number for number, flight in ran.items() if flight.suspect]
+            crashed_twice = [number for number, flight in ran.items() if flight.may_have_crashed]
             for flight in ran.values():
-                flight.suspect = True
+                flight.may_have_crashed = True
             for flight in sent.values():
                 flight.sent = False
-        return guilty
+        return crashed_twice
 
-    def _decide(self, life: Life | None, why: str) -> float:
+    def _decide(self, process: EngineProcess | None, why: str) -> float:
         """What comes after a process that ended: seconds until the next one."""
         with self._lock:
-            self._failed_loads = 0 if life and life.ready else self._failed_loads + 1
+            self._failed_loads = 0 if process and process.ready else self._failed_loads + 1
             # Words, not a crash: at the start that is for the operator to mend, and later it may pass.
-            hopeless = self._ready is None and (life is None or life.last_words != "")
+            hopeless = self._ready is None and (process is None or process.exit_reason != "")
             broken = hopeless or self._failed_loads >= LOADS
             self._state = "broken" if broken else "restarting"
             self._reason = why if hopeless else f"The model '{self._name}' does not run: {why}"
-            pause_s = self._patience.pause_s(self._fruitless)
-            self._fruitless += 1
+            pause_s = self._patience.pause_s(self._starts_without_result)
+            self._starts_without_result += 1
             self._restarts += 1
             given_up = broken and self._ready is None
         if broken:
-            self._give_up(list(self._flights), Unavailable(self._reason))
+            self._give_up(list(self._pending), Unavailable(self._reason))
         if given_up:
             self._closing.set()
             self._settled.set()
@@ -258,25 +264,25 @@ class Supervised:
             logger.error("the engine of %s ended: %s; the next one starts in %g s", self._name, why, pause_s)
         return pause_s
 
-    def _hear(self, life: Life, message: FromChild) -> None:
+    def _on_message(self, process: EngineProcess, message: FromChild) -> None:
         match message:
             case Ready():
-                self._welcome(life, message)
-            case Beat():
-                life.beat = message
-            case Outcome(number, result):
-                self._land(number, result)
-            case LastWords(reason):
-                life.last_words = reason
+                self._on_ready(process, message)
+            case Heartbeat():
+                process.heartbeat = message
+            case Result(number, result):
+                self._on_result(number, result)
+            case ExitReason(reason):
+                process.exit_reason = reason
 
-    def _welcome(self, life: Life, ready: Ready) -> None:
+    def _on_ready(self, process: EngineProcess, ready: Ready) -> None:
         with self._lock:
             device = (self._ready or ready).facts.device
             if ready.facts.device != device:  # "auto" makes do with a CPU when the GPU is gone
-                life.last_words = f"it came back on {ready.facts.device} instead of {device}"
-                life.kill()
+                process.exit_reason = f"it came back on {ready.facts.device} instead of {device}"
+                process.kill()
                 return
-            life.ready = self._ready = ready
+            process.ready = self._ready = ready
             self.max_batch = ready.max_batch
             self._state, self._reason, self._failed_loads = "ready", "", 0
             self._send()
@@ -284,34 +290,34 @@ class Supervised:
             logger.warning("the engine of %s is back", self._name)
         self._settled.set()
 
-    def _land(self, number: int, result: WindowResult | Exception) -> None:
+    def _on_result(self, number: int, result: WindowResult | Exception) -> None:
         with self._lock:
-            flight = self._flights.pop(number, None)
-            self._fruitless = 0
+            flight = self._pending.pop(number, None)
+            self._starts_without_result = 0
             self._send()
         if flight:
             _settle(flight.future, result)
 
     def _send(self) -> None:
         """Hand over what is due, if there is a process for it: everything, but suspects first and one by one."""
-        if self._life is None or self._life.ready is None:
+        if self._process is None or self._process.ready is None:
             return
-        waiting = [flight for flight in self._flights.values() if not flight.sent]
-        suspects = [flight for flight in waiting if flight.suspect]
-        if len(waiting) < len(self._flights) and any(f.suspect for f in self._flights.values()):
+        waiting = [flight for flight in self._pending.values() if not flight.sent]
+        suspects = [flight for flight in waiting if flight.may_have_crashed]
+        if len(waiting) < len(self._pending) and any(f.may_have_crashed for f in self._pending.values()):
             return
         for flight in suspects[:1] or waiting:
             flight.sent = True
-            self._life.post(flight.message)
+            self._process.post(flight.message)
 
     def _give_up(self, numbers: Iterable[int], error: SottoError) -> None:
         with self._lock:
-            flights = [self._flights.pop(number) for number in numbers if number in self._flights]
+            flights = [self._pending.pop(number) for number in numbers if number in self._pending]
         for flight in flights:
             _settle(flight.future, error)
 
 
-def _estimate_s(stats: EngineStats, facts: Facts) -> float:
+def _estimate_s(stats: EngineStats, facts: ModelFacts) -> float:
     """What a batch may well take: as long as windows do with all their tries, or one after the other if more."""
     return max(stats.runs.mean_s, stats.running * facts.row_s)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
-from server.engine.loader import Facts, WhisperRecipe
-from server.engine.multi_device import Spread
-from server.engine.supervisor import Supervised
+from server.engine.loader import ModelFacts, WhisperLoader
+from server.engine.multi_device import MultiDeviceEngine
+from server.engine.supervisor import SupervisedEngine
 from server.models.known_model import KnownModel
 from server.pool.served_model import ServedModel
 from server.settings import Settings
@@ -21,12 +21,12 @@ class Launch:
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
-        self._engines: list[Supervised] = []
+        self._engines: list[SupervisedEngine] = []
         with ExitStack() as unless_begun:
             unless_begun.callback(self.close)
             for device in settings.devices:
-                engine = Supervised(
-                    recipe_for(known, settings, device),
+                engine = SupervisedEngine(
+                    loader_for(known, settings, device),
                     known.name if len(settings.devices) == 1 else f"{known.name} on {device}",
                     log_level=settings.log_level,
                     log_format=settings.log_format,
@@ -39,7 +39,7 @@ class Launch:
         # Not sooner: from here on a signal ends the processes too (`pool.loaded`).
         logger.info("loading model %s from %s", self._known.name, self._known.folder)
         facts = [engine.facts() for engine in self._engines]
-        engine = self._engines[0] if len(self._engines) == 1 else Spread(self._engines)
+        engine = self._engines[0] if len(self._engines) == 1 else MultiDeviceEngine(self._engines)
         smallest = min((each.device_bytes for each in facts if each.device_bytes), default=0)
         return served(self._known, engine, replace(facts[0], device_bytes=smallest))
 
@@ -53,7 +53,7 @@ class InProcess:
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
-        self._recipe = recipe_for(known, settings, settings.devices[0])
+        self._recipe = loader_for(known, settings, settings.devices[0])
 
     def wait(self) -> ServedModel:
         loaded = self._recipe.load()
@@ -63,8 +63,8 @@ class InProcess:
         """Nothing is left of a load that failed."""
 
 
-def recipe_for(known: KnownModel, settings: Settings, device: str) -> WhisperRecipe:
-    return WhisperRecipe(
+def loader_for(known: KnownModel, settings: Settings, device: str) -> WhisperLoader:
+    return WhisperLoader(
         known.folder,
         device=device,
         compute_type=settings.compute_type,
@@ -80,7 +80,7 @@ def recipe_for(known: KnownModel, settings: Settings, device: str) -> WhisperRec
     )
 
 
-def served(known: KnownModel, engine: EngineLike, facts: Facts) -> ServedModel:
+def served(known: KnownModel, engine: EngineLike, facts: ModelFacts) -> ServedModel:
     description = f"{known.folder.name}, {facts.compute_type} on {facts.device}"
     logger.info("model %s is loaded (%s; %s)", known.name, description, facts.prepared)
     return ServedModel(

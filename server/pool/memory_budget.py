@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.errors import ModelBroken
 from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
 from server.models.known_model import KnownModel
@@ -40,7 +40,7 @@ class Budget:
     @classmethod
     def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
         """That of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
-        usual = Limits.on(
+        usual = BatchLimits.on(
             device, batch=settings.batch, bulk_batch=settings.bulk_batch, beam_size=settings.beam_size
         )
         set_bytes = settings.memory_budget << 20

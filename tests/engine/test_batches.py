@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.engine.engine import Engine
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.options import DecodingOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
 from server.whisper.model import Whisper
@@ -68,7 +68,7 @@ class Closable:
 
 
 def through_engine(model: Whisper, batch: list[Asked], limit: int) -> list[WindowResult]:
-    engine = Engine(Closable(model), Limits(limit, limit))  # type: ignore[arg-type]  # a Whisper but for `close`
+    engine = Engine(Closable(model), BatchLimits(limit, limit))  # type: ignore[arg-type]  # a Whisper but for `close`
     try:
         futures = [
             engine.submit(window_in(name, percent), options, request=f"r{n % 3}")

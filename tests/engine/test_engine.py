@@ -10,7 +10,7 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.job import Job
-from server.engine.limits import Limits
+from server.engine.limits import BatchLimits
 from server.errors import Cancelled, QueueFull, Unavailable
 from server.options import DecodingOptions, Priority
 from server.transcript import Window, WindowResult
@@ -23,7 +23,7 @@ BEAMS = DecodingOptions(language="en", beam_size=5)
 
 @contextmanager
 def running(model: FakeModel, *, max_batch: int = 4, max_queued: int = 100) -> Iterator[Engine]:
-    engine = Engine(model, Limits(max_batch, max_batch, max_queued=max_queued))
+    engine = Engine(model, BatchLimits(max_batch, max_batch, max_queued=max_queued))
     try:
         yield engine
     finally:
@@ -328,9 +328,11 @@ class Stepping(FakeModel):
             self.steps.append((step, [one.window.index for one in batch]))
 
 
-def stepped(model: Stepping, *asked: DecodingOptions, limits: Limits | None = None) -> list[tuple[str, list[int]]]:
+def stepped(
+    model: Stepping, *asked: DecodingOptions, limits: BatchLimits | None = None
+) -> list[tuple[str, list[int]]]:
     """Steps for windows 0, 1 ... of one request each that are all there when the worker comes."""
-    engine = Engine(model, limits or Limits(8, 8))
+    engine = Engine(model, limits or BatchLimits(8, 8))
     try:
         model.hold()
         first = engine.submit(make_window(99), GREEDY, request="other")
@@ -378,12 +380,12 @@ def test_only_windows_without_a_language_are_detected_and_only_once() -> None:
 
 
 def test_beyond_the_cache_windows_are_encoded_again() -> None:
-    steps = stepped(Stepping(), FAILS, FAILS, limits=Limits(8, 8, cache_bytes=8))  # room for one float64
+    steps = stepped(Stepping(), FAILS, FAILS, limits=BatchLimits(8, 8, cache_bytes=8))  # room for one float64
     assert [step for step in steps if step[0] == "encode"] == [("encode", [n]) for n in (0, 1, 1)]
 
 
 def test_on_a_gpu_windows_are_encoded_together() -> None:
-    steps = stepped(Stepping(), GREEDY, GREEDY, limits=Limits(8, 8, encode_together=True))
+    steps = stepped(Stepping(), GREEDY, GREEDY, limits=BatchLimits(8, 8, encode_together=True))
     assert steps[0] == ("encode", [0, 1])
 
 
@@ -399,7 +401,7 @@ def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes
 
     quick: list[Future[WindowResult]] = []
     model = Interrupting()
-    engine = Engine(model, Limits(4, 4))
+    engine = Engine(model, BatchLimits(4, 4))
     try:
         with engine._queue._changed:  # the worker sees all of them at once
             futures = [engine.submit(make_window(n), GREEDY, request="long") for n in range(4)]
@@ -415,7 +417,7 @@ def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes
 
 
 def test_bulk_batches_are_as_short_as_interactive_ones_while_such_requests_are_about() -> None:
-    engine = Engine(FakeModel(), Limits(interactive=4, bulk=8))
+    engine = Engine(FakeModel(), BatchLimits(interactive=4, bulk=8))
     try:
         submit(engine, 0).result(DEADLINE_S)
         assert engine._limit_of(engine_job(engine, "bulk")) == 8
@@ -442,7 +444,7 @@ def test_a_request_cancelled_between_its_steps_takes_no_further_one() -> None:
             engine.cancel("gone")
 
     model = Cancelling()
-    engine = Engine(model, Limits(8, 8))
+    engine = Engine(model, BatchLimits(8, 8))
     try:
         future = engine.submit(make_window(0), FAILS, request="gone")
         assert isinstance(future.exception(DEADLINE_S), Cancelled)
@@ -459,7 +461,7 @@ def test_a_lost_device_fails_everything_and_takes_nothing_more() -> None:
 
     model = Lost()
     model.device = "cuda"
-    engine = Engine(model, Limits(1, 1))
+    engine = Engine(model, BatchLimits(1, 1))
     try:
         model.hold()
         futures = [engine.submit(make_window(n), GREEDY, request="r") for n in range(3)]
@@ -475,7 +477,7 @@ def test_a_lost_device_fails_everything_and_takes_nothing_more() -> None:
 
 def test_close_can_drain_first() -> None:
     model = FakeModel()
-    engine = Engine(model, Limits(1, 1))
+    engine = Engine(model, BatchLimits(1, 1))
     futures = [submit(engine, index) for index in range(5)]
     engine.close(drain_s=DEADLINE_S)
     assert [text(future) for future in futures] == [f" w{index}" for index in range(5)]
@@ -483,7 +485,7 @@ def test_close_can_drain_first() -> None:
 
 def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
     model = Stepping()
-    engine = Engine(model, Limits(8, 8))
+    engine = Engine(model, BatchLimits(8, 8))
     try:
         engine.submit(make_window(0), FAILS, request="r").result(DEADLINE_S)
         model.hold()
@@ -507,15 +509,15 @@ def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
 @pytest.mark.parametrize(
     ("device", "beam_size", "limits"),
     [
-        ("cpu", 5, Limits(4, 8)),
-        ("cuda", 5, Limits(8, 8, mix_classes=True, encode_together=True, spread=False)),
-        ("cuda", 1, Limits(16, 16, mix_classes=True, encode_together=True, spread=False)),
+        ("cpu", 5, BatchLimits(4, 8)),
+        ("cuda", 5, BatchLimits(8, 8, mix_classes=True, encode_together=True, spread=False)),
+        ("cuda", 1, BatchLimits(16, 16, mix_classes=True, encode_together=True, spread=False)),
     ],
 )
-def test_limits_suit_the_device(device: str, beam_size: int, limits: Limits) -> None:
-    assert Limits.on(device, beam_size=beam_size) == limits
+def test_limits_suit_the_device(device: str, beam_size: int, limits: BatchLimits) -> None:
+    assert BatchLimits.on(device, beam_size=beam_size) == limits
 
 
 def test_the_operators_word_goes_over_the_devices() -> None:
-    assert Limits.on("cpu", batch=2) == Limits(2, 2)
-    assert Limits.on("cpu", batch=2, bulk_batch=6) == Limits(2, 6)
+    assert BatchLimits.on("cpu", batch=2) == BatchLimits(2, 2)
+    assert BatchLimits.on("cpu", batch=2, bulk_batch=6) == BatchLimits(2, 6)

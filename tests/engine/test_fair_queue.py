@@ -35,14 +35,14 @@ def things(request: str, count: int, priority: Priority = "bulk", key: Hashable 
 def queue_of(
     *items: Thing, mix_classes: bool = False, spread: bool = False, capacity: int = 100
 ) -> FairQueue[Thing]:
-    queue: FairQueue[Thing] = FairQueue(capacity, mix_classes=mix_classes, spread=spread, company_s=0.0)
+    queue: FairQueue[Thing] = FairQueue(capacity, mix_classes=mix_classes, spread=spread, batch_wait_s=0.0)
     for item in items:
         queue.put(item)
     return queue
 
 
 def take(queue: FairQueue[Thing], limit: int) -> list[str]:
-    batch = queue.take(lambda _: limit)
+    batch = queue.next_batch(lambda _: limit)
     assert batch is not None
     return [item.name for item in batch.items]
 
@@ -76,16 +76,16 @@ def test_where_classes_mix_an_interactive_batch_is_topped_up() -> None:
 
 def test_bulk_gets_every_fourth_take_while_interactive_never_ends() -> None:
     queue = queue_of(*things("bulk", 3), *things("quick", 40, "interactive"))
-    takes = [queue.take(lambda _: 1) for _ in range(3 * BULK_EVERY)]
+    takes = [queue.next_batch(lambda _: 1) for _ in range(3 * BULK_EVERY)]
     classes = [batch.priority for batch in takes if batch]
     assert classes == ["interactive", "interactive", "interactive", "bulk"] * 3
-    assert [batch.turn_of_bulk for batch in takes if batch] == [False, False, False, True] * 3
+    assert [batch.is_bulk_turn for batch in takes if batch] == [False, False, False, True] * 3
 
 
 def test_bulk_may_step_back_where_it_took_nobodys_turn() -> None:
     queue = queue_of(*things("long", 2 * BULK_EVERY))
-    takes = [queue.take(lambda _: 1) for _ in range(2 * BULK_EVERY)]
-    assert not any(batch.turn_of_bulk for batch in takes if batch)
+    takes = [queue.next_batch(lambda _: 1) for _ in range(2 * BULK_EVERY)]
+    assert not any(batch.is_bulk_turn for batch in takes if batch)
 
 
 def test_a_batch_holds_one_key_and_the_rest_keeps_its_place() -> None:
@@ -101,9 +101,9 @@ def test_what_nobody_wants_any_more_is_dropped() -> None:
 
 def test_put_back_goes_in_front_in_its_old_order() -> None:
     queue = queue_of(*things("a", 3), *things("b", 1))
-    batch = queue.take(lambda _: 2)
+    batch = queue.next_batch(lambda _: 2)
     assert batch is not None
-    assert queue.put_back(batch.items)
+    assert queue.requeue(batch.items)
     assert take(queue, 4) == ["a0", "b0", "a1", "a2"]
 
 
@@ -127,15 +127,15 @@ def test_a_full_queue_refuses_but_takes_back() -> None:
     queue = queue_of(*things("a", 2), capacity=2)
     with pytest.raises(QueueFull):
         queue.put(Thing("b"))
-    assert queue.put_back([Thing("c", "c")])
+    assert queue.requeue([Thing("c", "c")])
     assert len(queue) == 3
 
 
 def test_a_closed_queue_lets_nothing_in_and_hands_out_the_rest() -> None:
     queue = queue_of(*things("a", 2))
     assert [item.name for item in queue.close()] == ["a0", "a1"]
-    assert not queue.put_back([Thing("a")])
-    assert queue.take(lambda _: 1) is None
+    assert not queue.requeue([Thing("a")])
+    assert queue.next_batch(lambda _: 1) is None
     with pytest.raises(Unavailable):
         queue.put(Thing("b"))
 
@@ -145,7 +145,7 @@ def test_closing_wakes_a_waiting_worker() -> None:
     ended = threading.Event()
 
     def work() -> None:
-        queue.take(lambda _: 1)
+        queue.next_batch(lambda _: 1)
         ended.set()
 
     worker = threading.Thread(target=work)
@@ -156,7 +156,7 @@ def test_closing_wakes_a_waiting_worker() -> None:
 
 
 def test_an_idle_worker_waits_for_company_and_a_busy_one_does_not() -> None:
-    queue: FairQueue[Thing] = FairQueue(100, mix_classes=False, company_s=DEADLINE_S)
+    queue: FairQueue[Thing] = FairQueue(100, mix_classes=False, batch_wait_s=DEADLINE_S)
     got: list[Sequence[str]] = []
     worker = threading.Thread(target=lambda: got.append(take(queue, 2)))
     worker.start()
@@ -169,7 +169,7 @@ def test_an_idle_worker_waits_for_company_and_a_busy_one_does_not() -> None:
 
 
 def test_nothing_for_a_while_gives_an_empty_take() -> None:
-    batch = queue_of().take(lambda _: 1, idle_s=0.01)
+    batch = queue_of().next_batch(lambda _: 1, idle_s=0.01)
     assert batch is not None
     assert batch.items == []
 
@@ -180,14 +180,14 @@ def test_idle_takers_divide_what_waits_where_that_is_wanted(spread: bool, sizes:
     took: list[int] = []
 
     def work() -> None:
-        if batch := queue.take(lambda _: 8):
+        if batch := queue.next_batch(lambda _: 8):
             took.append(len(batch.items))
 
     takers = [threading.Thread(target=work) for _ in range(2)]
     for taker in takers:
         taker.start()
     wait_until(lambda: queue._idle == 2)
-    queue.put_back(things("a", 5))  # all at once
+    queue.requeue(things("a", 5))  # all at once
     wait_until(lambda: sum(took) == 5)
     queue.close()
     for taker in takers:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.loader import WhisperRecipe
+from server.engine.loader import WhisperLoader
 from server.errors import ModelUnavailable
 from server.whisper.model import Whisper
 
@@ -14,8 +14,8 @@ DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
 
 
 @pytest.fixture
-def recipe(scripted_model: Path) -> WhisperRecipe:
-    return WhisperRecipe(scripted_model, device="cpu", threads=1, workers=1, tune_allocator=False)
+def recipe(scripted_model: Path) -> WhisperLoader:
+    return WhisperLoader(scripted_model, device="cpu", threads=1, workers=1, tune_allocator=False)
 
 
 def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
@@ -31,7 +31,7 @@ def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
 
 
 def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
-    recipe: WhisperRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_fail(monkeypatch, "int8")
     with caplog.at_level(logging.INFO):
@@ -44,7 +44,7 @@ def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
     assert DEAD in line
 
 
-def test_where_the_best_works_nothing_is_said(recipe: WhisperRecipe, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_the_best_works_nothing_is_said(recipe: WhisperLoader, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         loaded = recipe.load()
     loaded.model.close()
@@ -52,7 +52,7 @@ def test_where_the_best_works_nothing_is_said(recipe: WhisperRecipe, caplog: pyt
 
 
 def test_where_none_works_the_model_is_unavailable_for_the_first_reason(
-    recipe: WhisperRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_fail(monkeypatch, "int8", "float32")
     with pytest.raises(ModelUnavailable, match=f"fails on cpu with int8: {DEAD}"):
@@ -61,7 +61,7 @@ def test_where_none_works_the_model_is_unavailable_for_the_first_reason(
 
 
 def test_what_the_operator_asked_for_gives_way_to_nothing(
-    recipe: WhisperRecipe, monkeypatch: pytest.MonkeyPatch
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_fail(monkeypatch, "int8")
     with pytest.raises(ModelUnavailable, match=DEAD):
@@ -69,7 +69,7 @@ def test_what_the_operator_asked_for_gives_way_to_nothing(
 
 
 def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(
-    recipe: WhisperRecipe, monkeypatch: pytest.MonkeyPatch
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "server.whisper.devices.compute_types", lambda *_: ("float16", "float32")

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.engine.multi_device import Spread
+from server.engine.multi_device import MultiDeviceEngine
 from server.errors import Unavailable
 from server.options import DecodingOptions
 from server.stats import Durations, EngineStats, State
@@ -26,13 +26,13 @@ class OneOfSeveral(FakeEngine):
         )
 
 
-def submit(spread: Spread, number: int, request: str = "r") -> Future[WindowResult]:
+def submit(spread: MultiDeviceEngine, number: int, request: str = "r") -> Future[WindowResult]:
     return spread.submit(make_window(number), DECODING, request=request)
 
 
 def test_windows_go_to_the_engine_with_the_fewest() -> None:
     engines = [OneOfSeveral(), OneOfSeveral()]
-    spread = Spread(engines)
+    spread = MultiDeviceEngine(engines)
     for number in range(4):
         submit(spread, number)
     assert [len(engine.waiting) for engine in engines] == [2, 2]
@@ -44,7 +44,7 @@ def test_windows_go_to_the_engine_with_the_fewest() -> None:
 
 def test_results_come_from_whichever_has_the_window() -> None:
     engines = [OneOfSeveral(), OneOfSeveral()]
-    spread = Spread(engines)
+    spread = MultiDeviceEngine(engines)
     futures = [submit(spread, number) for number in range(2)]
     for engine in engines:
         engine.let_go()
@@ -54,7 +54,7 @@ def test_results_come_from_whichever_has_the_window() -> None:
 @pytest.mark.parametrize("state", ["broken", "closed"])
 def test_an_engine_that_can_not_work_gets_nothing(state: State) -> None:
     engines = [OneOfSeveral(state), OneOfSeveral()]
-    spread = Spread(engines)
+    spread = MultiDeviceEngine(engines)
     for number in range(3):
         submit(spread, number)
     assert [len(engine.waiting) for engine in engines] == [0, 3]
@@ -65,7 +65,7 @@ def test_a_refused_window_is_not_counted() -> None:
         def submit(self, *_: object, **__: object) -> Future[WindowResult]:
             raise Unavailable("broken")
 
-    spread = Spread([Full("broken"), Full("broken")])
+    spread = MultiDeviceEngine([Full("broken"), Full("broken")])
     for number in range(3):
         with pytest.raises(Unavailable):
             submit(spread, number)
@@ -74,7 +74,7 @@ def test_a_refused_window_is_not_counted() -> None:
 
 def test_a_cancelled_request_leaves_all_engines() -> None:
     engines = [OneOfSeveral(), OneOfSeveral()]
-    spread = Spread(engines)
+    spread = MultiDeviceEngine(engines)
     gone = [submit(spread, number, "gone") for number in range(3)]
     stays = submit(spread, 3, "stays")
     spread.cancel("gone")
@@ -85,7 +85,7 @@ def test_a_cancelled_request_leaves_all_engines() -> None:
 
 def test_the_position_of_a_request_is_that_of_its_first_windows() -> None:
     engines = [OneOfSeveral(), OneOfSeveral()]
-    spread = Spread(engines)
+    spread = MultiDeviceEngine(engines)
     engines[0].ahead, engines[1].ahead = 3, 1
     submit(spread, 0, "one window")
     assert spread.position("one window") == 3
@@ -95,7 +95,7 @@ def test_the_position_of_a_request_is_that_of_its_first_windows() -> None:
 
 
 def test_stats_are_those_of_all_and_the_state_that_of_the_best() -> None:
-    spread = Spread([OneOfSeveral("broken"), OneOfSeveral()])
+    spread = MultiDeviceEngine([OneOfSeveral("broken"), OneOfSeveral()])
     for number in range(3):
         submit(spread, number)
     stats = spread.stats()
@@ -106,5 +106,5 @@ def test_stats_are_those_of_all_and_the_state_that_of_the_best() -> None:
 
 def test_closing_closes_all() -> None:
     engines = [OneOfSeveral(), OneOfSeveral()]
-    Spread(engines).close()
+    MultiDeviceEngine(engines).close()
     assert all(engine.closed for engine in engines)

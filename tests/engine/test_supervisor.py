@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.messages import Beat, Ready, Start
-from server.engine.process import Life, environment
-from server.engine.supervisor import Patience, Supervised
+from server.engine.messages import Heartbeat, Ready, Start
+from server.engine.process import EngineProcess, environment
+from server.engine.supervisor import SupervisedEngine, SupervisorTimeouts
 from server.errors import ModelUnavailable, QueueFull, Unavailable
 from server.options import DecodingOptions, Priority
 from server.stats import Durations, EngineStats
@@ -31,7 +31,7 @@ def recipe(tmp_path: Path) -> FakeRecipe:
 
 
 def submit(
-    engine: Supervised, index: int, prompt: str = "", *, request: str = "mine", priority: Priority = "bulk"
+    engine: SupervisedEngine, index: int, prompt: str = "", *, request: str = "mine", priority: Priority = "bulk"
 ) -> Future[WindowResult]:
     options = replace(BEAMS, prompt=prompt)
     return engine.submit(make_window(index), options, request=request, priority=priority)
@@ -50,7 +50,7 @@ def is_alive(process: int) -> bool:
 
 
 @contextmanager
-def held(recipe: FakeRecipe, engine: Supervised) -> Iterator[Future[WindowResult]]:
+def held(recipe: FakeRecipe, engine: SupervisedEngine) -> Iterator[Future[WindowResult]]:
     """Window 99 is inside the model; what comes now waits behind it."""
     recipe.hold()
     first = submit(engine, 99, request="other")
@@ -127,7 +127,7 @@ def test_what_it_takes_is_known_as_soon_as_it_is_ready(recipe: FakeRecipe) -> No
 
 def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
     os.mkfifo(recipe.folder / "starts")  # which holds the load
-    engine = Supervised(recipe, "fake", patience=QUICK)
+    engine = SupervisedEngine(recipe, "fake", patience=QUICK)
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(engine.facts)
         engine.close()
@@ -157,7 +157,7 @@ def test_close_can_drain_first(recipe: FakeRecipe) -> None:
 
 def test_close_does_not_wait_for_a_model_that_loads(recipe: FakeRecipe) -> None:
     os.mkfifo(recipe.folder / "broken")  # whoever reads it waits
-    engine = Supervised(recipe, "fake")
+    engine = SupervisedEngine(recipe, "fake")
     wait_until(lambda: (recipe.folder / "starts").exists())
     process = pid(engine)
     engine.close()
@@ -318,7 +318,7 @@ def test_where_no_thread_is_left_no_process_is_left_either(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse_the_second)
         with pytest.raises(RuntimeError, match="new thread"):
-            Life(Start(recipe, "info", "text", 60.0), lambda life, message: None)
+            EngineProcess(Start(recipe, "info", "text", 60.0), lambda life, message: None)
     wait_until(lambda: (children_of(os.getpid()), held_here()) == before)
 
 
@@ -437,14 +437,14 @@ def test_a_model_that_hangs_while_it_loads_is_given_up(recipe: FakeRecipe) -> No
 def test_a_batch_is_wedged_by_its_age_alone_never_by_how_much_waits(
     recipe: FakeRecipe, stats: dict[str, object], row_s: float, hopeless: bool
 ) -> None:
-    life = Life.__new__(Life)
+    life = EngineProcess.__new__(EngineProcess)
     life.ready = Ready(replace(recipe.load().facts, row_s=row_s), 4, 100)
     life.silent_s = 0.0
-    life.beat = Beat(EngineStats(**{"queued": 0, "done": 0, "failed": 0, "batches": 0, **stats}))  # type: ignore[arg-type]
-    assert bool(Patience().lost_with(life)) is hopeless
+    life.heartbeat = Heartbeat(EngineStats(**{"queued": 0, "done": 0, "failed": 0, "batches": 0, **stats}))  # type: ignore[arg-type]
+    assert bool(SupervisorTimeouts().lost_with(life)) is hopeless
 
 
 def test_pauses_grow_to_a_minute() -> None:
-    pauses = [Patience().pause_s(count) for count in range(10)]
+    pauses = [SupervisorTimeouts().pause_s(count) for count in range(10)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0, 60)

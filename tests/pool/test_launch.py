@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.engine.loader import Facts, WhisperRecipe
+from server.engine.loader import ModelFacts, WhisperLoader
 from server.models.known_model import KnownModel
 from server.pool.launch import Launch
 from server.settings import Settings
@@ -12,17 +12,17 @@ from tests.support.fakes import FakeEngine
 
 GIB = 1 << 30
 SIZES = {"cuda:0": 80 * GIB, "cuda:1": 24 * GIB, "cuda:2": 0}  # one whose driver doesn't tell
-FACTS = Facts(("en",), 80, "cuda", "float16", 0.1)
+FACTS = ModelFacts(("en",), 80, "cuda", "float16", 0.1)
 
 
 class OnDevice(FakeEngine):
     """Loaded at once on the device that its recipe names."""
 
-    def __init__(self, recipe: WhisperRecipe, name: str, **_: object) -> None:
+    def __init__(self, recipe: WhisperLoader, name: str, **_: object) -> None:
         super().__init__()
         self._device = recipe.device
 
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         return replace(FACTS, device_bytes=SIZES[self._device])
 
 
@@ -39,7 +39,7 @@ def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, de
 def test_where_one_can_not_begin_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[OnDevice] = []
 
-    def begin(recipe: WhisperRecipe, name: str, **_: object) -> OnDevice:
+    def begin(recipe: WhisperLoader, name: str, **_: object) -> OnDevice:
         if begun:
             raise RuntimeError("can't start new thread")
         begun.append(OnDevice(recipe, name))

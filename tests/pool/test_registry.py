@@ -10,8 +10,8 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
-from server.engine.limits import Limits
-from server.engine.supervisor import Supervised
+from server.engine.limits import BatchLimits
+from server.engine.supervisor import SupervisedEngine
 from server.errors import ModelBroken, ModelBusy, ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
@@ -176,7 +176,7 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
         assert isinstance(engine, Engine)
         model = engine._model
         assert isinstance(model, Whisper)
-        assert engine._limits == Limits(3, 5, cache_bytes=7 << 20)
+        assert engine._limits == BatchLimits(3, 5, cache_bytes=7 << 20)
         assert (model.workers, model._prompt_bucket, model._dynamic_context) == (2, 16, True)
         assert (served.mels, served.window_s) == (80, 10.0)
     finally:
@@ -220,7 +220,7 @@ def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
     registry = load(Settings(model="demo", device="cpu", offline=True))
     assert registry.default.served
     engine = registry.default.served.engine
-    assert isinstance(engine, Supervised)
+    assert isinstance(engine, SupervisedEngine)
     engine.submit(make_window(), DecodingOptions(), request="r").result(DEADLINE_S)
     assert engine.stats().memory_bytes > 100 << 20
     process = pid(engine)

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.api.gate.gate import Gate
-from server.engine.supervisor import Supervised
+from server.engine.supervisor import SupervisedEngine
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
@@ -145,7 +145,7 @@ def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) 
         wait_until(lambda: client.get("/ready").status_code == 200)
 
 
-def over(engine: Supervised) -> Gate:
+def over(engine: SupervisedEngine) -> Gate:
     return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))), make_media())
 
 

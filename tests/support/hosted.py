@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.limits import Limits
-from server.engine.loader import Facts, Loaded
-from server.engine.supervisor import Patience, Supervised
+from server.engine.limits import BatchLimits
+from server.engine.loader import LoadedModel, ModelFacts
+from server.engine.supervisor import SupervisedEngine, SupervisorTimeouts
 from server.errors import ModelUnavailable
 from server.options import DecodingOptions
 from server.transcript import Window
 from server.whisper.decoding import WindowState
 from tests.support.fakes import FakeModel, Heard, hear, wait_until
 
-QUICK = Patience(again_s=(0.0,), tick_s=0.02)
-LIMITS = Limits(4, 4, max_queued=100)
+QUICK = SupervisorTimeouts(again_s=(0.0,), tick_s=0.02)
+LIMITS = BatchLimits(4, 4, max_queued=100)
 
 
 class ThreadsEnd(BaseException):
@@ -67,7 +67,7 @@ class FakeRecipe:
     device: str = "cpu"
     row_s: float = 0.0
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedModel:
         with (self.folder / "starts").open("a") as starts:
             starts.write(".")
         broken = self.folder / "broken"
@@ -76,8 +76,8 @@ class FakeRecipe:
                 os.abort()
             raise ModelUnavailable(reason)
         device = (self.folder / "device").read_text() if (self.folder / "device").exists() else self.device
-        facts = Facts(("en",), 80, device, "int8", self.row_s)
-        return Loaded(SteeredModel(self.folder, device), LIMITS, facts, self._probe)
+        facts = ModelFacts(("en",), 80, device, "int8", self.row_s)
+        return LoadedModel(SteeredModel(self.folder, device), LIMITS, facts, self._probe)
 
     @property
     def starts(self) -> int:
@@ -108,9 +108,9 @@ def mark(file: Path) -> bool:
 
 
 @contextmanager
-def supervised(recipe: FakeRecipe, patience: Patience = QUICK) -> Iterator[Supervised]:
+def supervised(recipe: FakeRecipe, patience: SupervisorTimeouts = QUICK) -> Iterator[SupervisedEngine]:
     """An engine whose first process is ready."""
-    engine = Supervised(recipe, "fake", patience=patience)
+    engine = SupervisedEngine(recipe, "fake", patience=patience)
     try:
         engine.facts()
         yield engine
@@ -118,11 +118,11 @@ def supervised(recipe: FakeRecipe, patience: Patience = QUICK) -> Iterator[Super
         engine.close()
 
 
-def pid(engine: Supervised) -> int:
+def pid(engine: SupervisedEngine) -> int:
     """Of the process that it has now."""
-    assert engine._life
-    return engine._life.pid
+    assert engine._process
+    return engine._process.pid
 
 
-def kill(engine: Supervised) -> None:
+def kill(engine: SupervisedEngine) -> None:
     os.kill(pid(engine), signal.SIGKILL)
