@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from server.monitoring.access_log import RequestCounters
 from server.monitoring.memory import GroupMemory, MemorySnapshot
-from server.stats import EDGES_S, Durations, EngineStats, Load, MediaStats, ModelState, Tally
+from server.stats import EDGES_S, Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -32,7 +32,7 @@ COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
     "engine_restarts": ("Times the engine's process ended and was replaced.", lambda stats: stats.restarts),
 }
-LOAD_GAUGES: dict[str, tuple[str, Callable[[Load], float]]] = {
+LOAD_GAUGES: dict[str, tuple[str, Callable[[ServerLoad], float]]] = {
     "requests": ("Transcriptions under way.", lambda load: load.requests),
     "uploads": ("Of these, those whose upload is coming.", lambda load: load.uploads),
     "upload_bytes": ("Uploads on disk, with what is still to come of them.", lambda load: load.upload_bytes),
@@ -40,7 +40,7 @@ LOAD_GAUGES: dict[str, tuple[str, Callable[[Load], float]]] = {
     "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
     "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
 }
-MODEL_COUNTERS: dict[str, tuple[str, Callable[[Tally], float]]] = {
+MODEL_COUNTERS: dict[str, tuple[str, Callable[[ModelCounters], float]]] = {
     "model_loads": ("Times a model was loaded.", lambda tally: tally.loads),
     "model_unloads": ("Times a model was unloaded.", lambda tally: tally.unloads),
     "model_evictions": ("Of these, those that made room for another model.", lambda tally: tally.evictions),
@@ -83,7 +83,7 @@ class EngineCollector(Collector):
 class LoadCollector(Collector):
     """Turns what the server has taken on into series."""
 
-    def __init__(self, load: Callable[[], Load]) -> None:
+    def __init__(self, load: Callable[[], ServerLoad]) -> None:
         self._load = load
 
     def collect(self) -> Iterator[Metric]:
@@ -145,7 +145,7 @@ class ModelsCollector(Collector):
         yield _filled(loaded, ((model.name, float(model.presence == "loaded")) for model in models))
         for name, (text, value) in MODEL_COUNTERS.items():
             counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
-            yield _filled(counter, ((model.name, value(model.tally)) for model in models))
+            yield _filled(counter, ((model.name, value(model.counters)) for model in models))
 
 
 class MediaCollector(Collector):
@@ -184,7 +184,7 @@ class Metrics:
     def __init__(
         self,
         engines: Callable[[], Mapping[str, EngineStats]],
-        load: Callable[[], Load],
+        load: Callable[[], ServerLoad],
         traffic: RequestCounters,
         media: Callable[[], MediaStats],
         models: Callable[[], Iterable[ModelState]],

@@ -33,7 +33,7 @@ class Budget:
     can't be loaded.
     """
 
-    weigh: Callable[[KnownModel], Need]
+    estimate: Callable[[KnownModel], Need]
     limit_bytes: float = math.inf
     most_bytes: float = math.inf
 
@@ -57,13 +57,13 @@ class Budget:
 
     def need_bytes(self, known: KnownModel) -> float:
         """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
-        need = self.weigh(known)
+        need = self.estimate(known)
         if need.least > self.most_bytes:
             there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET)"
             raise ModelBroken(known.name, f"it needs about {need.least >> 20} MiB of memory, and may have {there}")
         return min(need.usual, self.limit_bytes)
 
-    def lack_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
+    def missing_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
         """How much too much `wanted` would be beside `others`; 0 or less where it fits."""
         return self.need_bytes(wanted) + sum(map(self.need_bytes, others)) - self.limit_bytes
 

@@ -15,7 +15,7 @@ from server.errors import Cancelled, ModelBroken, ModelBusy, ModelUnavailable, S
 from server.models.known_model import KnownModel
 from server.pool.memory_budget import Budget
 from server.pool.served_model import ServedModel, Starting
-from server.pool.slot import Slot
+from server.pool.slot import ModelSlot
 
 ROOM_S = 30.0  # that a load waits for other models to become idle
 RETRY_S = 10  # what a client is told that found no room
@@ -28,10 +28,10 @@ Look = Callable[[KnownModel], KnownModel]
 logger = logging.getLogger(__name__)
 
 
-class Lease:
+class ModelLease:
     """A request's hold on a model, from when it is asked for: what is held is not unloaded. To be released."""
 
-    def __init__(self, keeper: "Keeper", slot: Slot, keep_s: float) -> None:
+    def __init__(self, keeper: "ModelPool", slot: ModelSlot, keep_s: float) -> None:
         self.known = slot.known
         self._keeper = keeper
         self._slot = slot
@@ -53,7 +53,7 @@ class Lease:
             self._keeper.release(self._slot, self._keep_s)
 
 
-class Keeper:
+class ModelPool:
     """Loads and unloads models within a budget. `close` ends them all."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Keeper:
         room_s: float = ROOM_S,
     ) -> None:
         """`start` begins a load; `look` sees how the files of a model are now, before that."""
-        self.slots: list[Slot] = []
+        self.slots: list[ModelSlot] = []
         self.budget = budget
         self.now_s = now_s
         self._start = start
@@ -78,16 +78,16 @@ class Keeper:
 
     def adopt(self, known: KnownModel, served: ServedModel, keep_s: float) -> None:
         """Keep a model that is loaded already."""
-        slot = Slot(known, keep_s)
+        slot = ModelSlot(known, keep_s)
         slot.served, slot.last_used_s = served, self.now_s()
         slot.count("loads")
         self.slots.append(slot)
 
     def preload(self, known: KnownModel, keep_s: float) -> None:
         """Load a model before the loop runs. One that has no room, or is broken, is told of and hinders nobody."""
-        slot = Slot(known, keep_s)
+        slot = ModelSlot(known, keep_s)
         try:
-            if self._lack_bytes(slot) > 0:
+            if self._missing_bytes(slot) > 0:
                 logger.warning("there is no room to preload model %s (SOTTO_MEMORY_BUDGET)", known.name)
             else:
                 self.adopt(known, loaded(self._start(known)), keep_s)
@@ -104,21 +104,21 @@ class Keeper:
                 slot.see(model)
             else:
                 slot.gone = True
-        self.slots += [Slot(model, keep_s) for model in known.values()]
+        self.slots += [ModelSlot(model, keep_s) for model in known.values()]
 
-    def lease(self, slot: Slot, keep_s: float | None = None) -> Lease:
+    def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
         """Hold a model for a request, which may say how long it is to stay afterwards."""
-        return Lease(self, slot, slot.keep_s if keep_s is None else keep_s)
+        return ModelLease(self, slot, slot.keep_s if keep_s is None else keep_s)
 
-    def release(self, slot: Slot, keep_s: float) -> None:
-        """For `Lease` alone."""
+    def release(self, slot: ModelSlot, keep_s: float) -> None:
+        """For `ModelLease` alone."""
         slot.leases -= 1
         slot.kept_s, slot.last_used_s = keep_s, self.now_s()
         self._rest(slot)
         self._tell()
 
-    async def model_of(self, slot: Slot) -> ServedModel:
-        """For `Lease` alone: all who wait share one load, which goes on without them."""
+    async def model_of(self, slot: ModelSlot) -> ServedModel:
+        """For `ModelLease` alone: all who wait share one load, which goes on without them."""
         if slot.served:
             return slot.served
         if self._closed:
@@ -132,7 +132,7 @@ class Keeper:
             raise result
         return result
 
-    async def load(self, slot: Slot, keep_s: float | None = None) -> ServedModel:
+    async def load(self, slot: ModelSlot, keep_s: float | None = None) -> ServedModel:
         """Load a model for nobody in particular, also one that could not be loaded before or fails now."""
         slot.reason = ""
         if slot.served and slot.is_idle and slot.served.engine.stats().state == "broken":
@@ -143,7 +143,7 @@ class Keeper:
         finally:
             lease.release()
 
-    async def unload(self, slot: Slot, *, wait_s: float = 0.0) -> None:
+    async def unload(self, slot: ModelSlot, *, wait_s: float = 0.0) -> None:
         """End a model's process, and return once it has ended; raises `ModelBusy` if it is in use for longer than
         `wait_s`."""
         try:
@@ -173,7 +173,7 @@ class Keeper:
                     open_now.close()
         self._threads.shutdown(wait=False)
 
-    async def _load(self, slot: Slot) -> ServedModel | SottoError:
+    async def _load(self, slot: ModelSlot) -> ServedModel | SottoError:
         try:
             slot.known = await self._in_thread(self._look, slot.known)
             if slot.known.problem:
@@ -189,11 +189,11 @@ class Keeper:
             slot.loading = None
             self._tell()
 
-    async def _make_room(self, slot: Slot) -> None:
+    async def _make_room(self, slot: ModelSlot) -> None:
         """Return when there is memory for it, which is then to be taken at once."""
         try:
             async with asyncio.timeout(self._room_s):
-                while slot.ending or self._lack_bytes(slot) > 0:
+                while slot.ending or self._missing_bytes(slot) > 0:
                     if not slot.leases:
                         raise Cancelled(f"Nobody waits for the model '{slot.name}' any more.")
                     self._evict_for(slot)
@@ -202,14 +202,14 @@ class Keeper:
             text = f"There is no memory for the model '{slot.name}' while others are in use (SOTTO_MEMORY_BUDGET)."
             raise Unavailable(f"{text} Please try again in {RETRY_S}s.", retry_after_s=RETRY_S) from None
 
-    def _lack_bytes(self, slot: Slot) -> float:
+    def _missing_bytes(self, slot: ModelSlot) -> float:
         others = (other.known for other in self.slots if other.holds_memory and other is not slot)
-        return self.budget.lack_bytes(slot.known, others)
+        return self.budget.missing_bytes(slot.known, others)
 
-    def _evict_for(self, slot: Slot) -> None:
+    def _evict_for(self, slot: ModelSlot) -> None:
         """End the idle models that were used least recently, where that and what ends already make enough room."""
         need = self.budget.need_bytes
-        lack = self._lack_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
+        lack = self._missing_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
         idle = sorted((other for other in self.slots if other.is_idle), key=lambda other: other.last_used_s or 0.0)
         if lack > sum(need(other.known) for other in idle):
             return
@@ -220,7 +220,7 @@ class Keeper:
                 other.count("evictions")
                 self._end(other)
 
-    async def _start_up(self, slot: Slot) -> ServedModel:
+    async def _start_up(self, slot: ModelSlot) -> ServedModel:
         if self._closed:
             raise Unavailable(STOPPING)
         slot.starting = self._start(slot.known)
@@ -236,16 +236,16 @@ class Keeper:
         slot.count("loads")
         return served
 
-    def _fail(self, slot: Slot, error: ModelBroken) -> None:
+    def _fail(self, slot: ModelSlot, error: ModelBroken) -> None:
         logger.error("%s", error)
         slot.fail(error.reason, self.now_s())
 
-    def _rest(self, slot: Slot) -> None:
+    def _rest(self, slot: ModelSlot) -> None:
         if slot.is_idle and (slot.gone or self.now_s() >= slot.expires_s):
             logger.info("unloading model %s, which nobody uses", slot.name)
             self._end(slot)
 
-    def _end(self, slot: Slot) -> None:
+    def _end(self, slot: ModelSlot) -> None:
         if slot.served and not self._closed:
             slot.count("unloads")
             loop = asyncio.get_running_loop()
@@ -253,7 +253,7 @@ class Keeper:
             slot.ending.add_done_callback(partial(self._ended, slot))
             slot.served = None
 
-    def _ended(self, slot: Slot, ending: asyncio.Future[None]) -> None:
+    def _ended(self, slot: ModelSlot, ending: asyncio.Future[None]) -> None:
         if error := ending.exception():
             logger.error("the model %s did not end well", slot.name, exc_info=error)
         slot.ending = None

@@ -15,9 +15,9 @@ from server.models.available import AvailableModels
 from server.models.known_model import KnownModel
 from server.pool.launch import InProcess, Launch
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper, Lease, loaded
+from server.pool.pool import ModelLease, ModelPool, loaded
 from server.pool.served_model import ServedModel, Starting
-from server.pool.slot import Slot
+from server.pool.slot import ModelSlot
 from server.settings import Settings
 from server.stats import EngineStats, ModelState, Presence
 
@@ -28,13 +28,13 @@ CLOUD_PATTERN = re.compile(r"gpt-(?=[\w.-]*\Z).*transcribe.*", re.ASCII)
 
 ON_DEMAND_S = 300.0  # that a model stays which nobody chose, unless SOTTO_KEEP_ALIVE says
 WATCH_S = 1.0
-PRESENCES: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # of engines; else loading
+PRESENCE_BY_STATE: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # of engines; else loading
 
 
 logger = logging.getLogger(__name__)
 
 
-class Stock(Protocol):
+class ModelSource(Protocol):
     """What tells which models there are, as `server.models.available.AvailableModels` does."""
 
     def models(self) -> list[KnownModel]: ...
@@ -48,25 +48,25 @@ class Registry:
     def __init__(
         self,
         *loaded: ServedModel,
-        keeper: Keeper | None = None,
-        stock: Stock | None = None,
+        keeper: ModelPool | None = None,
+        stock: ModelSource | None = None,
         on_demand_s: float = FOREVER,
     ) -> None:
         """The models of `keeper`, and those of `stock`, which it loads when they are asked for and keeps for
         `on_demand_s` after that; or models that are `loaded` and stay."""
-        self._keeper = keeper or Keeper(_nothing_else, Budget(lambda _: Need(0, 0)))
+        self._pool = keeper or ModelPool(_nothing_else, Budget(lambda _: Need(0, 0)))
         self._stock = stock
         self._stamp: object = None
         self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
         self._on_demand_s = on_demand_s
         for served in loaded:
-            self._keeper.adopt(served.known, served, FOREVER)
+            self._pool.adopt(served.known, served, FOREVER)
 
     @property
-    def default(self) -> Slot:
-        return self._keeper.slots[0]
+    def default(self) -> ModelSlot:
+        return self._pool.slots[0]
 
-    def find(self, name: str) -> Slot:
+    def find(self, name: str) -> ModelSlot:
         """The model that `name` means (empty: the default), or `ModelNotFound`. Never a download or a path."""
         wanted = name.strip().casefold()
         if not name or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
@@ -77,9 +77,9 @@ class Registry:
         here = ", ".join(self.ids())
         raise ModelNotFound(name, f" or is not installed here; this server has {here} (others: sotto models pull)")
 
-    def lease(self, slot: Slot, keep_s: float | None = None) -> Lease:
+    def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
         """Hold a model for a request, and have it loaded if it isn't; `keep_s` is for how long to keep it then."""
-        return self._keeper.lease(slot, keep_s)
+        return self._pool.lease(slot, keep_s)
 
     def ids(self) -> list[str]:
         """Every id to offer clients, models before cloud names. A demo that isn't the default is left out, though
@@ -92,7 +92,7 @@ class Registry:
         """How every model is now, the default one first."""
         return [self.state(slot) for slot in self._slots()]
 
-    def state(self, slot: Slot) -> ModelState:
+    def state(self, slot: ModelSlot) -> ModelState:
         """How one is now."""
         known, served = slot.known, slot.served
         stats = served.engine.stats() if served else None
@@ -108,39 +108,39 @@ class Registry:
             reason=stats.reason if stats else slot.reason if presence == "broken" else "",
             device=stats.device if stats else "",
             compute_type=stats.compute_type if stats else "",
-            memory_bytes=self._keeper.budget.weigh(known).usual,
-            resident_bytes=stats.memory_bytes if stats else 0,
+            estimated_bytes=self._pool.budget.estimate(known).usual,
+            memory_bytes=stats.memory_bytes if stats else 0,
             requests=slot.leases,
             queued=stats.queued if stats else 0,
             running=stats.running if stats else 0,
             last_used=self._clock(slot.last_used_s),
             expires_at=self._clock(slot.expires_s) if slot.is_idle else None,
-            tally=slot.tally,
+            counters=slot.tally,
         )
 
     def stats(self) -> dict[str, EngineStats]:
         """What the engine of each loaded model tells of itself, by name."""
         return {slot.name: slot.served.engine.stats() for slot in self._slots() if slot.served}
 
-    def hindrance(self) -> str:
+    def not_ready_reason(self) -> str:
         """Why the default model would serve no request now; empty where it would, if need be once it is loaded."""
         slot = self.default
         if slot.served is None:
-            return "" if slot.loading or slot.may_be_tried(self._keeper.now_s()) else slot.reason
+            return "" if slot.loading or slot.may_be_tried(self._pool.now_s()) else slot.reason
         stats = slot.served.engine.stats()
         return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
 
     async def load(self, name: str, keep_s: float | None = None) -> ModelState:
         """Load a model and return once it is; also one that was broken. Raises as a request for it would."""
         slot = self.find(name)
-        await self._keeper.load(slot, keep_s)
+        await self._pool.load(slot, keep_s)
         return self.state(slot)
 
     async def unload(self, name: str, *, wait_s: float = 0.0) -> ModelState:
         """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` where
         requests use it for longer than `wait_s`."""
         slot = self.find(name)
-        await self._keeper.unload(slot, wait_s=wait_s)
+        await self._pool.unload(slot, wait_s=wait_s)
         return self.state(slot)
 
     async def rescan(self) -> None:
@@ -148,13 +148,13 @@ class Registry:
         if self._stock:
             async with self._scanning:
                 self._stamp = await asyncio.to_thread(self._stock.stamp)
-                self._keeper.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
+                self._pool.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
 
     async def watch(self) -> NoReturn:
         """Unload what is no longer kept, and notice what comes and goes on the disk."""
         while True:
             try:
-                self._keeper.sweep()
+                self._pool.sweep()
                 if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
                     await self.rescan()
             except Exception:  # whatever a disk answers, models are still to be unloaded
@@ -162,14 +162,14 @@ class Registry:
             await asyncio.sleep(WATCH_S)
 
     def close(self) -> None:
-        self._keeper.close()
+        self._pool.close()
 
-    def _slots(self) -> Iterator[Slot]:
-        return (slot for slot in self._keeper.slots if not slot.gone)
+    def _slots(self) -> Iterator[ModelSlot]:
+        return (slot for slot in self._pool.slots if not slot.gone)
 
     def _clock(self, at_s: float | None) -> float | None:
         """A time of the keeper's, in seconds since 1970."""
-        return None if at_s is None or at_s == FOREVER else time.time() + at_s - self._keeper.now_s()
+        return None if at_s is None or at_s == FOREVER else time.time() + at_s - self._pool.now_s()
 
 
 def load(settings: Settings, *, in_process: bool = False) -> Registry:
@@ -184,7 +184,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
     served = loaded(start(default))
     stats = served.engine.stats()
     budget = Budget.of(settings, stats.device, stats.compute_type, served.device_bytes)
-    keeper = Keeper(start, budget, look=inventory.look)
+    keeper = ModelPool(start, budget, look=inventory.look)
     chosen_s, on_demand_s = (FOREVER, ON_DEMAND_S) if settings.keep_alive is None else (settings.keep_alive,) * 2
     try:
         budget.need_bytes(default)
@@ -204,9 +204,9 @@ def _nothing_else(known: KnownModel) -> Starting:
     raise ModelUnavailable(f"{known.name} can't be loaded here")
 
 
-def _presence(slot: Slot, stats: EngineStats | None) -> Presence:
+def _presence(slot: ModelSlot, stats: EngineStats | None) -> Presence:
     if stats:
-        return PRESENCES.get(stats.state, "loading")
+        return PRESENCE_BY_STATE.get(stats.state, "loading")
     if slot.loading:
         return "loading"
     return "broken" if slot.reason else "available"

@@ -8,7 +8,7 @@ from server.errors import SottoError
 from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
 from server.pool.served_model import ServedModel, Starting
-from server.stats import Tally
+from server.stats import ModelCounters
 
 AGAIN_S = 60.0  # after which a model that did load before is tried again, whatever ailed it then
 
@@ -16,7 +16,7 @@ Event = Literal["loads", "unloads", "evictions", "failures"]
 Files = tuple[tuple[str, int, int], ...]
 
 
-class Slot:
+class ModelSlot:
     """One model, whether it is loaded or not. `keep_s`: how long it stays so, idle, unless a request says else."""
 
     def __init__(self, known: KnownModel, keep_s: float = FOREVER) -> None:
@@ -31,7 +31,7 @@ class Slot:
         self.gone = False  # from the disk
         self.reason = known.problem
         self.failed_s = 0.0
-        self.tally = Tally()
+        self.tally = ModelCounters()
         self._files = files_of(known)
 
     @property

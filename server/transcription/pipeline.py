@@ -14,7 +14,7 @@ from typing import Any
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.errors import Cancelled, TookTooLong
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
-from server.pool.pool import Lease
+from server.pool.pool import ModelLease
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
@@ -80,7 +80,7 @@ class Transcription:
     def __init__(
         self,
         media: MediaDecoder,
-        lease: Lease,
+        lease: ModelLease,
         source: UploadFd,
         options: TranscriptionOptions,
         room: asyncio.Semaphore,

@@ -19,7 +19,7 @@ IDLE: Json = {
     "device": "cpu",
     "compute_type": "int8",
     "memory_bytes": 312_400_000,
-    "reckoned_bytes": 300_000_000,
+    "estimated_bytes": 300_000_000,
     "requests": 0,
     "queued_windows": 0,
     "running_windows": 0,

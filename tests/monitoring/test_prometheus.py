@@ -10,7 +10,7 @@ from server.monitoring.access_log import AccessRecord, RequestCounters
 from server.monitoring.memory import Group, GroupMemory, MemorySnapshot
 from server.monitoring.nvml import GpuMemory
 from server.monitoring.prometheus import Metrics
-from server.stats import Durations, EngineStats, Load, MediaStats, ModelState, Tally
+from server.stats import Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
 
 STATS = EngineStats(
     queued=3,
@@ -50,13 +50,15 @@ ACCESS = AccessRecord(
 )
 TRAFFIC = RequestCounters()
 TRAFFIC.add(ACCESS)
-LOAD = Load(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
+LOAD = ServerLoad(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
 MEDIA = MediaStats((7, 8), {"crashed": 2, "stalled": 1})
 MODELS = [
-    ModelState(("demo", "alias"), "loaded", Path(), 1, (), 0, tally=Tally(loads=3, unloads=2, evictions=1)),
-    ModelState(("small",), "broken", Path(), 1, (), 0, tally=Tally(failures=4)),
+    ModelState(
+        ("demo", "alias"), "loaded", Path(), 1, (), 0, counters=ModelCounters(loads=3, unloads=2, evictions=1)
+    ),
+    ModelState(("small",), "broken", Path(), 1, (), 0, counters=ModelCounters(failures=4)),
 ]
 READINGS = MemorySnapshot(
     (GroupMemory(Group("main", "", (1,)), 1000, 900), GroupMemory(Group("engine", "demo", (2,)), 5000, 4000)),

@@ -24,15 +24,15 @@ def sized(size_bytes: int) -> KnownModel:
 
 def test_what_is_lacking_is_what_goes_beyond_the_limit() -> None:
     budget = by_size(100)
-    assert budget.lack_bytes(sized(40), []) <= 0
-    assert budget.lack_bytes(sized(40), [sized(60)]) == 0
-    assert budget.lack_bytes(sized(41), [sized(30), sized(30)]) == 1
+    assert budget.missing_bytes(sized(40), []) <= 0
+    assert budget.missing_bytes(sized(40), [sized(60)]) == 0
+    assert budget.missing_bytes(sized(41), [sized(30), sized(30)]) == 1
 
 
 def test_a_model_larger_than_the_limit_may_have_it_alone() -> None:
     budget = by_size(100, 80)
-    assert budget.lack_bytes(sized(150), []) == 0
-    assert budget.lack_bytes(sized(150), [sized(1)]) == 1
+    assert budget.missing_bytes(sized(150), []) == 0
+    assert budget.missing_bytes(sized(150), [sized(1)]) == 1
 
 
 def test_a_model_that_can_never_fit_is_told_so() -> None:
@@ -61,14 +61,14 @@ def test_a_setting_holds_for_every_model() -> None:
 
 def test_need_is_estimated_for_the_largest_batch_of_the_settings() -> None:
     def usual(**settings: object) -> int:
-        return Budget.of(Settings.model_validate(settings), "cpu", "int8", 0).weigh(SMALL).usual
+        return Budget.of(Settings.model_validate(settings), "cpu", "int8", 0).estimate(SMALL).usual
 
     assert usual(bulk_batch=1, batch=1) < usual() < usual(bulk_batch=16)
     assert usual(beam_size=1) < usual()
-    need = Budget.of(Settings(), "cpu", "int8", 0).weigh(SMALL)
+    need = Budget.of(Settings(), "cpu", "int8", 0).estimate(SMALL)
     assert need.least < need.usual
 
 
 def test_a_model_of_unknown_dimensions_is_reckoned_by_its_files() -> None:
-    need = Budget.of(Settings(), "cpu", "int8", 0).weigh(UNKNOWN)
+    need = Budget.of(Settings(), "cpu", "int8", 0).estimate(UNKNOWN)
     assert need.usual == need.least > 1 << 30

@@ -12,9 +12,9 @@ from server.errors import ModelBroken, ModelBusy, SottoError, Unavailable
 from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper, Lease
-from server.pool.slot import AGAIN_S, Slot
-from server.stats import Tally
+from server.pool.pool import ModelLease, ModelPool
+from server.pool.slot import AGAIN_S, ModelSlot
+from server.stats import ModelCounters
 from tests.support.fakes import DEADLINE_S, eventually, peek
 from tests.support.launches import Engines
 
@@ -34,7 +34,7 @@ class House:
     def __init__(self, *, limit_bytes: float = 100, room_s: float = DEADLINE_S, folder: Path = Path()) -> None:
         self.engines = Engines()
         self.time_s = 0.0
-        self.keeper = Keeper(
+        self.keeper = ModelPool(
             self.engines.start,
             Budget(lambda known: Need(known.size_bytes, known.size_bytes), limit_bytes, limit_bytes),
             look=self.engines.look,
@@ -45,11 +45,11 @@ class House:
         self.keeper.stock(known, KEPT_S)
         self.a, self.b, self.large = self.keeper.slots
 
-    async def use(self, slot: Slot, keep_s: float | None = None) -> None:
+    async def use(self, slot: ModelSlot, keep_s: float | None = None) -> None:
         lease = await self.hold(slot, keep_s)
         lease.release()
 
-    async def hold(self, slot: Slot, keep_s: float | None = None) -> Lease:
+    async def hold(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
         lease = self.keeper.lease(slot, keep_s)
         try:
             await lease.model()
@@ -224,7 +224,7 @@ async def test_the_one_used_least_recently_makes_room() -> None:
         await one.use(one.a)
         await one.use(one.large)
         assert one.loaded == ["a", "large"]
-        assert one.b.tally == Tally(loads=1, unloads=1, evictions=1)
+        assert one.b.tally == ModelCounters(loads=1, unloads=1, evictions=1)
 
 
 async def test_as_many_make_room_as_have_to() -> None:
@@ -318,7 +318,7 @@ async def test_a_model_that_does_not_load_tells_all_who_wait_and_is_not_tried_ag
             await one.hold(one.a)
         assert (caught.value.status, caught.value.retry_after_s) == (503, None)
         assert one.engines.started == ["a"]
-        assert one.a.tally == Tally(failures=1)
+        assert one.a.tally == ModelCounters(failures=1)
         one.engines.fails = ""
         await one.use(one.b)
 
@@ -391,7 +391,7 @@ async def test_an_operator_unloads_what_is_idle_and_the_process_has_ended_then()
         await one.keeper.unload(one.a)
         assert (one.loaded, one.engines.running) == ([], [])
         await one.keeper.unload(one.a)
-        assert one.a.tally == Tally(loads=1, unloads=1)
+        assert one.a.tally == ModelCounters(loads=1, unloads=1)
 
 
 async def test_a_model_in_use_or_being_loaded_is_not_unloaded() -> None:

@@ -17,7 +17,7 @@ from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper
+from server.pool.pool import ModelPool
 from server.pool.registry import Registry, load
 from server.pool.served_model import ServedModel
 from server.pool.slot import AGAIN_S
@@ -126,7 +126,7 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
 
 @pytest.mark.parametrize(("names", "offered"), [("demo own", ["demo", "own"]), ("own demo", ["own"])])
 def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
-    keeper = Keeper(loading, Budget(lambda _: Need(0, 0)))
+    keeper = ModelPool(loading, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
     with closing(Registry(keeper=keeper)) as registry:
         assert registry.ids() == [*offered, "whisper-1"]
@@ -251,7 +251,7 @@ def loading(known: KnownModel) -> Starting:
 
 def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
     """Over a default model that is loaded, and others that are not."""
-    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
     shelf = Shelf("demo", *names)
     keeper.stock(shelf.models(), 300.0)
@@ -268,11 +268,11 @@ async def test_states_tell_how_every_model_is() -> None:
             await registry.load("bad")
         demo, fine, bad = registry.states()
         assert (demo.presence, demo.requests, demo.expires_at, demo.languages) == ("loaded", 0, None, ("en",))
-        assert (fine.presence, fine.size_bytes, fine.memory_bytes, fine.tally.loads) == ("loaded", 10, 10, 1)
+        assert (fine.presence, fine.size_bytes, fine.estimated_bytes, fine.counters.loads) == ("loaded", 10, 10, 1)
         assert fine.last_used
         assert before_s - 1 <= fine.last_used <= time.time() + 1
         assert fine.expires_at == pytest.approx(fine.last_used + 300, abs=1)
-        assert (bad.presence, bad.reason, bad.languages, bad.tally.failures) == (
+        assert (bad.presence, bad.reason, bad.languages, bad.counters.failures) == (
             "broken",
             "cut off",
             ("en", "de"),
@@ -301,7 +301,7 @@ async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
 @pytest.mark.anyio
 async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     shelf = Shelf("demo", "old")
-    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.stock(shelf.models(), 300.0)
     registry = Registry(keeper=keeper, stock=shelf)
     watching = asyncio.create_task(registry.watch())
@@ -333,7 +333,7 @@ class SlowShelf(Shelf):
 @pytest.mark.anyio
 async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
     shelf = SlowShelf("demo")
-    keeper = Keeper(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     registry = Registry(keeper=keeper, stock=shelf)
     with closing(registry):
         older = asyncio.create_task(registry.rescan())
@@ -350,27 +350,27 @@ async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
 async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
     registry = shelved("fine", keep_s=0.0)
     with closing(registry):
-        assert registry.hindrance() == ""
+        assert registry.not_ready_reason() == ""
         await registry.unload("demo")
-        assert (registry.states()[0].presence, registry.hindrance()) == ("available", "")
+        assert (registry.states()[0].presence, registry.not_ready_reason()) == ("available", "")
         await registry.load("demo")
 
 
 @pytest.mark.anyio
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
-    keeper = Keeper(loading, Budget(lambda known: Need(0, 0)))
+    keeper = ModelPool(loading, Budget(lambda known: Need(0, 0)))
     keeper.stock(Shelf("bad").models(), 300.0)
     registry = Registry(keeper=keeper)
     with closing(registry):
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
-        assert registry.hindrance() == "cut off"
+        assert registry.not_ready_reason() == "cut off"
 
 
 @pytest.mark.anyio
 async def test_a_default_model_that_the_next_request_would_try_again_is_none() -> None:
     engines, time_s = Engines(), 0.0
-    keeper = Keeper(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
+    keeper = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
     keeper.stock(Shelf("demo").models(), 300.0)
     registry = Registry(keeper=keeper)
     with closing(registry):
@@ -379,9 +379,9 @@ async def test_a_default_model_that_the_next_request_would_try_again_is_none() -
         engines.fails = "no memory just now"
         with pytest.raises(ModelBroken):
             await registry.load("demo")
-        assert registry.hindrance() == "no memory just now"
+        assert registry.not_ready_reason() == "no memory just now"
         time_s = AGAIN_S
-        assert registry.hindrance() == ""
+        assert registry.not_ready_reason() == ""
 
 
 def test_several_devices_that_are_not_there_are_an_error_and_leave_nothing() -> None:

@@ -31,10 +31,10 @@ from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper
+from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
-from server.pool.slot import Slot
+from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from server.transcription.pipeline import Passage, Pipeline, Transcription
 from tests.support.bad_inputs import silence
@@ -805,10 +805,10 @@ async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() ->
 
 
 @contextmanager
-def cold(engines: Engines) -> Iterator[tuple[Flow, Slot]]:
+def cold(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
     """Over a model that is loaded when it is asked for."""
     media = make_media()
-    keeper = Keeper(engines.start, Budget(lambda _: Need(0, 0)))
+    keeper = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
     try:
         yield Flow(Pipeline(media, Registry(keeper=keeper)), media), keeper.slots[0]

@@ -15,7 +15,7 @@ from server.api.gate.throughput import Speed
 from server.errors import RateLimited, Unavailable
 from server.options import INTERACTIVE_S
 from server.settings import MOST_REQUESTS, Settings
-from server.stats import Load
+from server.stats import ServerLoad
 
 SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
 RESERVE = 8  # one in so many places is for small uploads
@@ -150,10 +150,10 @@ class Admission:
         busy = any(ticket.work for ticket in self._tickets)
         self._speed.look(self._ended_s + _done_s(self._tickets), busy=busy)
 
-    def load(self) -> Load:
+    def load(self) -> ServerLoad:
         """What there is now."""
         self.look()
-        return Load(
+        return ServerLoad(
             requests=len(self._tickets),
             uploads=sum(ticket.uploading for ticket in self._tickets),
             upload_bytes=sum(ticket.upload_bytes for ticket in self._tickets),

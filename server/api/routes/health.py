@@ -33,7 +33,7 @@ async def health(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """Whether a request would be served now; if not, 503 and why. Starts media workers that are gone."""
     registry: Registry = request.state.registry
-    if hindrance := registry.hindrance():
+    if hindrance := registry.not_ready_reason():
         raise Unavailable(hindrance)
     media: MediaDecoder = request.state.media
     if not media.is_ready:

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.keep_alive import FOREVER
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper
+from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
@@ -39,7 +39,7 @@ def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
 
 @pytest.mark.parametrize("default", ["demo", "own"])
 def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
-    keeper = Keeper(Engines().start, Budget(lambda _: Need(0, 0)))
+    keeper = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
     for name in sorted(("demo", "own"), key=lambda name: name != default):
         served = ServedModel(FakeEngine(), (name,), ("en",))
         keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)

@@ -19,7 +19,7 @@ from server.models.available import AvailableModels
 from server.models.folder_lock import locked
 from server.models.known_model import KnownModel
 from server.pool.memory_budget import Budget, Need
-from server.pool.pool import Keeper
+from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
@@ -84,7 +84,7 @@ def client(models: Path, fakes: Models) -> Iterator[TestClient]:
 
 def serving(settings: Settings, fakes: Models) -> Iterator[TestClient]:
     inventory = AvailableModels(settings)
-    keeper = Keeper(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
+    keeper = ModelPool(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
     keeper.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
     keeper.stock(inventory.models(), 300.0)
     registry = Registry(keeper=keeper, stock=inventory, on_demand_s=300.0)
