@@ -15,7 +15,7 @@ from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
 from server.transcript import Transcript
-from server.transcription.pipeline import Passage, Transcription
+from server.transcription.pipeline import SegmentGroup, Transcription
 
 LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
@@ -52,7 +52,7 @@ class Unfolding(Gradual):
                 await self._tell_progress()
                 await self._fill()
 
-    async def _tell_passage(self, passage: Passage) -> None:
+    async def _tell_passage(self, passage: SegmentGroup) -> None:
         """Send what a passage gives, if that is not for the end."""
 
     async def _tell_progress(self) -> None:
@@ -83,7 +83,7 @@ class EventStream(Unfolding):
         self._language: str | None = None
         self._progress: Json = {}
 
-    async def _tell_passage(self, passage: Passage) -> None:
+    async def _tell_passage(self, passage: SegmentGroup) -> None:
         events = [event for segment in passage.segments for event in self._narrator.segment(segment)]
         if events:
             await self._write(data(*events))

@@ -20,7 +20,7 @@ from server.pool.served_model import ServedModel
 from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowResult
 from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, check_language, is_certain, vote
 from server.transcription.sequential import in_sequence
-from server.transcription.timeline import Placer
+from server.transcription.timeline import Timeline
 
 MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
 MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
@@ -30,7 +30,7 @@ Heard = list[tuple[Window, WindowResult]]
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class SegmentGroup:
     """What leaves together: the segments of a window, and how far into the file they bring what has left, s."""
 
     segments: tuple[Segment, ...]
@@ -99,7 +99,7 @@ class Transcription:
         self._deadline = deadline
         self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
-        self._passages: asyncio.Queue[Passage | None] = asyncio.Queue()
+        self._passages: asyncio.Queue[SegmentGroup | None] = asyncio.Queue()
         self._segments: list[Segment] = []
         self._asked_s: float | None = None  # when there was something to hear, by the loop's clock
         self._begun_s: float | None = None
@@ -152,7 +152,7 @@ class Transcription:
         served = self._lease.served
         return 0 if self._begun_s is not None or served is None else served.engine.position(self.id)
 
-    async def passages(self) -> AsyncIterator[Passage]:
+    async def passages(self) -> AsyncIterator[SegmentGroup]:
         """What each window gave, once it and all before it are heard.
 
         Before these comes an empty passage, as soon as there is speech to hear: the file is audio.
@@ -277,7 +277,7 @@ class Transcription:
     async def _windows(self) -> AsyncIterator[Window]:
         while (window := await self._arrivals.get()) is not None:
             if window.index == 0:
-                self._passages.put_nowait(Passage((), 0.0))
+                self._passages.put_nowait(SegmentGroup((), 0.0))
             yield window
 
     async def _settle_language(self, windows: AsyncIterator[Window]) -> DecodingOptions:
@@ -338,7 +338,7 @@ class Transcription:
 
     async def _collect(self) -> None:
         """Take results in order and let their segments out."""
-        placer = Placer()
+        placer = Timeline()
         while (task := await self._ordered.get()) is not None:
             segments: list[Segment] = []
             for window, result in await task:
@@ -349,7 +349,7 @@ class Transcription:
                 segments += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self._segments += segments
-            self._passages.put_nowait(Passage(tuple(segments), self.done_s))
+            self._passages.put_nowait(SegmentGroup(tuple(segments), self.done_s))
 
 
 def _now_s() -> float:

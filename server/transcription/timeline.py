@@ -40,7 +40,7 @@ class FileTime:
         return index
 
 
-class Placer:
+class Timeline:
     """Places the results of one request, which must come in order."""
 
     def __init__(self) -> None:

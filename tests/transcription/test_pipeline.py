@@ -36,7 +36,7 @@ from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
-from server.transcription.pipeline import Passage, Pipeline, Transcription
+from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (
     DEADLINE_S,
@@ -196,7 +196,7 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
     with flow(engine) as on, upload(tone(3.5)) as source:
         async with on.request(source) as transcription:
             passages = aiter(transcription.passages())
-            assert await anext(passages) == Passage((), 0.0)
+            assert await anext(passages) == SegmentGroup((), 0.0)
             await eventually(lambda: bool(engine.waiting))
             engine.let_go()
             rest = [passage async for passage in passages]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.transcript import SAMPLE_RATE, Segment, Span, TokenLogprob, Window, WindowResult, Word
-from server.transcription.timeline import Placer
+from server.transcription.timeline import Timeline
 from tests.support.fakes import make_segment
 
 
@@ -39,14 +39,14 @@ TWO_SPANS = seconds(0, (10, 12), (20, 23))
     ],
 )
 def test_a_segment_lies_where_it_was_said(start: float, end: float, in_file: tuple[float, float]) -> None:
-    placed = Placer().place(TWO_SPANS, result(TWO_SPANS, make_segment(start, end)))
+    placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, make_segment(start, end)))
     assert times(placed) == [pytest.approx(in_file)]
 
 
 def test_words_lie_in_the_span_of_their_middle_and_the_segment_around_them() -> None:
     words = (Word(" a", 0.5, 1.0, 0.9), Word(" b", 1.5, 2.2, 0.8), Word(" c", 1.9, 2.5, 0.7))
     segment = replace(make_segment(0.0, 4.0), words=words)
-    (placed,) = Placer().place(TWO_SPANS, result(TWO_SPANS, segment))
+    (placed,) = Timeline().place(TWO_SPANS, result(TWO_SPANS, segment))
     assert placed.words is not None
     assert [(word.start, word.end) for word in placed.words] == [(10.5, 11.0), (11.5, 12.0), (20.0, 20.5)]
     assert (placed.start, placed.end) == (10.5, 20.5)
@@ -57,25 +57,25 @@ def test_tokens_and_logprobs_stay_with_their_segment() -> None:
     logprobs = (TokenLogprob(" words", -0.5, b" words"),)
     heard = replace(make_segment(0.0, 9.0), text_tokens=1, logprobs=logprobs)
     cut = replace(heard, words=(Word(" words", 0.5, 9.0, 0.9),))
-    placed = Placer().place(TWO_SPANS, result(TWO_SPANS, heard, cut))
+    placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, heard, cut))
     assert [(each.text_tokens, each.logprobs) for each in placed] == [(1, logprobs), (1, logprobs)]
 
 
 def test_words_that_overlap_are_put_one_behind_the_other() -> None:
     words = (Word(" a", 0.5, 1.5, 0.9), Word(" b", 1.0, 1.2, 0.8), Word(" c", 0.2, 1.8, 0.7))
-    (placed,) = Placer().place(TWO_SPANS, result(TWO_SPANS, replace(make_segment(), words=words)))
+    (placed,) = Timeline().place(TWO_SPANS, result(TWO_SPANS, replace(make_segment(), words=words)))
     assert [(word.start, word.end) for word in placed.words or ()] == [(10.5, 11.5), (11.5, 11.5), (11.5, 11.8)]
 
 
 @pytest.mark.parametrize("words", [None, ()])
 def test_a_segment_without_words_keeps_them_so(words: tuple[Word, ...] | None) -> None:
-    (placed,) = Placer().place(TWO_SPANS, result(TWO_SPANS, replace(make_segment(0, 1), words=words)))
+    (placed,) = Timeline().place(TWO_SPANS, result(TWO_SPANS, replace(make_segment(0, 1), words=words)))
     assert placed.words == words
     assert (placed.start, placed.end) == (10.0, 11.0)
 
 
 def test_ids_count_through_and_seek_is_where_the_window_begins() -> None:
-    placer = Placer()
+    placer = Timeline()
     first, second = seconds(0, (0, 30)), seconds(1, (31.5, 60))
     placed = placer.place(first, result(first, make_segment(0, 1), make_segment(1, 2)))
     placed += placer.place(second, result(second, replace(make_segment(2, 3), seek=70)))
@@ -84,7 +84,7 @@ def test_ids_count_through_and_seek_is_where_the_window_begins() -> None:
 
 
 def test_no_segment_begins_before_the_end_of_the_one_before() -> None:
-    placer = Placer()
+    placer = Timeline()
     window = seconds(0, (0, 30))
     placed = placer.place(window, result(window, make_segment(0, 10), make_segment(5, 8), make_segment(9, 12)))
     assert times(placed) == [(0, 10), (10, 10), (10, 12)]
@@ -93,7 +93,7 @@ def test_no_segment_begins_before_the_end_of_the_one_before() -> None:
 
 def test_everything_else_of_a_segment_stays() -> None:
     segment = make_segment(0, 1)
-    (placed,) = Placer().place(TWO_SPANS, result(TWO_SPANS, segment))
+    (placed,) = Timeline().place(TWO_SPANS, result(TWO_SPANS, segment))
     assert replace(placed, id=0, seek=0, start=segment.start, end=segment.end) == segment
 
 
@@ -122,7 +122,7 @@ def requests(draw: st.DrawFn) -> list[tuple[Window, WindowResult]]:
 
 @given(requests())
 def test_whatever_the_model_says_times_are_in_order_and_inside(heard: list[tuple[Window, WindowResult]]) -> None:
-    placer = Placer()
+    placer = Timeline()
     end_s, count = 0.0, 0
     for window, said in heard:
         for segment, original in zip(placer.place(window, said), said.segments, strict=True):
