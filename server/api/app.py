@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from server.api.errors import add_handlers
-from server.api.gate.admission import Admission, Limits
+from server.api.gate.admission import Admission, AdmissionLimits
 from server.api.gate.gate import OPEN_PATHS, Gate
 from server.api.openapi.document import describe
 from server.api.routes import docs, health, models, ps, transcriptions
@@ -34,7 +34,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
     pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
     traffic = RequestCounters()
-    admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
+    admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from server.api.paths import asked, nearest
+from server.api.paths import request_line, suggestion
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
 from server.formats.render import Json
 
@@ -77,12 +77,12 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
 
 
 def _asked(request: Request) -> str:
-    return " ".join(asked(request.scope))
+    return " ".join(request_line(request.scope))
 
 
 def _way(request: Request) -> str:
     """Where a client should have gone."""
-    if near := nearest(request.url.path, request.app.openapi()["paths"]):
+    if near := suggestion(request.url.path, request.app.openapi()["paths"]):
         return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
     return f"This server only turns speech into text: it has {_paths(request.app)}."
 

@@ -29,14 +29,14 @@ END: Message = {"type": "http.response.body", "body": b""}
 logger = logging.getLogger(__name__)
 
 
-class Work(Protocol):
+class Cancellable(Protocol):
     """What an answer waits for; once cancelled, whoever waits for it gets `Cancelled`."""
 
     def cancel(self) -> object: ...
 
 
 @asynccontextmanager
-async def ended_with_client(receive: Receive, work: Work) -> AsyncIterator[None]:
+async def ended_with_client(receive: Receive, work: Cancellable) -> AsyncIterator[None]:
     """Cancel `work` as soon as the client is gone. Its body was read, so nothing else can come from it."""
 
     async def watch() -> None:
@@ -51,7 +51,7 @@ async def ended_with_client(receive: Receive, work: Work) -> AsyncIterator[None]
         await stop(watching)
 
 
-class Gradual(Response, ABC):
+class HeartbeatResponse(Response, ABC):
     """Tells of `work` as it comes; `_fill` sends `filler` where nothing was sent for `silence_s`.
 
     `held` is closed at the end: what the work needs, itself included.
@@ -60,7 +60,7 @@ class Gradual(Response, ABC):
     content_type: str
     filler: bytes
 
-    def __init__(self, work: Work, held: AsyncExitStack, *, silence_s: float) -> None:
+    def __init__(self, work: Cancellable, held: AsyncExitStack, *, silence_s: float) -> None:
         self.status_code = 200
         self.background = None
         no_buffering = {"cache-control": "no-store", "x-accel-buffering": "no"}

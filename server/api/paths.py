@@ -16,7 +16,7 @@ MISTAKEN = re.compile(rf".*?{ENDPOINT}")  # /v1 twice, a whole endpoint for a ba
 CLOSE = 0.8  # of 1: likely a slip of the fingers
 
 
-def enter(scope: Scope) -> Scope:
+def normalized(scope: Scope) -> Scope:
     """`scope` as its route knows it: without slashes too many; HEAD is a GET whose body the server leaves out."""
     path = re.sub("/{2,}", "/", scope["path"]).rstrip("/") or "/"
     entered = {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
@@ -27,13 +27,13 @@ def enter(scope: Scope) -> Scope:
     return {**entered, "path": f"/v1{found['endpoint']}"}
 
 
-def asked(scope: Scope) -> tuple[str, str]:
+def request_line(scope: Scope) -> tuple[str, str]:
     """Method and path as the client wrote them, still percent-encoded: fit for a log, whatever they hold."""
     path = scope.get("raw_path") or scope["path"].encode("ascii", "replace")
     return scope["method"], path.decode("ascii")[:200]
 
 
-def nearest(path: str, known: Iterable[str]) -> str | None:
+def suggestion(path: str, known: Iterable[str]) -> str | None:
     """The path that somebody who asked for `path` will have meant, if that is clear."""
     if found := MISTAKEN.fullmatch(path.lower()):
         return f"/v1{found['endpoint']}"

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from contextlib import AsyncExitStack
 
 from server.api.errors import error_body
-from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
+from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, HeartbeatResponse, data, error_event, stop
 from server.errors import SottoError
 from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
@@ -21,7 +21,7 @@ LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
 
 
-class Unfolding(Gradual):
+class TranscriptionResponse(HeartbeatResponse):
     """Tells a transcription as it comes, and sends `filler` whenever nothing was sent for `silence_s`."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Unfolding(Gradual):
         """Send all that is left."""
 
 
-class EventStream(Unfolding):
+class EventStream(TranscriptionResponse):
     """Server-sent events in OpenAI's live form, `[DONE]` behind the last."""
 
     content_type = EVENTS
@@ -112,7 +112,7 @@ class EventStream(Unfolding):
         return error_event(error)
 
 
-class SpacedJson(Unfolding):
+class HeartbeatJson(TranscriptionResponse):
     """A JSON answer with a space before it for every `silence_s` of work: readers of JSON skip them."""
 
     content_type = JSON

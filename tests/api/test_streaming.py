@@ -23,7 +23,7 @@ from server.api import streaming
 from server.api.app import create_app
 from server.api.heartbeat import HEARTBEAT_S
 from server.api.routes import transcriptions
-from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
+from server.api.streaming import LONGEST_S, EventStream, HeartbeatJson, TranscriptionResponse
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
@@ -165,7 +165,7 @@ async def answering(
     engine: FakeEngine,
     options: TranscriptionOptions = ENGLISH,
     *,
-    kind: type[Unfolding] = EventStream,
+    kind: type[TranscriptionResponse] = EventStream,
     silence_s: float = NEVER_S,
     seconds: float = 2.5,
     media: MediaDecoder | None = None,
@@ -263,8 +263,8 @@ def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, SpacedJson])
-async def test_what_fails_before_the_first_byte_is_raised(kind: type[Unfolding]) -> None:
+@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
+async def test_what_fails_before_the_first_byte_is_raised(kind: type[TranscriptionResponse]) -> None:
     engine = FakeEngine(failing_at(0, UndecodableAudio()))
     async with answering(engine, kind=kind) as (client, sending):
         with pytest.raises(UndecodableAudio):
@@ -284,8 +284,10 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, SpacedJson])
-async def test_fault_is_told_to_the_log_alone(kind: type[Unfolding], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
+async def test_fault_is_told_to_the_log_alone(
+    kind: type[TranscriptionResponse], caplog: pytest.LogCaptureFixture
+) -> None:
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
     async with answering(engine, kind=kind, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.head))
@@ -411,7 +413,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: p
 @pytest.mark.anyio
 async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
     engine = FakeEngine(held=True)
-    async with answering(engine, kind=SpacedJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert client.body.isspace()
         assert client.headers["content-type"] == "application/json"
@@ -423,7 +425,7 @@ async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
 
 @pytest.mark.anyio
 async def test_without_silence_there_are_no_spaces() -> None:
-    async with answering(FakeEngine(), kind=SpacedJson) as (client, sending):
+    async with answering(FakeEngine(), kind=HeartbeatJson) as (client, sending):
         await sending
     assert client.body.startswith(b"{")
     assert client.head["status"] == 200
@@ -432,7 +434,7 @@ async def test_without_silence_there_are_no_spaces() -> None:
 @pytest.mark.anyio
 async def test_what_fails_behind_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
-    async with answering(engine, kind=SpacedJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
         engine.let_go()
         await sending

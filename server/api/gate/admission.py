@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.api.gate.throughput import Speed
+from server.api.gate.throughput import Throughput
 from server.errors import RateLimited, Unavailable
 from server.options import INTERACTIVE_S
 from server.settings import MOST_REQUESTS, Settings
 from server.stats import ServerLoad
 
 SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
-RESERVE = 8  # one in so many places is for small uploads
+SMALL_UPLOAD_SHARE = 8  # one in so many places is for small uploads
 CPU_REQUESTS = 32  # for each CPU
 QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # at most, and for each CPU
 TEXT_BYTES = 64 << 20  # of all forms, in memory as long as their requests are
@@ -26,7 +26,7 @@ LITTLE_TEXT_BYTES = 64 << 10  # for which there is always room: any prompt
 MAX_RETRY_S = 60  # OpenAI's clients ignore more
 
 
-class Work(Protocol):
+class RequestProgress(Protocol):
     """A transcription: how much of its audio is done, how much is left as far as is known, and more to tell."""
 
     done_s: float
@@ -52,7 +52,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AdmissionLimits:
     """What there may be at once, of all and of one client."""
 
     requests: int
@@ -65,7 +65,7 @@ class Limits:
     audio_s: float
 
     @classmethod
-    def of(cls, settings: Settings, *, cpus: int | None) -> "Limits":
+    def of(cls, settings: Settings, *, cpus: int | None) -> "AdmissionLimits":
         """Those of `settings`; what these leave open, by the number of CPUs, or for a GPU if that is None."""
         requests = settings.max_requests or min(MOST_REQUESTS, CPU_REQUESTS * (cpus or MOST_REQUESTS))
         queue_s = settings.max_queue_seconds or min(QUEUE_S, CPU_QUEUE_S * (cpus or QUEUE_S))
@@ -91,7 +91,7 @@ class Ticket:
         self.text_bytes = 0
         self.uploading = True
         self.deadline = deadline
-        self.work: Work | None = None
+        self.work: RequestProgress | None = None
         self._admission = admission
         self._received_bytes = 0
 
@@ -109,7 +109,7 @@ class Ticket:
         if self.text_bytes > LITTLE_TEXT_BYTES:
             self._admission.check_room_for_text()
 
-    def follow(self, work: Work) -> None:
+    def follow(self, work: RequestProgress) -> None:
         """Count the audio of `work` from here on."""
         self.work = work
         self._admission.look()
@@ -119,12 +119,12 @@ class Admission:
     """Lets requests in as long as there is room. For one thread."""
 
     def __init__(
-        self, limits: Limits, *, spooled: Callable[[], int] = lambda: 0, speed: Speed | None = None
+        self, limits: AdmissionLimits, *, spooled: Callable[[], int] = lambda: 0, speed: Throughput | None = None
     ) -> None:
         """`spooled` tells the bytes of decoded audio on disk."""
         self._limits = limits
         self._spooled = spooled
-        self._speed = speed or Speed()
+        self._speed = speed or Throughput()
         self._tickets: list[Ticket] = []
         self._ended = 0  # requests that are gone
         self._ended_s = 0.0  # audio done by them
@@ -198,7 +198,7 @@ class Admission:
             raise self._too_many("seconds of audio waiting", round(limits.client_queue_s), own)
 
     def _room(self, limit: int, ticket: Ticket) -> int:
-        return limit if ticket.small else limit - limit // RESERVE
+        return limit if ticket.small else limit - limit // SMALL_UPLOAD_SHARE
 
     def _full(self, reason: str, text: str, work_s: float | None = None) -> Unavailable:
         self._refused[reason] += 1

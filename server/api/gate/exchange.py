@@ -9,8 +9,8 @@ from dataclasses import replace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from server.api.gate.admission import Ticket, Work
-from server.api.paths import asked
+from server.api.gate.admission import RequestProgress, Ticket
+from server.api.paths import request_line
 from server.errors import SottoError, UploadTooLarge
 from server.logs import new_request_id
 from server.monitoring.access_log import AccessRecord, Ending
@@ -35,7 +35,7 @@ class Exchange:
         self.ticket: Ticket | None = None
         self.declared_bytes = _content_length(headers)
         self.address = str((scope.get("client") or ("unknown",))[0])
-        self._asked = asked(scope)
+        self._asked = request_line(scope)
         self._receive, self._send = receive, send
         self._max_bytes = max_bytes
         self._answer_headers = answer_headers
@@ -172,7 +172,7 @@ def _shown(message: str, code: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _with_work(access: AccessRecord, work: Work, with_text: bool) -> AccessRecord:
+def _with_work(access: AccessRecord, work: RequestProgress, with_text: bool) -> AccessRecord:
     """`access` with what there is to tell of a transcription."""
     return replace(
         access,

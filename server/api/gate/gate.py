@@ -18,8 +18,8 @@ from server.api.gate.admission import Admission
 from server.api.gate.cors import Cors
 from server.api.gate.exchange import Exchange
 from server.api.gate.keys import Keys
-from server.api.gate.upload_pace import Intake, Pace
-from server.api.paths import enter
+from server.api.gate.upload_pace import Pace, PacedReceive
+from server.api.paths import normalized
 from server.errors import SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
 from server.monitoring.access_log import AccessRecord, RequestCounters
@@ -69,7 +69,7 @@ class Gate:
             return
         origin = Headers(scope=scope).get("origin", "")
         exchange = Exchange(scope, receive, send, self._max_bytes, self._cors.headers(origin))
-        entered = enter(scope)
+        entered = normalized(scope)
         token = request_id.set(exchange.id)
         try:
             try:
@@ -105,7 +105,7 @@ class Gate:
         with self._admission.admit(client, exchange.declared_bytes, deadline) as ticket:
             exchange.ticket = ticket
             scope["state"]["ticket"] = ticket
-            await self.wrapped(scope, Intake(exchange.receive, ticket, self._pace), exchange.send)
+            await self.wrapped(scope, PacedReceive(exchange.receive, ticket, self._pace), exchange.send)
 
     def _tell(self, access: AccessRecord) -> None:
         self._traffic.add(access)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 HALF_LIFE_S = 120.0  # of work: after so much more of it, what was measured counts half
 
 
-class Speed:
+class Throughput:
     """Seconds of audio for each second in which there was something to do; idle time doesn't count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -17,7 +17,7 @@ class Pace:
     patience_s: float
 
 
-class Intake:
+class PacedReceive:
     """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
 
     def __init__(self, receive: Receive, ticket: Ticket, pace: Pace) -> None:

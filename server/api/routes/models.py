@@ -12,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server.api.fields import Fields
-from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, ended_with_client, error_event
+from server.api.heartbeat import (
+    COMMENT,
+    DONE,
+    EVENTS,
+    HEARTBEAT_S,
+    HeartbeatResponse,
+    data,
+    ended_with_client,
+    error_event,
+)
 from server.errors import PermissionDenied, SottoError
 from server.formats.render import Json
 from server.models.installed import check_removable, lying_in, remove
@@ -76,7 +85,7 @@ def _pretty(content: dict[str, object]) -> Response:
     return Response(json.dumps(content, indent=2, ensure_ascii=False), media_type="application/json")
 
 
-class PullEvents(Gradual):
+class PullEvents(HeartbeatResponse):
     """Tells how far a pull is whenever that has changed, and last that it is done."""
 
     content_type = EVENTS

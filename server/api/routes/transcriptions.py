@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server.api.forms import parse_form
 from server.api.gate.admission import Ticket
 from server.api.heartbeat import ended_with_client
-from server.api.streaming import EventStream, SpacedJson
+from server.api.streaming import EventStream, HeartbeatJson
 from server.api.uploads import on_disk, read_form
 from server.formats.render import FORMATS, JSON, render
 from server.settings import Settings
@@ -47,7 +47,7 @@ async def _answer(request: Request, task: Task) -> Response:
             return EventStream(transcription, options, held.pop_all())
         spaces_s = settings.keep_alive_spaces_seconds
         if spaces_s and FORMATS[options.response_format].content_type == JSON:
-            return SpacedJson(transcription, options, held.pop_all(), silence_s=spaces_s)
+            return HeartbeatJson(transcription, options, held.pop_all(), silence_s=spaces_s)
         async with ended_with_client(request.receive, transcription):
             transcript = await transcription.result()
     # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.

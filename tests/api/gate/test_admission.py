@@ -11,15 +11,15 @@ from server.api.gate.admission import (
     SMALL_BYTES,
     TEXT_BYTES,
     Admission,
-    Limits,
+    AdmissionLimits,
     Ticket,
 )
-from server.api.gate.throughput import Speed
+from server.api.gate.throughput import Throughput
 from server.errors import RateLimited, SottoError, Unavailable
 from server.settings import Settings
 
 LARGE = SMALL_BYTES + 1
-PLENTY = Limits(
+PLENTY = AdmissionLimits(
     requests=100,
     uploads=100,
     upload_bytes=1 << 40,
@@ -43,7 +43,7 @@ class Work:
     text: str = ""
 
 
-class FixedSpeed(Speed):
+class FixedSpeed(Throughput):
     """Ten seconds of audio a second."""
 
     value = 10.0
@@ -268,7 +268,7 @@ def test_speed_is_measured_over_requests_that_are_there_and_gone() -> None:
     [(1, 32, 3600.0), (2, 64, 7200.0), (16, 256, 14_400.0), (None, 256, 14_400.0)],
 )
 def test_limits_come_from_the_device(cpus: int | None, requests: int, queue_s: float) -> None:
-    limits = Limits.of(Settings(), cpus=cpus)
+    limits = AdmissionLimits.of(Settings(), cpus=cpus)
     assert (limits.requests, limits.queue_s) == (requests, queue_s)
     assert (limits.client_requests, limits.client_queue_s) == (requests // 2, queue_s / 2)
     assert limits.uploads == requests
@@ -283,6 +283,6 @@ def test_limits_that_are_set_are_taken() -> None:
         max_queue_seconds_per_client=1,
         uploads_mb=7,
     )
-    limits = Limits.of(settings, cpus=64)
+    limits = AdmissionLimits.of(settings, cpus=64)
     assert (limits.requests, limits.client_requests, limits.uploads) == (5, 4, 3)
     assert (limits.queue_s, limits.client_queue_s, limits.upload_bytes) == (2, 1, 7 << 20)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from server.api.errors import add_handlers
-from server.api.gate.admission import Admission, Limits
+from server.api.gate.admission import Admission, AdmissionLimits
 from server.api.gate.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate.gate import Gate
 from server.monitoring.access_log import RequestCounters
@@ -416,7 +416,7 @@ def recording_app(seen: list[str]) -> FastAPI:
 
 
 def gated(settings: Settings, seen: list[str]) -> Gate:
-    return Gate(recording_app(seen), settings, Admission(Limits.of(settings, cpus=1)), RequestCounters())
+    return Gate(recording_app(seen), settings, Admission(AdmissionLimits.of(settings, cpus=1)), RequestCounters())
 
 
 async def posted(

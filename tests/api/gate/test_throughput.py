@@ -1,4 +1,4 @@
-from server.api.gate.throughput import HALF_LIFE_S, Speed
+from server.api.gate.throughput import HALF_LIFE_S, Throughput
 
 
 class Clock:
@@ -11,7 +11,7 @@ class Clock:
 
 def test_speed_is_audio_for_time_with_work() -> None:
     clock = Clock()
-    speed = Speed(clock)
+    speed = Throughput(clock)
     speed.look(0.0, busy=True)
     assert speed.value is None
     clock.now += 2.0
@@ -21,7 +21,7 @@ def test_speed_is_audio_for_time_with_work() -> None:
 
 def test_idle_time_does_not_count() -> None:
     clock = Clock()
-    speed = Speed(clock)
+    speed = Throughput(clock)
     speed.look(0.0, busy=True)
     clock.now += 2.0
     speed.look(20.0, busy=False)
@@ -35,7 +35,7 @@ def test_idle_time_does_not_count() -> None:
 
 def test_what_is_long_ago_counts_less_and_less() -> None:
     clock = Clock()
-    speed = Speed(clock)
+    speed = Throughput(clock)
     speed.look(0.0, busy=True)
     clock.now += HALF_LIFE_S
     speed.look(100 * HALF_LIFE_S, busy=True)
