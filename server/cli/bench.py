@@ -38,17 +38,17 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.set_defaults(run=_bench)
 
 
-def _bench(given: argparse.Namespace) -> int:
+def _bench(args: argparse.Namespace) -> int:
     from server.commands.bench import bench
 
     return bench(
-        settings_with(given, "model"),
-        given.file,
-        server=given.server,
-        model=given.model or "" if given.server else "",
-        clients=given.clients,
-        round_s=given.seconds,
-        as_json=given.json,
+        settings_with(args, "model"),
+        args.file,
+        server=args.server,
+        model=args.model or "" if args.server else "",
+        clients=args.clients,
+        round_s=args.seconds,
+        as_json=args.json,
     )
 
 

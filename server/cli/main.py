@@ -42,12 +42,12 @@ examples:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit status. Errors are one line on stderr."""
     parser = make_parser()
-    given = parser.parse_args(arguments)
-    if given.command is None:
+    args = parser.parse_args(arguments)
+    if args.command is None:
         parser.print_help()
         return EXIT_USAGE
     try:
-        status: int = given.run(given)
+        status: int = args.run(args)
         sys.stdout.flush()
         return status
     except ValidationError as error:
@@ -66,22 +66,22 @@ def run(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _serve(given: argparse.Namespace) -> int:
+def _serve(args: argparse.Namespace) -> int:
     from server.commands.serve import serve
 
-    return serve(settings_with(given, "host", "port", "model"))
+    return serve(settings_with(args, "host", "port", "model"))
 
 
-def _doctor(given: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> int:
     from server.commands.doctor import doctor
 
-    return doctor(settings_with(given, "model"), as_json=given.json)
+    return doctor(settings_with(args, "model"), as_json=args.json)
 
 
-def _completion(given: argparse.Namespace) -> int:
+def _completion(args: argparse.Namespace) -> int:
     from server.cli.completion import script
 
-    print(script(make_parser(), given.shell))
+    print(script(make_parser(), args.shell))
     return 0
 
 

@@ -112,18 +112,18 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     imported.add_argument("--link", action="store_true", help="link to the folder instead of copying it")
 
 
-def _list(given: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace) -> int:
     settings, catalogue = _start()
     here = installed(settings.models_dir, catalogue)
     default = _default(settings, catalogue)
     if default and default.resolve() not in {each.folder.resolve() for each in here}:
         here.append(locate(str(default), settings.models_dir, catalogue))  # SOTTO_MODEL is a path
     rows = [_row(each, each.model, default) for each in here]
-    if given.all:
+    if args.all:
         known = [each.model for each in here]
         rows += [_row(None, model, default) for model in catalogue.models if model not in known]
     rows.sort(key=lambda row: row["demo"])  # last
-    if given.json:
+    if args.json:
         served = default_name(settings, catalogue)
         told = {"models_dir": str(settings.models_dir), "default": served, "models": rows}
         print(json.dumps(told, indent=2))
@@ -132,14 +132,14 @@ def _list(given: argparse.Namespace) -> int:
     return 0
 
 
-def _pull(given: argparse.Namespace) -> int:
+def _pull(args: argparse.Namespace) -> int:
     settings, catalogue = _start()
-    for name in given.names:
+    for name in args.names:
         found = resolve(name, settings.models_dir, catalogue)
-        if found.folder and not given.latest:
+        if found.folder and not args.latest:
             print(f"{found.name} is there already: {found.folder}")
         else:
-            _pull_one(found, name, settings, catalogue, given.latest)
+            _pull_one(found, name, settings, catalogue, args.latest)
     return 0
 
 
@@ -157,15 +157,15 @@ def _pull_one(found: ModelReference, name: str, settings: Settings, catalogue: C
     print(f"{found.name} is in {fetched.folder}, from {fetched.source}")
 
 
-def _remove(given: argparse.Namespace) -> int:
+def _remove(args: argparse.Namespace) -> int:
     settings, catalogue = _start()
-    models = [locate(name, settings.models_dir, catalogue) for name in given.names]
+    models = [locate(name, settings.models_dir, catalogue) for name in args.names]
     default = _default(settings, catalogue)
-    if not given.yes and not sys.stdin.isatty():
+    if not args.yes and not sys.stdin.isatty():
         print("sotto: nobody is there to ask whether to remove: add --yes", file=sys.stderr)
         return EXIT_USAGE
     for model in models:
-        if model.removable and not given.yes and not _agreed(model, default):
+        if model.removable and not args.yes and not _agreed(model, default):
             return 1
         remove(model)
         print(f"removed {model.name}: {megabytes(model.size)} in {model.folder}")
@@ -178,20 +178,20 @@ def _agreed(model: InstalledModel, default: Path | None) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-def _path(given: argparse.Namespace) -> int:
+def _path(args: argparse.Namespace) -> int:
     settings, catalogue = _start()
-    model = locate(given.name, settings.models_dir, catalogue)
+    model = locate(args.name, settings.models_dir, catalogue)
     if model.problem:
         raise ModelUnavailable(f"{model.name} can't be used: {model.problem}")
     print(model.folder)
     return 0
 
 
-def _verify(given: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     settings, catalogue = _start()
     here = installed(settings.models_dir, catalogue)
-    models = [locate(name, settings.models_dir, catalogue) for name in given.names] or here
-    return max([_verify_one(model, given.record) for model in models], key=(0, EXIT_UNKNOWN, 1).index, default=0)
+    models = [locate(name, settings.models_dir, catalogue) for name in args.names] or here
+    return max([_verify_one(model, args.record) for model in models], key=(0, EXIT_UNKNOWN, 1).index, default=0)
 
 
 def _verify_one(model: InstalledModel, record: bool) -> int:
@@ -227,33 +227,31 @@ def _verify_by_hand(model: InstalledModel) -> int:
     return EXIT_UNKNOWN
 
 
-def _export(given: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> int:
     from server.models.bundle import export
 
     settings, catalogue = _start()
-    model = locate(given.name, settings.models_dir, catalogue)
-    with bar(sys.stderr) as report, _written(given.file, model.size) as out:
+    model = locate(args.name, settings.models_dir, catalogue)
+    with bar(sys.stderr) as report, _written(args.file, model.size) as out:
         content = export(model, out, report)
-    print(
-        f"{model.name} is in {given.file}: {len(content.files)} files, {megabytes(content.size)}", file=sys.stderr
-    )
+    print(f"{model.name} is in {args.file}: {len(content.files)} files, {megabytes(content.size)}", file=sys.stderr)
     return 0
 
 
-def _import(given: argparse.Namespace) -> int:
+def _import(args: argparse.Namespace) -> int:
     from server.models.bundle import import_
     from server.models.folders import import_folder
 
     settings, catalogue = _start()
-    models_dir, label = settings.models_dir, given.label
-    named = Path(given.file).expanduser()
-    if given.link and not named.is_dir():
+    models_dir, label = settings.models_dir, args.label
+    named = Path(args.file).expanduser()
+    if args.link and not named.is_dir():
         raise InvalidRequest("--link is for folders")
     with bar(sys.stderr) as report:
         if named.is_dir():
-            folder = import_folder(named, models_dir, catalogue, label=label, link=given.link, report=report)
+            folder = import_folder(named, models_dir, catalogue, label=label, link=args.link, report=report)
         else:
-            with _opened(given.file) as source:
+            with _opened(args.file) as source:
                 folder = import_(source, models_dir, catalogue, label=label, report=report)
     model = locate(str(folder), settings.models_dir, catalogue)
     print(f"{model.name} is in {folder}; to serve it: sotto serve --model {model.name}")

@@ -32,9 +32,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.set_defaults(run=_ps)
 
 
-def _ps(given: argparse.Namespace) -> int:
-    told = asyncio.run(_ask(given.server or _address(Settings())))
-    print(json.dumps(told, indent=2) if given.json else "\n".join(_table(told["models"], told["time"])))
+def _ps(args: argparse.Namespace) -> int:
+    told = asyncio.run(_ask(args.server or _address(Settings())))
+    print(json.dumps(told, indent=2) if args.json else "\n".join(_table(told["models"], told["time"])))
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from server.commands.files import BESIDE, Output
+from server.commands.files import BESIDE, OutputPath
 from server.errors import InvalidRequest, UnknownLanguage
 from server.languages import code_of
 from server.options import (
@@ -102,51 +102,51 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.set_defaults(run=_transcribe)
 
 
-def _transcribe(given: argparse.Namespace) -> int:
-    from server.commands.transcribe import Order, transcribe
+def _transcribe(args: argparse.Namespace) -> int:
+    from server.commands.transcribe import TranscribeJob, transcribe
 
-    settings = settings_with(given, "model")
-    if len(given.format) > 1 and given.output is None:
+    settings = settings_with(args, "model")
+    if len(args.format) > 1 and args.output is None:
         raise InvalidRequest("several formats need --output")
-    if given.files.count(Path("-")) > 1:
+    if args.files.count(Path("-")) > 1:
         raise InvalidRequest("there is one standard input")
-    options = _options(given, settings)
-    output = None if given.output is None else Output(given.output)
-    order = Order(tuple(given.files), given.format, options, output, given.overwrite)
-    return transcribe(settings, order, given.server)
+    options = _options(args, settings)
+    output = None if args.output is None else OutputPath(args.output)
+    order = TranscribeJob(tuple(args.files), args.format, options, output, args.overwrite)
+    return transcribe(settings, order, args.server)
 
 
-def _options(given: argparse.Namespace, settings: Settings) -> TranscriptionOptions:
-    subtitles = _subtitles(given)
+def _options(args: argparse.Namespace, settings: Settings) -> TranscriptionOptions:
+    subtitles = _subtitles(args)
     return TranscriptionOptions(
-        model=given.model or "" if given.server else "",
-        response_format=given.format[0],
-        granularities=frozenset({"segment", "word"} if given.words else {"segment"}),
+        model=args.model or "" if args.server else "",
+        response_format=args.format[0],
+        granularities=frozenset({"segment", "word"} if args.words else {"segment"}),
         response_dialect=settings.response_dialect,
         nested_words=settings.nested_words,
         subtitles=subtitles,
         decoding=DecodingOptions(
-            task=given.task,
-            language=_language(given.language),
-            prompt=given.prompt,
+            task=args.task,
+            language=_language(args.language),
+            prompt=args.prompt,
             beam_size=settings.beam_size,
-            word_timestamps=given.words or subtitles is not None,
+            word_timestamps=args.words or subtitles is not None,
         ),
     )
 
 
-def _subtitles(given: argparse.Namespace) -> SubtitleOptions | None:
+def _subtitles(args: argparse.Namespace) -> SubtitleOptions | None:
     """How cues are to be shaped, if any option for it is there."""
     asked = {
-        "max_line_width": given.max_line_width,
-        "max_line_count": given.max_line_count,
-        "min_cue_s": given.min_cue_seconds,
-        "max_cue_s": given.max_cue_seconds,
+        "max_line_width": args.max_line_width,
+        "max_line_count": args.max_line_count,
+        "min_cue_s": args.min_cue_seconds,
+        "max_cue_s": args.max_cue_seconds,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked:
         return None
-    if not set(given.format) & set(SUBTITLE_FORMATS):
+    if not set(args.format) & set(SUBTITLE_FORMATS):
         raise InvalidRequest(f"lines and cues are of subtitles: --format {' or '.join(SUBTITLE_FORMATS)}")
     longest_s = asked.get("max_cue_s", SubtitleOptions().max_cue_s)
     if asked.setdefault("min_cue_s", min(SubtitleOptions().min_cue_s, longest_s)) > longest_s:

@@ -20,7 +20,7 @@ from typing import Protocol
 from server import __version__, logs
 from server.commands.checks import cpu, libraries, python, ram
 from server.commands.client import Client
-from server.commands.local import Here, opened
+from server.commands.local import LocalTranscriber, opened
 from server.commands.transcribe import Transcriber
 from server.errors import Refused
 from server.models.catalog import SAMPLE, data_path
@@ -84,7 +84,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """What was measured, on what. `chosen` is what the model's process runs with, and why."""
 
     model: str
@@ -132,21 +132,21 @@ def bench(
     return 0
 
 
-async def _of_model(here: Here, work: "Bench") -> Report:
+async def _of_model(here: LocalTranscriber, work: "Bench") -> BenchReport:
     machine = [check.text for check in (cpu(), ram(), python(), *libraries())]
     chosen = [here.model.description.rpartition(", ")[2], *here.model.prepared.split(", ")]
     audio_s, idle_bytes, rounds = await work.go(here, OwnGauge())
-    return Report(
+    return BenchReport(
         Path(here.model.name).name, audio_s, idle_bytes, rounds, machine, [_with_reason(each) for each in chosen]
     )
 
 
-async def _of_server(url: str, model: str, work: "Bench") -> Report:
+async def _of_server(url: str, model: str, work: "Bench") -> BenchReport:
     async with Client(url) as client:
         name = model or (await client.get("/v1/models")).json()["data"][0]["id"]
         version = (await client.get("/health")).json()["version"]
         audio_s, idle_bytes, rounds = await work.go(client, ServerGauge(client))
-    return Report(Path(name).name, audio_s, idle_bytes, rounds, ["by a server"], [], version)
+    return BenchReport(Path(name).name, audio_s, idle_bytes, rounds, ["by a server"], [], version)
 
 
 def _with_reason(chosen: str) -> str:

@@ -25,7 +25,7 @@ from server.settings import MOST_REQUESTS, PREFIX, Settings
 from server.system import sandbox
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 
-IN_MEMORY = ("tmpfs", "ramfs")
+MEMORY_FILESYSTEMS = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
 LEAST_DISK_BYTES = 1 << 30
 
@@ -100,7 +100,7 @@ def scratch(settings: Settings) -> Check:
     text = f"{size(free)} free in {folder} for uploads and decoded audio"
     if (asked := os.environ.get("TMPDIR")) and Path(asked) != folder:
         return Check("temp", "note", text, f"TMPDIR names {asked}, where no file can be made")
-    if (kind := filesystem(folder)) in IN_MEMORY:
+    if (kind := filesystem(folder)) in MEMORY_FILESYSTEMS:
         return Check("temp", "note", f"{text}, which is memory ({kind})", "set TMPDIR to a folder on a disk")
     most = settings.uploads_bytes + settings.spool_bytes
     if free < most and settings.model_fields_set & {"uploads_mb", "spool_mb"}:

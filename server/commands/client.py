@@ -93,12 +93,12 @@ class Client:
         except (Refused, ValueError, AttributeError):
             return False
 
-    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "Asked":
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
         """Send `source` and have it transcribed; it must stay open until that is closed."""
-        return Asked(self, source, options)
+        return RemoteTranscription(self, source, options)
 
 
-class Asked:
+class RemoteTranscription:
     """A transcription that the server makes: like `pipeline.Transcription` to whoever waits for it."""
 
     def __init__(self, client: Client, source: UploadFd, options: TranscriptionOptions) -> None:

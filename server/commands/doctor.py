@@ -45,7 +45,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """All that was looked at, and what the server would compute on and in: nothing where that is empty."""
 
     checks: list[Check]
@@ -95,7 +95,7 @@ def ask_child(question: str, *arguments: str) -> Answer:
     return answer
 
 
-def examine(settings: Settings, ask: Ask) -> Report:
+def examine(settings: Settings, ask: Ask) -> DoctorReport:
     """Look at everything, in the order of the page."""
     is_here, found = model(settings)
     reads = codecs(ask("codecs"))
@@ -111,24 +111,26 @@ def examine(settings: Settings, ask: Ask) -> Report:
         is_here,
     ]
     if reads.status == "problem":
-        return Report([*checks, Check("decode", "note", "not tried: without FFmpeg (av) no recording is read")], [])
+        return DoctorReport(
+            [*checks, Check("decode", "note", "not tried: without FFmpeg (av) no recording is read")], []
+        )
     device = ask("device", settings.devices[0])
     if error := device.get("error"):
-        return Report([*checks, Check("decode", "problem", error)], [])
+        return DoctorReport([*checks, Check("decode", "problem", error)], [])
     report = compute(settings, device, ask)
     if report.compute_type and found and found.folder and found.name != BUNDLED:
         checks.append(load(settings, found.folder, report.device, ask))
-    return Report([*checks, *report.checks], report.trials, report.device, report.compute_type)
+    return DoctorReport([*checks, *report.checks], report.trials, report.device, report.compute_type)
 
 
-def compute(settings: Settings, answer: Answer, ask: Ask) -> Report:
+def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
     """Try every compute type of a device with the bundled model, and pick one."""
     device = answer["device"]
     ladder = answer["ladder"] if settings.compute_type == "auto" else [settings.compute_type]
     try:
         folder = resolve(BUNDLED, settings.models_dir).target
     except SottoError as error:
-        return Report([Check("decode", "problem", error.message)], [], device)
+        return DoctorReport([Check("decode", "problem", error.message)], [], device)
     types = dict.fromkeys([*ladder, *answer["supported"]])
     trials = [decode(recipe(settings, folder, device, each), ask) for each in types]
     working = [trial.compute_type for trial in trials if not trial.error]
@@ -141,7 +143,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> Report:
         )
         for trial in trials
     ]
-    return Report([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
+    return DoctorReport([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
 
 
 def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Check:

@@ -27,7 +27,7 @@ _NAMED = re.compile(r"\{(\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class InputFile:
     """A file to transcribe; `below` is its folder, seen from the directory that was named."""
 
     path: Path
@@ -42,16 +42,16 @@ class NothingFound(InvalidRequest):
     """A directory that was named can't be read, or has no recordings."""
 
 
-def find(named: Iterable[Path]) -> Iterator[Recording | tuple[Path, OSError | NothingFound]]:
+def find(named: Iterable[Path]) -> Iterator[InputFile | tuple[Path, OSError | NothingFound]]:
     """Every file that is named, and all in directories whose name is that of a recording; or what is wrong."""
     for path in named:
         if path == STDIN or not path.is_dir():
-            yield Recording(path)
+            yield InputFile(path)
         else:
             yield from _inside(path)
 
 
-def _inside(directory: Path) -> Iterator[Recording | tuple[Path, OSError | NothingFound]]:
+def _inside(directory: Path) -> Iterator[InputFile | tuple[Path, OSError | NothingFound]]:
     wrong: list[OSError] = []
     count = 0
     for folder, below, names in os.walk(directory, onerror=wrong.append):
@@ -59,7 +59,7 @@ def _inside(directory: Path) -> Iterator[Recording | tuple[Path, OSError | Nothi
         for name in sorted(names):
             if Path(name).suffix[1:].lower() in MEDIA and not name.startswith("."):
                 count += 1
-                yield Recording(Path(folder, name), Path(folder).relative_to(directory))
+                yield InputFile(Path(folder, name), Path(folder).relative_to(directory))
     for error in wrong:
         yield Path(error.filename), error
     if not count and not wrong:
@@ -67,7 +67,7 @@ def _inside(directory: Path) -> Iterator[Recording | tuple[Path, OSError | Nothi
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputPath:
     """Where results go: a directory, or a file, whose path may have `{stem}`, `{name}`, `{folder}`, `{ext}` in it.
 
     In a directory, recordings that were found in folders get folders of the same names.
@@ -82,7 +82,7 @@ class Output:
         looks_like_file = _NAMED.search(self.where) or path.suffix[1:] in EXTENSIONS.values()
         return path.is_dir() or not looks_like_file
 
-    def target(self, recording: Recording, made: ResponseFormat) -> Path:
+    def target(self, recording: InputFile, made: ResponseFormat) -> Path:
         if self.is_directory:
             return Path(self.where) / recording.below / f"{recording.stem}.{EXTENSIONS[made]}"
         values = {
@@ -100,7 +100,7 @@ class Output:
 
         return Path(_NAMED.sub(value, self.where))
 
-    def check(self, recordings: Sequence[Recording], made: Sequence[ResponseFormat]) -> None:
+    def check(self, recordings: Sequence[InputFile], made: Sequence[ResponseFormat]) -> None:
         """Raise `InvalidRequest` if two results would be one file, or one would be a recording."""
         if self.is_directory and Path(self.where).exists() and not Path(self.where).is_dir():
             raise InvalidRequest(f"--output {self.where}: that is no directory and no name of a result")

@@ -14,7 +14,7 @@ from server.transcription.pipeline import Pipeline, Transcription
 BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way
 
 
-class Here:
+class LocalTranscriber:
     """Transcribes with the default model, which may be the `demo`."""
 
     def __init__(self, pipeline: Pipeline, model: ServedModel, *, demo: bool) -> None:
@@ -29,7 +29,7 @@ class Here:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Here]:
+def opened(settings: Settings) -> Iterator[LocalTranscriber]:
     """Load the model that `settings` name, and end everything at the end."""
     registry = load(settings, in_process=True)
     model = registry.default.served
@@ -37,7 +37,7 @@ def opened(settings: Settings) -> Iterator[Here]:
     media = open_media(settings, Scanner())
     try:
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
-        yield Here(pipeline, model, demo=registry.default.known.demo)
+        yield LocalTranscriber(pipeline, model, demo=registry.default.known.demo)
     finally:
         media.close()
         registry.close()

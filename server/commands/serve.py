@@ -68,7 +68,7 @@ def serve(settings: Settings) -> int:
     # Without a handler, the first process of a container hears no SIGTERM at all. To be stopped is a success.
     signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
-    look_round(settings)
+    check_environment(settings)
     allow_open_files()
     with (
         closing(open_media(settings)) as media,  # its processes start while the model is loaded
@@ -86,7 +86,7 @@ def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def look_round(settings: Settings) -> None:
+def check_environment(settings: Settings) -> None:
     """Log what is worth knowing of this machine and these settings; raise OSError for what must not be so."""
     for check in short(settings):
         if check.status == "problem":

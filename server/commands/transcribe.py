@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from tqdm import tqdm
 
 from server import logs
-from server.commands.files import STDIN, Output, Recording, find, write
+from server.commands.files import STDIN, InputFile, OutputPath, find, write
 from server.errors import InvalidRequest, told
 from server.formats.render import render
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
@@ -56,21 +56,21 @@ class Transcriber(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TranscribeJob:
     """What the command line asks for. Without `output`, text goes to standard output."""
 
     named: tuple[Path, ...]
     formats: tuple[ResponseFormat, ...]
     options: TranscriptionOptions
-    output: Output | None = None
+    output: OutputPath | None = None
     overwrite: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class FileJob:
     """A recording, the formats that are to be made of it, and how far it is."""
 
-    recording: Recording
+    recording: InputFile
     formats: tuple[ResponseFormat, ...]
     size: int
     under_way: Transcribing | None = None
@@ -92,7 +92,7 @@ class Job:
         self.heard_s, self.under_way, self.ended = self.done_s, None, True
 
 
-def transcribe(settings: Settings, order: Order, server: str | None = None) -> int:
+def transcribe(settings: Settings, order: TranscribeJob, server: str | None = None) -> int:
     """Transcribe every recording; one that fails is reported and the others go on. Returns an exit status."""
     logs.set_up("warning", settings.log_format)
     failures: Failures = []
@@ -128,23 +128,23 @@ def _here(settings: Settings, work: "Run") -> None:
         asyncio.run(work.go(here))
 
 
-def _plan(order: Order, failures: Failures) -> list[Job]:
+def _plan(order: TranscribeJob, failures: Failures) -> list[FileJob]:
     """What is to be done: what is done already is not, and what can't be found has failed."""
     found = list(find(order.named))
-    recordings = [one for one in found if isinstance(one, Recording)]
-    failures += [one for one in found if not isinstance(one, Recording)]
+    recordings = [one for one in found if isinstance(one, InputFile)]
+    failures += [one for one in found if not isinstance(one, InputFile)]
     if order.output:
         order.output.check(recordings, order.formats)
     jobs = []
     for recording in recordings:
         if missing := tuple(each for each in order.formats if not _is_done(recording, each, order)):
-            jobs.append(Job(recording, missing, _size(recording.path)))
+            jobs.append(FileJob(recording, missing, _size(recording.path)))
     if done := len(recordings) - len(jobs):
         print(f"sotto: {done} of {len(recordings)} done before; --overwrite does them again", file=sys.stderr)
     return jobs
 
 
-def _is_done(recording: Recording, made: ResponseFormat, order: Order) -> bool:
+def _is_done(recording: InputFile, made: ResponseFormat, order: TranscribeJob) -> bool:
     return order.output is not None and not order.overwrite and order.output.target(recording, made).exists()
 
 
@@ -166,13 +166,13 @@ class Run:
     """All jobs of one command; what fails is added to `failures`."""
 
     def __init__(
-        self, jobs: Sequence[Job], order: Order, failures: Failures, stdin: IO[bytes] | None = None
+        self, jobs: Sequence[FileJob], order: TranscribeJob, failures: Failures, stdin: IO[bytes] | None = None
     ) -> None:
         self._jobs = jobs
         self._order = order
         self._failures = failures
         self._stdin = stdin
-        self._under_way: set[Job] = set()
+        self._under_way: set[FileJob] = set()
         self._printed = 0
         self._moved = asyncio.Event()
 
@@ -209,7 +209,7 @@ class Run:
             self._moved.clear()
             await self._moved.wait()
 
-    async def _do(self, job: Job, transcriber: Transcriber, bar: tqdm) -> None:
+    async def _do(self, job: FileJob, transcriber: Transcriber, bar: tqdm) -> None:
         try:
             transcript = await self._transcribe(job, transcriber)
             bodies = await asyncio.to_thread(self._rendered, job, transcript)
@@ -221,7 +221,7 @@ class Run:
         self._moved.set()
         self._print(bar)
 
-    async def _transcribe(self, job: Job, transcriber: Transcriber) -> Transcript:
+    async def _transcribe(self, job: FileJob, transcriber: Transcriber) -> Transcript:
         path = job.recording.path
         with ExitStack() as held:
             file = self._stdin if path == STDIN and self._stdin else held.enter_context(path.open("rb"))
@@ -232,11 +232,11 @@ class Run:
             finally:
                 await job.under_way.close()
 
-    def _rendered(self, job: Job, transcript: Transcript) -> list[bytes]:
+    def _rendered(self, job: FileJob, transcript: Transcript) -> list[bytes]:
         asked = (replace(self._order.options, response_format=each) for each in job.formats)
         return [render(transcript, options)[1] for options in asked]
 
-    def _hand_out(self, job: Job, bodies: list[bytes]) -> None:
+    def _hand_out(self, job: FileJob, bodies: list[bytes]) -> None:
         if self._order.output is None:
             (job.text,) = bodies
             return

@@ -10,7 +10,7 @@ import pytest
 from server import __version__
 from server.cli.main import run
 from server.commands.checks import keys
-from server.commands.serve import example, look_round
+from server.commands.serve import check_environment, example
 from server.commands.transcribe import DEMO
 from server.settings import Settings
 from tests.support.bad_inputs import DATA
@@ -147,7 +147,7 @@ def test_the_server_logs_what_is_worth_knowing_before_it_loads_a_model(
     settings: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("server.commands.serve.short", lambda settings: [keys(settings)])
-    look_round(Settings(**settings))  # type: ignore[arg-type]
+    check_environment(Settings(**settings))  # type: ignore[arg-type]
     assert [line for line in caplog.messages if any(text in line for text in told)] == caplog.messages
     assert len(caplog.messages) == len(told)
 

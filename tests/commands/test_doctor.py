@@ -17,7 +17,7 @@ import pytest
 from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
-from server.commands.doctor import Report, ask_child, examine
+from server.commands.doctor import DoctorReport, ask_child, examine
 from server.commands.probe import Answer
 from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
@@ -50,7 +50,7 @@ def ask_here(question: str, *arguments: str) -> Answer:
     return HEARD if question == "decode" else probe.answer(question, *arguments)
 
 
-def found(report: Report, name: str) -> Check:
+def found(report: DoctorReport, name: str) -> Check:
     """The only check of that name."""
     (check,) = (check for check in report.checks if check.name == name)
     return check
@@ -321,14 +321,14 @@ def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.Monke
 
 def test_the_page_has_a_line_for_each_check_and_what_to_do_below() -> None:
     checks = [Check("cpu", "ok", "fast"), Check("keys", "problem", "none", "make one")]
-    first, *lines = Report(checks, []).page().splitlines()
+    first, *lines = DoctorReport(checks, []).page().splitlines()
     assert "would NOT run" in first
     assert [line.split() for line in lines] == [
         ["ok", "cpu", "fast"],
         ["problem", "keys", "none"],
         ["->", "make", "one"],
     ]
-    assert "would run here, in int8 on cpu" in Report(checks[:1], [], "cpu", "int8").page()
+    assert "would run here, in int8 on cpu" in DoctorReport(checks[:1], [], "cpu", "int8").page()
 
 
 @pytest.mark.usefixtures("no_media")

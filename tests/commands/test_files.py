@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.commands.files import BESIDE, Output, Recording, find, write
+from server.commands.files import BESIDE, InputFile, OutputPath, find, write
 
-TALK = Recording(Path("in/a/talk.mp3"), Path("a"))
+TALK = InputFile(Path("in/a/talk.mp3"), Path("a"))
 
 
 @pytest.mark.parametrize(
@@ -21,16 +21,16 @@ TALK = Recording(Path("in/a/talk.mp3"), Path("a"))
     ],
 )
 def test_targets(where: str, target: str) -> None:
-    assert Output(where).target(TALK, "srt") == Path(target)
+    assert OutputPath(where).target(TALK, "srt") == Path(target)
 
 
 def test_standard_input_has_a_name_for_its_result() -> None:
-    assert Output(BESIDE).target(Recording(Path("-")), "text") == Path("stdin.txt")
+    assert OutputPath(BESIDE).target(InputFile(Path("-")), "text") == Path("stdin.txt")
 
 
 def test_a_directory_is_one_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "{stem}").mkdir()
-    assert Output(str(tmp_path / "{stem}")).target(TALK, "vtt") == tmp_path / "{stem}" / "a" / "talk.vtt"
+    assert OutputPath(str(tmp_path / "{stem}")).target(TALK, "vtt") == tmp_path / "{stem}" / "a" / "talk.vtt"
 
 
 def test_a_directory_that_can_t_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ import pytest
 import srt
 
 from server.cli.main import run
-from server.commands.files import Recording
-from server.commands.transcribe import DEMO, Job, Order, Run
+from server.commands.files import InputFile
+from server.commands.transcribe import DEMO, FileJob, Run, TranscribeJob
 from server.options import TranscriptionOptions, UploadFd
 from server.transcript import Transcript
 from tests.support.bad_inputs import DATA
@@ -387,9 +387,9 @@ class Hearing:
 def test_recordings_begin_while_there_is_room_for_them(
     lengths_s: tuple[float, ...], begun: int, tmp_path: Path
 ) -> None:
-    recordings = [Recording(ENGLISH) for _ in lengths_s]
-    order = Order((), ("text",), TranscriptionOptions(response_format="text"))
-    jobs = [Job(each, ("text",), 1) for each in recordings]
+    recordings = [InputFile(ENGLISH) for _ in lengths_s]
+    order = TranscribeJob((), ("text",), TranscriptionOptions(response_format="text"))
+    jobs = [FileJob(each, ("text",), 1) for each in recordings]
     state = Hearing(*lengths_s, at_once=3, ahead_s=100)
 
     async def go() -> None:
