@@ -9,7 +9,7 @@ from typing import Literal, Self
 from server.options import Priority
 
 MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "nonsense", "no_process", "parent"]
-State = Literal["loading", "ready", "restarting", "broken", "closed"]
+EngineState = Literal["loading", "ready", "restarting", "broken", "closed"]
 Presence = Literal["available", "loading", "loaded", "broken"]
 
 EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -80,7 +80,7 @@ class EngineStats:
     device: str = ""
     compute_type: str = ""
     running_s: float = 0.0
-    state: State = "ready"
+    state: EngineState = "ready"
     reason: str = ""
     restarts: int = 0
     memory_bytes: int = 0

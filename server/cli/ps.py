@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from server.errors import InvalidRequest, Refused
+from server.errors import InvalidRequest, RemoteError
 from server.settings import Settings
 
 HEAD = ("MODEL", "STATE", "DEVICE", "TYPE", "MEMORY", "REQUESTS", "QUEUE", "LAST USE", "UNLOADS IN")
@@ -53,7 +53,7 @@ async def _ask(url: str) -> dict[str, Any]:
         told: dict[str, Any] = answer.json()
         list(_table(told["models"], told["time"]))
     except (ValueError, LookupError, TypeError) as error:
-        raise Refused(f"{url} does not answer as a Sotto server does") from error
+        raise RemoteError(f"{url} does not answer as a Sotto server does") from error
     return told
 
 

@@ -22,7 +22,7 @@ from server.commands.checks import cpu, libraries, python, ram
 from server.commands.client import Client
 from server.commands.local import LocalTranscriber, opened
 from server.commands.transcribe import Transcriber
-from server.errors import Refused
+from server.errors import RemoteError
 from server.models.catalog import SAMPLE, data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
@@ -169,7 +169,7 @@ class ServerGauge:
         self._client = client
 
     async def read(self) -> Usage:
-        with suppress(Refused):
+        with suppress(RemoteError):
             text = (await self._client.get("/metrics")).text
             memory = _sum(text, "sotto_process_proportional_bytes") or _sum(text, "sotto_process_resident_bytes")
             return Usage(round(memory) or None)

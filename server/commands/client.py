@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from server.errors import InvalidRequest, Refused
+from server.errors import InvalidRequest, RemoteError
 from server.options import TranscriptionOptions, UploadFd
 from server.transcript import Segment, Transcript, Word
 
@@ -35,7 +35,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 class Client:
     """A server's address, with `/v1` behind it or not, and a key: by default that of SOTTO_API_KEY or
-    OPENAI_API_KEY. Raises `Refused` for every answer that is an error."""
+    OPENAI_API_KEY. Raises `RemoteError` for every answer that is an error."""
 
     at_once = AT_ONCE
     ahead_s = AHEAD_S
@@ -78,11 +78,11 @@ class Client:
                         return
                     await response.aread()
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                raise Refused(f"no server answers at {self.url} ({error or type(error).__name__})") from error
+                raise RemoteError(f"no server answers at {self.url} ({error or type(error).__name__})") from error
             except httpx2.HTTPError as error:
-                raise Refused(f"{self.url}: {error or type(error).__name__}") from error
+                raise RemoteError(f"{self.url}: {error or type(error).__name__}") from error
             if not _may_pass(response) or tries == TRIES:
-                raise Refused(_reason(response))
+                raise RemoteError(_reason(response))
             await self._sleep(_wait_s(response))
 
     async def is_demo(self, model: str) -> bool:
@@ -90,7 +90,7 @@ class Client:
         try:
             response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
             return bool(response.json().get("demo"))
-        except (Refused, ValueError, AttributeError):
+        except (RemoteError, ValueError, AttributeError):
             return False
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
@@ -143,8 +143,8 @@ class RemoteTranscription:
                 case "transcript.text.done" if self._segments or not event["text"]:
                     return dict(event)
             if "error" in event:
-                raise Refused(event["error"]["message"])
-        raise Refused("the stream ended without its segments: is this a Sotto server?")
+                raise RemoteError(event["error"]["message"])
+        raise RemoteError("the stream ended without its segments: is this a Sotto server?")
 
 
 def _fields(options: TranscriptionOptions) -> dict[str, str | list[str]]:

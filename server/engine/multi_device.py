@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from server.engine.interface import EngineLike
 from server.options import DecodingOptions, Priority
-from server.stats import Durations, EngineStats, State
+from server.stats import Durations, EngineState, EngineStats
 from server.transcript import Window, WindowResult
 
-STATES: tuple[State, ...] = ("ready", "restarting", "loading", "broken", "closed")  # best first
+STATES: tuple[EngineState, ...] = ("ready", "restarting", "loading", "broken", "closed")  # best first
 UNUSABLE = STATES[3:]
 
 Key = TypeVar("Key")
@@ -66,7 +66,7 @@ class MultiDeviceEngine:
         for engine in self._engines:
             engine.close()
 
-    def _shortest(self, states: Sequence[State]) -> int:
+    def _shortest(self, states: Sequence[EngineState]) -> int:
         usable = [place for place, state in enumerate(states) if state not in UNUSABLE]
         return min(usable or range(len(states)), key=lambda place: self._open[place].total())
 

@@ -19,7 +19,7 @@ from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Rea
 from server.engine.process import NO_HEARTBEAT, EngineProcess
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
 from server.options import DecodingOptions, Priority
-from server.stats import EngineStats, State
+from server.stats import EngineState, EngineStats
 from server.transcript import Window, WindowResult
 
 LOADS = 3  # that may fail in a row before a model counts as broken
@@ -93,7 +93,7 @@ class SupervisedEngine:
         self._closed = False
         self._process: EngineProcess | None = None
         self._ready: Ready | None = None
-        self._state: State = "loading"
+        self._state: EngineState = "loading"
         self._reason = ""
         self._numbers = count()
         self._pending: dict[int, PendingWindow] = {}  # oldest first
@@ -159,7 +159,7 @@ class SupervisedEngine:
             waiting = [
                 flight.message for number, flight in self._pending.items() if number not in heartbeat.running
             ]
-            state: State = "closed" if self._closed else self._state
+            state: EngineState = "closed" if self._closed else self._state
             reason, ready, restarts = self._reason, self._ready, self._restarts
             pids = (self._process.pid,) if self._process else ()
         audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from server.errors import ModelLocked, ModelUnavailable, NoRoom
+from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable
 from server.models import manifest
 
 PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
@@ -29,7 +29,7 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
             _lock(lock, wait, folder)
             yield
     except OSError as error:
-        kind = NoRoom if error.errno in FULL else ModelUnavailable
+        kind = InsufficientStorage if error.errno in FULL else ModelUnavailable
         raise kind(f"{folder.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
 
 
@@ -72,7 +72,7 @@ def check_disk_space(folder: Path, needed: int, what: str) -> None:
     needed += SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise NoRoom(
+        raise InsufficientStorage(
             f"{what} needs {megabytes(needed)} more in {folder}, which has {megabytes(free)} free: "
             "make room, or take another disk (for models: SOTTO_MODELS_DIR)"
         )

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 
 from server import __version__
-from server.errors import NotOnHub, PullFailed, UnsuitableModel
+from server.errors import PullFailed, RepositoryNotFound, UnsupportedModel
 from server.models import manifest
 from server.models.catalog_file import NO_PINS, OPTIONAL, spelled
 from server.models.conversion import TRANSFORMERS, advice, matching
@@ -127,7 +127,7 @@ def _plan(
     info = _info(endpoint, repository, revision)
     names = [file.rfilename for file in info.siblings or () if manifest.is_plain(file.rfilename)]
     if lacking := unmatched(names, patterns):
-        raise UnsuitableModel(_unusable(repository, names, lacking))
+        raise UnsupportedModel(_unusable(repository, names, lacking))
     files = tuple(
         _planned(file, repository, pinned.get(file.rfilename))
         for file in info.siblings or ()
@@ -270,7 +270,7 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
         text = f"is gated: accept its conditions at {endpoint}/{repository} and set HF_TOKEN to your token"
     elif status in (401, 404):  # 401: the hub's answer for what does not exist, too
         text = f"does not exist at {endpoint}, or is private: check the name, or set HF_TOKEN to a token for it"
-        raise NotOnHub(f"{repository} {text}") from error
+        raise RepositoryNotFound(f"{repository} {text}") from error
     elif status == 403:
         text = f"may not be read (403 from {endpoint}): HF_TOKEN must hold a token for it"
     elif status is not None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
+from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable, PullFailed
 from server.models.catalog import ModelReference, missing
 from server.models.catalog_file import NO_PINS, Catalog
 from server.models.manifest import FileInfo, Manifest
@@ -69,7 +69,7 @@ def fetch(order: FetchOrder) -> Fetched:
     for source, attempt in _attempts(order):
         try:
             return Fetched(attempt(), source)
-        except (NoRoom, ModelLocked):
+        except (InsufficientStorage, ModelLocked):
             raise
         except ModelUnavailable as error:
             logger.info("%s is not to be had from %s: %s", order.found.name, source, error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.audio.media_decoder import MediaDecoder, Recording
-from server.errors import Cancelled, TookTooLong
+from server.errors import Cancelled, RequestTimeout
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
 from server.pool.pool import ModelLease
 from server.pool.registry import Registry
@@ -51,8 +51,8 @@ class Pipeline:
     ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        At `deadline`, by the loop's clock, it ends with `TookTooLong`. Raises `ModelNotFound` at once, and if the
-        model is loaded `UnknownLanguage`; errors of the model and the file come while iterating.
+        At `deadline`, by the loop's clock, it ends with `RequestTimeout`. Raises `ModelNotFound` at once, and if
+        the model is loaded `UnknownLanguage`; errors of the model and the file come while iterating.
         """
         slot = self.registry.find(options.model)
         if slot.served:
@@ -223,7 +223,7 @@ class Transcription:
             self.duration_s = self.done_s = decoding.result()
             return self.duration_s
         except TimeoutError:
-            raise TookTooLong from None
+            raise RequestTimeout from None
         except asyncio.CancelledError:
             raise Cancelled("The request was cancelled.") from None
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from server.commands.client import TRIES, Client, _words
-from server.errors import InvalidRequest, Refused
+from server.errors import InvalidRequest, RemoteError
 from server.formats.render import bare_word
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.transcript import Transcript
@@ -119,14 +119,14 @@ def test_a_full_server_is_asked_again_when_it_says_with_the_whole_file() -> None
 
 def test_a_server_that_is_always_full_is_given_up() -> None:
     answers = Answers((503, b'{"error": {"message": "no room"}}', {"retry-after": "1"}))
-    with pytest.raises(Refused, match="no room"):
+    with pytest.raises(RemoteError, match="no room"):
         asked(answers)
     assert len(answers.bodies) == TRIES
 
 
 def test_what_can_not_pass_is_not_asked_for_again() -> None:
     answers = Answers((503, b'{"error": {"message": "the model is broken"}}', {"x-should-retry": "false"}))
-    with pytest.raises(Refused, match="broken"):
+    with pytest.raises(RemoteError, match="broken"):
         asked(answers)
     assert len(answers.bodies) == 1
 
@@ -143,7 +143,7 @@ def test_what_can_not_pass_is_not_asked_for_again() -> None:
     ],
 )
 def test_what_goes_wrong_is_told(status: int, body: bytes, told: str) -> None:
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(RemoteError, match=told):
         asked(Answers((status, body, {})))
 
 

@@ -6,7 +6,7 @@ import pytest
 from server.engine.multi_device import MultiDeviceEngine
 from server.errors import Unavailable
 from server.options import DecodingOptions
-from server.stats import Durations, EngineStats, State
+from server.stats import Durations, EngineState, EngineStats
 from server.transcript import WindowResult
 from tests.support.fakes import FakeEngine, make_window
 
@@ -16,9 +16,9 @@ DECODING = DecodingOptions()
 class OneOfSeveral(FakeEngine):
     """Holds what it is given until it is let go."""
 
-    def __init__(self, state: State = "ready") -> None:
+    def __init__(self, state: EngineState = "ready") -> None:
         super().__init__(held=True, max_batch=4)
-        self.state: State = state
+        self.state: EngineState = state
 
     def stats(self) -> EngineStats:
         return replace(
@@ -52,7 +52,7 @@ def test_results_come_from_whichever_has_the_window() -> None:
 
 
 @pytest.mark.parametrize("state", ["broken", "closed"])
-def test_an_engine_that_can_not_work_gets_nothing(state: State) -> None:
+def test_an_engine_that_can_not_work_gets_nothing(state: EngineState) -> None:
     engines = [OneOfSeveral(state), OneOfSeveral()]
     spread = MultiDeviceEngine(engines)
     for number in range(3):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import ModelUnavailable, NoRoom, PullFailed
+from server.errors import InsufficientStorage, ModelUnavailable, PullFailed
 from server.models import folders, installed, manifest
 from server.models.catalog_file import Catalog, CatalogEntry
 from server.models.manifest import FileInfo, Manifest
@@ -102,7 +102,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, models: Path) -> No
 
 def test_a_disk_that_fills_leaves_nothing(source: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_disk(monkeypatch, 100)
-    with pytest.raises(NoRoom):
+    with pytest.raises(InsufficientStorage):
         folders.import_folder(source, models, NOTHING_KNOWN)
     assert [path.name for path in models.iterdir()] == [".my-model.lock"]
 

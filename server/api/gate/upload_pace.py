@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive
 
 from server.api.gate.admission import Ticket
-from server.errors import TookTooLong, UploadTooSlow
+from server.errors import RequestTimeout, UploadTooSlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class PacedReceive:
         self._patience_s = pace.patience_s  # what is left of it
 
     async def __call__(self) -> Message:
-        """Raises `UploadTooSlow`, `TookTooLong`, and `Unavailable` where there is no room left."""
+        """Raises `UploadTooSlow`, `RequestTimeout`, and `Unavailable` where there is no room left."""
         if not self._ticket.uploading:
             return await self._receive()
         message = await self._in_time()
@@ -43,7 +43,7 @@ class PacedReceive:
                 message = await self._receive()
         except TimeoutError:
             if self._ticket.deadline and clock() >= self._ticket.deadline:
-                raise TookTooLong from None
+                raise RequestTimeout from None
             raise UploadTooSlow(self._pace.bytes_per_s) from None
         self._count(len(message.get("body", b"")), clock() - began)
         return message

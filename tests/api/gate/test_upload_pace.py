@@ -6,7 +6,7 @@ from starlette.types import Message
 
 from server.api.gate.admission import Admission, AdmissionLimits, Ticket
 from server.api.gate.upload_pace import Pace, PacedReceive
-from server.errors import TookTooLong, UploadTooSlow
+from server.errors import RequestTimeout, UploadTooSlow
 from server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -95,7 +95,7 @@ async def test_once_the_body_is_whole_waiting_is_no_fault(ticket: Ticket) -> Non
 
 async def test_the_request_s_deadline_ends_an_upload_too(ticket: Ticket) -> None:
     ticket.deadline = asyncio.get_running_loop().time() + 0.01
-    with pytest.raises(TookTooLong):
+    with pytest.raises(RequestTimeout):
         await PacedReceive(never, ticket, Pace(0, SOON_S))()
 
 
