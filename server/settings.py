@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         description="How long an idle model stays loaded: seconds, `5m`, 0 (not at all), -1 (for ever). "
         "Empty: 5 minutes, but those of `SOTTO_MODEL` and `SOTTO_PRELOAD` for ever.",
     )
-    memory_budget: int = Field(
+    memory_budget_mb: int = Field(
         0,
         ge=0,
         description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     spool_mb: int = Field(
         8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
     )
-    keep_alive_spaces_seconds: float = Field(
+    json_heartbeat_seconds: float = Field(
         0,
         ge=0,
         description="Send a space before JSON answers after each this many seconds of work, "

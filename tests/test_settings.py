@@ -184,7 +184,7 @@ def test_keys_are_not_shown_when_they_are_refused(toml: Path, text: str) -> None
         ("device", "cpu,cuda:1"),
         ("device", "cuda:0,"),
         ("keep_alive", "soon"),
-        ("memory_budget", "-1"),
+        ("memory_budget_mb", "-1"),
         ("compute_type", "int4"),
         ("threads", "-1"),
         ("max_audio_seconds", "0"),

@@ -43,7 +43,7 @@ class Budget:
         usual = BatchLimits.on(
             device, batch=settings.batch, bulk_batch=settings.bulk_batch, beam_size=settings.beam_size
         )
-        set_bytes = settings.memory_budget << 20
+        set_bytes = settings.memory_budget_mb << 20
 
         def weigh(known: KnownModel) -> Need:
             batch = max(usual.bulk, usual.interactive)
@@ -59,7 +59,7 @@ class Budget:
         """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
         need = self.estimate(known)
         if need.least > self.most_bytes:
-            there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET)"
+            there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET_MB)"
             raise ModelBroken(known.name, f"it needs about {need.least >> 20} MiB of memory, and may have {there}")
         return min(need.usual, self.limit_bytes)
 

@@ -88,7 +88,7 @@ class ModelPool:
         slot = ModelSlot(known, keep_s)
         try:
             if self._missing_bytes(slot) > 0:
-                logger.warning("there is no room to preload model %s (SOTTO_MEMORY_BUDGET)", known.name)
+                logger.warning("there is no room to preload model %s (SOTTO_MEMORY_BUDGET_MB)", known.name)
             else:
                 self.adopt(known, loaded(self._start(known)), keep_s)
                 return
@@ -199,7 +199,9 @@ class ModelPool:
                     self._evict_for(slot)
                     await self._changed.wait()
         except TimeoutError:
-            text = f"There is no memory for the model '{slot.name}' while others are in use (SOTTO_MEMORY_BUDGET)."
+            text = (
+                f"There is no memory for the model '{slot.name}' while others are in use (SOTTO_MEMORY_BUDGET_MB)."
+            )
             raise Unavailable(f"{text} Please try again in {RETRY_S}s.", retry_after_s=RETRY_S) from None
 
     def _missing_bytes(self, slot: ModelSlot) -> float:

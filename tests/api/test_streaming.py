@@ -530,7 +530,7 @@ def test_sdk_reads_json_behind_spaces(response_format: Any) -> None:
         field("vad_filter", "false"),
         file(audio),
     )
-    with live(engine, keep_alive_spaces_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
+    with live(engine, json_heartbeat_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
         with Connection(base_url) as connection:
             connection.send_head({"Content-Length": str(len(body))})
             connection.send(body)
@@ -547,7 +547,7 @@ def test_sdk_reads_json_behind_spaces(response_format: Any) -> None:
 
 @pytest.mark.parametrize("response_format", ["text", "srt", "vtt"])
 def test_no_spaces_go_before_plain_text(response_format: Any) -> None:
-    with live(FakeEngine(), keep_alive_spaces_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
+    with live(FakeEngine(), json_heartbeat_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
         raw = client.audio.transcriptions.with_raw_response.create(
             model="whisper-1", file=wav(), response_format=response_format
         )

@@ -300,7 +300,7 @@ async def test_two_that_wait_for_room_get_it_one_after_the_other() -> None:
 async def test_a_model_that_can_never_fit_is_refused_and_evicts_nobody() -> None:
     async with house(limit_bytes=60) as one:
         await one.use(one.a)
-        with pytest.raises(ModelBroken, match="SOTTO_MEMORY_BUDGET"):
+        with pytest.raises(ModelBroken, match="SOTTO_MEMORY_BUDGET_MB"):
             await one.hold(one.large)
         assert one.loaded == ["a"]
 

@@ -107,7 +107,7 @@ def test_an_idle_model_is_unloaded_by_itself_and_the_server_stays_ready(models_d
 
 def test_the_one_used_least_recently_goes_when_memory_is_short(models_dir: Path) -> None:
     budget = round(1.5 * need_mib(models_dir))
-    with serving(model="one", models_dir=models_dir, threads=1, memory_budget=budget) as server:
+    with serving(model="one", models_dir=models_dir, threads=1, memory_budget_mb=budget) as server:
         for model in ("two", "one", "two"):
             assert hear(server, model).json()["text"] == TEXTS[model]
             assert len(server.engines()) == 1

@@ -45,7 +45,7 @@ async def _answer(request: Request, task: Task) -> Response:
         ticket.follow(transcription)
         if options.stream:
             return EventStream(transcription, options, held.pop_all())
-        spaces_s = settings.keep_alive_spaces_seconds
+        spaces_s = settings.json_heartbeat_seconds
         if spaces_s and FORMATS[options.response_format].content_type == JSON:
             return HeartbeatJson(transcription, options, held.pop_all(), silence_s=spaces_s)
         async with ended_with_client(request.receive, transcription):
