@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     model: str | None = Field(
         None,
-        description="Default model: catalogue name, else an existing directory, else a hub repository id. Empty: "
+        description="Default model: catalog name, else an existing directory, else a hub repository id. Empty: "
         "the first installed of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny, else the largest "
         "other one, else the bundled `demo`.",
     )

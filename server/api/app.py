@@ -47,7 +47,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,
-                "catalogue": catalogue,
+                "catalog": catalogue,
                 "pulls": pulls,
                 "metrics": metrics,
                 "meter": MemoryReader(Nvml()),

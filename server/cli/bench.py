@@ -30,7 +30,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; default: a bundled one")
-    parser.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    parser.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
     parser.add_argument("--server", metavar="URL", help="measure this server instead")
     parser.add_argument("--clients", type=_counts, default=(1, 4, 16), metavar="N[,N...]", help="default: 1,4,16")
     parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="of each round; default: 10")

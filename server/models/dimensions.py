@@ -1,4 +1,4 @@
-"""The dimensions of a Whisper model, from CTranslate2's model.bin or the catalogue, and what follows from them: how
+"""The dimensions of a Whisper model, from CTranslate2's model.bin or the catalog, and what follows from them: how
 many parameters, how many bytes on disk and (an estimate) in memory.
 
 Nothing here loads a model: of a file of gigabytes, only the names and shapes of its variables are read.

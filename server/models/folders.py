@@ -18,7 +18,7 @@ from server.models.progress import Progress, Report, ignore
 def import_folder(
     folder: Path,
     models_dir: Path,
-    catalogue: Catalog,
+    catalog: Catalog,
     *,
     label: str | None = None,
     link: bool = False,
@@ -26,19 +26,19 @@ def import_folder(
 ) -> Path:
     """Make the model in `folder` one of the models directory; returns its folder there.
 
-    It is called `label`, else as the catalogue calls a model of the same weights, else as its folder. `link` leaves
+    It is called `label`, else as the catalog calls a model of the same weights, else as its folder. `link` leaves
     the files where they are. Raises ModelUnavailable for a folder that holds no usable model, for a name that is
     taken or another model's, and where the disk refuses.
     """
-    check_folder(folder, catalogue)
+    check_folder(folder, catalog)
     names = files_in(folder)
-    target_name = label or _known_name(folder, models_dir, catalogue, report) or folder.resolve().name
+    target_name = label or _known_name(folder, models_dir, catalog, report) or folder.resolve().name
     target = models_dir / target_name
     if target.exists() and target.resolve() == folder.resolve():
         return target
-    is_known = catalogue.meaning(target_name, models_dir) is not None
+    is_known = catalog.meaning(target_name, models_dir) is not None
     files = facts_of(folder, names, f"reading {folder.name}", report) if is_known else {}
-    checked_label(target_name, files, models_dir, catalogue)
+    checked_label(target_name, files, models_dir, catalog)
     with locked(target):
         if target.exists() or target.is_symlink():
             raise ModelUnavailable(
@@ -83,7 +83,7 @@ def _copy(
             files[name] = _copy_file(folder / name, partial / name)
         for name, facts in (pinned or {}).items():
             if files.get(name) != facts:
-                raise PullFailed(f"{folder / name} is not the file that Sotto's catalogue has")
+                raise PullFailed(f"{folder / name} is not the file that Sotto's catalog has")
         Manifest(origin.repository, origin.revision, files, origin.source or str(folder)).write(partial)
 
 
@@ -96,10 +96,10 @@ def _copy_file(source: Path, target: Path) -> FileInfo:
     return FileInfo(size, sha256.hexdigest())
 
 
-def _known_name(folder: Path, models_dir: Path, catalogue: Catalog, report: Report) -> str | None:
-    """The folder's name that a pull would give a model of the same weights; None where the catalogue has none."""
+def _known_name(folder: Path, models_dir: Path, catalog: Catalog, report: Report) -> str | None:
+    """The folder's name that a pull would give a model of the same weights; None where the catalog has none."""
     size = size_of(folder / "model.bin")
-    for model in catalogue.models:
+    for model in catalog.models:
         pin = model.pinned.get("model.bin")
         if model.path or pin is None or pin.size != size:
             continue

@@ -154,14 +154,14 @@ def _info(endpoint: str, repository: str, revision: str | None) -> Any:
 
 
 def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
-    """One file as the hub describes it, and as the catalogue has it pinned; raises PullFailed where they differ."""
+    """One file as the hub describes it, and as the catalog has it pinned; raises PullFailed where they differ."""
     said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
     if pin is None:
         return said
     pinned = _File(file.rfilename, pin.size, pin.sha256 or "")
     if said.size != pinned.size or (file.lfs and said.digest != pinned.digest):
         raise PullFailed(
-            f"{file.rfilename} of {repository} is not the file that Sotto's catalogue has: {said.size} bytes, "
+            f"{file.rfilename} of {repository} is not the file that Sotto's catalog has: {said.size} bytes, "
             f"{said.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
             "knowingly: sotto models pull --latest"
         )

@@ -1,6 +1,6 @@
 """The models on this machine: which there are, whether their files are intact, and how one is removed.
 
-Looks at the models directory, and at the other places that the catalogue has. Loads nothing and asks no hub.
+Looks at the models directory, and at the other places that the catalog has. Loads nothing and asks no hub.
 """
 
 import shutil
@@ -29,7 +29,7 @@ LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for
 class InstalledModel:
     """A model on this machine. The first of its `names` is what SOTTO_MODEL takes.
 
-    `manifest` has its checksums, if there are any; `model` is its entry in the catalogue, if it has one. `problem`
+    `manifest` has its checksums, if there are any; `model` is its entry in the catalog, if it has one. `problem`
     says why it can't be used. What isn't `removable` lies elsewhere than in the models directory, or is bundled.
     """
 
@@ -60,7 +60,7 @@ class InstalledModel:
 
     @property
     def dimensions(self) -> Dimensions | None:
-        """As its own file says; an interrupted pull's as the catalogue does."""
+        """As its own file says; an interrupted pull's as the catalog does."""
         return read_dimensions(self.folder / "model.bin") or (self.model.dimensions if self.model else None)
 
     @property
@@ -68,55 +68,55 @@ class InstalledModel:
         return bool(self.manifest.files) and all(facts.sha256 for facts in self.manifest.files.values())
 
 
-def installed(models_dir: Path, catalogue: Catalog) -> list[InstalledModel]:
-    """The models on this machine: those at a path of the catalogue, those of the models directory, those elsewhere.
+def installed(models_dir: Path, catalog: Catalog) -> list[InstalledModel]:
+    """The models on this machine: those at a path of the catalog, those of the models directory, those elsewhere.
 
     A name means the first usable model that has it; another one of that name goes by its path.
     """
-    at_paths = [model.folder(models_dir) for model in catalogue.models if model.path]
-    further = [folder for each in catalogue.elsewhere for folder in model_folders(each) if _is_usable(folder)]
+    at_paths = [model.folder(models_dir) for model in catalog.models if model.path]
+    further = [folder for each in catalog.elsewhere for folder in model_folders(each) if _is_usable(folder)]
     folders: dict[Path, Path] = {}
     for folder in (*at_paths, *_folders(models_dir), *further):
         folders.setdefault(folder.resolve(), folder)
-    found = [describe(folder, models_dir, catalogue) for folder in folders.values()]
+    found = [describe(folder, models_dir, catalog) for folder in folders.values()]
     owners: dict[str, InstalledModel] = {}
     for each in sorted(found, key=lambda each: bool(each.problem)):
         owners.setdefault(each.name, each)
     return [each if owners[each.name] is each else replace(each, names=(str(each.folder),)) for each in found]
 
 
-def default_name(settings: Settings, catalogue: Catalog) -> str:
+def default_name(settings: Settings, catalog: Catalog) -> str:
     """The model that SOTTO_MODEL names, or the best one here."""
-    return settings.model or best(settings.models_dir, catalogue)
+    return settings.model or best(settings.models_dir, catalog)
 
 
-def best(models_dir: Path, catalogue: Catalog) -> str:
+def best(models_dir: Path, catalog: Catalog) -> str:
     """The model that is served where none is named: of those in the models directory the first of PREFERRED, else
     the largest one; without any, the same of those elsewhere; without any, the bundled one."""
-    usable = [each for each in installed(models_dir, catalogue) if not (each.problem or each.is_bundled)]
+    usable = [each for each in installed(models_dir, catalog) if not (each.problem or each.is_bundled)]
     best = min(usable, key=lambda each: (not each.is_own, _rank(each), -each.size), default=None)
     return best.name if best else BUNDLED
 
 
-def locate(name: str, models_dir: Path, catalogue: Catalog) -> InstalledModel:
+def locate(name: str, models_dir: Path, catalog: Catalog) -> InstalledModel:
     """The model of that name, or in that directory; raises ModelUnavailable where it isn't on this machine."""
     wanted = name.strip().casefold()
-    for each in installed(models_dir, catalogue):
+    for each in installed(models_dir, catalog):
         if wanted in (known.casefold() for known in each.names):
             return each
-    found = resolve(name, models_dir, catalogue)
+    found = resolve(name, models_dir, catalog)
     if found.folder is None:
         raise ModelUnavailable(f"{name} is not on this machine; to get it: sotto models pull {name}")
-    return describe(found.folder, models_dir, catalogue)
+    return describe(found.folder, models_dir, catalog)
 
 
-def describe(folder: Path, models_dir: Path, catalogue: Catalog) -> InstalledModel:
+def describe(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
     """What is in that folder, which may be none."""
     whole = folder.with_name(folder.name.removesuffix(PARTIAL))
-    model = catalogue.at(whole, models_dir)
+    model = catalog.at(whole, models_dir)
     bundled = model is not None and model.is_bundled
     return InstalledModel(
-        names=tuple(model.names) if model else _names_of(whole, models_dir, catalogue),
+        names=tuple(model.names) if model else _names_of(whole, models_dir, catalog),
         folder=folder,
         size=_size(folder),
         manifest=Manifest(files=model.pinned) if model and bundled else manifest.read(folder),
@@ -126,11 +126,11 @@ def describe(folder: Path, models_dir: Path, catalogue: Catalog) -> InstalledMod
     )
 
 
-def lying_in(folder: Path, models_dir: Path, catalogue: Catalog) -> InstalledModel:
+def lying_in(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
     """The model in that folder, as the models directory has it: links on the way there don't matter."""
     place = folder.resolve()
-    found = (each for each in installed(models_dir, catalogue) if each.folder.resolve() == place)
-    return next(found, None) or describe(folder, models_dir, catalogue)
+    found = (each for each in installed(models_dir, catalog) if each.folder.resolve() == place)
+    return next(found, None) or describe(folder, models_dir, catalog)
 
 
 def check_removable(model: InstalledModel) -> None:
@@ -164,7 +164,7 @@ def verify(model: InstalledModel, report: Report = ignore) -> list[str]:
 
 
 def differing(model: InstalledModel, report: Report = ignore) -> list[str]:
-    """The files that are not those pinned in the catalogue: another revision or conversion, or damage."""
+    """The files that are not those pinned in the catalog: another revision or conversion, or damage."""
     pinned = model.model.pinned if model.model else {}
     there = [name for name in pinned if (model.folder / name).is_file()]
     found = facts_of(model.folder, there, model.name, report)
@@ -227,11 +227,11 @@ def _folders(models_dir: Path) -> Iterator[Path]:
             yield folder
 
 
-def _names_of(folder: Path, models_dir: Path, catalogue: Catalog) -> tuple[str, ...]:
-    """The names of a folder that the catalogue doesn't know; its path, where the name means another model."""
+def _names_of(folder: Path, models_dir: Path, catalog: Catalog) -> tuple[str, ...]:
+    """The names of a folder that the catalog doesn't know; its path, where the name means another model."""
     if repository := repository_of(folder):
         return (repository,)
-    if folder.parent not in (models_dir, *catalogue.elsewhere) or catalogue.find(folder.name):
+    if folder.parent not in (models_dir, *catalog.elsewhere) or catalog.find(folder.name):
         return (str(folder),)
     owner, separator, name = folder.name.partition("--")
     return (f"{owner}/{name}", folder.name) if separator and owner and name else (folder.name,)

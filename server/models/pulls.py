@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 class Pulls:
     """Those under way, by the folder that each fills. For one event loop."""
 
-    def __init__(self, settings: Settings, catalogue: Catalog, fetch: Fetch | None = None) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, fetch: Fetch | None = None) -> None:
         """Without a `fetch`, from the sources of the settings."""
         self._settings = settings
-        self._catalogue = catalogue
+        self._catalog = catalog
         self._fetch = fetch or self._from_sources
         self._pulls: dict[Path, _Pull] = {}
 
     async def subscribe(self, name: str) -> "PullSubscription":
         """Wait for a model with others, or begin its pull; whoever joins has to `close`.
 
-        Raises `ModelNotFound` for what is no name of the catalogue and no repository's id, `PermissionDenied` if it
+        Raises `ModelNotFound` for what is no name of the catalog and no repository's id, `PermissionDenied` if it
         would have to be downloaded and may not.
         """
-        found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalogue)
+        found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalog)
         if found.folder is None and self._settings.offline:
             raise PermissionDenied(
                 f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
@@ -56,7 +56,7 @@ class Pulls:
         from server.models import sources  # heavy, and seldom needed
 
         if found.folder is None:
-            sources.fetch(sources.FetchOrder(found, self._settings, self._catalogue, report=report))
+            sources.fetch(sources.FetchOrder(found, self._settings, self._catalog, report=report))
 
 
 class PullSubscription:

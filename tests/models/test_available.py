@@ -102,11 +102,11 @@ def test_the_window_of_the_encoder_is_as_the_settings_say(tmp_path: Path) -> Non
     assert stock(tmp_path, encoder_window="auto").chosen[0].dynamic_context
 
 
-def test_a_catalogue_of_the_operator_s_own_counts(tmp_path: Path) -> None:
+def test_a_catalog_of_the_operator_s_own_counts(tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
-    catalogue = tmp_path / "own.toml"
-    catalogue.write_text(f'[models.own]\npath = "{folder}"\nlanguages = "de"\nwindow_s = 20.0\n')
-    known = named(stock(tmp_path / "models", catalog=catalogue))["own"]
+    catalog = tmp_path / "own.toml"
+    catalog.write_text(f'[models.own]\npath = "{folder}"\nlanguages = "de"\nwindow_s = 20.0\n')
+    known = named(stock(tmp_path / "models", catalog=catalog))["own"]
     assert (known.languages, known.window_s) == (("de",), 20)
 
 

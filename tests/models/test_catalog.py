@@ -18,7 +18,7 @@ from tests.support.model_folders import WHOLE, cached, filled
 KNOWN = catalog.load()
 
 
-def test_own_catalogue_is_valid_and_every_name_finds_its_model() -> None:
+def test_own_catalog_is_valid_and_every_name_finds_its_model() -> None:
     own = catalog.load()
     assert {model.name for model in own.models} >= {"demo", "tiny", "large-v3", "large-v3-turbo"}
     spellings = [name.casefold() for model in own.models for name in model.names]
@@ -70,7 +70,7 @@ def test_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["tiny", "Whisper-Tiny", "systran/faster-whisper-tiny"])
-def test_catalogued_model_is_to_be_pulled_until_it_is_whole(tmp_path: Path, name: str) -> None:
+def test_catalogd_model_is_to_be_pulled_until_it_is_whole(tmp_path: Path, name: str) -> None:
     target = tmp_path / "Systran--faster-whisper-tiny"
     found = catalog.resolve(name, tmp_path)
     assert (found.name, found.folder, found.target) == ("tiny", None, target)
@@ -81,7 +81,7 @@ def test_catalogued_model_is_to_be_pulled_until_it_is_whole(tmp_path: Path, name
     assert catalog.resolve(name, tmp_path).folder == target
 
 
-def test_catalogue_may_want_more_files(tmp_path: Path) -> None:
+def test_catalog_may_want_more_files(tmp_path: Path) -> None:
     target = filled(tmp_path / "Systran--faster-whisper-large-v3", *WHOLE)
     assert catalog.resolve("large-v3", tmp_path).folder is None
     filled(target, "preprocessor_config.json")
@@ -95,7 +95,7 @@ def test_other_repository_is_to_be_pulled(tmp_path: Path) -> None:
     assert (found.files, found.window_s) == (REQUIRED, 30.0)
 
 
-def test_directory_wins_over_repository_and_catalogue_over_directory(
+def test_directory_wins_over_repository_and_catalog_over_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -139,7 +139,7 @@ def test_lfs_pointer_is_no_model(tmp_path: Path) -> None:
     [
         ("large-v4", "Unknown model 'large-v4'.*Did you mean large-v3, "),
         ("Tubro", r"Did you mean turbo"),
-        ("qqqqqq", "The catalogue has demo, tiny, .*large-v3"),
+        ("qqqqqq", "The catalog has demo, tiny, .*large-v3"),
         ("", "Unknown model ''"),
         ("a/b/c", "no repository id"),
         ("../etc/passwd", "there is no directory"),
@@ -208,7 +208,7 @@ def test_names_mean_what_they_mean_to_faster_whisper(name: str, repository: str)
         ("distil-large-v3.5", 1_512_927_867 + 2_690 + 340 + 2_480_645 + 1_068_114),
     ],
 )
-def test_download_is_as_large_as_the_catalogue_says(name: str, size: int) -> None:
+def test_download_is_as_large_as_the_catalog_says(name: str, size: int) -> None:
     model = catalog.load().find(name)
     assert model is not None
     assert model.download_bytes == pytest.approx(size, rel=0.005)
@@ -222,7 +222,7 @@ def test_every_model_has_its_dimensions_and_the_bundled_one_those_of_its_file() 
     assert demo.dimensions == read_dimensions(catalog.data_path("demo") / "model.bin")
 
 
-# The operator's own catalogue
+# The operator's own catalog
 
 
 def test_own_entries_win_and_the_others_stay(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_own_directory_is_found_by_its_name_with_its_window(tmp_path: Path) -> N
     assert catalog.resolve(str(tmp_path / "elsewhere"), tmp_path, catalogue) == found
 
 
-def test_missing_own_catalogue_is_named(tmp_path: Path) -> None:
+def test_missing_own_catalog_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"no\.toml: .*No such file"):
         catalog.load(tmp_path / "no.toml")
 
@@ -290,7 +290,7 @@ def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["base", "whisper-base", "Systran--faster-whisper-base"])
-def test_a_folder_called_as_a_model_of_the_catalogue_is_that_model(tmp_path: Path, name: str) -> None:
+def test_a_folder_called_as_a_model_of_the_catalog_is_that_model(tmp_path: Path, name: str) -> None:
     folder = filled(tmp_path / "models" / name, *WHOLE)
     for asked in ("base", "Systran/faster-whisper-base", name):
         found = catalog.resolve(asked, tmp_path / "models")
@@ -315,7 +315,7 @@ def test_a_model_elsewhere_is_used_until_the_models_directory_has_it(tmp_path: P
     assert catalog.resolve("base", models, catalogue).folder == own
 
 
-def test_a_cached_repository_that_the_catalogue_lacks_is_found_by_its_id(tmp_path: Path) -> None:
+def test_a_cached_repository_that_the_catalog_lacks_is_found_by_its_id(tmp_path: Path) -> None:
     snapshot = cached(tmp_path / "hub", "me/own-ct2")
     catalogue = catalog.load(elsewhere=[tmp_path / "hub"])
     assert catalog.resolve("me/own-ct2", tmp_path / "models", catalogue).folder == snapshot
@@ -407,14 +407,14 @@ def test_no_name_that_a_client_writes_leads_out_of_the_models_directory(name: st
 
 
 @pytest.mark.parametrize("name", ["tiny", "TINY", "Systran/faster-whisper-tiny", "systran/Faster-whisper-tiny"])
-def test_every_name_of_the_catalogue_is_pulled_into_its_one_folder(name: str, tmp_path: Path) -> None:
+def test_every_name_of_the_catalog_is_pulled_into_its_one_folder(name: str, tmp_path: Path) -> None:
     found = catalog.pullable(name, tmp_path, KNOWN)
     assert found.target == tmp_path / "Systran--faster-whisper-tiny"
 
 
 @pytest.mark.parametrize("name", ["a--b/c", "a/b--c", "a/b..c", "a/b.", "a/b-", f"{'x' * 97}/y"])
 def test_names_that_the_hub_can_not_have_are_none(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match="neither in the catalogue nor a repository's id"):
+    with pytest.raises(ModelNotFound, match="neither in the catalog nor a repository's id"):
         catalog.pullable(name, tmp_path, KNOWN)
     with pytest.raises(ModelUnavailable, match="Unknown model"):
         catalog.resolve(name, tmp_path, KNOWN)

@@ -1,4 +1,4 @@
-"""The catalogue's file: what an entry may say."""
+"""The catalog's file: what an entry may say."""
 
 from pathlib import Path
 

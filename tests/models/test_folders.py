@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known(source: Path, tmp_path: Path) -> Catalog:
-    """A catalogue that has the source's files, by their checksums, under the name `small`."""
+    """A catalog that has the source's files, by their checksums, under the name `small`."""
     pinned = {
         name: FileInfo((source / name).stat().st_size, hashlib.sha256((source / name).read_bytes()).hexdigest())
         for name in WHOLE
@@ -53,7 +53,7 @@ def test_a_folder_is_copied_under_its_own_name(source: Path, models: Path) -> No
     assert copied.manifest.source == str(source)
 
 
-def test_a_model_of_the_catalogue_is_recognised_by_its_content(source: Path, models: Path, known: Catalog) -> None:
+def test_a_model_of_the_catalog_is_recognised_by_its_content(source: Path, models: Path, known: Catalog) -> None:
     assert folders.import_folder(source, models, known) == models / "me--small"
     assert installed.locate("small", models, known).problem == ""
 
@@ -62,9 +62,9 @@ def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path,
     content = (source / "model.bin").read_bytes()
     (source / "model.bin").write_bytes(content[:-1] + b"!")
     assert folders.import_folder(source, models, known) == models / "my-model"
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalogue has for 'small'.*--as NAME"):
+    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'.*--as NAME"):
         folders.import_folder(source, models, known, label="small")
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalogue has for 'small'"):
+    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'"):
         folders.import_folder(source, models, known, label="me--small")
 
 
@@ -121,6 +121,6 @@ def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Pat
     assert manifest.read(target).source == "a share"
     installed.remove(installed.locate("small", models, known))
     (source / "vocabulary.json").write_text("{}")
-    with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalogue has"):
+    with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalog has"):
         folders.copy_pinned(source, small.pinned, target, origin)
     assert not target.exists()

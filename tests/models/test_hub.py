@@ -95,7 +95,7 @@ def test_optional_file_comes_along_where_there_is_one(standin: Hub, folder: Path
     assert contents(pull(standin, folder))["preprocessor_config.json"] == b'{"feature_size": 128}'
 
 
-def test_what_the_catalogue_wants_is_pulled_and_then_found(standin: Hub, tmp_path: Path) -> None:
+def test_what_the_catalog_wants_is_pulled_and_then_found(standin: Hub, tmp_path: Path) -> None:
     found = catalog.resolve("tiny", tmp_path)
     assert found.folder is None
     assert found.repository is not None

@@ -62,7 +62,7 @@ def test_models_are_recognised_by_their_files(models: Path, known: Catalog) -> N
     pulled(models / TINY, "Systran/faster-whisper-tiny")
     pulled(models / "someone--whisper-ct2", "someone/whisper-ct2")
     filled(models / "clinic", *WHOLE)
-    filled(models / "small", *WHOLE)  # a folder called as a model of the catalogue is that model
+    filled(models / "small", *WHOLE)  # a folder called as a model of the catalog is that model
     filled(models / "whisper-tiny", *WHOLE)  # a second one of that name
     filled(models / "lost+found")
     filled(models / "photos", "one.jpg")
@@ -331,7 +331,7 @@ def test_a_usable_model_has_its_name_before_a_broken_one(models: Path, tmp_path:
     assert broken.names == (str(models / "Systran--faster-whisper-base"),)
 
 
-def test_a_hand_placed_model_is_compared_with_the_catalogue(models: Path, tmp_path: Path) -> None:
+def test_a_hand_placed_model_is_compared_with_the_catalog(models: Path, tmp_path: Path) -> None:
     folder = filled(models / "mine", *WHOLE)
     facts = FileInfo(2, hashlib.sha256(b"{}").hexdigest())
     entry = CatalogEntry("mine", tmp_path, repository="me/mine", pinned=dict.fromkeys(WHOLE, facts))

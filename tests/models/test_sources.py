@@ -54,9 +54,9 @@ def filled_with(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def ordered(model: CatalogEntry, folder: Path, *, latest: bool = False, **settings: Any) -> FetchOrder:
-    catalogue = Catalog((model,))
+    catalog = Catalog((model,))
     chosen = Settings.model_validate({"models_dir": folder / "models", **settings})
-    return FetchOrder(resolve(model.name, chosen.models_dir, catalogue), chosen, catalogue, latest)
+    return FetchOrder(resolve(model.name, chosen.models_dir, catalog), chosen, catalog, latest)
 
 
 def test_the_first_source_that_has_it_is_taken(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_error_that_no_other_source_can_mend_ends_it(
     assert hub.requests == []
 
 
-# The hub, and what the catalogue has pinned
+# The hub, and what the catalog has pinned
 
 
 def test_a_hub_with_other_weights_than_pinned_is_not_believed(
@@ -118,7 +118,7 @@ def test_a_hub_with_other_weights_than_pinned_is_not_believed(
     hub.repositories[NAME] = Repository(FILES | {"model.bin": b"another"})
     order = ordered(model, tmp_path, model_sources="hub")
     with pytest.raises(
-        PullFailed, match=r"model\.bin of me/mine is not the file that Sotto's catalogue has.*--latest"
+        PullFailed, match=r"model\.bin of me/mine is not the file that Sotto's catalog has.*--latest"
     ):
         fetch(order)
     assert not hub.asked("model.bin")
@@ -229,7 +229,7 @@ def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> No
         fetch(ordered(model, tmp_path, model_sources="/nonexistent", offline=True))
 
 
-def test_a_repository_that_the_catalogue_lacks_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_that_the_catalog_lacks_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     found = ModelReference(NAME, tmp_path / "models" / "me--mine", repository=NAME)
     fetched = fetch(FetchOrder(found, Settings(models_dir=tmp_path / "models"), Catalog(())))

@@ -35,7 +35,7 @@ def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def model(index: Index, tmp_path: Path) -> CatalogEntry:
-    """One whose weights are cut into two parts, in two packages; the second comes first in the catalogue."""
+    """One whose weights are cut into two parts, in two packages; the second comes first in the catalog."""
     first = {name: content for name, content in FILES.items() if name != "model.bin"}
     lines = (
         index.add("later-half", {"model.bin.part2": FILES["model.bin"][CUT:]}),

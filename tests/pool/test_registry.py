@@ -84,7 +84,7 @@ def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> Non
     "name",
     [
         " ",
-        "tiny",  # in the catalogue, but not installed
+        "tiny",  # in the catalog, but not installed
         "whisper-2",
         "gpt-4o",
         "my-gpt-4o-transcribe",

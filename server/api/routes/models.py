@@ -57,7 +57,7 @@ async def delete(request: Request, model: str) -> Response:
     if slot is registry.default:
         raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")
     settings: Settings = request.state.settings
-    files = await asyncio.to_thread(lying_in, slot.known.folder, settings.models_dir, request.state.catalogue)
+    files = await asyncio.to_thread(lying_in, slot.known.folder, settings.models_dir, request.state.catalog)
     check_removable(files)
     await registry.unload(model)
     await asyncio.to_thread(remove, files)
@@ -115,7 +115,7 @@ class PullEvents(HeartbeatResponse):
 
 @router.post("/v1/models/{model:path}")
 async def pull(request: Request, model: str) -> Response:
-    """Pull a model of the catalogue or a repository of the hub."""
+    """Pull a model of the catalog or a repository of the hub."""
     request.state.keys.check_admin(request.headers)
     streamed = Fields(request.query_params.multi_items()).flag("stream", True)
     pulls: Pulls = request.state.pulls

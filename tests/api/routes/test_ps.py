@@ -71,7 +71,7 @@ def fakes() -> Models:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """The models directory, with one model that the catalogue knows and one that it does not."""
+    """The models directory, with one model that the catalog knows and one that it does not."""
     pulled(tmp_path / "models" / TINY, "Systran/faster-whisper-tiny")
     pulled(tmp_path / "models" / "me--own", "me/own")
     return tmp_path / "models"

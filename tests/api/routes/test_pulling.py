@@ -24,7 +24,7 @@ from tests.support.fakes import FakeEngine, make_media
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.model_folders import WHOLE, fill_disk
 
-NAME = "distil-large-v2"  # of the catalogue, and not pinned there: any content will do
+NAME = "distil-large-v2"  # of the catalog, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"
 FILES = {name: f"{name} ".encode() * 20_000 for name in WHOLE}
 SIZE = sum(map(len, FILES.values()))
@@ -134,7 +134,7 @@ def test_one_answer_comes_at_the_end_where_no_stream_is_wanted(client: TestClien
     fits(answer.json(), None, "PullEvent")
 
 
-def test_repository_that_the_catalogue_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
+def test_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
     hub.repositories["me/Own_Model.v2"] = Repository(dict(FILES))
     assert client.post("/v1/models/me/Own_Model.v2?stream=false").json()["model"] == "me/Own_Model.v2"
     assert (models / "me--Own_Model.v2" / "model.bin").exists()
