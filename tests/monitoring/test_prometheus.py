@@ -89,7 +89,7 @@ def names() -> set[str]:
 
 
 def test_the_documented_series_are_those_that_there_are() -> None:
-    text = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/monitoring.md").read_text("utf-8")
     rows = re.findall(r"^\| (`sotto_.*?) \|", text, re.MULTILINE)
     documented = [name for row in rows for name in re.findall(r"`(sotto_\w+)`", row)]
     assert sorted(documented) == sorted(names())

@@ -1,4 +1,4 @@
-"""The README names every setting with its default, every route, field and command, and its links lead somewhere."""
+"""Documents describe every setting, route, field and command as the code has it, and their links lead somewhere."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import write_docs
 from server.api.app import create_app
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import make_parser, run
@@ -20,44 +21,68 @@ from server.settings import Settings
 from tests.support.fakes import make_media
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MARKDOWN = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "models/**/*.md", "benchmarks/*.md", "tools/*/*.md", "tests/*/README.md")
+    for path in ROOT.glob(pattern)
+)
+SCRIPTED = (
+    "README.md",
+    "docs/cli.md",
+    "docs/models.md",
+    "docs/offline.md",
+    "docs/settings.md",
+    "docs/deployment.md",
+)
+README_LINES = 150
 
 
-def default_of(name: str) -> str:
-    """A setting's default as the README writes it."""
-    value = Settings.model_fields[name].default
-    if value and isinstance(value, tuple):
-        return ",".join(value)
-    if value in ((), None):
-        return "empty"
-    if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", write_docs.DOCUMENTS, ids=lambda path: path.name)
+def test_generated_tables_are_up_to_date(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert write_docs.regenerated(text) == text, "run `make docs`"
+
+
+def test_every_generated_table_has_its_place() -> None:
+    named = [
+        found[1] for path in write_docs.DOCUMENTS for found in write_docs.REGION.finditer(path.read_text("utf-8"))
+    ]
+    assert set(named) == set(write_docs.TABLES)
+
+
+def test_a_table_that_is_out_of_date_is_replaced_and_the_prose_around_it_stays() -> None:
+    stale = "Before.\n<!-- generated: rooms -->\nold\n<!-- end -->\nAfter.\n"
+    fresh = write_docs.regenerated(stale)
+    assert fresh.startswith("Before.\n<!-- generated: rooms -->\n\n| room")
+    assert fresh.endswith("|\n\n<!-- end -->\nAfter.\n")
+    assert "old" not in fresh
+
+
+def test_every_setting_has_one_heading() -> None:
+    grouped = " ".join(write_docs.GROUPS.values()).split()
+    assert sorted(grouped) == sorted(Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_setting_is_in_the_table_as_it_is_in_the_code(name: str) -> None:
-    description = Settings.model_fields[name].description
-    default = default_of(name)
-    written = default if default == "empty" else f"`{default}`"
-    assert f"| `SOTTO_{name.upper()}` | {written} | {description} |" in README
-
-
-def test_table_has_no_setting_that_is_gone() -> None:
-    listed = re.findall(r"^\| `SOTTO_(\w+)` \|", README, re.MULTILINE)
-    assert {name.lower() for name in listed} == set(Settings.model_fields)
+def test_every_setting_is_described(name: str) -> None:
+    (row,) = re.findall(rf"^\| `SOTTO_{name.upper()}` \|.*", text_of("docs/settings.md"), re.MULTILINE)
+    assert row.endswith(f"| {Settings.model_fields[name].description} |")
 
 
 def test_every_route_is_listed() -> None:
     app = create_app(Settings(), Registry(), make_media())
     for path, methods in app.wrapped.openapi()["paths"].items():
         for method in methods:
-            assert f"`{method.upper()} {path}`" in README
+            assert f"| `{method.upper()} {path}` |" in text_of("docs/api.md")
 
 
-def test_fields_are_listed_as_the_api_describes_them() -> None:
-    rows = [f"| `{each.name}` | {each.text} |" for each in PARAMETERS]
-    assert "\n".join(["| field | |", "| --- | --- |", *rows, ""]) in README
+def test_every_form_field_is_described() -> None:
+    for each in PARAMETERS:
+        assert f"| `{each.name}` | {each.description} |" in text_of("docs/api.md")
 
 
 def test_every_command_and_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +91,7 @@ def test_every_command_and_option_is_named(capsys: pytest.CaptureFixture[str]) -
     commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
     assert {"serve", "transcribe"} <= set(commands)
     for command in commands:
-        assert f"sotto {command}" in README
+        assert f"`sotto {command}`" in text_of("docs/cli.md")
 
 
 def test_every_verb_of_models_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,10 +100,10 @@ def test_every_verb_of_models_is_named(capsys: pytest.CaptureFixture[str]) -> No
     verbs = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
     assert {"list", "pull", "remove", "path", "verify", "export", "import"} <= set(verbs)
     for verb in verbs:
-        assert f"| `sotto models {verb}" in README
+        assert f"| `sotto models {verb}" in text_of("docs/models.md")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/offline.md"])
+@pytest.mark.parametrize("document", SCRIPTED)
 def test_commands_in_documents_are_such_that_the_program_takes(document: str) -> None:
     commands = [command for command in simple_commands(scripts_in(document)) if "sotto" in command]
     assert commands
@@ -87,8 +112,7 @@ def test_commands_in_documents_are_such_that_the_program_takes(document: str) ->
 
 
 def scripts_in(document: str, kind: str = "sh[^\n]*") -> list[str]:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
 
 
 def simple_commands(scripts: list[str]) -> Iterator[list[str]]:
@@ -134,30 +158,39 @@ def without_network() -> list[str]:
     return namespace
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/offline.md",
-        "docs/accuracy.md",
-        "docs/api.md",
-        "docs/migrating.md",
-        "docs/operations.md",
-        "models/README.md",
-        "tools/demo_model/README.md",
-    ],
-)
-def test_links_lead_to_files(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith("http"):
-            assert (ROOT / document).parent.joinpath(target).exists(), target
+@pytest.mark.parametrize("document", MARKDOWN)
+def test_links_lead_to_files_and_headings(document: str) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(document)))
+    for target in (target for target in targets if not target.startswith("http")):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / name if name else ROOT / document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text("utf-8")), target
 
 
-def test_every_module_is_in_the_map_of_the_house() -> None:
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for module in (ROOT / "server").glob("*.py"):
-        if module.stem != "__init__":
-            assert f"`{module.stem}`" in contributing
+def test_pictures_are_there_and_small() -> None:
+    for name in re.findall(r'(?:src|srcset)="([^"]+)"', text_of("README.md")):
+        picture = (ROOT / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 200_000
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a document may be linked by, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_fits_its_screens() -> None:
+    assert len(text_of("README.md").splitlines()) <= README_LINES
+
+
+def test_the_models_of_the_readme_are_those_of_the_catalog() -> None:
+    rows = re.findall(r"^\| (`[\w.-]+` \| .+? MB \| .+? GB \| .+? GB) \|", text_of("README.md"), re.MULTILINE)
+    assert len(rows) == 5
+    for row in rows:
+        assert f"| {row} |" in text_of("docs/models.md")

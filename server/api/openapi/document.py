@@ -26,17 +26,17 @@ Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azur
 
 ERRORS = {
     400: "The request is wrong, or the file is no audio; `param` names the field.",
-    401: "No key was sent, or a wrong one.",
-    403: "This takes an admin key (`SOTTO_ADMIN_KEYS`), or is nothing that this server does.",
-    404: "There is no such model.",
-    408: "The upload comes too slowly.",
-    409: "The model is in use, or somebody else is writing its files.",
+    401: "The key is missing or wrong.",
+    403: "An admin key (`SOTTO_ADMIN_KEYS`) is required, or the server does not allow this at all.",
+    404: "There is no such model or route.",
+    408: "The upload is too slow.",
+    409: "The model is in use, or another process is writing its files.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
-    429: "This client has too much under way; `Retry-After` says when to come back.",
-    500: "A fault of this server's. Its log tells more.",
-    502: "The hub doesn't give the model; what has come of it stays for the next time.",
-    503: "The server is full or stopping, or its model does not run; `Retry-After` says when to come back.",
-    507: "There is no room on the disk.",
+    429: "This client has too many requests under way; `Retry-After` says when to retry.",
+    500: "An error inside the server; its log has the details.",
+    502: "The model could not be downloaded; the next attempt resumes.",
+    503: "The server is full or shutting down, or the model is not running; `Retry-After` says when to retry.",
+    507: "The disk is full.",
 }
 RETRIED = (429, 503)
 EVERYWHERE = (401, 500)
@@ -104,7 +104,7 @@ def _models() -> Json:
         "/v1/models": {
             "get": {
                 "operationId": "listModels",
-                "summary": "List the ids that requests may name, aliases included",
+                "summary": "List the model ids that requests may use, aliases included",
                 "responses": {"200": _ok("ModelList"), **_errors(*EVERYWHERE)},
             }
         },
@@ -117,7 +117,7 @@ def _models() -> Json:
             },
             "post": {
                 "operationId": "pullModel",
-                "summary": "Pull a model from the hub; takes an admin key",
+                "summary": "Download a model; takes an admin key",
                 "parameters": [model, stream],
                 "responses": {"200": _pulled(), **_errors(400, 401, 403, 404, 409, 500, 502, 507)},
             },
@@ -131,7 +131,7 @@ def _models() -> Json:
         "/api/ps": {
             "get": {
                 "operationId": "listRunning",
-                "summary": "Tell which models are loaded, and how busy each is",
+                "summary": "List the loaded models and how busy each is",
                 "responses": {"200": _ok("RunningModels"), **_errors(*EVERYWHERE)},
             }
         },
@@ -157,7 +157,7 @@ def _watching() -> Json:
         "/health": {
             "get": {
                 "operationId": "health",
-                "summary": "Tell whether the server works, its version and queue; answers at once, whatever runs",
+                "summary": "Report that the server is alive, its version and queue; never waits for work",
                 "security": [],
                 "responses": {"200": _ok("Health")},
             }
@@ -165,7 +165,7 @@ def _watching() -> Json:
         "/ready": {
             "get": {
                 "operationId": "ready",
-                "summary": "Tell whether a request would be served now; if not, 503 and why",
+                "summary": "Report whether a request would be served now; if not, 503 with the reason",
                 "security": [],
                 "responses": {"200": _ok("Ready"), **_errors(503)},
             }

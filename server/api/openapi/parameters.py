@@ -1,4 +1,4 @@
-"""The form fields of a transcription, described once: /openapi.json, /docs and the README's table all say this.
+"""The form fields of a transcription, described once: /openapi.json, /docs and docs/api.md all say this.
 
 Says nothing of how a field is read; `forms` knows that, and a test holds the two together.
 """
@@ -84,7 +84,7 @@ PARAMETERS = (
     Parameter(
         "response_format",
         {"type": "string", "enum": [*RESPONSE_FORMATS], "default": DEFAULTS.response_format},
-        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: diarization is not installed",
+        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: there is no diarization",
     ),
     Parameter(
         "temperature",
@@ -134,7 +134,7 @@ PARAMETERS = (
     Parameter(
         "known_speaker_names[]",
         {**TEXTS, "maxItems": MAX_SPEAKERS},
-        "taken and not used: diarization is not installed",
+        "accepted but ignored: there is no diarization",
     ),
     Parameter("known_speaker_references[]", {**TEXTS, "maxItems": MAX_SPEAKERS}, "the same"),
     Parameter(
@@ -147,8 +147,8 @@ PARAMETERS = (
     Parameter(
         "vad_filter",
         {"type": "boolean", "default": DEFAULTS.vad.enabled},
-        "`false` takes the whole file for speech, whatever `chunking_strategy` says; "
-        "expect invented words where nobody speaks",
+        "`false` treats the whole file as speech, whatever `chunking_strategy` says; "
+        "expect invented words where there is none",
         ours=True,
     ),
     Parameter(
@@ -161,7 +161,7 @@ PARAMETERS = (
     Parameter(
         "response_dialect",
         {"type": "string", "enum": [*RESPONSE_DIALECTS]},
-        "`nested`: `verbose_json` tells the language's code, and has words only inside segments; "
+        "`nested`: `verbose_json` has the language's code, and words only inside segments; "
         "`openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
         ours=True,
     ),
@@ -188,25 +188,25 @@ PARAMETERS = (
     Parameter(
         "max_line_count",
         {"type": "integer", "minimum": 1, "maximum": MAX_LINE_COUNT, "default": CUES.max_line_count},
-        f"the same: the most lines of a cue; {CUES.max_line_count}",
+        f"for `srt` and `vtt`: the most lines of a cue; {CUES.max_line_count}",
         ours=True,
     ),
     Parameter(
         "min_cue_seconds",
         {"type": "number", "minimum": 0, "maximum": MAX_CUE_S, "default": CUES.min_cue_s},
-        f"the same: how long a cue is shown at least, if no other follows sooner; {CUES.min_cue_s:g}",
+        f"for `srt` and `vtt`: how long a cue is shown at least, if no other follows sooner; {CUES.min_cue_s:g}",
         ours=True,
     ),
     Parameter(
         "max_cue_seconds",
         {"type": "number", "minimum": MIN_MAX_CUE_S, "maximum": MAX_CUE_S, "default": CUES.max_cue_s},
-        f"the same: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
+        f"for `srt` and `vtt`: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
         ours=True,
     ),
     Parameter(
         "keep_alive",
         TEXT,
-        "how long the model stays loaded once nobody uses it: seconds, `5m`, 0 (not at all), -1 (for ever); "
+        "how long the model stays loaded after its last request: seconds, `5m`, 0 (not at all), -1 (for ever); "
         "absent: `SOTTO_KEEP_ALIVE`. As Ollama's",
         ours=True,
     ),
