@@ -13,6 +13,7 @@ import pytest
 
 from scripts import write_docs
 from server.api.app import create_app
+from server.api.openapi.document import ERRORS
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import make_parser, run
 from server.models.catalog import SAMPLE_TEXT
@@ -194,3 +195,18 @@ def test_the_models_of_the_readme_are_those_of_the_catalog() -> None:
     assert len(rows) == 5
     for row in rows:
         assert f"| {row} |" in text_of("docs/models.md")
+
+
+def test_every_status_of_an_error_is_in_troubleshooting() -> None:
+    listed = re.findall(r"^\| (\d{3}) \|", text_of("docs/troubleshooting.md"), re.MULTILINE)
+    assert {int(status) for status in listed} == set(ERRORS)
+
+
+def test_messages_that_explain_a_503_are_those_of_the_program() -> None:
+    _, _, after = text_of("docs/troubleshooting.md").partition("\n## 503\n")
+    table, _, _ = after.partition("\n## ")
+    causes = re.findall(r"^\| (?!message|---)(.+?) \|", table, re.MULTILINE)
+    said = [part for cause in causes for part in re.findall(r'"(.+?)"|`(.+?)`', cause)]
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py"))
+    assert len(said) > 10
+    assert [quoted or name for quoted, name in said if (quoted or name) not in source] == []
