@@ -6,6 +6,7 @@ A document marks the place of a table: what is between `<!-- generated: NAME -->
 """
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,13 @@ GROUPS: dict[str, str] = {
     "Answers": "response_dialect nested_words json_heartbeat_seconds",
     "Log": "log_level log_format log_text",
 }
+
+
+# The schemas of /openapi.json whose fields docs/api.md lists, in the order of the page.
+ANSWERS = (
+    "Transcription VerboseTranscription Segment Word Logprob Language DurationUsage TokenUsage Model RunningModel "
+    "PullEvent Health"
+).split()
 
 
 def main() -> None:
@@ -173,6 +181,40 @@ def _model_row(entry: CatalogEntry) -> tuple[str, ...]:
     return f"`{entry.name}`", f"{(download or 0) / 1e6:,.0f} MB", _gigabytes(cpu), _gigabytes(gpu), others
 
 
+def answers() -> str:
+    known = describe()["components"]["schemas"]
+    return "\n".join(f"### {name}\n\n{_answer(known[name])}" for name in ANSWERS)
+
+
+def _answer(schema: Mapping[str, Any]) -> str:
+    required = schema["required"]
+    rows = (
+        (f"`{name}`", _type_of(each), "" if name in required else "optional", each.get("description", ""))
+        for name, each in schema["properties"].items()
+    )
+    text = f"{schema['description']}\n\n" if "description" in schema else ""
+    return text + _table(("field", "type", "", ""), rows)
+
+
+def _type_of(schema: Mapping[str, Any]) -> str:
+    """A JSON Schema in a few words; what is described under a heading of its own as a link there."""
+    match schema:
+        case {"$ref": str(path)}:
+            name = path.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})" if name in ANSWERS else name
+        case {"oneOf": list(choices)}:
+            return " or ".join(map(_type_of, choices))
+        case {"const": value}:
+            return f"`{json.dumps(value)}`"
+        case {"enum": list(values)}:
+            return ", ".join(f"`{json.dumps(value)}`" for value in values)
+        case {"type": "array", "items": items}:
+            return f"list of {_type_of(items)}"
+        case {"type": list(kinds)}:
+            return " or ".join(kinds)
+    return str(schema["type"])
+
+
 def rooms() -> str:
     return _table(("room of `server/`", "what happens there", "may import"), (_room_row(room) for room in ROOMS))
 
@@ -189,7 +231,7 @@ def _gigabytes(size: int) -> str:
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [[*head], *([*row] for row in rows)]
     lines.insert(1, ["---"] * len(lines[0]))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("|  |", "| |")
+    return "".join(f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in line)}|\n" for line in lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -198,6 +240,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fields": fields,
     "own_fields": own_fields,
     "errors": errors,
+    "answers": answers,
     "models": models,
     "rooms": rooms,
 }

@@ -210,3 +210,11 @@ def test_messages_that_explain_a_503_are_those_of_the_program() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py"))
     assert len(said) > 10
     assert [quoted or name for quoted, name in said if (quoted or name) not in source] == []
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_module_that_a_map_names_is_there(document: str) -> None:
+    names = re.findall(r"`([\w./-]+/[\w]+\.py|\w+\.py)`", text_of(document))
+    assert names
+    for name in names:
+        assert (ROOT / "server" / name).exists() or (ROOT / name).exists(), name

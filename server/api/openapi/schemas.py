@@ -42,13 +42,13 @@ def schemas() -> Json:
                 "object": {"const": "model"},
                 "created": INTEGER | {"description": "Unix time"},
                 "owned_by": TEXT,
-                "state": {"enum": [*get_args(Presence)], "description": "`available`: loaded when it is asked for"},
+                "state": {"enum": [*get_args(Presence)], "description": "`available`: loaded on first use"},
                 "size": INTEGER | {"description": "bytes on disk"},
-                "languages": _list(TEXT) | {"description": "codes of those it knows"},
+                "languages": _list(TEXT) | {"description": "codes"},
             },
             {
                 "demo": {"const": True, "description": "it only knows digits and a few sentences"},
-                "reason": TEXT | {"description": "why it is in no better state"},
+                "reason": TEXT | {"description": "why it is loading or broken"},
             },
         ),
         "DeletedModel": _object("", {"id": TEXT, "object": {"const": "model"}, "deleted": {"const": True}}),
@@ -57,14 +57,14 @@ def schemas() -> Json:
         ),
         "RunningModel": _running(),
         "PullEvent": _object(
-            "How far a pull is.",
+            "Progress of a download.",
             {
                 "type": {"const": "sotto.pull"},
                 "model": TEXT,
                 "state": {"enum": [*get_args(PullState), "done"]},
             },
             {
-                "file": TEXT | {"description": "the one in hand, until it is done"},
+                "file": TEXT | {"description": "the current one, until all are done"},
                 "done_bytes": INTEGER | {"description": "of all files; absent where nothing had to be pulled"},
                 "total_bytes": INTEGER,
             },
@@ -95,9 +95,9 @@ def _running() -> Json:
             "reason": unless("string", "of a state other than loaded"),
             "device": unless("string", "`cpu` or `cuda`; null while it isn't loaded"),
             "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
-            "memory_bytes": INTEGER | {"description": "of RAM, that its processes take"},
-            "estimated_bytes": INTEGER | {"description": "what it is reckoned to take of `SOTTO_MEMORY_BUDGET_MB`"},
-            "requests": INTEGER | {"description": "that use it or wait for it"},
+            "memory_bytes": INTEGER | {"description": "RAM that its processes use"},
+            "estimated_bytes": INTEGER | {"description": "what counts against `SOTTO_MEMORY_BUDGET_MB`"},
+            "requests": INTEGER | {"description": "under way or waiting for it"},
             "queued_windows": INTEGER,
             "running_windows": INTEGER,
             "last_used": unless("integer", "Unix time"),
@@ -107,7 +107,7 @@ def _running() -> Json:
 
 
 def _transcriptions() -> Json:
-    logprobs: Json = {"logprobs": _list(ref("Logprob")) | {"description": "where `include[]` asks for them"}}
+    logprobs: Json = {"logprobs": _list(ref("Logprob")) | {"description": "where `include[]` requests them"}}
     languages = _list(ref("Language")) | {"description": "of `gpt-transcribe`, and where `languages[]` names some"}
     usage = {"usage": {"oneOf": [ref("DurationUsage"), ref("TokenUsage")]}}
     return {
@@ -118,7 +118,7 @@ def _transcriptions() -> Json:
         "Translation": _object("A translation in `json`.", {"text": TEXT}, logprobs),
         "VerboseTranslation": _verbose("translate", {}),
         "TextDelta": _object(
-            "The text of one segment more; joined, the deltas are the text.",
+            "The text of one more segment; joined, the deltas are the text.",
             {"type": {"const": "transcript.text.delta"}, "delta": TEXT},
             logprobs,
         ),
@@ -143,8 +143,8 @@ def _verbose(task: Task, usage: Json) -> Json:
             **usage,
         },
         {
-            "segments": _list(ref("Segment")) | {"description": "unless `word` alone was asked for"},
-            "words": _list(ref("Word")) | {"description": "where `word` was asked for"},
+            "segments": _list(ref("Segment")) | {"description": "unless `word` is the only granularity"},
+            "words": _list(ref("Word")) | {"description": "where `word` is one"},
         },
     )
 
@@ -158,7 +158,7 @@ def _events() -> Json:
             {"type": {"const": "sotto.segment"}},
         ),
         "ProgressEvent": _object(
-            "How far it has come, where `stream_events[]` asks for `progress`. Not OpenAI's.",
+            "Progress, where `stream_events[]` asks for `progress`. Not OpenAI's.",
             {
                 "type": {"const": "sotto.progress"},
                 "done_s": SECONDS,
@@ -166,7 +166,7 @@ def _events() -> Json:
             },
             {
                 "total_hint_s": SECONDS | {"description": "seconds that the file claims to hold"},
-                "language": TEXT | {"description": "the recording's, as a code, once something was heard"},
+                "language": TEXT | {"description": "the recording's, as a code, from the first segment on"},
             },
         ),
         "StreamEvent": {
@@ -196,7 +196,7 @@ def _parts() -> Json:
                 "bytes": _list(INTEGER) | {"description": "its UTF-8; a token may be part of a character"},
             },
         ),
-        "Language": _object("A language that was heard.", {"code": TEXT}),
+        "Language": _object("A language that was detected.", {"code": TEXT}),
         "DurationUsage": _object(
             "The usage of Whisper's ids.",
             {"type": {"const": "duration"}, "seconds": INTEGER | {"description": "rounded up"}},
@@ -231,12 +231,13 @@ def _segment(description: str, more: Json) -> Json:
             "end": SECONDS,
             "text": TEXT | {"description": "with its leading space"},
             "tokens": _list(INTEGER) | {"description": "both timestamps' too"},
-            "temperature": NUMBER | {"description": "the one that was kept: 0, unless a try had to be repeated"},
+            "temperature": NUMBER
+            | {"description": "the one that was kept: 0, unless an attempt had to be repeated"},
             "avg_logprob": NUMBER | {"description": "below -1: doubtful"},
             "compression_ratio": NUMBER | {"description": "above 2.4: it repeats itself"},
             "no_speech_prob": NUMBER | {"description": "above 0.6, with a low `avg_logprob`: silence"},
         },
-        {"words": _list(ref("Word")) | {"description": "where they are asked for. Not OpenAI's"}},
+        {"words": _list(ref("Word")) | {"description": "where they are requested. Not OpenAI's"}},
     )
 
 
