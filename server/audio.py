@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
+import av.subtitles.codeccontext  # which av loads with the first film that has subtitles: a media worker could not
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
