@@ -23,7 +23,7 @@ test: $(VENV)/.dev lint
 
 # Once for each instruction set of this CPU that CTranslate2 is built for.
 test-isa: $(VENV)/.dev
-	$(BIN)/python -m tests.isa -n 2 --dist loadfile
+	$(BIN)/python -m tests.support.isa -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow

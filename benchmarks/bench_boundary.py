@@ -16,12 +16,12 @@ from pathlib import Path
 
 from benchmarks.engine_models import clips, window_of
 from benchmarks.processes import TICKS_PER_S
-from server.children import NICENESS
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.interface import EngineLike
+from server.engine.loader import WhisperLoader
+from server.engine.supervisor import SupervisedEngine
 from server.options import DecodingOptions
-from server.recipe import WhisperRecipe
-from server.served import EngineLike
-from server.supervise import Supervised
+from server.system.child_process import NICENESS
 from server.transcript import Window, WindowResult
 
 PAUSE_S = 0.3  # threads of the one before may spin on for a moment
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/demo"), help="a model's folder")
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
-    recipe = WhisperRecipe(given.model.resolve(), device="cpu")
-    behind = Supervised(recipe, given.model.name)
+    recipe = WhisperLoader(given.model.resolve(), device="cpu")
+    behind = SupervisedEngine(recipe, given.model.name)
     behind.facts()
     os.nice(NICENESS)  # as the child: where others want the cores too, the comparison would be about that
     loaded = recipe.load()
@@ -57,10 +57,10 @@ def main() -> None:
 
 
 def compared(
-    here: EngineLike, behind: Supervised, count: int, seconds: float, rounds: int
+    here: EngineLike, behind: SupervisedEngine, count: int, seconds: float, rounds: int
 ) -> tuple[list[Spent], list[Spent]]:
     windows = [window_of(clip) for clip in clips(count, seconds)]
-    life = behind._life
+    life = behind._process
     assert life
     pids = [os.getpid(), life.pid]
     spent: tuple[list[Spent], list[Spent]] = ([], [])

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 
 from benchmarks.processes import ServerProcess, transcribe, write_wav
-from server.bench import percentile
+from server.commands.bench import percentile
 
 SAMPLE_S = 0.1
 

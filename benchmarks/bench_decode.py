@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from server.audio import open_audio
+from server.audio.decode import open_audio
 from server.transcript import SAMPLE_RATE
-from tests.bad_inputs import DATA, encode
-from tests.reference_audio import decode_audio
+from tests.support.bad_inputs import DATA, encode
+from tests.support.reference_audio import decode_audio
 
 PART_S = 600  # the length of the short file, and of the piece that the long one repeats
 NO_HEADERS = {"write_xing": "0", "id3v2_version": "0"}  # so that copies joined end to end are one MP3
@@ -45,10 +45,10 @@ def main() -> None:
             min((measure(decoder, short) for _ in range(arguments.rounds)), key=lambda cost: cost.cpu_s)
             for decoder in (with_server, with_faster_whisper)
         )
-        report("server.audio", short, ours)
+        report("server.audio.decode", short, ours)
         report("decode_audio", short, theirs)
         print(f"ratio of CPU time: {ours.cpu_s / theirs.cpu_s:.2f}")
-        report("server.audio", long, measure(with_server, long))
+        report("server.audio.decode", long, measure(with_server, long))
 
 
 def write_files(short: Path, long: Path, parts: int) -> None:

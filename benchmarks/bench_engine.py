@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from benchmarks.engine_models import TEN_MINUTES, model_folder
 from benchmarks.processes import write_repeated
-from server.machine import usable_cpus
+from server.system.machine import usable_cpus
 
 ROOT = Path(__file__).parents[1]
 PAUSE_S = 0.5  # between what is compared: threads of the one before may spin on for a moment

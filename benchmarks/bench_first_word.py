@@ -7,8 +7,8 @@ import argparse
 import statistics
 
 from benchmarks.bench_page import opened
-from tests.bad_inputs import DATA
 from tests.browser.conftest import DESK, Tab
+from tests.support.bad_inputs import DATA
 
 FILES = ("en_00.wav", "two_minutes.mp3", "ten_minutes.ogg")
 WATCH = """() => {

@@ -18,16 +18,16 @@ from pathlib import Path
 
 from benchmarks.bench_decode import write_files
 from benchmarks.processes import field_mb
-from server.frames import Reached
-from server.machine import children_of
-from server.media import ScannerLike
+from server.audio.media_decoder import FileScanner
+from server.audio.messages import Decoded
+from server.audio.scanner import Scanner
+from server.audio.spool import Spool, SpoolBudget
+from server.audio.workers import MediaWorkers
 from server.options import ScanOptions, VadOptions
-from server.scan import Scanner
-from server.scratch import Scratch
-from server.spool import Spool, SpoolBudget
+from server.system.machine import children_of
+from server.system.scratch import ScratchFolder
 from server.transcript import SAMPLE_RATE
-from server.workers import MediaWorkers
-from tests.bad_inputs import DATA
+from tests.support.bad_inputs import DATA
 
 SHORT = DATA / "en_14.mp3"
 TIMES = 20  # that a short file is scanned, one after the other
@@ -75,7 +75,7 @@ def start_s() -> float:
         return time.perf_counter() - began
 
 
-def cost(scanner: ScannerLike, workers: MediaWorkers, path: Path, times: int) -> Cost:
+def cost(scanner: FileScanner, workers: MediaWorkers, path: Path, times: int) -> Cost:
     """Of `times` scans by `scanner`, one after the other; `workers` says whose CPU time counts too."""
     began, cpu_s = time.perf_counter(), all_cpu_s(workers)
     for _ in range(times):
@@ -83,16 +83,16 @@ def cost(scanner: ScannerLike, workers: MediaWorkers, path: Path, times: int) ->
     return Cost(time.perf_counter() - began, all_cpu_s(workers) - cpu_s)
 
 
-def scan(scanner: ScannerLike, path: Path) -> Iterator[float]:
+def scan(scanner: FileScanner, path: Path) -> Iterator[float]:
     """Seconds of audio reached, as it goes."""
     with (
         path.open("rb") as file,
-        closing(Scratch()) as scratch,
+        closing(ScratchFolder()) as scratch,
         closing(Spool(SpoolBudget(1 << 30), scratch)) as spool,
     ):
         options = ScanOptions(VadOptions(), limit_s=43_200)
         for message in scanner.scan(file.fileno(), spool, options, threading.Event()):
-            if isinstance(message, Reached):
+            if isinstance(message, Decoded):
                 yield message.samples / SAMPLE_RATE
 
 

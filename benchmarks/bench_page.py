@@ -16,7 +16,7 @@ from playwright.sync_api import ViewportSize, sync_playwright
 
 from tests.browser.conftest import DESK, NAMES, PHONE, Tab
 from tests.browser.readings import made_up, mount
-from tests.serving import serving
+from tests.support.serving import serving
 
 SEGMENTS = 900
 SEGMENT_S = 4.0

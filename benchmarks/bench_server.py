@@ -43,15 +43,15 @@ from benchmarks.processes import (
     write_repeated,
     write_wav,
 )
-from server.catalog import data_path
-from server.media import Media
+from server.audio.media_decoder import MediaDecoder
+from server.audio.scanner import Scanner
+from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
-from server.pipeline import Pipeline
-from server.registry import load
-from server.scan import Scanner
+from server.pool.registry import load
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
-from tests.bad_inputs import DATA, wav
+from server.transcription.pipeline import Pipeline
+from tests.support.bad_inputs import DATA, wav
 
 PAUSE_S = 0.5  # between what is compared: OpenMP's threads spin on for 0.2 s after a batch
 SAMPLE_S = 0.5
@@ -162,7 +162,7 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
     """A function that gives a recording's text by the server's pipeline, in this process, with its defaults."""
     settings = Settings(model=model)
     registry = load(settings, in_process=True)
-    media = Media(
+    media = MediaDecoder(
         Scanner(),
         workers=settings.media_workers,
         spool_bytes=settings.spool_bytes,

@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, window_of
-from server.engine import Engine
-from server.job import Limits
-from server.machine import prepare_cpu
-from server.media import Media
-from server.options import DecodingOptions, TranscriptionOptions, UploadFd
-from server.pipeline import Pipeline
-from server.registry import Registry
-from server.scan import Scanner
-from server.served import ServedModel
+from server.audio.media_decoder import MediaDecoder
+from server.audio.scanner import Scanner
+from server.engine.engine import Engine
+from server.engine.limits import BatchLimits
+from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
-from server.stats import EngineStats, Priority
+from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
-from tests.reference_audio import decode_audio
+from server.transcription.pipeline import Pipeline
+from server.whisper.tuning import prepare_cpu
+from tests.support.reference_audio import decode_audio
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
 LONG = "long file"
@@ -89,7 +89,7 @@ class Ours:
         settings = Settings(model=str(model), offline=True)
         before_mb = memory_mb("VmRSS")
         prepare_cpu(tune_allocator=settings.tune_allocator)
-        from server.whisper import Whisper
+        from server.whisper.model import Whisper
 
         imported_mb = memory_mb("VmRSS")
         self._whisper = Whisper(
@@ -100,9 +100,9 @@ class Ours:
             prompt_bucket=settings.prompt_bucket,
         )
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
-        self._limits = Limits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
+        self._limits = BatchLimits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
         self._engine = Engine(self._whisper, self._limits)
-        self._media = Media(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
+        self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(
             ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
         )
@@ -128,7 +128,7 @@ class Ours:
         return {"texts": sorted(texts)}
 
     def _heard(self, windows: Sequence[Window], options: DecodingOptions) -> set[str]:
-        batch = [self._whisper.hear(window, options) for window in windows]
+        batch = [self._whisper.start(window, options) for window in windows]
         for one in batch:
             self._whisper.encode([one])
         self._whisper.detect(batch)
@@ -139,7 +139,7 @@ class Ours:
     def steps(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
         """CPU and wall milliseconds per window of each step, one batch of `count`: to find where time goes."""
         options = DecodingOptions(beam_size=beam)
-        batch = [self._whisper.hear(window_of(clip), options) for clip in clips(count, seconds)]
+        batch = [self._whisper.start(window_of(clip), options) for clip in clips(count, seconds)]
         taken: dict[str, float] = {}
 
         @contextmanager
@@ -217,7 +217,7 @@ class Ours:
         Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): resets the peak
         self.windows(count)
         peak, after = memory_mb("VmHWM"), memory_mb("VmRSS")
-        self._whisper.rest()
+        self._whisper.trim_memory()
         return {"mb": {**self._memory, "peak": peak, "after": after, "rested": memory_mb("VmRSS")}}
 
     def close(self) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from server.audio import Samples, open_audio
+from server.audio.decode import Samples, open_audio
 from server.transcript import SAMPLE_RATE, Span, Window
-from tests.bad_inputs import DATA
-from tests.scripted import DEMO, Script, build
+from tests.support.bad_inputs import DATA
+from tests.support.scripted import DEMO, Script, build
 
 SPEECH = DATA / "two_minutes.mp3"
 TEN_MINUTES = DATA / "ten_minutes.ogg"

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_models import clips, floats_of, model_folder, window_of
-from server.engine import Engine
-from server.job import Limits
-from server.machine import prepare_cpu
+from server.engine.engine import Engine
+from server.engine.limits import BatchLimits
 from server.options import DecodingOptions
 from server.transcript import MAX_WINDOW_S
+from server.whisper.tuning import prepare_cpu
 
 ROOT = Path(__file__).parents[1]
 TOKENS, END_S = 100, 28.0
@@ -79,7 +79,7 @@ def steps(case: Case, model: Path) -> dict[str, Any]:
     taken: dict[str, list[float]] = {"encode": [], "generate": []}
 
     def hear(batch: Sequence[Any]) -> None:
-        heard = [whisper.hear(window_of(clip), options) for clip in batch]
+        heard = [whisper.start(window_of(clip), options) for clip in batch]
         with timed(taken["encode"], len(batch)):
             # As the engine does: together where that costs nothing, else one by one for a smaller workspace.
             for part in [heard] if limits(case).encode_together else [[one] for one in heard]:
@@ -136,13 +136,13 @@ CONTENDERS: dict[str, Callable[[Case, Path], dict[str, Any]]] = {
 
 def load(case: Case, model: Path) -> Any:
     prepare_cpu(tune_allocator=True)
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
     return Whisper(model, device=case.device, compute_type=case.compute_type, workers=case.workers)
 
 
-def limits(case: Case) -> Limits:
-    return Limits.on(case.device.partition(":")[0], batch=case.batch, beam_size=case.beam)
+def limits(case: Case) -> BatchLimits:
+    return BatchLimits.on(case.device.partition(":")[0], batch=case.batch, beam_size=case.beam)
 
 
 def decoding(case: Case) -> DecodingOptions:

@@ -18,9 +18,9 @@ from typing import Any, Self
 import av
 import httpx2
 
-from server.audio import open_audio
+from server.audio.decode import open_audio
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
-from tests.bad_inputs import DATA
+from tests.support.bad_inputs import DATA
 
 ROOT = Path(__file__).parents[1]
 SPEECH = DATA / "two_minutes.mp3"

@@ -160,7 +160,13 @@ def steps(lane: Lane, wheel: Path, place: Path) -> list[list[str | Path]]:
         "newest": [[*pip, "--upgrade", "--upgrade-strategy", "eager", wheel]],
     }
     (place / "pytest.ini").write_text("[pytest]\n")
-    smoke: list[str | Path] = [ROOT / "tests" / "test_smoke.py", "--noconftest", "-q", "-c", place / "pytest.ini"]
+    smoke: list[str | Path] = [
+        ROOT / "tests" / "project" / "test_smoke.py",
+        "--noconftest",
+        "-q",
+        "-c",
+        place / "pytest.ini",
+    ]
     return [
         [lane.python, "-m", "venv", place / "venv"],
         *install[lane.kind],

@@ -2,7 +2,7 @@
 
 import sys
 
-from server.cli import run
+from server.cli.main import run
 
 
 def main() -> None:

@@ -165,7 +165,7 @@ class RateLimited(SottoError):
         self.retry_after_s = retry_after_s
 
 
-class TookTooLong(SottoError):
+class RequestTimeout(SottoError):
     status = 503
     code = "request_timeout"
 
@@ -194,14 +194,14 @@ class ModelUnavailable(SottoError):
     pass
 
 
-class UnsuitableModel(ModelUnavailable):
+class UnsupportedModel(ModelUnavailable):
     status = 400
     type = "invalid_request_error"
     param = "model"
     code = "unsuitable_model"
 
 
-class NotOnHub(ModelUnavailable):
+class RepositoryNotFound(ModelUnavailable):
     status = 404
     type = "invalid_request_error"
     param = "model"
@@ -220,7 +220,7 @@ class PullFailed(ModelUnavailable):
     code = "pull_failed"
 
 
-class NoRoom(ModelUnavailable):
+class InsufficientStorage(ModelUnavailable):
     status = 507
     code = "no_room"
 
@@ -244,5 +244,5 @@ class ModelBusy(SottoError):
         super().__init__(f"The model '{name}' is in use")
 
 
-class Refused(SottoError):
+class RemoteError(SottoError):
     pass

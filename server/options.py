@@ -9,6 +9,7 @@ ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 ResponseDialect = Literal["openai", "nested"]
 Granularity = Literal["segment", "word"]
 StreamEvent = Literal["segments", "progress"]
+Priority = Literal["interactive", "bulk"]
 
 RESPONSE_FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
 SUBTITLE_FORMATS: tuple[ResponseFormat, ...] = ("srt", "vtt")
@@ -16,7 +17,9 @@ RESPONSE_DIALECTS: tuple[ResponseDialect, ...] = get_args(ResponseDialect)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 
+MAX_PROMPT = 223  # tokens of previous text: a decoder's 448 less half for the answer, less one
 MAX_BEAM_SIZE = 20
+INTERACTIVE_S = 60.0  # a request known to be no longer has priority over bulk
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000
 MAX_LINE_WIDTH = 200

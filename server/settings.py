@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     model: str | None = Field(
         None,
-        description="Default model: catalogue name, else an existing directory, else a hub repository id. Empty: "
+        description="Default model: catalog name, else an existing directory, else a hub repository id. Empty: "
         "the first installed of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny, else the largest "
         "other one, else the bundled `demo`.",
     )
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         description="How long an idle model stays loaded: seconds, `5m`, 0 (not at all), -1 (for ever). "
         "Empty: 5 minutes, but those of `SOTTO_MODEL` and `SOTTO_PRELOAD` for ever.",
     )
-    memory_budget: int = Field(
+    memory_budget_mb: int = Field(
         0,
         ge=0,
         description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     spool_mb: int = Field(
         8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
     )
-    keep_alive_spaces_seconds: float = Field(
+    json_heartbeat_seconds: float = Field(
         0,
         ge=0,
         description="Send a space before JSON answers after each this many seconds of work, "

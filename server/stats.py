@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-Priority = Literal["interactive", "bulk"]
+from server.options import Priority
+
 MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "nonsense", "no_process", "parent"]
-State = Literal["loading", "ready", "restarting", "broken", "closed"]
+EngineState = Literal["loading", "ready", "restarting", "broken", "closed"]
 Presence = Literal["available", "loading", "loaded", "broken"]
 
 EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -32,7 +33,7 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ServerLoad:
     """What the server has taken on: requests, those of them whose body is still coming, bytes on disk, audio.
 
     `speed` is measured, in seconds of audio a second; 0 at first. `refused` counts by what was full.
@@ -79,7 +80,7 @@ class EngineStats:
     device: str = ""
     compute_type: str = ""
     running_s: float = 0.0
-    state: State = "ready"
+    state: EngineState = "ready"
     reason: str = ""
     restarts: int = 0
     memory_bytes: int = 0
@@ -87,7 +88,7 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ModelCounters:
     """How often a model was loaded, unloaded, unloaded for another one's sake (which counts as both), and could not
     be loaded."""
 
@@ -102,8 +103,8 @@ class ModelState:
     """A model that the server knows, as it is now. `names` are all that mean it; the first is its id. A `demo`
     knows a few words only.
 
-    `reason` goes with `broken` and, while an engine starts again, with `loading`. `memory_bytes` is what it is
-    reckoned to take, loaded; `resident_bytes` what its processes do take, 0 where unknown. `requests` use it or
+    `reason` goes with `broken` and, while an engine starts again, with `loading`. `estimated_bytes` is what it is
+    reckoned to take, loaded; `memory_bytes` what its processes do take, 0 where unknown. `requests` use it or
     wait for it, and `queued` and `running` are their windows. Times are of the clock, in seconds since 1970:
     `expires_at` is None where it stays loaded, and while it is not loaded or in use.
     """
@@ -118,14 +119,14 @@ class ModelState:
     reason: str = ""
     device: str = ""
     compute_type: str = ""
+    estimated_bytes: int = 0
     memory_bytes: int = 0
-    resident_bytes: int = 0
     requests: int = 0
     queued: int = 0
     running: int = 0
     last_used: float | None = None
     expires_at: float | None = None
-    tally: Tally = Tally()
+    counters: ModelCounters = ModelCounters()
 
     @property
     def name(self) -> str:

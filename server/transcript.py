@@ -3,7 +3,6 @@
 Knows nothing of HTTP, models or files. Positions in audio are samples at 16 kHz; times are seconds.
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -127,38 +126,6 @@ class Window:
             else:
                 consumed -= len(span)
         return replace(self, spans=tuple(rest), samples=b"", lead=0, tail=0, is_rest=True)
-
-
-class FileTime:
-    """Turns times inside a window into times of its file.
-
-    Where silence was cut out, one instant of the window is two of the file: `end` says which is meant.
-    """
-
-    def __init__(self, window: Window) -> None:
-        self._spans = window.spans
-        self._begins: list[int] = []  # window position at which each span begins
-        position = 0
-        for span in window.spans:
-            self._begins.append(position)
-            position += len(span)
-        self._length = position
-
-    def of(self, time_s: float, *, end: bool = False, span: int | None = None) -> float:
-        """File time in seconds of window time `time_s`; past the window's end means its end."""
-        sample = min(max(time_s, 0.0) * SAMPLE_RATE, float(self._length))
-        index = self.span_at(time_s, end=end) if span is None else span
-        chosen = self._spans[index]
-        inside = min(max(sample - self._begins[index], 0.0), float(len(chosen)))
-        return (chosen.start + inside) / SAMPLE_RATE
-
-    def span_at(self, time_s: float, *, end: bool = False) -> int:
-        """Index of the span that holds window time `time_s`; on a joint, the earlier one if `end`."""
-        sample = round(max(time_s, 0.0) * SAMPLE_RATE)
-        index = bisect_right(self._begins, sample) - 1
-        if end and index > 0 and sample == self._begins[index]:
-            index -= 1
-        return index
 
 
 @dataclass(frozen=True, slots=True)

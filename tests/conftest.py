@@ -19,10 +19,13 @@ import numpy.typing as npt
 import pytest
 
 from server.transcript import Span, Window
-from tests.guard import sitecustomize as guard
+from tests.support.guard import sitecustomize as guard
 
 if TYPE_CHECKING:
-    from server.whisper import Whisper
+    from openai import OpenAI
+
+    from server.whisper.model import Whisper
+    from tests.support.serving import Running
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parent.parent / "models" / "demo"
@@ -113,7 +116,7 @@ def logging_as_before() -> Iterator[None]:
 @cache
 def samples_of(name: str) -> Samples:
     """A recording of `tests/data` at 16 kHz, mono."""
-    from server.audio import open_audio
+    from server.audio.decode import open_audio
 
     with (DATA / name).open("rb") as file, open_audio(file, limit_s=3600) as blocks:
         samples = np.concatenate(list(blocks))
@@ -145,7 +148,7 @@ def demo_model() -> Path:
 @pytest.fixture(scope="session")
 def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a model that answers `SCRIPTED_TEXT` to everything."""
-    from tests.scripted import Script, build
+    from tests.support.scripted import Script, build
 
     return build(tmp_path_factory.mktemp("models") / "scripted", script=Script(SCRIPTED_TEXT, SCRIPTED_END_S))
 
@@ -161,8 +164,23 @@ def scripted(scripted_model: Path) -> Iterator["Whisper"]:
 
 
 def _loaded(folder: Path) -> Iterator["Whisper"]:
-    from server.whisper import Whisper
+    from server.whisper.model import Whisper
 
     model = Whisper(folder, device="cpu", threads=1)
     yield model
     model.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator["Running"]:
+    """The bundled model behind a real server, for all tests that don't need settings of their own."""
+    from tests.support.serving import serving
+
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sdk(server: "Running") -> Iterator["OpenAI"]:
+    with server.sdk() as client:
+        yield client

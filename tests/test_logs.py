@@ -65,14 +65,14 @@ def test_no_text_passes_for_a_line_of_its_own(capsys: pytest.CaptureFixture[str]
 def test_a_line_of_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("info", "json")
     with during("req_2"):
-        logging.getLogger("server.engine").warning("Größe:\n%s", '"12"')
+        logging.getLogger("server.engine.engine").warning("Größe:\n%s", '"12"')
     written = capsys.readouterr().err
     assert written.count("\n") == 1
     entry = json.loads(written)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time"))
     assert entry == {
         "level": "warning",
-        "logger": "server.engine",
+        "logger": "server.engine.engine",
         "message": 'Größe:\n"12"',
         "request_id": "req_2",
     }

@@ -184,7 +184,7 @@ def test_keys_are_not_shown_when_they_are_refused(toml: Path, text: str) -> None
         ("device", "cpu,cuda:1"),
         ("device", "cuda:0,"),
         ("keep_alive", "soon"),
-        ("memory_budget", "-1"),
+        ("memory_budget_mb", "-1"),
         ("compute_type", "int4"),
         ("threads", "-1"),
         ("max_audio_seconds", "0"),
@@ -248,7 +248,7 @@ def modules_loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-c", "import server.settings"), ("-c", "import server.cli"), ("-m", "server", "--help")]
+    "arguments", [("-c", "import server.settings"), ("-c", "import server.cli.main"), ("-m", "server", "--help")]
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: tuple[str, ...]) -> None:
     loaded = modules_loaded_by(*arguments)

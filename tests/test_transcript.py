@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.transcript import SAMPLE_RATE, FileTime, Segment, Span, Transcript, Window, Word
+from server.transcript import SAMPLE_RATE, Segment, Span, Transcript, Window, Word
+from server.transcription.timeline import FileTime
 
 SECOND = SAMPLE_RATE
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from server import catalog
 from server.errors import ModelUnavailable
+from server.models import catalog
 from server.settings import Settings
 
 FOLDER = "SOTTO_REAL_MODEL"  # environment variable: a model's folder, in place of the one in the models directory

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.truth.recordings import Recording, TimedWord
-from server.audio import open_audio
+from server.audio.decode import open_audio
+from server.commands.local import LocalTranscriber, opened
 from server.errors import UndecodableAudio
-from server.inprocess import Here, opened
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 
@@ -62,7 +62,7 @@ def transcribe_ours(model: Path, recordings: Sequence[Recording]) -> Run:
         return _timed(lambda: asyncio.run(_all(here, recordings)))
 
 
-async def _all(here: Here, recordings: Sequence[Recording]) -> dict[str, Hypothesis]:
+async def _all(here: LocalTranscriber, recordings: Sequence[Recording]) -> dict[str, Hypothesis]:
     room = asyncio.Semaphore(here.at_once)
 
     async def one(recording: Recording) -> Hypothesis:
@@ -74,7 +74,7 @@ async def _all(here: Here, recordings: Sequence[Recording]) -> dict[str, Hypothe
     return {name: task.result() for name, task in tasks.items()}
 
 
-async def _one(here: Here, recording: Recording) -> Hypothesis:
+async def _one(here: LocalTranscriber, recording: Recording) -> Hypothesis:
     decoding = DecodingOptions(beam_size=BEAM_SIZE, word_timestamps=bool(recording.words))
     with recording.path.open("rb") as file:
         source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, recording.name)

@@ -1,1 +1,1 @@
-"""The doors: HTTP in OpenAI's shape. The only home of fastapi and starlette."""
+"""HTTP in OpenAI's shape. Only here fastapi and starlette are imported."""

@@ -7,34 +7,34 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server import catalog
-from server.access import Traffic
-from server.api import docs, models, ops, pulling, running, transcriptions
-from server.api.admission import Admission, Limits
-from server.api.envelope import add_handlers
-from server.api.gate import OPEN_PATHS, Gate
-from server.api.page import page_router, read_assets
-from server.api.schema import describe
+from server.api.errors import add_handlers
+from server.api.gate.admission import Admission, AdmissionLimits
+from server.api.gate.gate import OPEN_PATHS, Gate
+from server.api.openapi.document import describe
+from server.api.routes import docs, health, models, ps, transcriptions
+from server.api.routes.web_page import page_router, read_assets
 from server.api.tracing import TELEMETRY, Named
-from server.machine import usable_cpus
-from server.media import Media
-from server.meter import Meter
-from server.metrics import Metrics
-from server.nvml import Nvml
-from server.pipeline import Pipeline
-from server.pulls import Pulls
-from server.registry import Registry
+from server.audio.media_decoder import MediaDecoder
+from server.models import catalog
+from server.models.pulls import Pulls
+from server.monitoring.access_log import RequestCounters
+from server.monitoring.memory import MemoryReader
+from server.monitoring.nvml import Nvml
+from server.monitoring.prometheus import Metrics
+from server.pool.registry import Registry
 from server.settings import Settings
+from server.system.machine import usable_cpus
+from server.transcription.pipeline import Pipeline
 
 
-def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
+def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> Gate:
     """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
 
     catalogue = catalog.of(settings)
     pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
-    traffic = Traffic()
-    admission = Admission(Limits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
+    traffic = RequestCounters()
+    admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -47,10 +47,10 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,
-                "catalogue": catalogue,
+                "catalog": catalogue,
                 "pulls": pulls,
                 "metrics": metrics,
-                "meter": Meter(Nvml()),
+                "meter": MemoryReader(Nvml()),
             }
         finally:
             watching.cancel()
@@ -62,7 +62,7 @@ def create_app(settings: Settings, registry: Registry, media: Media) -> Gate:
     document = describe()
     app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
     add_handlers(app)
-    for module in (transcriptions, models, pulling, running, ops, docs):
+    for module in (transcriptions, models, ps, health, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
     return Gate(app, settings, admission, traffic, open_paths=OPEN_PATHS | assets.keys())

@@ -8,20 +8,20 @@ import asyncio
 from abc import abstractmethod
 from contextlib import AsyncExitStack
 
-from server.api.envelope import error_body
-from server.api.gradual import COMMENT, DONE, EVENTS, HEARTBEAT_S, Gradual, data, error_event, stop
+from server.api.errors import error_body
+from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, HeartbeatResponse, data, error_event, stop
 from server.errors import SottoError
-from server.events import Narrator, done, progress
-from server.formats import JSON, Json, render, to_json
+from server.formats.render import JSON, Json, render, to_json
+from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
-from server.pipeline import Passage, Transcription
 from server.transcript import Transcript
+from server.transcription.pipeline import SegmentGroup, Transcription
 
 LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
 
 
-class Unfolding(Gradual):
+class TranscriptionResponse(HeartbeatResponse):
     """Tells a transcription as it comes, and sends `filler` whenever nothing was sent for `silence_s`."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Unfolding(Gradual):
                 await self._tell_progress()
                 await self._fill()
 
-    async def _tell_passage(self, passage: Passage) -> None:
+    async def _tell_passage(self, passage: SegmentGroup) -> None:
         """Send what a passage gives, if that is not for the end."""
 
     async def _tell_progress(self) -> None:
@@ -63,7 +63,7 @@ class Unfolding(Gradual):
         """Send all that is left."""
 
 
-class EventStream(Unfolding):
+class EventStream(TranscriptionResponse):
     """Server-sent events in OpenAI's live form, `[DONE]` behind the last."""
 
     content_type = EVENTS
@@ -78,12 +78,12 @@ class EventStream(Unfolding):
         silence_s: float = HEARTBEAT_S,
     ) -> None:
         super().__init__(transcription, options, held, silence_s=silence_s)
-        self._narrator = Narrator(options)
+        self._narrator = DeltaWriter(options)
         self._done_s = 0.0
         self._language: str | None = None
         self._progress: Json = {}
 
-    async def _tell_passage(self, passage: Passage) -> None:
+    async def _tell_passage(self, passage: SegmentGroup) -> None:
         events = [event for segment in passage.segments for event in self._narrator.segment(segment)]
         if events:
             await self._write(data(*events))
@@ -112,7 +112,7 @@ class EventStream(Unfolding):
         return error_event(error)
 
 
-class SpacedJson(Unfolding):
+class HeartbeatJson(TranscriptionResponse):
     """A JSON answer with a space before it for every `silence_s` of work: readers of JSON skip them."""
 
     content_type = JSON

@@ -9,10 +9,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from server.api.admission import Ticket
+from server.api.gate.admission import Ticket
 from server.errors import InvalidRequest, Unavailable, UndecodableAudio
 from server.options import UploadFd
-from server.scratch import Scratch
+from server.system.scratch import ScratchFolder
 
 MAX_FILES = 8
 MAX_FIELDS = 200
@@ -56,7 +56,7 @@ class _BoundedParser(MultiPartParser):
     """Starlette's, but its files lie in `scratch`, the text parts together have a limit, also beside those of other
     requests, and a form that ends too early is an error."""
 
-    def __init__(self, request: Request, scratch: Scratch, ticket: Ticket) -> None:
+    def __init__(self, request: Request, scratch: ScratchFolder, ticket: Ticket) -> None:
         super().__init__(
             request.headers,
             self._to_the_end(request.stream()),

@@ -1,4 +1,4 @@
-// Segments as text, SubRip, WebVTT and JSON: byte for byte what the API answers (server/formats.py).
+// Segments as text, SubRip, WebVTT and JSON: byte for byte what the API answers (server/formats/render.py).
 
 import { shape } from "./subtitles.js";
 import { cueText, milliseconds, strip } from "./text.js";

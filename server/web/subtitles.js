@@ -1,4 +1,4 @@
-// Cues of chosen size, made of words with times, as the API shapes them: server/subtitles.py in JavaScript, which
+// Cues of chosen size, made of words with times, as the API shapes them: server/formats/subtitles.py in JavaScript, which
 // says what each number is for. A unit, `{text, start, end}` in milliseconds, is what is never torn.
 
 import { cut } from "./pieces.js";

@@ -1,4 +1,4 @@
-// Text as Python cuts it: what is a space there, what a line, and how a cue shows it (server/subtitles.py).
+// Text as Python cuts it: what is a space there, what a line, and how a cue shows it (server/formats/subtitles.py).
 
 export const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const EDGES = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");

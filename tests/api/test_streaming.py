@@ -19,12 +19,14 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, Ope
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 from starlette.types import Message
 
-from server.api import streaming, transcriptions
+from server.api import streaming
 from server.api.app import create_app
-from server.api.gradual import HEARTBEAT_S
-from server.api.streaming import LONGEST_S, EventStream, SpacedJson, Unfolding
+from server.api.heartbeat import HEARTBEAT_S
+from server.api.routes import transcriptions
+from server.api.streaming import LONGEST_S, EventStream, HeartbeatJson, TranscriptionResponse
+from server.audio.media_decoder import MediaDecoder, Recording
+from server.audio.scanner import Scanner
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
-from server.media import Media, Recording
 from server.options import (
     RESPONSE_FORMATS,
     DecodingOptions,
@@ -33,14 +35,13 @@ from server.options import (
     UploadFd,
     VadOptions,
 )
-from server.pipeline import Pipeline
-from server.registry import Registry
-from server.scan import Scanner
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
-from tests.bad_inputs import DATA, SPEECH_TEXT, wav
-from tests.fakes import (
+from server.transcription.pipeline import Pipeline
+from tests.support.bad_inputs import DATA, SPEECH_TEXT, wav
+from tests.support.fakes import (
     DEADLINE_S,
     Answer,
     FakeEngine,
@@ -53,8 +54,8 @@ from tests.fakes import (
     upload,
     wait_until,
 )
-from tests.serving import TRANSCRIPTIONS, Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.serving import TRANSCRIPTIONS, Running, serving
+from tests.support.wire import Connection, field, file, form
 
 SPEECH = "en_00.wav"
 ENGLISH = TranscriptionOptions(stream=True, decoding=DecodingOptions(language="en"), vad=VadOptions(enabled=False))
@@ -137,7 +138,7 @@ class Client:
             self.complete = not message.get("more_body")
 
 
-class LateMedia(Media):
+class LateMedia(MediaDecoder):
     """Decodes nothing until `go` is set, or tells of no window."""
 
     def __init__(self, *, decodes: bool) -> None:
@@ -164,10 +165,10 @@ async def answering(
     engine: FakeEngine,
     options: TranscriptionOptions = ENGLISH,
     *,
-    kind: type[Unfolding] = EventStream,
+    kind: type[TranscriptionResponse] = EventStream,
     silence_s: float = NEVER_S,
     seconds: float = 2.5,
-    media: Media | None = None,
+    media: MediaDecoder | None = None,
 ) -> AsyncIterator[tuple[Client, asyncio.Task[None]]]:
     """A response that is being sent: a window for each second and a rest. What it held is closed at its end."""
     media = media or make_media()
@@ -262,8 +263,8 @@ def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, SpacedJson])
-async def test_what_fails_before_the_first_byte_is_raised(kind: type[Unfolding]) -> None:
+@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
+async def test_what_fails_before_the_first_byte_is_raised(kind: type[TranscriptionResponse]) -> None:
     engine = FakeEngine(failing_at(0, UndecodableAudio()))
     async with answering(engine, kind=kind) as (client, sending):
         with pytest.raises(UndecodableAudio):
@@ -283,8 +284,10 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, SpacedJson])
-async def test_fault_is_told_to_the_log_alone(kind: type[Unfolding], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
+async def test_fault_is_told_to_the_log_alone(
+    kind: type[TranscriptionResponse], caplog: pytest.LogCaptureFixture
+) -> None:
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
     async with answering(engine, kind=kind, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.head))
@@ -395,7 +398,7 @@ async def test_stop_before_the_first_byte_is_left_to_the_gate() -> None:
 
 @pytest.mark.anyio
 async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.gradual.LAST_WORD_S", AT_ONCE_S)
+    monkeypatch.setattr("server.api.heartbeat.LAST_WORD_S", AT_ONCE_S)
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -410,7 +413,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: p
 @pytest.mark.anyio
 async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
     engine = FakeEngine(held=True)
-    async with answering(engine, kind=SpacedJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert client.body.isspace()
         assert client.headers["content-type"] == "application/json"
@@ -422,7 +425,7 @@ async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
 
 @pytest.mark.anyio
 async def test_without_silence_there_are_no_spaces() -> None:
-    async with answering(FakeEngine(), kind=SpacedJson) as (client, sending):
+    async with answering(FakeEngine(), kind=HeartbeatJson) as (client, sending):
         await sending
     assert client.body.startswith(b"{")
     assert client.head["status"] == 200
@@ -431,7 +434,7 @@ async def test_without_silence_there_are_no_spaces() -> None:
 @pytest.mark.anyio
 async def test_what_fails_behind_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
-    async with answering(engine, kind=SpacedJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
         engine.let_go()
         await sending
@@ -527,7 +530,7 @@ def test_sdk_reads_json_behind_spaces(response_format: Any) -> None:
         field("vad_filter", "false"),
         file(audio),
     )
-    with live(engine, keep_alive_spaces_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
+    with live(engine, json_heartbeat_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
         with Connection(base_url) as connection:
             connection.send_head({"Content-Length": str(len(body))})
             connection.send(body)
@@ -544,7 +547,7 @@ def test_sdk_reads_json_behind_spaces(response_format: Any) -> None:
 
 @pytest.mark.parametrize("response_format", ["text", "srt", "vtt"])
 def test_no_spaces_go_before_plain_text(response_format: Any) -> None:
-    with live(FakeEngine(), keep_alive_spaces_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
+    with live(FakeEngine(), json_heartbeat_seconds=AT_ONCE_S) as base_url, sdk_of(base_url) as client:
         raw = client.audio.transcriptions.with_raw_response.create(
             model="whisper-1", file=wav(), response_format=response_format
         )

@@ -12,23 +12,23 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
-from tests.fakes import FakeEngine, make_media
-from tests.serving import serving
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.serving import serving
 
 KEY = "sesame-0123456789abcdefghij"
 SPEECH = "en_00.wav"
 UNASKED = """
 import sys
 from server.api.app import create_app
-from server.registry import Registry
+from server.pool.registry import Registry
 from server.settings import Settings
-from tests.fakes import make_media
-from server.served import ServedModel
+from tests.support.fakes import make_media
+from server.pool.served_model import ServedModel
 from starlette.testclient import TestClient
-from tests.fakes import FakeEngine
+from tests.support.fakes import FakeEngine
 served = ServedModel(FakeEngine(), ("demo",), ("en",))
 with TestClient(create_app(Settings(), Registry(served), make_media())) as client:
     client.get("/v1/models")

@@ -17,12 +17,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
-from server.formats import render
+from server.formats.render import render
 from server.options import ResponseFormat, SubtitleOptions, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
-from tests.bad_inputs import DATA
-from tests.lacking import lacking
-from tests.serving import ROOT, Running, serving
+from tests.support.bad_inputs import DATA
+from tests.support.lacking import lacking
+from tests.support.serving import ROOT, Running, serving
 
 PICTURES = ROOT / "artifacts" / "page"
 NAMES = ("chromium", "chromium-browser", "google-chrome")

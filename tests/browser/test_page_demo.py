@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from server.catalog import SAMPLE_TEXT
+from server.models.catalog import SAMPLE_TEXT
 from tests.browser.conftest import PHONE, Opener, Tab
-from tests.serving import serving
+from tests.support.serving import serving
 
 WARNING = "Demo model: it only knows digits and a few sentences. For real speech: sotto serve --model small"
 

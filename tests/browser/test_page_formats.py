@@ -1,4 +1,4 @@
-"""The page's own writers of text, SRT and VTT, against `server.formats`; its reader of event streams."""
+"""The page's own writers of text, SRT and VTT, against `server.formats.render`; its reader of event streams."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from server.formats import bare_word
+from server.formats.render import bare_word
 from server.options import SubtitleOptions
 from tests.browser.conftest import WORDS, Tab, written
 from tests.conftest import RECORDINGS
-from tests.serving import Running
+from tests.support.serving import Running
 
 WRITE = """async answers => {
     const {FORMATS} = await import("/assets/formats.js");

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Opener, Tab
 from tests.conftest import DATA
-from tests.serving import serving
-from tests.wire import Connection
+from tests.support.serving import serving
+from tests.support.wire import Connection
 
 KEY = "page-key-0123456789abcdef"
 RESOURCE = "Failed to load resource"

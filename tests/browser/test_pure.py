@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.lacking import lacking
+from tests.support.lacking import lacking
 
 PURE = Path(__file__).parent / "pure"
 

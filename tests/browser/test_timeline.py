@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.bad_inputs import DATA
 from tests.browser.conftest import Opener, Tab
 from tests.browser.readings import made_up, mount
 from tests.browser.test_reading import time_of, wait_until
+from tests.support.bad_inputs import DATA
 
 LENGTH_S = 180.0
 HOUR_S = 3600.0

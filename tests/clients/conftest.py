@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import DATA
 from tests.conftest import UNGUARDED
-from tests.lacking import lacking
-from tests.serving import Running, serving
-from tests.wire import Connection, field, file, form
+from tests.support.bad_inputs import DATA
+from tests.support.lacking import lacking
+from tests.support.serving import Running, serving
+from tests.support.wire import Connection, field, file, form
 
 MODEL = "acme/demo"
 KEY = "clients-key-0123456789abcdef"

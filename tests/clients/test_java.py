@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import DATA, SPEECH_TEXT
 from tests.clients.conftest import KEY
-from tests.serving import Running
+from tests.support.bad_inputs import DATA, SPEECH_TEXT
+from tests.support.serving import Running
 
 SOURCE = Path(__file__).parent / "java" / "Transcribe.java"
 DEADLINE_S = 60.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.bad_inputs import SPEECH_TEXT
 from tests.clients.conftest import BUSY_KEYS, KEY, MODEL, NODE, uploads_under_way
-from tests.serving import Running, started
+from tests.support.bad_inputs import SPEECH_TEXT
+from tests.support.serving import Running, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install the packages
 

@@ -12,10 +12,10 @@ import pytest
 from openai import AsyncOpenAI, AzureOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from openai.types.audio import TranscriptionVerbose
 
-from tests.bad_inputs import DATA, SPEECH_TEXT
 from tests.clients.conftest import BUSY_KEYS, KEY, MODEL, uploads_under_way
-from tests.fakes import wait_until
-from tests.serving import Running
+from tests.support.bad_inputs import DATA, SPEECH_TEXT
+from tests.support.fakes import wait_until
+from tests.support.serving import Running
 
 SPEECH = DATA / "en_00.wav"
 TEN_MINUTES = DATA / "ten_minutes.ogg"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import httpx2
 from starlette.testclient import TestClient
 
-from tests.bad_inputs import DATA
+from tests.support.bad_inputs import DATA
 
 SPEECH = "en_00.wav"  # 2.444 s: `bad_inputs.SPEECH_TEXT`
 GERMAN = "de_digits_0.wav"

@@ -7,9 +7,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import load
+from server.pool.registry import load
 from server.settings import Settings
-from tests.fakes import make_media
+from tests.support.fakes import make_media
 
 
 @pytest.fixture(scope="session")

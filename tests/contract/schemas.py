@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from server.api.schema import describe
+from server.api.openapi.document import describe
 
 OPENAI = json.loads((Path(__file__).parent / "openai.json").read_text("utf-8"))
 

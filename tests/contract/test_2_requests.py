@@ -9,7 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.testclient import TestClient
 
 from server.api.forms import parse_form
-from server.api.parameters import PARAMETERS
+from server.api.openapi.parameters import PARAMETERS
 from server.options import RESPONSE_FORMATS, TranscriptionOptions, VadOptions
 from server.settings import Settings
 from tests.contract.asking import SILENCE, ask

@@ -1,4 +1,4 @@
-"""Contract, section 3: what an answer is made of. Bodies byte for byte are in tests/test_formats.py."""
+"""Contract, section 3: what an answer is made of. Bodies byte for byte are in tests/formats/test_render.py."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from server.options import RESPONSE_FORMATS
-from tests.bad_inputs import SPEECH_TEXT
 from tests.contract.asking import BOTH, GERMAN, SILENCE, SPEECH, TWO_PHRASES, VERBOSE, ask
 from tests.contract.schemas import OPENAI, OURS, THEIRS, fits
+from tests.support.bad_inputs import SPEECH_TEXT
 
 GRANULARITIES: tuple[list[str], ...] = ([], ["segment"], ["word"], ["word", "segment"])
 ROUTES = ("transcriptions", "translations")

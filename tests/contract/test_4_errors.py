@@ -10,13 +10,13 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.registry import Registry
-from server.served import ServedModel
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
 from server.settings import Settings
-from tests import wire
-from tests.bad_inputs import wav
 from tests.contract.schemas import fits
-from tests.fakes import FakeEngine, make_media
+from tests.support import wire
+from tests.support.bad_inputs import wav
+from tests.support.fakes import FakeEngine, make_media
 
 KEY = "sk-0123456789abcdefghijklmnop"
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"

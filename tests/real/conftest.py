@@ -10,7 +10,7 @@ from benchmarks.truth import recordings
 from benchmarks.truth.comparison import Comparison, compare
 from benchmarks.truth.model import real_model
 from server.errors import ModelUnavailable
-from tests.lacking import lacking
+from tests.support.lacking import lacking
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,92 @@
+"""The one place where errors become responses: always OpenAI's envelope, whatever went wrong."""
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+
+from server.api.paths import request_line, suggestion
+from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
+from server.formats.render import Json
+
+
+def error_response(error: SottoError) -> JSONResponse:
+    """`error` as a client sees it."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    else:  # OpenAI's clients would repeat a whole upload, twice, for what it can't cure
+        headers["x-should-retry"] = "false"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allow
+    return JSONResponse(error_body(error), error.status, headers)
+
+
+def error_body(error: SottoError) -> Json:
+    """The envelope."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def fault() -> SottoError:
+    """What a client is told of a fault of ours: nothing. The traceback is for the log."""
+    return SottoError("The server had an error while processing your request. Sorry about that!")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make `app` answer every failure in the envelope."""
+    app.add_exception_handler(SottoError, _known)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unknown)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SottoError)  # noqa: S101 - registered for this class only
+    return error_response(error)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette itself refuses: unknown paths, wrong methods, forms that can't be parsed."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    if error.status_code == 404:
+        return error_response(NotFound(f"Invalid URL ({_asked(request)}). {_way(request)}"))
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        text = f"Not allowed to {_asked(request)}. This server has {_paths(request.app)}."
+        return error_response(MethodNotAllowed(text, allow=allow))
+    return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """No route asks FastAPI to validate anything. Its text would name files of this server's."""
+    return error_response(InvalidRequest("The request is invalid."))
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this; it ends the request without a traceback."""
+    return error_response(Cancelled("The client closed the connection."))
+
+
+async def _unknown(request: Request, error: Exception) -> JSONResponse:
+    """Starlette raises it again, for the log, and for that uvicorn closes the connection."""
+    answer = error_response(fault())
+    answer.headers["connection"] = "close"
+    return answer
+
+
+def _asked(request: Request) -> str:
+    return " ".join(request_line(request.scope))
+
+
+def _way(request: Request) -> str:
+    """Where a client should have gone."""
+    if near := suggestion(request.url.path, request.app.openapi()["paths"]):
+        return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
+    return f"This server only turns speech into text: it has {_paths(request.app)}."
+
+
+def _paths(app: FastAPI) -> str:
+    known = (f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods)
+    return ", ".join(known)

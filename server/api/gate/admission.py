@@ -1,0 +1,245 @@
+"""How much the server takes on at once: what is refused before it is read, and when to come back.
+
+What was let in is never refused for what came later. Of all limits but that of audio the last eighth is kept for
+small uploads; and these wait for short recordings only, as the engine goes to them first.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.api.gate.throughput import Throughput
+from server.errors import RateLimited, Unavailable
+from server.options import INTERACTIVE_S
+from server.settings import MOST_REQUESTS, Settings
+from server.stats import ServerLoad
+
+SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
+SMALL_UPLOAD_SHARE = 8  # one in so many places is for small uploads
+CPU_REQUESTS = 32  # for each CPU
+QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # at most, and for each CPU
+TEXT_BYTES = 64 << 20  # of all forms, in memory as long as their requests are
+LITTLE_TEXT_BYTES = 64 << 10  # for which there is always room: any prompt
+MAX_RETRY_S = 60  # OpenAI's clients ignore more
+
+
+class RequestProgress(Protocol):
+    """A transcription: how much of its audio is done, how much is left as far as is known, and more to tell."""
+
+    done_s: float
+    wait_s: float | None
+
+    @property
+    def left_s(self) -> float: ...
+
+    @property
+    def audio_s(self) -> float: ...
+
+    @property
+    def run_s(self) -> float | None: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What there may be at once, of all and of one client."""
+
+    requests: int
+    uploads: int
+    upload_bytes: int
+    spool_bytes: int
+    queue_s: float
+    client_requests: int
+    client_queue_s: float
+    audio_s: float
+
+    @classmethod
+    def of(cls, settings: Settings, *, cpus: int | None) -> "AdmissionLimits":
+        """Those of `settings`; what these leave open, by the number of CPUs, or for a GPU if that is None."""
+        requests = settings.max_requests or min(MOST_REQUESTS, CPU_REQUESTS * (cpus or MOST_REQUESTS))
+        queue_s = settings.max_queue_seconds or min(QUEUE_S, CPU_QUEUE_S * (cpus or QUEUE_S))
+        return cls(
+            requests=requests,
+            uploads=settings.max_uploads or requests,
+            upload_bytes=settings.uploads_bytes,
+            spool_bytes=settings.spool_bytes,
+            queue_s=queue_s,
+            client_requests=settings.max_requests_per_client or max(1, requests // 2),
+            client_queue_s=settings.max_queue_seconds_per_client or queue_s / 2,
+            audio_s=settings.max_audio_seconds,
+        )
+
+
+class Ticket:
+    """A request that was let in, and what it holds until it ends. `deadline` is by the loop's clock."""
+
+    def __init__(self, admission: "Admission", client: str, declared_bytes: int, deadline: float | None) -> None:
+        self.client = client
+        self.small = 0 < declared_bytes <= SMALL_BYTES
+        self.upload_bytes = declared_bytes
+        self.text_bytes = 0
+        self.uploading = True
+        self.deadline = deadline
+        self.work: RequestProgress | None = None
+        self._admission = admission
+        self._received_bytes = 0
+
+    def receive(self, count: int, *, more: bool) -> None:
+        """Count a part of the body; raises `Unavailable` if it was not declared and there is no room for it."""
+        self._received_bytes += count
+        self.uploading = more
+        if self._received_bytes > self.upload_bytes:
+            self.upload_bytes = self._received_bytes
+            self._admission.check_room_for(self)
+
+    def keep_text(self, count: int) -> None:
+        """Count text that the request keeps in memory; raises `Unavailable` if there is no room for it."""
+        self.text_bytes += count
+        if self.text_bytes > LITTLE_TEXT_BYTES:
+            self._admission.check_room_for_text()
+
+    def follow(self, work: RequestProgress) -> None:
+        """Count the audio of `work` from here on."""
+        self.work = work
+        self._admission.look()
+
+
+class Admission:
+    """Lets requests in as long as there is room. For one thread."""
+
+    def __init__(
+        self, limits: AdmissionLimits, *, spooled: Callable[[], int] = lambda: 0, speed: Throughput | None = None
+    ) -> None:
+        """`spooled` tells the bytes of decoded audio on disk."""
+        self._limits = limits
+        self._spooled = spooled
+        self._speed = speed or Throughput()
+        self._tickets: list[Ticket] = []
+        self._ended = 0  # requests that are gone
+        self._ended_s = 0.0  # audio done by them
+        self._refused: Counter[str] = Counter()
+
+    @contextmanager
+    def admit(self, client: str, declared_bytes: int, deadline: float | None = None) -> Iterator[Ticket]:
+        """A place for a request, until the block ends. Raises `Unavailable` and `RateLimited`."""
+        ticket = Ticket(self, client, declared_bytes, deadline)
+        self.look()
+        self._check(ticket)
+        self._tickets.append(ticket)
+        try:
+            yield ticket
+        finally:
+            self._ended += 1
+            self._ended_s += _done_s([ticket])
+            self._tickets.remove(ticket)
+            self.look()
+
+    def look(self) -> None:
+        """See how far the work has come; called whenever its amount changes."""
+        busy = any(ticket.work for ticket in self._tickets)
+        self._speed.look(self._ended_s + _done_s(self._tickets), busy=busy)
+
+    def load(self) -> ServerLoad:
+        """What there is now."""
+        self.look()
+        return ServerLoad(
+            requests=len(self._tickets),
+            uploads=sum(ticket.uploading for ticket in self._tickets),
+            upload_bytes=sum(ticket.upload_bytes for ticket in self._tickets),
+            spool_bytes=self._spooled(),
+            audio_s=self._left_s(self._tickets),
+            speed=self._speed.value or 0.0,
+            refused=dict(self._refused),
+        )
+
+    def check_room_for(self, ticket: Ticket) -> None:
+        """Raise `Unavailable` if the uploads beside that of `ticket` leave it no room on the disk."""
+        others = [other.upload_bytes for other in self._tickets if other is not ticket]
+        if any(others) and sum(others) + ticket.upload_bytes > self._room(self._limits.upload_bytes, ticket):
+            raise self._full("upload_bytes", "no room left for uploads (SOTTO_UPLOADS_MB)")
+
+    def check_room_for_text(self) -> None:
+        """Raise `Unavailable` if all forms together hold too much text."""
+        if sum(ticket.text_bytes for ticket in self._tickets) > TEXT_BYTES:
+            raise self._full("text", "no room left for the text of forms")
+
+    def _check(self, new: Ticket) -> None:
+        limits, tickets = self._limits, self._tickets
+        waiting_s = self._waiting_s(tickets, new)
+        if len(tickets) >= self._room(limits.requests, new):
+            raise self._full("requests", "as many requests under way as it takes (SOTTO_MAX_REQUESTS)")
+        if sum(ticket.uploading for ticket in tickets) >= self._room(limits.uploads, new):
+            raise self._full("uploads", "as many uploads under way as it takes (SOTTO_MAX_UPLOADS)")
+        if self._spooled() >= self._room(limits.spool_bytes, new):
+            raise self._full("spool_bytes", "no room left for decoded audio (SOTTO_SPOOL_MB)")
+        if waiting_s >= limits.queue_s:
+            text = "as much audio waiting as it takes (SOTTO_MAX_QUEUE_SECONDS)"
+            raise self._full("queue", text, waiting_s - limits.queue_s)
+        self.check_room_for(new)
+        self._check_client(new, [ticket for ticket in tickets if ticket.client == new.client])
+
+    def _check_client(self, new: Ticket, own: list[Ticket]) -> None:
+        limits = self._limits
+        waiting_s = self._waiting_s(own, new)
+        if len(own) >= limits.client_requests:
+            raise self._too_many("requests at once", limits.client_requests, own)
+        if waiting_s >= limits.client_queue_s:
+            raise self._too_many("seconds of audio waiting", round(limits.client_queue_s), own)
+
+    def _room(self, limit: int, ticket: Ticket) -> int:
+        return limit if ticket.small else limit - limit // SMALL_UPLOAD_SHARE
+
+    def _full(self, reason: str, text: str, work_s: float | None = None) -> Unavailable:
+        self._refused[reason] += 1
+        retry_s = self._retry_after_s(self._until_half_are_done_s(self._tickets) if work_s is None else work_s)
+        return Unavailable(f"The server has {text}. Please try again in {retry_s}s.", retry_after_s=retry_s)
+
+    def _too_many(self, what: str, limit: int, own: list[Ticket]) -> RateLimited:
+        self._refused["client"] += 1
+        retry_s = self._retry_after_s(self._until_half_are_done_s(own))
+        text = f"Rate limit reached: {what}. Limit: {limit}. Please try again in {retry_s}s."
+        return RateLimited(text, retry_after_s=retry_s)
+
+    def _until_half_are_done_s(self, some: list[Ticket]) -> float:
+        """Seconds of audio to be heard until half of `some` are through, if all requests take turns."""
+        left = sorted(map(self._expected_s, some))
+        half_s = left[(len(left) - 1) // 2] if left else 0.0
+        return sum(min(self._expected_s(ticket), half_s) for ticket in self._tickets)
+
+    def _retry_after_s(self, work_s: float) -> int:
+        """Whole seconds that the server takes for `work_s` of audio, within what clients heed."""
+        speed = self._speed.value
+        if speed is None:
+            return Unavailable.retry_after_s
+        return min(max(1, math.ceil(work_s / speed)), MAX_RETRY_S)
+
+    def _waiting_s(self, tickets: list[Ticket], new: Ticket) -> float:
+        """Audio of `tickets` that `new` would have to wait for."""
+        left = map(self._ticket_s, tickets)
+        return sum(left_s for left_s in left if left_s <= INTERACTIVE_S or not new.small)
+
+    def _left_s(self, tickets: Iterable[Ticket]) -> float:
+        return sum(map(self._ticket_s, tickets))
+
+    def _ticket_s(self, ticket: Ticket) -> float:
+        """What is left of one request. Headers may claim anything; beyond the longest audio nobody is heard."""
+        return min(ticket.work.left_s, self._limits.audio_s) if ticket.work else 0.0
+
+    def _expected_s(self, ticket: Ticket) -> float:
+        """The same, or what is usual where nothing is known yet."""
+        return self._ticket_s(ticket) or self._ended_s / max(1, self._ended)
+
+
+def _done_s(tickets: Iterable[Ticket]) -> float:
+    return sum(ticket.work.done_s for ticket in tickets if ticket.work)

@@ -1,0 +1,32 @@
+"""How fast the server works through audio, as it turned out over the last minutes."""
+
+import time
+from collections.abc import Callable
+
+HALF_LIFE_S = 120.0  # of work: after so much more of it, what was measured counts half
+
+
+class Throughput:
+    """Seconds of audio for each second in which there was something to do; idle time doesn't count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._looked_s = clock()
+        self._busy = False
+        self._total_s = 0.0
+        self._audio_s = 0.0
+        self._spent_s = 0.0
+
+    def look(self, total_s: float, *, busy: bool) -> None:
+        """Tell how much audio is done since the start, and whether there is more from now on: at each change."""
+        now = self._clock()
+        spent_s = now - self._looked_s if self._busy else 0.0
+        kept = 0.5 ** (spent_s / HALF_LIFE_S)
+        self._audio_s = self._audio_s * kept + total_s - self._total_s
+        self._spent_s = self._spent_s * kept + spent_s
+        self._looked_s, self._busy, self._total_s = now, busy, total_s
+
+    @property
+    def value(self) -> float | None:
+        """None until something was done."""
+        return self._audio_s / self._spent_s if self._audio_s > 0 and self._spent_s > 0 else None

@@ -1,0 +1,58 @@
+"""The body of a request that was let in, as it comes: not too slowly, and no more than there is room for."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.types import Message, Receive
+
+from server.api.gate.admission import Ticket
+from server.errors import RequestTimeout, UploadTooSlow
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an upload may fall behind `bytes_per_s`: `patience_s`; 0 bytes: anything."""
+
+    bytes_per_s: int
+    patience_s: float
+
+
+class PacedReceive:
+    """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
+
+    def __init__(self, receive: Receive, ticket: Ticket, pace: Pace) -> None:
+        self._receive = receive
+        self._ticket = ticket
+        self._pace = pace
+        self._patience_s = pace.patience_s  # what is left of it
+
+    async def __call__(self) -> Message:
+        """Raises `UploadTooSlow`, `RequestTimeout`, and `Unavailable` where there is no room left."""
+        if not self._ticket.uploading:
+            return await self._receive()
+        message = await self._in_time()
+        self._ticket.receive(len(message.get("body", b"")), more=message.get("more_body", False))
+        return message
+
+    async def _in_time(self) -> Message:
+        """The next part. Only the waiting for it counts, not what the server does in between."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout_at(self._ticket.deadline), asyncio.timeout(self._patience_left_s):
+                message = await self._receive()
+        except TimeoutError:
+            if self._ticket.deadline and clock() >= self._ticket.deadline:
+                raise RequestTimeout from None
+            raise UploadTooSlow(self._pace.bytes_per_s) from None
+        self._count(len(message.get("body", b"")), clock() - began)
+        return message
+
+    @property
+    def _patience_left_s(self) -> float | None:
+        return self._patience_s if self._pace.bytes_per_s else None
+
+    def _count(self, count: int, waited_s: float) -> None:
+        if self._pace.bytes_per_s:
+            regained_s = count / self._pace.bytes_per_s
+            self._patience_s = min(self._pace.patience_s, self._patience_s - waited_s + regained_s)

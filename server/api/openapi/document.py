@@ -1,0 +1,255 @@
+"""The whole API as an OpenAPI 3.1 document: what /openapi.json serves and /docs shows.
+
+Written by hand, since the routes read forms and write answers that FastAPI knows nothing of; tests hold it
+against the routes, the fields that are read, the errors there are and the answers that are given.
+"""
+
+from typing import Any
+
+from server import __version__
+from server.api.openapi.parameters import PARAMETERS, Parameter
+from server.api.openapi.schemas import INTEGER, TEXT, ref, schemas
+from server.formats.render import Json
+
+DESCRIPTION = """\
+OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it:
+`curl localhost:8000/v1/audio/transcriptions -F model=whisper-1 -F file=@speech.mp3`
+
+Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
+
+A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/`, `/health`, `/ready`,
+`/docs` and `/openapi.json`.
+
+Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
+`/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
+"""
+
+ERRORS = {
+    400: "The request is wrong, or the file is no audio; `param` names the field.",
+    401: "No key was sent, or a wrong one.",
+    403: "This takes an admin key (`SOTTO_ADMIN_KEYS`), or is nothing that this server does.",
+    404: "There is no such model.",
+    408: "The upload comes too slowly.",
+    409: "The model is in use, or somebody else is writing its files.",
+    413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
+    429: "This client has too much under way; `Retry-After` says when to come back.",
+    500: "A fault of this server's. Its log tells more.",
+    502: "The hub doesn't give the model; what has come of it stays for the next time.",
+    503: "The server is full or stopping, or its model does not run; `Retry-After` says when to come back.",
+    507: "There is no room on the disk.",
+}
+RETRIED = (429, 503)
+EVERYWHERE = (401, 500)
+UPLOADS = (400, 401, 404, 408, 413, 429, 500, 503)
+
+
+def describe() -> dict[str, Any]:
+    """The document. The same for every server of this version: it tells nothing of settings."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sotto",
+            "version": __version__,
+            "summary": "Speech to text behind OpenAI's audio API.",
+            "description": DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [*({scheme: []} for scheme in KEYS), {}],
+        "paths": _paths(),
+        "components": {
+            "schemas": schemas(),
+            "responses": {str(status): _error(status) for status in ERRORS},
+            "headers": HEADERS,
+            "securitySchemes": KEYS,
+        },
+    }
+
+
+def _paths() -> Json:
+    return {**_transcribing(), **_models(), **_watching()}
+
+
+def _transcribing() -> Json:
+    return {
+        "/v1/audio/transcriptions": {
+            "post": {
+                "operationId": "createTranscription",
+                "summary": "Transcribe a recording",
+                "requestBody": _form(PARAMETERS),
+                "responses": {"200": _answers("Transcription", "VerboseTranscription"), **_errors(*UPLOADS)},
+            }
+        },
+        "/v1/audio/translations": {
+            "post": {
+                "operationId": "createTranslation",
+                "summary": "Translate a recording into English; `language` is the recording's",
+                "requestBody": _form(PARAMETERS),
+                "responses": {"200": _answers("Translation", "VerboseTranslation"), **_errors(*UPLOADS)},
+            }
+        },
+    }
+
+
+def _models() -> Json:
+    model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
+    model["description"] = "An id; its slashes encoded or bare."
+    stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
+    stream["description"] = "`false`: one answer, at the end"
+    keep_alive = {"name": "keep_alive", "in": "query", "schema": TEXT}
+    keep_alive["description"] = "as the field of transcriptions"
+    wait = {"name": "wait", "in": "query", "schema": {"type": "boolean", "default": False}}
+    wait["description"] = "`true`: until nobody uses it, instead of 409"
+    return {
+        "/v1/models": {
+            "get": {
+                "operationId": "listModels",
+                "summary": "List the ids that requests may name, aliases included",
+                "responses": {"200": _ok("ModelList"), **_errors(*EVERYWHERE)},
+            }
+        },
+        "/v1/models/{model}": {
+            "get": {
+                "operationId": "retrieveModel",
+                "summary": "Describe one model",
+                "parameters": [model],
+                "responses": {"200": _ok("Model"), **_errors(401, 404, 500)},
+            },
+            "post": {
+                "operationId": "pullModel",
+                "summary": "Pull a model from the hub; takes an admin key",
+                "parameters": [model, stream],
+                "responses": {"200": _pulled(), **_errors(400, 401, 403, 404, 409, 500, 502, 507)},
+            },
+            "delete": {
+                "operationId": "deleteModel",
+                "summary": "Delete a model's files; takes an admin key",
+                "parameters": [model],
+                "responses": {"200": _ok("DeletedModel"), **_errors(401, 403, 404, 409, 500)},
+            },
+        },
+        "/api/ps": {
+            "get": {
+                "operationId": "listRunning",
+                "summary": "Tell which models are loaded, and how busy each is",
+                "responses": {"200": _ok("RunningModels"), **_errors(*EVERYWHERE)},
+            }
+        },
+        "/api/ps/{model}": {
+            "post": {
+                "operationId": "loadModel",
+                "summary": "Load a model, and answer once it is; takes an admin key",
+                "parameters": [model, keep_alive],
+                "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 500, 503)},
+            },
+            "delete": {
+                "operationId": "unloadModel",
+                "summary": "Unload a model, and answer once its memory is free; takes an admin key",
+                "parameters": [model, wait],
+                "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 409, 500)},
+            },
+        },
+    }
+
+
+def _watching() -> Json:
+    return {
+        "/health": {
+            "get": {
+                "operationId": "health",
+                "summary": "Tell whether the server works, its version and queue; answers at once, whatever runs",
+                "security": [],
+                "responses": {"200": _ok("Health")},
+            }
+        },
+        "/ready": {
+            "get": {
+                "operationId": "ready",
+                "summary": "Tell whether a request would be served now; if not, 503 and why",
+                "security": [],
+                "responses": {"200": _ok("Ready"), **_errors(503)},
+            }
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Requests, queues, times, models and memory for Prometheus",
+                "responses": {
+                    "200": {
+                        "description": "Prometheus' text format.",
+                        "headers": ON_ALL,
+                        "content": {"text/plain": {"schema": TEXT}},
+                    },
+                    **_errors(*EVERYWHERE),
+                },
+            }
+        },
+    }
+
+
+KEYS: Json = {
+    "key": {"type": "http", "scheme": "bearer"},
+    "azureKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "password": {"type": "http", "scheme": "basic", "description": "The key as the password, of any user."},
+}
+HEADERS: Json = {
+    "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": TEXT},
+    "openai-processing-ms": {"description": "Milliseconds until the answer began.", "schema": INTEGER},
+    "openai-version": {"description": "The version of OpenAI's API that this is.", "schema": TEXT},
+    "Retry-After": {"description": "Whole seconds to wait.", "schema": INTEGER | {"minimum": 1}},
+}
+ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name != "Retry-After"}
+
+
+def _form(parameters: tuple[Parameter, ...]) -> Json:
+    properties = {each.name: _property(each) for each in parameters}
+    required = [each.name for each in parameters if each.required]
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _property(parameter: Parameter) -> Json:
+    extension = {"x-sotto-extension": True} if parameter.ours else {}
+    return {**parameter.schema, "description": f"{parameter.text}.", **extension}
+
+
+def _answers(plain: str, verbose: str) -> Json:
+    """What a recording's text comes as; `response_format` chooses."""
+    srt = "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n"
+    vtt = "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"
+    examples = {name: {"value": value} for name, value in (("text", "Hello world.\n"), ("srt", srt), ("vtt", vtt))}
+    return {
+        "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
+        "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",
+        "headers": ON_ALL,
+        "content": {
+            "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
+            "text/plain": {"schema": TEXT, "examples": examples},
+            "text/event-stream": {"schema": ref("StreamEvent")},
+        },
+    }
+
+
+def _pulled() -> Json:
+    return {
+        "description": "How far it is, in events, several times a second; the last tells that it is done, or the "
+        "error, and `data: [DONE]` follows on the former. Without a stream the last alone.",
+        "headers": ON_ALL,
+        "content": {
+            "application/json": {"schema": ref("PullEvent")},
+            "text/event-stream": {"schema": {"anyOf": [ref("PullEvent"), ref("ErrorResponse")]}},
+        },
+    }
+
+
+def _ok(schema: str) -> Json:
+    return {"description": "OK", "headers": ON_ALL, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def _errors(*statuses: int) -> Json:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
+
+
+def _error(status: int) -> Json:
+    retried = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if status in RETRIED else {}
+    return _ok("ErrorResponse") | {"description": ERRORS[status], "headers": ON_ALL | retried}

@@ -1,0 +1,213 @@
+"""The form fields of a transcription, described once: /openapi.json, /docs and the README's table all say this.
+
+Says nothing of how a field is read; `forms` knows that, and a test holds the two together.
+"""
+
+from dataclasses import dataclass
+
+from server.formats.render import Json
+from server.options import (
+    GRANULARITIES,
+    MAX_BEAM_SIZE,
+    MAX_CUE_S,
+    MAX_LINE_COUNT,
+    MAX_LINE_WIDTH,
+    MAX_SPEAKERS,
+    MAX_VAD_MS,
+    MIN_MAX_CUE_S,
+    RESPONSE_DIALECTS,
+    RESPONSE_FORMATS,
+    STREAM_EVENTS,
+    SubtitleOptions,
+    TranscriptionOptions,
+)
+
+TEXT: Json = {"type": "string"}
+TEXTS: Json = {"type": "array", "items": TEXT}
+FLAG: Json = {"type": "boolean"}
+MILLISECONDS: Json = {"type": "integer", "minimum": 0, "maximum": MAX_VAD_MS}
+DEFAULTS = TranscriptionOptions()
+CUES = SubtitleOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`name` as it stands in the form, a list's with its brackets; `description` in Markdown, of one line.
+
+    `ours`: no field of OpenAI's. A schema without a default means what the description says.
+    """
+
+    name: str
+    schema: Json
+    description: str
+    required: bool = False
+    ours: bool = False
+
+    @property
+    def text(self) -> str:
+        """The description, and whose field it is."""
+        return f"{self.description}. Not OpenAI's" if self.ours else self.description
+
+
+PARAMETERS = (
+    Parameter(
+        "file",
+        {"type": "string", "format": "binary"},
+        "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav, webm, aac and more. "
+        "The content decides; name and type are ignored",
+        required=True,
+    ),
+    Parameter(
+        "model",
+        TEXT,
+        "an installed model, or `whisper-1`, or any `gpt-*transcribe*` id: these mean the default model",
+        required=True,
+    ),
+    Parameter(
+        "language",
+        TEXT,
+        "a code (`pt`), a tag (`pt-BR`) or a name (`portuguese`); absent or `auto`: detected",
+    ),
+    Parameter(
+        "languages[]",
+        TEXTS,
+        "the languages there may be: of several, one is detected; a single one is as `language`. "
+        "Not together with `language`",
+    ),
+    Parameter("prompt", TEXT, "words or context the recording is about; its last 223 tokens count"),
+    Parameter(
+        "keywords[]",
+        TEXTS,
+        "words that may come up, such as names; each one line, without `<` and `>`. "
+        "The first 64 tokens of them count, more where the prompt leaves room",
+    ),
+    Parameter(
+        "response_format",
+        {"type": "string", "enum": [*RESPONSE_FORMATS], "default": DEFAULTS.response_format},
+        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: diarization is not installed",
+    ),
+    Parameter(
+        "temperature",
+        {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+        "0 to 1. 0: beam search, retried at 0.2, 0.4 ... 1.0 where the result looks wrong. "
+        "Above 0: that value alone",
+    ),
+    Parameter(
+        "timestamp_granularities[]",
+        {
+            "type": "array",
+            "items": {"type": "string", "enum": [*GRANULARITIES]},
+            "default": [*DEFAULTS.granularities],
+        },
+        "`segment`, `word` or both, for `verbose_json`",
+    ),
+    Parameter(
+        "stream",
+        {"type": "boolean", "default": False},
+        "`true`: the text comes as server-sent events while the recording is transcribed, whatever the format",
+    ),
+    Parameter(
+        "include[]",
+        {"type": "array", "items": {"const": "logprobs"}},
+        "`logprobs`, for `json` and for streams: every token with its log probability",
+    ),
+    Parameter(
+        "chunking_strategy",
+        {
+            "oneOf": [
+                {"const": "auto"},
+                {
+                    "type": "object",
+                    "required": ["type"],
+                    "properties": {
+                        "type": {"const": "server_vad"},
+                        "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5},
+                        "prefix_padding_ms": {**MILLISECONDS, "default": 300},
+                        "silence_duration_ms": {**MILLISECONDS, "default": 200},
+                    },
+                },
+            ]
+        },
+        "how speech is found: `auto`, as without it; or `server_vad` with `threshold`, `prefix_padding_ms`, "
+        "`silence_duration_ms`",
+    ),
+    Parameter(
+        "known_speaker_names[]",
+        {**TEXTS, "maxItems": MAX_SPEAKERS},
+        "taken and not used: diarization is not installed",
+    ),
+    Parameter("known_speaker_references[]", {**TEXTS, "maxItems": MAX_SPEAKERS}, "the same"),
+    Parameter(
+        "stream_events[]",
+        {"type": "array", "items": {"type": "string", "enum": [*STREAM_EVENTS]}},
+        "events of a stream beyond OpenAI's: `segments`, `progress`",
+        ours=True,
+    ),
+    Parameter("hotwords", TEXT, "the same as `keywords[]`, in one text", ours=True),
+    Parameter(
+        "vad_filter",
+        {"type": "boolean", "default": DEFAULTS.vad.enabled},
+        "`false` takes the whole file for speech, whatever `chunking_strategy` says; "
+        "expect invented words where nobody speaks",
+        ours=True,
+    ),
+    Parameter(
+        "beam_size",
+        {"type": "integer", "minimum": 1, "maximum": MAX_BEAM_SIZE},
+        f"beams at temperature 0, up to {MAX_BEAM_SIZE}; 1 is greedy; absent: `SOTTO_BEAM_SIZE`",
+        ours=True,
+    ),
+    Parameter("nested_words", FLAG, "`true` repeats the words inside each segment", ours=True),
+    Parameter(
+        "response_dialect",
+        {"type": "string", "enum": [*RESPONSE_DIALECTS]},
+        "`nested`: `verbose_json` tells the language's code, and has words only inside segments; "
+        "`openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
+        ours=True,
+    ),
+    Parameter(
+        "condition_on_previous_text",
+        FLAG,
+        "`true` decodes one window after another, each prompted with the text before it. "
+        "Slower: one window at a time",
+        ours=True,
+    ),
+    Parameter(
+        "multilingual",
+        {"type": "boolean", "default": False},
+        "`true` detects the language anew for every stretch of speech",
+        ours=True,
+    ),
+    Parameter(
+        "max_line_width",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LINE_WIDTH, "default": CUES.max_line_width},
+        f"for `srt` and `vtt`: the widest line, in columns; {CUES.max_line_width} where another of these four "
+        "fields is given. None of them: a segment is a cue, in one line",
+        ours=True,
+    ),
+    Parameter(
+        "max_line_count",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LINE_COUNT, "default": CUES.max_line_count},
+        f"the same: the most lines of a cue; {CUES.max_line_count}",
+        ours=True,
+    ),
+    Parameter(
+        "min_cue_seconds",
+        {"type": "number", "minimum": 0, "maximum": MAX_CUE_S, "default": CUES.min_cue_s},
+        f"the same: how long a cue is shown at least, if no other follows sooner; {CUES.min_cue_s:g}",
+        ours=True,
+    ),
+    Parameter(
+        "max_cue_seconds",
+        {"type": "number", "minimum": MIN_MAX_CUE_S, "maximum": MAX_CUE_S, "default": CUES.max_cue_s},
+        f"the same: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
+        ours=True,
+    ),
+    Parameter(
+        "keep_alive",
+        TEXT,
+        "how long the model stays loaded once nobody uses it: seconds, `5m`, 0 (not at all), -1 (for ever); "
+        "absent: `SOTTO_KEEP_ALIVE`. As Ollama's",
+        ours=True,
+    ),
+)

@@ -1,0 +1,249 @@
+"""What answers are made of, as the JSON Schemas of /openapi.json: every key of them, and no other."""
+
+from typing import get_args
+
+from server.formats.render import Json
+from server.models.progress import PullState
+from server.stats import Presence
+from server.transcript import Task
+
+TEXT: Json = {"type": "string"}
+NUMBER: Json = {"type": "number"}
+INTEGER: Json = {"type": "integer"}
+SECONDS: Json = {"type": "number", "minimum": 0, "description": "seconds"}
+
+
+def ref(name: str) -> Json:
+    """A reference to one of `schemas`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def schemas() -> Json:
+    """All of them, by name."""
+    return {
+        **_transcriptions(),
+        **_parts(),
+        **_events(),
+        "ErrorResponse": _object("Every error.", {"error": ref("Error")}),
+        "Error": _object(
+            "",
+            {
+                "message": TEXT | {"description": "what was wrong and what is allowed"},
+                "type": TEXT | {"description": "`invalid_request_error`, `server_error` or `requests`"},
+                "param": {"type": ["string", "null"], "description": "the field"},
+                "code": {"type": ["string", "null"], "description": "for programs"},
+            },
+        ),
+        "ModelList": _object("", {"object": {"const": "list"}, "data": _list(ref("Model"))}),
+        "Model": _object(
+            "",
+            {
+                "id": TEXT,
+                "object": {"const": "model"},
+                "created": INTEGER | {"description": "Unix time"},
+                "owned_by": TEXT,
+                "state": {"enum": [*get_args(Presence)], "description": "`available`: loaded when it is asked for"},
+                "size": INTEGER | {"description": "bytes on disk"},
+                "languages": _list(TEXT) | {"description": "codes of those it knows"},
+            },
+            {
+                "demo": {"const": True, "description": "it only knows digits and a few sentences"},
+                "reason": TEXT | {"description": "why it is in no better state"},
+            },
+        ),
+        "DeletedModel": _object("", {"id": TEXT, "object": {"const": "model"}, "deleted": {"const": True}}),
+        "RunningModels": _object(
+            "", {"time": INTEGER | {"description": "now, Unix time"}, "models": _list(ref("RunningModel"))}
+        ),
+        "RunningModel": _running(),
+        "PullEvent": _object(
+            "How far a pull is.",
+            {
+                "type": {"const": "sotto.pull"},
+                "model": TEXT,
+                "state": {"enum": [*get_args(PullState), "done"]},
+            },
+            {
+                "file": TEXT | {"description": "the one in hand, until it is done"},
+                "done_bytes": INTEGER | {"description": "of all files; absent where nothing had to be pulled"},
+                "total_bytes": INTEGER,
+            },
+        ),
+        "Health": _object(
+            "",
+            {
+                "status": {"const": "ok"},
+                "version": TEXT,
+                "model": TEXT | {"description": "the default one"},
+                "queued_windows": INTEGER,
+                "running_windows": INTEGER,
+            },
+        ),
+        "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default one"}}),
+    }
+
+
+def _running() -> Json:
+    def unless(kind: str, description: str) -> Json:
+        return {"type": [kind, "null"], "description": description}
+
+    return _object(
+        "A model that is loaded, or being loaded.",
+        {
+            "id": TEXT,
+            "state": {"enum": [*get_args(Presence)]},
+            "reason": unless("string", "of a state other than loaded"),
+            "device": unless("string", "`cpu` or `cuda`; null while it isn't loaded"),
+            "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
+            "memory_bytes": INTEGER | {"description": "of RAM, that its processes take"},
+            "estimated_bytes": INTEGER | {"description": "what it is reckoned to take of `SOTTO_MEMORY_BUDGET_MB`"},
+            "requests": INTEGER | {"description": "that use it or wait for it"},
+            "queued_windows": INTEGER,
+            "running_windows": INTEGER,
+            "last_used": unless("integer", "Unix time"),
+            "expires_at": unless("integer", "when it is unloaded, Unix time; null: not at all, or in use"),
+        },
+    )
+
+
+def _transcriptions() -> Json:
+    logprobs: Json = {"logprobs": _list(ref("Logprob")) | {"description": "where `include[]` asks for them"}}
+    languages = _list(ref("Language")) | {"description": "of `gpt-transcribe`, and where `languages[]` names some"}
+    usage = {"usage": {"oneOf": [ref("DurationUsage"), ref("TokenUsage")]}}
+    return {
+        "Transcription": _object(
+            "The answer in `json`.", {"text": TEXT, **usage}, {**logprobs, "languages": languages}
+        ),
+        "VerboseTranscription": _verbose("transcribe", {"usage": ref("DurationUsage")}),
+        "Translation": _object("A translation in `json`.", {"text": TEXT}, logprobs),
+        "VerboseTranslation": _verbose("translate", {}),
+        "TextDelta": _object(
+            "The text of one segment more; joined, the deltas are the text.",
+            {"type": {"const": "transcript.text.delta"}, "delta": TEXT},
+            logprobs,
+        ),
+        "TextDone": _object(
+            "The end.",
+            {"type": {"const": "transcript.text.done"}, "text": TEXT},
+            {**logprobs, "languages": languages, "usage": ref("TokenUsage") | {"description": "of `gpt-*` ids"}},
+        ),
+    }
+
+
+def _verbose(task: Task, usage: Json) -> Json:
+    return _object(
+        "The answer in `verbose_json`.",
+        {
+            "task": {"const": task},
+            "language": TEXT
+            | {"description": "the text's, by its English name in lower case; in the nested dialect its code"},
+            "language_code": TEXT | {"description": "`en`. Not OpenAI's"},
+            "duration": SECONDS,
+            "text": TEXT | {"description": "the segments' texts joined and trimmed"},
+            **usage,
+        },
+        {
+            "segments": _list(ref("Segment")) | {"description": "unless `word` alone was asked for"},
+            "words": _list(ref("Word")) | {"description": "where `word` was asked for"},
+        },
+    )
+
+
+def _events() -> Json:
+    """What OpenAI's streams have not, and what any stream may hold."""
+    events = ("TextDelta", "TextDone", "SegmentEvent", "ProgressEvent", "ErrorResponse")
+    return {
+        "SegmentEvent": _segment(
+            "A finished segment, where `stream_events[]` asks for `segments`. Not OpenAI's.",
+            {"type": {"const": "sotto.segment"}},
+        ),
+        "ProgressEvent": _object(
+            "How far it has come, where `stream_events[]` asks for `progress`. Not OpenAI's.",
+            {
+                "type": {"const": "sotto.progress"},
+                "done_s": SECONDS,
+                "queue_position": INTEGER | {"description": "requests before this one"},
+            },
+            {
+                "total_hint_s": SECONDS | {"description": "seconds that the file claims to hold"},
+                "language": TEXT | {"description": "the recording's, as a code, once something was heard"},
+            },
+        ),
+        "StreamEvent": {
+            "description": "What stands behind `data:`. An error comes in its envelope, and is the last.",
+            "anyOf": [ref(name) for name in events],
+        },
+    }
+
+
+def _parts() -> Json:
+    return {
+        "Segment": _segment("A phrase between two timestamps of the model's.", {}),
+        "Word": _object(
+            "A word without the spaces and the punctuation around it.",
+            {
+                "word": TEXT,
+                "start": SECONDS,
+                "end": SECONDS,
+                "probability": NUMBER | {"description": "mean of its tokens'. Not OpenAI's"},
+            },
+        ),
+        "Logprob": _object(
+            "A token of the text.",
+            {
+                "token": TEXT,
+                "logprob": NUMBER | {"description": "natural logarithm of its probability"},
+                "bytes": _list(INTEGER) | {"description": "its UTF-8; a token may be part of a character"},
+            },
+        ),
+        "Language": _object("A language that was heard.", {"code": TEXT}),
+        "DurationUsage": _object(
+            "The usage of Whisper's ids.",
+            {"type": {"const": "duration"}, "seconds": INTEGER | {"description": "rounded up"}},
+        ),
+        "TokenUsage": _object(
+            "The usage of `gpt-*` ids.",
+            {
+                "type": {"const": "tokens"},
+                "input_tokens": INTEGER,
+                "input_token_details": _object(
+                    "",
+                    {
+                        "text_tokens": INTEGER | {"description": "of the prompt and the hotwords"},
+                        "audio_tokens": INTEGER | {"description": "ten for a second"},
+                    },
+                ),
+                "output_tokens": INTEGER | {"description": "of the text"},
+                "total_tokens": INTEGER,
+            },
+        ),
+    }
+
+
+def _segment(description: str, more: Json) -> Json:
+    return _object(
+        description,
+        {
+            **more,
+            "id": INTEGER | {"description": "counted from 0"},
+            "seek": INTEGER | {"description": "where its window begins, in frames of 10 ms"},
+            "start": SECONDS,
+            "end": SECONDS,
+            "text": TEXT | {"description": "with its leading space"},
+            "tokens": _list(INTEGER) | {"description": "both timestamps' too"},
+            "temperature": NUMBER | {"description": "the one that was kept: 0, unless a try had to be repeated"},
+            "avg_logprob": NUMBER | {"description": "below -1: doubtful"},
+            "compression_ratio": NUMBER | {"description": "above 2.4: it repeats itself"},
+            "no_speech_prob": NUMBER | {"description": "above 0.6, with a low `avg_logprob`: silence"},
+        },
+        {"words": _list(ref("Word")) | {"description": "where they are asked for. Not OpenAI's"}},
+    )
+
+
+def _object(description: str, required: Json, optional: Json | None = None) -> Json:
+    schema: Json = {"type": "object", "required": [*required], "properties": required | (optional or {})}
+    return {"description": description, **schema} if description else schema
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}

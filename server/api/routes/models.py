@@ -1,0 +1,145 @@
+"""Models, /v1/models and /v1/models/{id}: GET is what a client's menu shows.
+
+POST pulls a model from the hub, and events tell how far it is; DELETE removes it. Both take an admin key.
+"""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from server.api.fields import Fields
+from server.api.heartbeat import (
+    COMMENT,
+    DONE,
+    EVENTS,
+    HEARTBEAT_S,
+    HeartbeatResponse,
+    data,
+    ended_with_client,
+    error_event,
+)
+from server.errors import PermissionDenied, SottoError
+from server.formats.render import Json
+from server.models.installed import check_removable, lying_in, remove
+from server.models.progress import Progress
+from server.models.pulls import Pulls, PullSubscription
+from server.pool.registry import Registry
+from server.settings import Settings
+
+OWNER = "sotto"
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """List the ids that requests may name, aliases included; the demo model's only while it is the default."""
+    registry: Registry = request.state.registry
+    return _pretty({"object": "list", "data": [_entry(registry, name) for name in registry.ids()]})
+
+
+@router.get("/v1/models/{model:path}")
+async def model(request: Request, model: str) -> Response:
+    """Describe one model; ids with a slash come encoded or bare."""
+    return _pretty(_entry(request.state.registry, model))
+
+
+@router.delete("/v1/models/{model:path}")
+async def delete(request: Request, model: str) -> Response:
+    """Delete a model's files, which takes an admin key; not while it is used, and never the default one's."""
+    registry: Registry = request.state.registry
+    slot = registry.find(model)
+    request.state.keys.check_admin(request.headers)
+    if slot is registry.default:
+        raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")
+    settings: Settings = request.state.settings
+    files = await asyncio.to_thread(lying_in, slot.known.folder, settings.models_dir, request.state.catalog)
+    check_removable(files)
+    await registry.unload(model)
+    await asyncio.to_thread(remove, files)
+    await registry.rescan()
+    return _pretty({"id": model, "object": "model", "deleted": True})
+
+
+def _entry(registry: Registry, name: str) -> dict[str, object]:
+    state = registry.state(registry.find(name))
+    entry: dict[str, object] = {
+        "id": name,
+        "object": "model",
+        "created": state.created,
+        "owned_by": OWNER,
+        "state": state.presence,
+        "size": state.size_bytes,
+        "languages": state.languages,
+    }
+    notes = {"demo": state.demo, "reason": state.reason}
+    return entry | {name: note for name, note in notes.items() if note}
+
+
+def _pretty(content: dict[str, object]) -> Response:
+    """As OpenAI writes models, and nothing else: people read these in a terminal."""
+    return Response(json.dumps(content, indent=2, ensure_ascii=False), media_type="application/json")
+
+
+class PullEvents(HeartbeatResponse):
+    """Tells how far a pull is whenever that has changed, and last that it is done."""
+
+    content_type = EVENTS
+    filler = COMMENT
+
+    def __init__(
+        self, waiting: PullSubscription, registry: Registry, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S
+    ) -> None:
+        super().__init__(waiting, held, silence_s=silence_s)
+        self._waiting = waiting
+        self._registry = registry
+
+    async def _tell(self) -> None:
+        before: Progress | None = None
+        async for progress in self._waiting.steps():
+            if progress and progress != before:
+                await self._write(data(_step(self._waiting.name, progress)))
+            else:
+                await self._fill()
+            before = progress
+        await self._registry.rescan()
+        await self._write(data(_done(self._waiting)) + DONE)
+
+    def _error(self, error: SottoError) -> bytes:
+        return error_event(error)
+
+
+@router.post("/v1/models/{model:path}")
+async def pull(request: Request, model: str) -> Response:
+    """Pull a model of the catalog or a repository of the hub."""
+    request.state.keys.check_admin(request.headers)
+    streamed = Fields(request.query_params.multi_items()).flag("stream", True)
+    pulls: Pulls = request.state.pulls
+    registry: Registry = request.state.registry
+    async with AsyncExitStack() as held:
+        waiting = await pulls.subscribe(model)
+        held.callback(waiting.close)
+        if streamed:
+            return PullEvents(waiting, registry, held.pop_all())
+        async with ended_with_client(request.receive, waiting):
+            async for _ in waiting.steps():
+                pass
+        await registry.rescan()
+        return JSONResponse(_done(waiting))
+
+
+def _step(name: str, progress: Progress) -> Json:
+    return _event(name, progress.state, progress) | {"file": progress.file}
+
+
+def _done(waiting: PullSubscription) -> Json:
+    return _event(waiting.name, "done", waiting.latest)
+
+
+def _event(name: str, state: str, progress: Progress | None) -> Json:
+    sizes = {"done_bytes": progress.done, "total_bytes": progress.total} if progress else {}
+    return {"type": "sotto.pull", "model": name, "state": state, **sizes}

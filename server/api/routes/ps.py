@@ -1,0 +1,75 @@
+"""/api/ps: the models that are in memory. To load and unload them takes an admin key, to look an ordinary one."""
+
+import asyncio
+import math
+import time
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from server.api.fields import Fields
+from server.api.forms import keep_alive_s
+from server.api.heartbeat import ended_with_client
+from server.errors import Cancelled
+from server.formats.render import Json
+from server.pool.registry import Registry
+from server.stats import ModelState
+
+router = APIRouter()
+
+
+@router.get("/api/ps")
+async def running(request: Request) -> JSONResponse:
+    """Tell which models are loaded, and how busy each is."""
+    registry: Registry = request.state.registry
+    models = [_entry(state) for state in registry.states() if _is_running(state)]
+    return JSONResponse({"time": round(time.time()), "models": models})
+
+
+@router.post("/api/ps/{model:path}")
+async def load(request: Request, model: str) -> JSONResponse:
+    """Load a model, and answer once it is; `keep_alive` says how long it stays."""
+    request.state.keys.check_admin(request.headers)
+    registry: Registry = request.state.registry
+    return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
+
+
+@router.delete("/api/ps/{model:path}")
+async def unload(request: Request, model: str) -> JSONResponse:
+    """Unload a model, and answer once its memory is free; `wait` until nobody uses it."""
+    request.state.keys.check_admin(request.headers)
+    registry: Registry = request.state.registry
+    wait_s = math.inf if _query(request).flag("wait", False) else 0.0
+    unloading = asyncio.create_task(registry.unload(model, wait_s=wait_s))
+    async with ended_with_client(request.receive, unloading):
+        await asyncio.wait([unloading])
+    if unloading.cancelled():
+        raise Cancelled("The client has left.")
+    return JSONResponse(_entry(unloading.result()))
+
+
+def _query(request: Request) -> Fields:
+    return Fields(request.query_params.multi_items())
+
+
+def _is_running(state: ModelState) -> bool:
+    """Also where it is broken after it was loaded: then it has a device."""
+    return state.presence in ("loading", "loaded") or bool(state.device)
+
+
+def _entry(state: ModelState) -> Json:
+    return {
+        "id": state.name,
+        "state": state.presence,
+        "reason": state.reason or None,
+        "device": state.device or None,
+        "compute_type": state.compute_type or None,
+        "memory_bytes": state.memory_bytes,
+        "estimated_bytes": state.estimated_bytes,
+        "requests": state.requests,
+        "queued_windows": state.queued,
+        "running_windows": state.running,
+        "last_used": state.last_used and round(state.last_used),
+        "expires_at": state.expires_at and round(state.expires_at),
+    }

@@ -1,0 +1,55 @@
+"""POST /v1/audio/transcriptions and /translations: an upload in, its text in the format asked for out."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.forms import parse_form
+from server.api.gate.admission import Ticket
+from server.api.heartbeat import ended_with_client
+from server.api.streaming import EventStream, HeartbeatJson
+from server.api.uploads import on_disk, read_form
+from server.formats.render import FORMATS, JSON, render
+from server.settings import Settings
+from server.transcript import Task
+from server.transcription.pipeline import Pipeline
+
+router = APIRouter()
+
+
+@router.post("/v1/audio/transcriptions")
+async def transcribe(request: Request) -> Response:
+    """Transcribe an uploaded recording."""
+    return await _answer(request, "transcribe")
+
+
+@router.post("/v1/audio/translations")
+async def translate(request: Request) -> Response:
+    """Translate an uploaded recording into English."""
+    return await _answer(request, "translate")
+
+
+async def _answer(request: Request, task: Task) -> Response:
+    settings: Settings = request.state.settings
+    pipeline: Pipeline = request.state.pipeline
+    async with AsyncExitStack() as held:
+        form = await read_form(request)
+        held.push_async_callback(form.close)
+        upload, options = parse_form(form, settings, task)
+        ticket: Ticket = request.state.ticket
+        transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
+        held.push_async_callback(transcription.close)
+        ticket.follow(transcription)
+        if options.stream:
+            return EventStream(transcription, options, held.pop_all())
+        spaces_s = settings.json_heartbeat_seconds
+        if spaces_s and FORMATS[options.response_format].content_type == JSON:
+            return HeartbeatJson(transcription, options, held.pop_all(), silence_s=spaces_s)
+        async with ended_with_client(request.receive, transcription):
+            transcript = await transcription.result()
+    # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
+    content_type, body = await asyncio.to_thread(render, transcript, options)
+    return Response(body, headers={"content-type": content_type})

@@ -1,0 +1,1 @@
+"""An upload in, windows of speech out; files are decoded in confined processes."""

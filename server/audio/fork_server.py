@@ -1,0 +1,170 @@
+"""The process that media workers are forked from: a clean interpreter, warm, of one thread.
+
+It reads no file itself. Each file gets a worker of its own, which ends with it: what a file does to its worker, no
+other file meets. Run by `workers.MediaWorkers`; when that hangs up on a worker, the worker is killed.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import threading
+import wave
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.audio.messages import READY, Ended, Message, ScanRequest, Started, decode_request, encode, failure
+from server.audio.spool import SpoolFile
+from server.options import ScanOptions, VadOptions
+from server.system.child_process import attach
+from server.system.sandbox import confine, end_with, keep_only
+from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from server.audio.scanner import Scanner
+
+OOM_SCORE_ADJ = "500"  # of 1000: where memory runs out, rather a worker than the server
+MAX_REQUEST_BYTES = 4096
+MELS = (80, 128)  # bands of all of Whisper's models
+FILES = 3  # that come with an order: the worker's channel, the upload, the spool
+
+
+class ForkServer:
+    """Forks a worker for each order that comes over `control`, and tells how it ended."""
+
+    def __init__(self, control: socket.socket, scanner: "Scanner") -> None:
+        self._control = control
+        self._scanner = scanner
+        self._channels: dict[int, socket.socket] = {}  # by the worker's process id
+        self._poll = select.poll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._watch(control.fileno(), select.POLLIN, self._handle_request)
+        self._deaths, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        self._watch(self._deaths, select.POLLIN, self._reap)
+
+    def run(self) -> None:
+        """Return when `control` comes to its end."""
+        while self._watched:
+            # One at a time: what comes next may be about a file number that this one closes or takes.
+            fd, _ = self._poll.poll()[0]
+            self._watched[fd]()
+
+    def _watch(self, fd: int, events: int, act: Callable[[], None]) -> None:
+        self._poll.register(fd, events)
+        self._watched[fd] = act
+
+    def _forget(self, fd: int) -> None:
+        if self._watched.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def _handle_request(self) -> None:
+        order, files, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, FILES)
+        if not order:
+            return self._watched.clear()
+        channel = socket.socket(fileno=files[0])
+        try:
+            self._fork(channel, files, decode_request(order))
+        except OSError:  # no more processes to be had
+            _tell_if_possible(channel, Ended(None))
+            channel.close()
+        for file in files[1:]:
+            os.close(file)
+
+    def _fork(self, channel: socket.socket, files: list[int], order: ScanRequest) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                end_with(parent)
+                _work(self._scanner, order, *keep_only(*files))
+            finally:
+                os._exit(0)
+        self._channels[pid] = channel
+        # Whoever gave the order hangs up when it has the result, or wants none.
+        self._watch(channel.fileno(), select.POLLRDHUP, partial(self._kill, pid))
+
+    def _kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self._forget(self._channels[pid].fileno())
+
+    def _reap(self) -> None:
+        os.read(self._deaths, MAX_REQUEST_BYTES)
+        while self._channels:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            channel = self._channels.pop(pid)
+            self._forget(channel.fileno())
+            _tell_if_possible(channel, Ended(os.waitstatus_to_exitcode(status)))
+            channel.close()
+
+
+def usual() -> "Scanner":
+    """Loaded late: a library that can't be loaded is a cause to be told."""
+    from server.audio.scanner import Scanner
+
+    return Scanner()
+
+
+def main(make_scanner: "Callable[[], Scanner]" = usual) -> None:
+    channel, _ = attach(thread=False)
+    try:
+        scanner = _prepared(make_scanner)
+    except Exception as error:  # the server has to hear why no worker will come
+        with suppress(OSError):
+            channel.send(encode(failure(error)))
+        raise
+    with suppress(OSError):  # nobody waits any more
+        channel.send(READY)
+    ForkServer(channel, scanner).run()
+    os._exit(0)
+
+
+def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
+    scanner = make_scanner()
+    _warm_up(scanner)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise RuntimeError("a library has started a thread, which would be missing in every worker")
+    gc.freeze()  # what is there stays, and stays shared
+    return scanner
+
+
+def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
+    """In a worker: scan the upload and tell what is found."""
+    teller = socket.socket(fileno=channel)
+    teller.send(encode(Started()))
+    try:
+        confine(order.limits)
+        for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
+            teller.send(encode(message))
+    except Exception as error:  # the boundary of a process: the request has to hear of it
+        teller.send(encode(failure(error)))
+
+
+def _tell_if_possible(channel: socket.socket, message: Message) -> None:
+    with suppress(OSError):
+        channel.send(encode(message), socket.MSG_DONTWAIT)
+
+
+def _warm_up(scanner: "Scanner") -> None:
+    """Scan something, for what libraries load late: a worker opens no file any more."""
+    with open(os.memfd_create("sound"), "w+b") as file, open(os.memfd_create("spool"), "w+b") as spool:
+        with wave.open(file, "wb") as sound:
+            sound.setparams((1, SAMPLE_BYTES, SAMPLE_RATE, 0, "NONE", ""))
+            sound.writeframes(bytes(SAMPLE_RATE * SAMPLE_BYTES))
+        for mels in MELS:
+            options = ScanOptions(VadOptions(), limit_s=10.0, mels=mels)
+            list(scanner.scan(file.fileno(), SpoolFile(spool.fileno()), options, threading.Event()))
+
+
+if __name__ == "__main__":
+    main()

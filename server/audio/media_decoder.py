@@ -1,0 +1,198 @@
+"""An upload in; its decoded audio and its windows out, as fast as decoding goes. Threads, or processes behind them.
+
+Knows who scans a file, its errors and its spool; no audio, no model, no HTTP. Whoever scans is free again when the
+file is through, however long the engine takes for it.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Protocol
+
+from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
+from server.audio.spool import Spool, SpoolBudget
+from server.audio.workers import ForkServerLost, MediaWorkers, WorkerLost
+from server.errors import Cancelled, Unavailable, UndecodableAudio
+from server.options import ScanOptions, UploadFd, VadOptions
+from server.settings import Settings
+from server.stats import MediaStats
+from server.system.scratch import ScratchFolder
+from server.transcript import SAMPLE_RATE, Window
+
+TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
+RESTARTS = 5  # of the process that all workers come from
+
+logger = logging.getLogger(__name__)
+
+
+class FileScanner(Protocol):
+    """Makes passes over files: `scanner.Scanner` in this process, `workers.MediaWorkers` in others."""
+
+    def scan(
+        self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event
+    ) -> Generator[Message]: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def wait_until_ready(self) -> None: ...
+
+    def stats(self) -> MediaStats: ...
+
+    def close(self) -> None: ...
+
+
+class Recording:
+    """A file while it is decoded and after: `finished` ends with its counted duration in seconds, or its error.
+
+    `duration_hint_s` is what the container claims; None until it is open, and where it claims nothing.
+    `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was asked for.
+    """
+
+    def __init__(self, spool: Spool, on_window: Callable[[Window], None]) -> None:
+        self.finished: Future[float] = Future()
+        self.duration_hint_s: float | None = None
+        self.mel_max: float | None = None
+        self.stop = threading.Event()
+        self.spool = spool
+        self._on_window = on_window
+        self._windows = 0
+
+    @property
+    def decoded_s(self) -> float:
+        """How much of it is decoded, s."""
+        return self.spool.samples / SAMPLE_RATE
+
+    @property
+    def known_s(self) -> float:
+        """How long it is, s, as far as is known: counted at the end, until then the more of claimed and decoded."""
+        return self.decoded_s if self.finished.done() else max(self.decoded_s, self.duration_hint_s or 0.0)
+
+    def load(self, window: Window) -> Window:
+        """`window` with its samples."""
+        return self.spool.load(window)
+
+    def follow(self, messages: Iterator[Message]) -> float:
+        """Take up what one pass over the file tells, but for windows that one before has told; the duration, s."""
+        for message in messages:
+            match message:
+                case Opened(hint_s):
+                    self.duration_hint_s = hint_s
+                case Decoded(samples):
+                    self.spool.reach(samples)
+                case WindowFound(window) if window.index == self._windows:
+                    self._windows += 1
+                    self._on_window(window)
+                case Done(samples, mel_max):
+                    self.mel_max = mel_max
+                    return samples / SAMPLE_RATE
+        raise Cancelled("The request was cancelled.")
+
+    def close(self) -> None:
+        """Stop decoding if it goes on, and free the spool once nobody writes to it any more."""
+        self.stop.set()
+        self.finished.cancel()  # if nobody has begun
+        self.finished.add_done_callback(lambda _: self.spool.close())
+
+
+class MediaDecoder:
+    """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner.
+
+    `scratch` has room for uploads too.
+    """
+
+    def __init__(self, scanner: FileScanner, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
+        self.scratch = ScratchFolder()
+        self._scanner = scanner
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
+        self._budget = SpoolBudget(spool_bytes)
+        self._max_audio_s = max_audio_s
+
+    def open(
+        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+    ) -> Recording:
+        """Start decoding `source`, which must stay open until the recording has finished.
+
+        `on_window` is called from a thread for each window, in order, before `finished` is done. `mels` above 0
+        asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
+        end `finished`. Raises `Unavailable` if nothing can be stored or started.
+        """
+        recording = Recording(Spool(self._budget, self.scratch), on_window)
+        try:
+            self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
+        except RuntimeError as error:  # no more threads; it may have been queued all the same
+            recording.close()
+            raise Unavailable("Audio can't be decoded at present: there are too many threads.") from error
+        return recording
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether files can be decoded at once."""
+        return self._scanner.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Return once files can be decoded; raises `Unavailable` if that can't be."""
+        self._scanner.wait_until_ready()
+
+    def stats(self) -> MediaStats:
+        """Of the processes that decode."""
+        return self._scanner.stats()
+
+    @property
+    def spooled_bytes(self) -> int:
+        """Decoded audio on disk now."""
+        return self._budget.used
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=False)
+        self._scanner.close()
+        self.scratch.close()
+
+    def _work(self, source: UploadFd, options: ScanOptions, recording: Recording) -> None:
+        if not recording.finished.set_running_or_notify_cancel():
+            return
+        try:
+            duration_s = self._scan(source, options, recording)
+        except Exception as error:  # the boundary of a thread: whatever it is, the request has to hear of it
+            recording.finished.set_exception(error)
+        else:
+            recording.finished.set_result(duration_s)
+
+    def _scan(self, source: UploadFd, options: ScanOptions, recording: Recording) -> float:
+        tries, restarts = TRIES, RESTARTS
+        while tries and restarts:
+            with closing(self._scanner.scan(source.fd, recording.spool, options, recording.stop)) as messages:
+                try:
+                    return recording.follow(messages)
+                except ForkServerLost as lost:
+                    restarts -= 1
+                    logger.warning("all media workers were lost: %s", lost)
+                except WorkerLost as lost:
+                    tries -= 1
+                    logger.warning("a media worker was lost: %s", lost)
+        if tries:
+            raise Unavailable("Audio can't be decoded at present: media workers end time and again.")
+        raise UndecodableAudio("It ended every process that tried.")
+
+
+def open_media(settings: Settings, scanner: FileScanner | None = None) -> MediaDecoder:
+    """Decodes as `settings` say; without a `scanner` in processes of their own, on Linux."""
+    return MediaDecoder(
+        scanner or _scanner(settings),
+        workers=settings.media_workers,
+        spool_bytes=settings.spool_bytes,
+        max_audio_s=settings.max_audio_seconds,
+    )
+
+
+def _scanner(settings: Settings) -> FileScanner:
+    if sys.platform == "linux":
+        memory_bytes = settings.media_memory_mb << 20
+        return MediaWorkers(memory_bytes=memory_bytes, timeout_s=settings.media_timeout_seconds)
+    else:
+        from server.audio.scanner import Scanner
+
+        return Scanner()

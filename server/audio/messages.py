@@ -1,0 +1,255 @@
+"""What a media worker tells the main process: a JSON list in each packet of a Unix socket, checked field by field.
+
+A worker reads files of strangers and may be taken over. So nothing here is ever unpickled, a packet has a largest
+size, and what it holds is a `Message` of small values of the right types, or `InvalidMessage`.
+"""
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, NoReturn, get_args
+
+from server.errors import AudioTooLong, AudioTooShort, Unavailable, UndecodableAudio
+from server.options import ScanOptions, VadOptions
+from server.system.sandbox import ProcessLimits
+from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
+
+READY = b"ready"  # what the process that forks workers sends once, before any message
+MAX_MESSAGE_BYTES = 1 << 15
+MAX_DETAIL = 200  # characters
+MAX_SAMPLES = 1 << 40
+MAX_HINT_S = 2**63 / 1e6  # what FFmpeg can count
+MESSAGES = 12  # that may come for each window's length of audio; more than twice of what does
+
+Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory", "fault"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+class InvalidMessage(Exception):
+    """A packet that no worker in its senses sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The file is in a worker's hands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The container is known, and the duration that it claims, if it claims one."""
+
+    duration_hint_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """So many samples are in the spool."""
+
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFound:
+    """The next window."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of the file: its samples, and its largest log-mel value if that was asked for."""
+
+    samples: int
+    mel_max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end without a result; `detail` is for the caller."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The process is gone: its exit status, negative for a signal; None where it never began. Always the last."""
+
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What a worker is for: a pass over the file that comes with it."""
+
+    options: ScanOptions
+    limits: ProcessLimits
+
+
+Message = Started | Opened | Decoded | WindowFound | Done | Failed | Ended
+
+
+class MessageOrder:
+    """What may still come of one pass over a file: counts that grow, windows in order, and no flood of either."""
+
+    def __init__(self, window_s: float) -> None:
+        """`window_s` is the longest window that was asked for."""
+        self._window_samples = window_s * SAMPLE_RATE
+        self._messages = 0
+        self._samples = 0
+        self._windows = 0
+        self._end = 0  # of the last window
+
+    def check(self, message: Message, written: int) -> None:
+        """Raise `InvalidMessage` unless `message` may come now, with so many samples in the spool."""
+        match message:
+            case Decoded(samples):
+                fits = self._samples < samples <= written
+                self._samples = samples
+            case WindowFound(window):
+                fits = window.index == self._windows and self._end <= window.offset and window.end <= self._samples
+                self._windows, self._end = self._windows + 1, window.end
+            case Done(samples):
+                fits = samples == self._samples
+            case _:
+                fits = True
+        self._messages += 1
+        # At least every other window is half full, and there is a count for every ten seconds.
+        if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
+            raise InvalidMessage(f"out of course: {type(message).__name__}")
+
+
+def encode(message: Message) -> bytes:
+    """`message` as a packet. Raises `ValueError` if it is too large for one."""
+    data = json.dumps(_listed(message), allow_nan=False).encode()
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a frame of {len(data)} bytes")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """The message in a packet; raises `InvalidMessage` for anything else."""
+    try:
+        return _parsed(json.loads(data, parse_constant=_bad))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("no JSON") from error
+
+
+def receive(channel: socket.socket) -> Message | None:
+    """The next message, None at the end; raises `InvalidMessage`, and `TimeoutError` by the channel's timeout."""
+    data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
+    if flags & socket.MSG_TRUNC:
+        return _bad("too long")
+    return decode(data) if data else None
+
+
+def encode_request(order: ScanRequest) -> bytes:
+    return json.dumps(asdict(order)).encode()
+
+
+def decode_request(data: bytes) -> ScanRequest:
+    """What the main process asked for; this way all is trusted."""
+    order = json.loads(data)
+    options = order["options"]
+    return ScanRequest(
+        ScanOptions(**{**options, "vad": VadOptions(**options["vad"])}), ProcessLimits(**order["limits"])
+    )
+
+
+def failure(error: Exception) -> Failed:
+    """What a worker tells of the error that ended it."""
+    match error:
+        case UndecodableAudio():
+            return Failed("undecodable", error.detail)
+        case AudioTooShort():
+            return Failed("too_short", "")
+        case AudioTooLong():
+            return Failed("too_long", "")
+        case Unavailable():
+            return Failed("no_room", error.message)
+        case MemoryError():
+            return Failed("no_memory", "")
+    return Failed("fault", repr(error))
+
+
+def error_of(failed: Failed, limit_s: float) -> Exception:
+    """The error that `failed` tells of."""
+    match failed.reason:
+        case "undecodable":
+            return UndecodableAudio(failed.detail)
+        case "too_short":
+            return AudioTooShort()
+        case "too_long":
+            return AudioTooLong(limit_s)
+        case "no_room":
+            return Unavailable(failed.detail)
+        case "no_memory":
+            return UndecodableAudio("It needs more memory than one file may take.")
+        case "fault":
+            return RuntimeError(f"a media worker failed: {failed.detail}")
+
+
+def _listed(message: Message) -> list[object]:
+    match message:
+        case Started():
+            return ["started"]
+        case Opened(hint_s):
+            return ["opened", hint_s]
+        case Decoded(samples):
+            return ["reached", samples]
+        case WindowFound(window):
+            return ["found", window.index, [[span.start, span.end] for span in window.spans]]
+        case Done(samples, mel_max):
+            return ["done", samples, mel_max]
+        case Failed(reason, detail):
+            return ["failed", reason, detail[:MAX_DETAIL]]
+        case Ended(status):
+            return ["ended", status]
+
+
+def _parsed(frame: object) -> Message:
+    match frame:
+        case ["started"]:
+            return Started()
+        case ["opened", hint_s]:
+            return Opened(None if hint_s is None else _number(hint_s, 0.0, MAX_HINT_S))
+        case ["reached", samples]:
+            return Decoded(_count(samples))
+        case ["found", index, [_, *_] as pairs]:
+            return WindowFound(Window(_count(index), _spans(pairs)))
+        case ["done", samples, mel_max]:
+            return Done(_count(samples), None if mel_max is None else _number(mel_max, -100.0, 100.0))
+        case ["failed", str(reason), str(detail)] if reason in REASONS and len(detail) <= MAX_DETAIL:
+            return Failed(reason, "".join(filter(str.isprintable, detail)))
+        case ["ended", None]:
+            return Ended(None)
+        case ["ended", status] if type(status) is int and abs(status) < 256:
+            return Ended(status)
+    return _bad("unknown")
+
+
+def _count(value: object) -> int:
+    return int(_number(value, 0, MAX_SAMPLES)) if isinstance(value, int) else _bad("no count")
+
+
+def _number(value: object, low: float, high: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    return _bad("no number")
+
+
+def _spans(pairs: Sequence[object]) -> tuple[Span, ...]:
+    """Spans in order that don't overlap, no longer together than a window."""
+    spans = []
+    for pair in pairs:
+        start, end = pair if isinstance(pair, list) and len(pair) == 2 else _bad("no span")
+        spans.append(Span(_count(start), _count(end)))
+    edges = [edge for span in spans for edge in (span.start, span.end)]
+    if edges != sorted(edges) or not all(map(len, spans)) or sum(map(len, spans)) > MAX_WINDOW_S * SAMPLE_RATE:
+        return _bad("no window")
+    return tuple(spans)
+
+
+def _bad(what: str) -> NoReturn:
+    raise InvalidMessage(what)

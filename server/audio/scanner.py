@@ -1,0 +1,87 @@
+"""One pass over a file: its samples into a spool, its speech into windows. The same in any thread or process.
+
+Knows files, audio and voice detection; no model, no request.
+"""
+
+import threading
+from collections.abc import Generator
+
+from server.audio.decode import open_audio
+from server.audio.mel import loudest, mel_filters
+from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
+from server.audio.speech import SpeechModel, make_detector
+from server.audio.spool import SpoolFile
+from server.audio.windows import WindowPacker
+from server.options import ScanOptions
+from server.stats import MediaStats
+from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
+
+PIECE_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
+
+
+class Scanner:
+    """Scans files, any number at a time, with one model of speech."""
+
+    def __init__(self) -> None:
+        self._speech_model = SpeechModel()
+
+    def scan(
+        self, source: int, spool: SpoolFile, options: ScanOptions, stop: threading.Event
+    ) -> Generator[Message]:
+        """Decode the open file `source` into `spool`, telling what was found as it comes: `Done` at its end.
+
+        Ends early when `stop` is set. Raises `UndecodableAudio`, `AudioTooShort`, `AudioTooLong`, and
+        `Unavailable` if the spool can't take it.
+        """
+        detector, packer = make_detector(self._speech_model, options.vad), WindowPacker(options.vad)
+        level = _Level(spool, options.mels)
+        with open(source, "rb", closefd=False) as file, open_audio(file, limit_s=options.limit_s) as blocks:
+            yield Opened(blocks.duration_hint_s)
+            for block in blocks:
+                if stop.is_set():
+                    return
+                spool.append(block)
+                yield Decoded(spool.samples)
+                yield from map(WindowFound, packer.feed(block, detector.feed(block)))
+                level.advance()
+        yield from map(WindowFound, packer.close(detector.close()))
+        yield Done(spool.samples, level.close())
+
+    is_ready = True
+
+    def wait_until_ready(self) -> None:
+        """It is."""
+
+    def stats(self) -> MediaStats:
+        """It has no process."""
+        return MediaStats()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Level:
+    """The largest log-mel value of all that is in a spool, read in pieces of a window's length."""
+
+    def __init__(self, spool: SpoolFile, mels: int) -> None:
+        self._spool = spool
+        self._mels = mels
+        self._position = 0
+        self._highest: float | None = None
+
+    def advance(self) -> None:
+        """Hear every piece that is there with what lies behind it."""
+        while self._mels and self._position + PIECE_SAMPLES + CONTEXT_SAMPLES <= self._spool.samples:
+            self._hear(self._position + PIECE_SAMPLES)
+
+    def close(self) -> float | None:
+        """Hear the rest; the value, None where it was not asked for."""
+        while self._mels and self._position < self._spool.samples:
+            self._hear(min(self._position + PIECE_SAMPLES, self._spool.samples))
+        return self._highest
+
+    def _hear(self, end: int) -> None:
+        piece = self._spool.load(Window(self._position // PIECE_SAMPLES, (Span(self._position, end),)))
+        value = loudest(piece, mel_filters(self._mels))
+        self._highest = value if self._highest is None else max(value, self._highest)
+        self._position = end

@@ -1,0 +1,113 @@
+"""Decoded audio on disk: one private file per request that no path leads to, under a common budget."""
+
+import os
+import threading
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from server.errors import Unavailable
+from server.system.scratch import ScratchFolder
+from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
+
+
+class SpoolBudget:
+    """Bytes that all spools together may hold."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Reserve `count` bytes; raises `Unavailable` if they are not left."""
+        with self._lock:
+            if self._used + count > self._limit:
+                raise Unavailable("The server has no room left for decoded audio. Please try again later.")
+            self._used += count
+
+    def give_back(self, count: int) -> None:
+        with self._lock:
+            self._used -= count
+
+    @property
+    def used(self) -> int:
+        return self._used
+
+
+class SpoolFile:
+    """16 kHz mono int16 samples of one file, appended by one thread or process and read by any other."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.samples = 0
+
+    def append(self, block: npt.NDArray[np.int16]) -> None:
+        """Add samples; raises `Unavailable` when the disk is full."""
+        rest = memoryview(block.tobytes())
+        offset = self.samples * SAMPLE_BYTES
+        while rest:
+            written = self._write(rest, offset)
+            rest, offset = rest[written:], offset + written
+        self.samples += len(block)  # last: a reader in another thread must not look for what is not there yet
+
+    def load(self, window: Window) -> Window:
+        """`window` with its samples, and with the true context around it as far as there is any.
+
+        The first one has none before it: as with faster-whisper, the sound that the model hears begins with it.
+        """
+        lead = 0 if window.is_first else min(CONTEXT_SAMPLES, window.offset)
+        tail = min(CONTEXT_SAMPLES, self.samples - window.end)
+        spans = [[span.start, span.end] for span in window.spans]
+        spans[0][0] -= lead
+        spans[-1][1] += tail
+        return replace(window, samples=b"".join(self._read(*span) for span in spans), lead=lead, tail=tail)
+
+    def _write(self, data: memoryview, offset: int) -> int:
+        try:
+            return os.pwrite(self._fd, data, offset)
+        except OSError as error:
+            raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
+
+    def _read(self, start: int, end: int) -> bytes:
+        data = os.pread(self._fd, (end - start) * SAMPLE_BYTES, start * SAMPLE_BYTES)
+        if len(data) != (end - start) * SAMPLE_BYTES:
+            raise Unavailable("Decoded audio is incomplete on disk.")
+        return data
+
+
+class Spool(SpoolFile):
+    """The file of one request, under a budget. Who appends to it says by `reach` how far it has come."""
+
+    def __init__(self, budget: SpoolBudget, scratch: ScratchFolder) -> None:
+        """Raises `Unavailable` where no file can be made."""
+        self._budget = budget
+        self._taken = 0  # bytes of the budget
+        try:
+            self._file = scratch.file()
+        except OSError as error:
+            raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
+        super().__init__(self._file.fileno())
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def written(self) -> int:
+        """Samples that are in the file, whoever wrote them."""
+        return os.fstat(self._fd).st_size // SAMPLE_BYTES
+
+    def reach(self, samples: int) -> None:
+        """Count what is in the file, and let `samples` of it be read; raises `Unavailable` beyond the budget."""
+        more = self.written * SAMPLE_BYTES - self._taken
+        if more > 0:
+            self._budget.take(more)
+            self._taken += more
+        self.samples = max(samples, self.samples)
+
+    def close(self) -> None:
+        """Free the disk space; calling it again does nothing."""
+        if not self._file.closed:
+            self._file.close()
+            self._budget.give_back(self._taken)

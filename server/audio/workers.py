@@ -1,0 +1,238 @@
+"""Media workers as the main process sees them: files out to them, checked messages back, none of them trusted.
+
+Knows processes and sockets; neither audio nor its libraries, which only the workers load.
+"""
+
+import logging
+import math
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import suppress
+from typing import NoReturn
+
+from server.audio.messages import (
+    MAX_MESSAGE_BYTES,
+    READY,
+    Done,
+    Ended,
+    Failed,
+    InvalidMessage,
+    Message,
+    MessageOrder,
+    ScanRequest,
+    decode,
+    encode_request,
+    error_of,
+    receive,
+)
+from server.audio.spool import Spool
+from server.errors import Unavailable, UndecodableAudio
+from server.options import ScanOptions
+from server.stats import MediaEnd, MediaStats
+from server.system.child_process import ChildProcess, clean_environment, described
+from server.system.machine import children_of
+from server.system.sandbox import ProcessLimits
+from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
+
+START_S = 60.0
+END_S = 2.0  # for a worker to be gone
+NOTICE_S = 0.5  # for an end of their parent to be seen, after theirs
+TICK_S = 0.1  # between looks at whether a file is still wanted
+SLOWEST = 20  # times real time, in CPU time; what is usual is ten times as fast
+LONGEST_S = 1e6  # of audio: limits have to be finite
+
+ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # of others: crashed
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # what has more can't be forked safely
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerLost(Exception):
+    """A worker ended without a result, by its file's doing or by somebody else's."""
+
+
+class ForkServerLost(WorkerLost):
+    """All workers ended, with the process that they are forked from: by no file's doing."""
+
+
+class MediaWorkers:
+    """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
+
+    def __init__(self, *, memory_bytes: int, timeout_s: float, module: str = "server.audio.fork_server") -> None:
+        """A worker may take so much memory, and `timeout_s` seconds without getting anywhere."""
+        self._module = module
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._ended: Counter[MediaEnd] = Counter()
+        self._forker, self._ready = self._start(), False
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready and self._forker.status is None
+
+    def wait_until_ready(self) -> None:
+        """Return once files can be scanned; raises `Unavailable` if that can't be, or somebody else sees to it."""
+        if not self._lock.acquire(blocking=False):  # whoever asks often must not fill threads with waiting
+            raise _not_now("media workers are about to start")
+        try:
+            self._ready_forker()
+        finally:
+            self._lock.release()
+
+    def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
+        """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
+        course = MessageOrder(options.vad.window_s)
+        try:
+            channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise _not_now(error.strerror) from error
+        channel.settimeout(TICK_S)
+        try:
+            with theirs:
+                forker = self._order(options, theirs.fileno(), source, spool.fileno())
+            for message in self._messages(forker, channel, stop):
+                if isinstance(message, Failed):
+                    self._ended["memory"] += message.reason == "no_memory"
+                    raise error_of(message, options.limit_s)
+                course.check(message, spool.written)
+                yield message
+        except InvalidMessage as error:
+            self._ended["nonsense"] += 1
+            logger.warning("a media worker sent what none would send by itself: %s", error)
+            raise UndecodableAudio from error
+        finally:
+            _hang_up(channel)
+
+    def stats(self) -> MediaStats:
+        return MediaStats((self.pid, *children_of(self.pid)), dict(self._ended))
+
+    def close(self) -> None:
+        with self._lock:
+            self._forker.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that workers are forked from."""
+        return self._forker.pid
+
+    def _start(self) -> ChildProcess:
+        environment = clean_environment() | ONE_THREAD
+        return ChildProcess(self._module, environment=environment, kind=socket.SOCK_SEQPACKET)
+
+    def _order(self, options: ScanOptions, *files: int) -> ChildProcess:
+        """Have a worker forked; returns by whom."""
+        order = encode_request(ScanRequest(options, self._limits(options.limit_s)))
+        with self._lock:
+            forker = self._ready_forker()
+            try:
+                socket.send_fds(forker.channel, [order], files)
+            except OSError as error:
+                _end_forker(forker)
+                raise ForkServerLost("the process that forks workers is gone") from error
+        return forker
+
+    def _limits(self, limit_s: float) -> ProcessLimits:
+        longest_s = min(limit_s, LONGEST_S)
+        return ProcessLimits(
+            memory_bytes=self._memory_bytes,
+            cpu_s=math.ceil(self._timeout_s + longest_s / SLOWEST),
+            file_bytes=math.ceil(longest_s + 1) * SAMPLE_RATE * SAMPLE_BYTES,
+        )
+
+    def _ready_forker(self) -> ChildProcess:
+        """With the lock held: the process that forks workers, another one if it has ended."""
+        if self._forker.status is not None:
+            self._ended["parent"] += 1
+            logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
+            self._forker.close()
+            try:
+                self._forker, self._ready = self._start(), False
+            except OSError as error:
+                raise _not_now(error.strerror) from error
+        if not self._ready and (cause := _obstacle(self._forker)):
+            _end_forker(self._forker)
+            raise _not_now(f"no media worker starts: {cause}")
+        self._ready = True
+        return self._forker
+
+    def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
+        """What a worker tells, up to its result."""
+        begun = False
+        deadline = time.monotonic() + self._timeout_s
+        while not stop.is_set():
+            try:
+                message = receive(channel)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    self._give_up(forker, begun=begun)
+                continue
+            match message:
+                case None:
+                    self._ended["crashed"] += 1
+                    if forker.wait(NOTICE_S) is not None:  # which a second try must not meet
+                        raise ForkServerLost("the process that forked it has ended")
+                    raise WorkerLost("it hung up")
+                case Ended(status):
+                    self._ended[ENDS.get(status, "crashed")] += 1
+                    raise _end(status)
+            yield message
+            if isinstance(message, Done | Failed):
+                return
+            begun = True
+            deadline = time.monotonic() + self._timeout_s
+
+    def _give_up(self, forker: ChildProcess, *, begun: bool) -> NoReturn:
+        if begun:
+            self._ended["stalled"] += 1
+            raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
+        _end_forker(forker)
+        raise ForkServerLost("none was forked")
+
+
+def _end_forker(forker: ChildProcess) -> None:
+    """So that whoever comes next finds it gone, and starts another."""
+    forker.kill()
+    forker.wait(NOTICE_S)
+
+
+def _obstacle(forker: ChildProcess) -> str:
+    """What keeps `forker` from its work, in its own words if it has any; empty as soon as it is ready."""
+    forker.channel.settimeout(START_S)
+    try:
+        said = forker.channel.recv(MAX_MESSAGE_BYTES)
+        if said == READY:
+            return ""
+        status = forker.wait(NOTICE_S)  # its traceback is for the log
+        if said and isinstance(message := decode(said), Failed):
+            return message.detail or message.reason
+    except (OSError, InvalidMessage) as error:
+        return str(error)
+    return "it hung up" if status is None else described(status)
+
+
+def _end(status: int | None) -> Exception:
+    """The error of a worker that ended with `status` before it had a result."""
+    if status is None:
+        return _not_now("there are too many processes")
+    if status == -signal.SIGXCPU:
+        return UndecodableAudio("Decoding it takes too long.")
+    return WorkerLost(f"it ended with status {status}")
+
+
+def _not_now(why: str | None) -> Unavailable:
+    return Unavailable(f"Audio can't be decoded at present: {why}.")
+
+
+def _hang_up(channel: socket.socket) -> None:
+    """Let the worker be killed, and wait until it is gone."""
+    end = time.monotonic() + END_S
+    with channel, suppress(OSError):
+        channel.shutdown(socket.SHUT_WR)
+        channel.settimeout(END_S)
+        while channel.recv(MAX_MESSAGE_BYTES) and time.monotonic() < end:
+            pass

@@ -1,0 +1,1 @@
+"""What each command accepts: argparse, nothing heavy."""

@@ -1,0 +1,90 @@
+"""`sotto ps`: which models a running server has in memory, and how busy each is."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from server.errors import InvalidRequest, RemoteError
+from server.settings import Settings
+
+HEAD = ("MODEL", "STATE", "DEVICE", "TYPE", "MEMORY", "REQUESTS", "QUEUE", "LAST USE", "UNLOADS IN")
+ABOUT = """\
+Show the models that a running server has in memory. MEMORY is what their processes
+take, of RAM; QUEUE counts windows of audio, of up to 30 s each, that wait or run."""
+KEY = "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the key"
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `ps` to the command line."""
+    parser = commands.add_parser(
+        "ps",
+        help="show what a running server has loaded",
+        description=ABOUT,
+        epilog=KEY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--server", metavar="URL", help="its address (http://127.0.0.1:8000; SOTTO_HOST, SOTTO_PORT)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything that is known, for programs")
+    parser.set_defaults(run=_ps)
+
+
+def _ps(args: argparse.Namespace) -> int:
+    told = asyncio.run(_ask(args.server or _address(Settings())))
+    print(json.dumps(told, indent=2) if args.json else "\n".join(_table(told["models"], told["time"])))
+    return 0
+
+
+def _address(settings: Settings) -> str:
+    if not settings.port:
+        raise InvalidRequest("SOTTO_PORT is 0, which may be any port: name the server's address by --server")
+    return settings.url()
+
+
+async def _ask(url: str) -> dict[str, Any]:
+    from server.commands.client import Client  # heavy
+
+    async with Client(url) as client:
+        answer = await client.get("/api/ps")
+    try:
+        told: dict[str, Any] = answer.json()
+        list(_table(told["models"], told["time"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise RemoteError(f"{url} does not answer as a Sotto server does") from error
+    return told
+
+
+def _table(models: list[dict[str, Any]], now_s: float) -> Iterator[str]:
+    """A line for each model below the head, in columns."""
+    lines = [HEAD, *(_row(model, now_s) for model in models)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from (f"{model['id']}: {model['reason']}" for model in models if model["reason"])
+
+
+def _row(model: dict[str, Any], now_s: float) -> tuple[str, ...]:
+    last, expires = model["last_used"], model["expires_at"]
+    return (
+        model["id"],
+        model["state"],
+        model["device"] or "-",
+        model["compute_type"] or "-",
+        f"{model['memory_bytes'] / 1e6:,.0f} MB" if model["memory_bytes"] else "-",
+        str(model["requests"]),
+        str(model["queued_windows"] + model["running_windows"]),
+        "never" if last is None else f"{_span(now_s - last)} ago",
+        "in use" if model["requests"] else "never" if expires is None else _span(expires - now_s),
+    )
+
+
+def _span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    whole = max(0, round(seconds))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"

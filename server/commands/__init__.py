@@ -1,0 +1,1 @@
+"""What each `sotto` command does, `serve` included."""

@@ -1,0 +1,248 @@
+"""What can be told of a start before anything is loaded: the server logs it, `sotto doctor` shows it among more.
+
+Each check looks at one thing and says what to do about it. They load no heavy library and contact nobody.
+"""
+
+import difflib
+import ipaddress
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from server.errors import SottoError
+from server.models import catalog
+from server.models.catalog import ModelReference
+from server.models.installed import default_name
+from server.settings import MOST_REQUESTS, PREFIX, Settings
+from server.system import sandbox
+from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
+
+MEMORY_FILESYSTEMS = ("tmpfs", "ramfs")
+LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
+LEAST_DISK_BYTES = 1 << 30
+
+FILES_PER_REQUEST = 4  # upload, decoded audio, the worker's line and a spare one
+OWN_FILES = 100
+
+LIBRARIES = ("ctranslate2", "faster-whisper", "av", "onnxruntime")
+
+Status = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found. A note is worth knowing; with a problem the server would not run."""
+
+    name: str
+    status: Status
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice}" if self.advice else self.text
+
+
+def short(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Check]:
+    """Everything here, in the order of the page."""
+    return [
+        cpu(),
+        ram(),
+        scratch(settings),
+        files(settings),
+        cages(),
+        address(settings),
+        keys(settings),
+        *unknown_variables(environment),
+    ]
+
+
+def python() -> Check:
+    where = f"{platform.python_implementation()} {platform.python_version()}, {platform.platform(terse=True)}"
+    return Check("python", "ok", f"{where}, {platform.machine()}")
+
+
+def libraries() -> list[Check]:
+    """Which versions are installed; whether they can be loaded shows when they are tried."""
+    return [_library(name) for name in LIBRARIES]
+
+
+def cpu() -> Check:
+    counted = f"{usable_cpus()} of {os.cpu_count()} CPUs by affinity and quota"
+    return Check("cpu", "ok", f"{counted}, {_cpu_name()}{', AVX-512' if has_avx512() else ''}")
+
+
+def ram() -> Check:
+    found = memory()
+    if found is None:
+        return Check("memory", "ok", "it can't be told here")
+    text = f"{size(found.free)} free of {size(found.allowed)} that this process may use"
+    if found.free < LEAST_BYTES:
+        return Check("memory", "note", text, "give it more: without it the system ends processes as they grow")
+    return Check("memory", "ok", text)
+
+
+def scratch(settings: Settings) -> Check:
+    """Where uploads and decoded audio lie."""
+    try:
+        folder = Path(tempfile.gettempdir())
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("temp", "problem", f"no file can be made there: {error}", "set TMPDIR to a folder on a disk")
+    text = f"{size(free)} free in {folder} for uploads and decoded audio"
+    if (asked := os.environ.get("TMPDIR")) and Path(asked) != folder:
+        return Check("temp", "note", text, f"TMPDIR names {asked}, where no file can be made")
+    if (kind := filesystem(folder)) in MEMORY_FILESYSTEMS:
+        return Check("temp", "note", f"{text}, which is memory ({kind})", "set TMPDIR to a folder on a disk")
+    most = settings.uploads_bytes + settings.spool_bytes
+    if free < most and settings.model_fields_set & {"uploads_mb", "spool_mb"}:
+        return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB let them grow to {size(most)}")
+    if free < LEAST_DISK_BYTES:
+        return Check(
+            "temp", "note", text, "free more, or set TMPDIR to a larger disk: an hour of audio takes 115 MB"
+        )
+    return Check("temp", "ok", text)
+
+
+def files(settings: Settings) -> Check:
+    """Whether connections and requests will find enough of them."""
+    requests, most = settings.max_requests or MOST_REQUESTS, open_files()
+    text = f"{most:g} may be open, for {settings.max_connections} connections and {requests} requests at most"
+    if most < settings.max_connections + FILES_PER_REQUEST * requests + OWN_FILES:
+        return Check("files", "note", text, "raise that (ulimit -Hn), or lower SOTTO_MAX_CONNECTIONS")
+    return Check("files", "ok", text)
+
+
+def cages() -> Check:
+    """What holds a process that a stranger's file has taken over."""
+    if sys.platform != "linux":
+        text = "this system can't confine what decodes uploads: a file that crashes it ends the server"
+        return Check("confinement", "note", text, "let only those send files whom you trust")
+    if version := sandbox.landlock_version():
+        return Check("confinement", "ok", f"limits, and Landlock version {version}, hold what decodes uploads")
+    text = "limits hold what decodes uploads; Landlock, which keeps it from files and network, is not there"
+    return Check("confinement", "note", text, "use Linux 5.13 or later, with Landlock among its security modules")
+
+
+def address(settings: Settings) -> Check:
+    """Whether somebody can listen there: asked before a model is loaded for nothing."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        choice = "choose another address by --host or SOTTO_HOST, another port by --port or SOTTO_PORT (0: any)"
+        return Check("address", "problem", f"can't listen on {host} port {port}: {error.strerror}", choice)
+    return Check("address", "ok", f"{host} port {port or '0 (any)'} is free")
+
+
+def keys(settings: Settings) -> Check:
+    """Whether other machines can reach a server without keys."""
+    admin = f", and {len(settings.admin_keys)} for admins" if settings.admin_keys else ""
+    if settings.api_keys:
+        return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; who has none is refused")
+    if is_loopback(settings.host):
+        return Check("keys", "ok", f"none{admin}, and only this machine can reach the server")
+    return Check(
+        "keys",
+        "note",
+        f"listening on {settings.host} without API keys: whoever reaches this address can use the server",
+        "make a key (openssl rand -hex 24), set SOTTO_API_KEYS to it, and send it as 'Authorization: Bearer <key>'",
+    )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[Check]:
+    """Variables that look like settings and are none."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return [Check("settings", "note", f"there is no setting {name}", _meant(name, known)) for name in unknown]
+
+
+def given(settings: Settings, environment: Mapping[str, str] = os.environ) -> Check:
+    """Which settings are not the defaults, and where they come from. Never the keys."""
+    names = sorted(name for name in settings.model_fields_set if name in Settings.model_fields)
+    told = [_told(name, settings, environment) for name in names]
+    return Check("settings", "ok", ", ".join(told) or "all as they come")
+
+
+def models_dir(settings: Settings) -> Check:
+    """Where pulled models are kept."""
+    folder = settings.models_dir
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    text = f"{size(shutil.disk_usage(there).free)} free for models in {folder}"
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Check(
+            "models", "note", f"{text}, where none can be put", "set SOTTO_MODELS_DIR to a folder of yours"
+        )
+    return Check("models", "ok", text)
+
+
+def model(settings: Settings) -> tuple[Check, ModelReference | None]:
+    """Whether the default model is here, and what was found."""
+    try:
+        catalogue = catalog.of(settings)
+        found = catalog.resolve(default_name(settings, catalogue), settings.models_dir, catalogue)
+    except SottoError as error:
+        return Check("model", "problem", error.message), None
+    if found.folder and found.model and found.model.demo:
+        text = f"{found.name} only knows digits and a few sentences"
+        return Check("model", "note", text, "for real speech: sotto models pull base"), found
+    if found.folder:
+        return Check("model", "ok", f"{found.name} is here, in {found.folder}: nothing has to be downloaded"), found
+    lacks = f"{found.name} is not in {found.target}"
+    if settings.offline:
+        cure = f"place the files of {found.repository} there, or set SOTTO_OFFLINE=0 to have them downloaded"
+        return Check("model", "problem", f"{lacks}, and SOTTO_OFFLINE forbids to download it", cure), found
+    text = f"{lacks}: the first start downloads it"
+    return Check("model", "note", text, "that start needs the network, and takes minutes"), found
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _library(name: str) -> Check:
+    try:
+        return Check("libraries", "ok", f"{name} {version(name)}")
+    except PackageNotFoundError:
+        return Check("libraries", "problem", f"{name} is not installed", "install Sotto again, with what it needs")
+
+
+def _told(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
+    variable = f"{PREFIX}{name.upper()}"
+    value = "(not shown)" if name.endswith("_keys") else getattr(settings, name)
+    if environment.get(variable):
+        return f"{variable}={value}"
+    file = environment.get(f"{PREFIX}CONFIG")
+    return f"{variable}={value} (by {f'{file} or ' if file else ''}the command line)"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _cpu_name() -> str:
+    try:
+        rows = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        return next(value.strip() for name, _, value in rows if name.strip() == "model name")
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

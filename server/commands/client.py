@@ -1,0 +1,208 @@
+"""Asks a server like this one, for commands that don't do the work themselves. The only home of httpx2.
+
+Waits and asks again where the server says when it will have room. A transcription comes as a stream, so that its
+progress is known, and is made again what the server made it of: any format can be written from it.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from server.errors import InvalidRequest, RemoteError
+from server.options import TranscriptionOptions, UploadFd
+from server.transcript import Segment, Transcript, Word
+
+KEY_VARIABLES = ("SOTTO_API_KEY", "OPENAI_API_KEY")
+TIMEOUT = httpx2.Timeout(10.0, read=600.0, write=60.0)  # a stream says something every 10 s, once it has begun
+RETRIED = (429, 503)
+TRIES = 20
+WAIT_S = 2.0  # where the server doesn't say how long
+MAX_WAIT_S = 60.0
+AT_ONCE = 4
+AHEAD_S = 600.0  # of audio under way; another recording is sent where there is less
+DATA = "data:"
+DEFAULT = "whisper-1"  # means the default model
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Client:
+    """A server's address, with `/v1` behind it or not, and a key: by default that of SOTTO_API_KEY or
+    OPENAI_API_KEY. Raises `RemoteError` for every answer that is an error."""
+
+    at_once = AT_ONCE
+    ahead_s = AHEAD_S
+
+    def __init__(self, url: str, key: str | None = None, *, sleep: Sleep = asyncio.sleep) -> None:
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise InvalidRequest(f"a server's address is like http://127.0.0.1:8000, not {url!r}")
+        self.url = url.rstrip("/").removesuffix("/v1")
+        found = (os.environ.get(name, "") for name in KEY_VARIABLES)
+        key = next((one for one in found if one), "") if key is None else key
+        self._sleep = sleep
+        self._http = httpx2.AsyncClient(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=TIMEOUT,
+            trust_env=not _is_here(address.hostname),  # no proxy leads to this machine
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str) -> httpx2.Response:
+        """What the server has at `path`."""
+        async with self.answer("GET", path) as response:
+            await response.aread()
+            return response
+
+    @asynccontextmanager
+    async def answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
+        """An answer that is no error, its body not read yet. While there is no room it is asked for again."""
+        for tries in range(1, TRIES + 1):
+            try:
+                async with self._http.stream(method, path, **content) as response:
+                    if response.is_success:
+                        yield response
+                        return
+                    await response.aread()
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                raise RemoteError(f"no server answers at {self.url} ({error or type(error).__name__})") from error
+            except httpx2.HTTPError as error:
+                raise RemoteError(f"{self.url}: {error or type(error).__name__}") from error
+            if not _may_pass(response) or tries == TRIES:
+                raise RemoteError(_reason(response))
+            await self._sleep(_wait_s(response))
+
+    async def is_demo(self, model: str) -> bool:
+        """Whether the server calls that model (empty: its default) a demo. One that doesn't say has none."""
+        try:
+            response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
+            return bool(response.json().get("demo"))
+        except (RemoteError, ValueError, AttributeError):
+            return False
+
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
+        """Send `source` and have it transcribed; it must stay open until that is closed."""
+        return RemoteTranscription(self, source, options)
+
+
+class RemoteTranscription:
+    """A transcription that the server makes: like `pipeline.Transcription` to whoever waits for it."""
+
+    def __init__(self, client: Client, source: UploadFd, options: TranscriptionOptions) -> None:
+        self.done_s = 0.0
+        self.duration_hint_s: float | None = None
+        self._options = options
+        self._segments: list[Segment] = []
+        self._run = asyncio.create_task(self._ask(client, source))
+
+    @property
+    def left_s(self) -> float:
+        return 0.0 if self._run.done() else max(0.0, (self.duration_hint_s or 0.0) - self.done_s)
+
+    async def result(self) -> Transcript:
+        return await asyncio.shield(self._run)
+
+    async def close(self) -> None:
+        """Hang up; the server gives the work up then."""
+        self._run.cancel()
+        await asyncio.gather(self._run, return_exceptions=True)
+
+    async def _ask(self, client: Client, source: UploadFd) -> Transcript:
+        task = self._options.decoding.task
+        route = "translations" if task == "translate" else "transcriptions"
+        with os.fdopen(os.dup(source.fd), "rb") as file:
+            files = {"file": (source.name_hint, file, "application/octet-stream")}
+            form = {"data": _fields(self._options), "files": files}
+            async with client.answer("POST", f"/v1/audio/{route}", **form) as response:
+                done = await self._follow(response)
+        spoken = done.get("languages") or [{"code": self._options.decoding.language or "en"}]
+        return Transcript(task, spoken[0]["code"], None, self.done_s, tuple(self._segments))
+
+    async def _follow(self, response: httpx2.Response) -> dict[str, Any]:
+        """Take up the stream's events; the last of them."""
+        async for line in response.aiter_lines():
+            event = json.loads(line.removeprefix(DATA)) if line.startswith(f"{DATA} {{") else {}
+            match event.get("type"):
+                case "sotto.progress":
+                    self.done_s, self.duration_hint_s = event["done_s"], event.get("total_hint_s")
+                case "sotto.segment":
+                    self._segments.append(_segment(event))
+                case "transcript.text.done" if self._segments or not event["text"]:
+                    return dict(event)
+            if "error" in event:
+                raise RemoteError(event["error"]["message"])
+        raise RemoteError("the stream ended without its segments: is this a Sotto server?")
+
+
+def _fields(options: TranscriptionOptions) -> dict[str, str | list[str]]:
+    decoding = options.decoding
+    fields: dict[str, str | list[str]] = {
+        "model": options.model or DEFAULT,
+        "stream": "true",
+        "stream_events[]": ["segments", "progress"],
+        "timestamp_granularities[]": ["segment", "word"] if decoding.word_timestamps else ["segment"],
+        "prompt": decoding.prompt,
+        "language": decoding.language or "",
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _segment(event: dict[str, Any]) -> Segment:
+    words = tuple(_words(event["text"], event["words"])) if "words" in event else None
+    fields = {name: event[name] for name in Segment.__slots__ if name in event}
+    return Segment(**{**fields, "tokens": tuple(event["tokens"]), "words": words})
+
+
+def _words(text: str, words: list[dict[str, Any]]) -> Iterator[Word]:
+    """Words with their spaces and punctuation, which the API leaves out: each ends before the next one's."""
+    starts, position = [], 0
+    for one in words:
+        found = text.find(one["word"], position)
+        starts.append(position if found < 0 else found)
+        position = starts[-1] + len(one["word"])
+    begins = [0]
+    for before, start, one in zip(starts, starts[1:], words, strict=False):
+        end = before + len(one["word"])
+        spaces = [index for index in range(end, start) if text[index].isspace()]
+        begins.append(spaces[-1] if spaces else start)
+    for begin, end, one in zip(begins, [*begins[1:], len(text)], words, strict=True):
+        yield Word(text[begin:end], one["start"], one["end"], one["probability"])
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _may_pass(response: httpx2.Response) -> bool:
+    """Whether it helps to ask again, as far as the server says."""
+    return response.status_code in RETRIED and response.headers.get("x-should-retry") != "false"
+
+
+def _wait_s(response: httpx2.Response) -> float:
+    told = response.headers.get("retry-after", "")
+    return min(float(told), MAX_WAIT_S) if told.isdecimal() else WAIT_S
+
+
+def _reason(response: httpx2.Response) -> str:
+    """What the envelope of an error says, if it is one; and where a key would come from."""
+    hint = f" The key sent is that of {', or else '.join(KEY_VARIABLES)}." if response.status_code == 401 else ""
+    try:
+        return str(response.json()["error"]["message"]) + hint
+    except (ValueError, KeyError, TypeError):
+        return f"{response.url} answers {response.status_code}"

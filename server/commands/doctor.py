@@ -1,0 +1,251 @@
+"""`sotto doctor`: what would run here, how fast, and what to do about what would not.
+
+Everything heavy is tried in a process of its own (`trial`): a library that crashes is one line on the page.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from server import __version__
+from server.commands.checks import Check, given, libraries, model, models_dir, python, short
+from server.commands.probe import Answer
+from server.engine.loader import WhisperLoader
+from server.engine.process import environment
+from server.errors import SottoError
+from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resolve
+from server.options import UploadFd, VadOptions
+from server.settings import Settings
+from server.system.child_process import ChildProcess, described
+
+MODULE = "server.commands.probe"
+TRIAL_S = 600.0  # a large model may come from a slow disk
+MEDIA_S = 60.0
+END_S = 5.0
+SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader")
+SMI_S = 30.0
+SCHEMA = 1  # goes up when a program that reads the JSON has to change
+
+Ask = Callable[..., Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The bundled recording, decoded in one compute type; `speed` is in times real time, 0 where it failed."""
+
+    device: str
+    compute_type: str
+    speed: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """All that was looked at, and what the server would compute on and in: nothing where that is empty."""
+
+    checks: list[Check]
+    trials: list[Trial]
+    device: str = ""
+    compute_type: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return not any(check.status == "problem" for check in self.checks)
+
+    def page(self) -> str:
+        lines = [f"sotto {__version__} would {'' if self.runs else 'NOT '}run here{self._how}"]
+        for check in self.checks:
+            lines.append(f"{check.status:<8} {check.name:<12} {check.text}")
+            if check.advice:
+                lines.append(f"{'':<21} -> {check.advice}")
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        return json.dumps({"schema": SCHEMA, "version": __version__, "runs": self.runs, **asdict(self)}, indent=2)
+
+    @property
+    def _how(self) -> str:
+        return f", in {self.compute_type} on {self.device}" if self.compute_type else ""
+
+
+def doctor(settings: Settings, *, as_json: bool) -> int:
+    """Print the page; returns an exit status: 0 if the server would run."""
+    report = examine(settings, ask_child)
+    print(report.json() if as_json else report.page())
+    return 0 if report.runs else 1
+
+
+def ask_child(question: str, *arguments: str) -> Answer:
+    """What a process of its own answers; `error` if it crashes, or does not end."""
+    child = ChildProcess(MODULE, question, *arguments, environment=environment())
+    try:
+        child.channel.settimeout(TRIAL_S)
+        with child.channel.makefile() as channel:
+            said = channel.read()
+    except TimeoutError:
+        return {"error": f"it has not ended within {TRIAL_S:g} s"}
+    finally:
+        status = child.close(END_S)
+    answer: Answer = json.loads(said) if said else {"error": described(status)}
+    return answer
+
+
+def examine(settings: Settings, ask: Ask) -> DoctorReport:
+    """Look at everything, in the order of the page."""
+    is_here, found = model(settings)
+    reads = codecs(ask("codecs"))
+    checks = [
+        python(),
+        *libraries(),
+        *short(settings),
+        models_dir(settings),
+        given(settings),
+        reads,
+        media(settings),
+        *gpu(ask("cuda"), settings),
+        is_here,
+    ]
+    if reads.status == "problem":
+        return DoctorReport(
+            [*checks, Check("decode", "note", "not tried: without FFmpeg (av) no recording is read")], []
+        )
+    device = ask("device", settings.devices[0])
+    if error := device.get("error"):
+        return DoctorReport([*checks, Check("decode", "problem", error)], [])
+    report = compute(settings, device, ask)
+    if report.compute_type and found and found.folder and found.name != BUNDLED:
+        checks.append(load(settings, found.folder, report.device, ask))
+    return DoctorReport([*checks, *report.checks], report.trials, report.device, report.compute_type)
+
+
+def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
+    """Try every compute type of a device with the bundled model, and pick one."""
+    device = answer["device"]
+    ladder = answer["ladder"] if settings.compute_type == "auto" else [settings.compute_type]
+    try:
+        folder = resolve(BUNDLED, settings.models_dir).target
+    except SottoError as error:
+        return DoctorReport([Check("decode", "problem", error.message)], [], device)
+    types = dict.fromkeys([*ladder, *answer["supported"]])
+    trials = [decode(recipe(settings, folder, device, each), ask) for each in types]
+    working = [trial.compute_type for trial in trials if not trial.error]
+    picked = next((each for each in ladder if each in working), "")
+    checks = [
+        Check("decode", "note", f"{trial.compute_type} on {device} fails: {trial.error}")
+        if trial.error
+        else Check(
+            "decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {trial.speed:.0f} times real time"
+        )
+        for trial in trials
+    ]
+    return DoctorReport([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
+
+
+def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Check:
+    """What the server would compute in, and why."""
+    if not picked:
+        return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure(device, settings))
+    if settings.compute_type != "auto":
+        return Check("pick", "ok", f"{picked} on {device}, as SOTTO_COMPUTE_TYPE says")
+    is_best = picked == ladder[0]
+    return Check(
+        "pick", "ok" if is_best else "note", f"{picked} on {device}: the first that works of {', '.join(ladder)}"
+    )
+
+
+def cure(device: str, settings: Settings) -> str:
+    """What is left to try where no compute type works; empty where nothing is."""
+    if settings.compute_type != "auto":
+        return "set SOTTO_COMPUTE_TYPE=auto"
+    return "set SOTTO_DEVICE=cpu" if device != "cpu" else ""
+
+
+def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperLoader:
+    return WhisperLoader(
+        folder,
+        device=device,
+        compute_type=compute_type,
+        threads=settings.threads,
+        workers=settings.workers,
+        tune_allocator=settings.tune_allocator,
+    )
+
+
+def decode(recipe: WhisperLoader, ask: Ask) -> Trial:
+    """The bundled recording, with the bundled model: what that writes is known."""
+    answer = ask("decode", json.dumps(asdict(recipe), default=str))
+    error = answer.get("error", "")
+    if not error and answer["text"] != SAMPLE_TEXT:
+        error = f"it writes {answer['text'][:100]!r} instead of {SAMPLE_TEXT!r}"
+    speed = 0.0 if error else round(answer["audio_s"] / answer["took_s"], 1)
+    return Trial(recipe.device, recipe.compute_type, speed, error)
+
+
+def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
+    """The model that is to be served, as the server would load it."""
+    asked = recipe(settings, folder, device, settings.compute_type)
+    answer = ask("decode", json.dumps(asdict(asked), default=str))
+    if error := answer.get("error"):
+        return Check("load", "problem", error)
+    speed = answer["audio_s"] / answer["took_s"]
+    return Check("load", "ok", f"{folder.name} in {answer['compute_type']}: {speed:.0f} times real time")
+
+
+def codecs(answer: Answer) -> Check:
+    if error := answer.get("error"):
+        text = f"FFmpeg (av) does not read the bundled recording: {error}"
+        return Check("codecs", "problem", text, "install Sotto again, with the versions of requirements.lock")
+    reads = f"FFmpeg reads {', '.join(answer['reads'])} and more"
+    if lacks := answer["lacks"]:
+        return Check("codecs", "note", f"{reads}, but not {', '.join(lacks)}", "install av as a wheel")
+    return Check("codecs", "ok", reads)
+
+
+def media(settings: Settings) -> Check:
+    """Decode the bundled recording as an upload is decoded: confined, on disk."""
+    try:
+        from server.audio.media_decoder import open_media
+
+        with closing(open_media(settings)) as media, data_path(SAMPLE).open("rb") as file:
+            media.wait_until_ready()
+            source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, SAMPLE)
+            recording = media.open(source, VadOptions(), on_window=lambda _: None)
+            with closing(recording):
+                duration_s = recording.finished.result(MEDIA_S)
+    except Exception as error:  # a library that can't be loaded, a process that doesn't start: a line on the page
+        return Check("media", "problem", f"no recording can be decoded: {error or type(error).__name__}")
+    return Check("media", "ok", f"a recording of {duration_s:.1f} s was decoded by a process of its own")
+
+
+def gpu(answer: Answer, settings: Settings) -> list[Check]:
+    """What the driver tells, what CTranslate2 sees of it, and whether cuBLAS is there."""
+    if error := answer.get("error"):
+        return [Check("gpu", "problem", f"CTranslate2 can't be loaded: {error}", "install Sotto again")]
+    from_driver = gpus_of_driver()
+    told = "; ".join(from_driver) or "the driver shows none"
+    if not answer["count"]:
+        if from_driver:
+            cure = "it needs driver 525 or later, its wheel for x86-64, and no CUDA_VISIBLE_DEVICES that hides them"
+            return [Check("gpu", "note", f"{told}; CTranslate2 sees none of that", cure)]
+        return [Check("gpu", "ok", "none")]
+    checks = [Check("gpu", "ok", f"{told}; CTranslate2 sees {answer['count']}")]
+    if answer["cublas"]:
+        return [*checks, Check("cublas", "ok", "found")]
+    used = "the CPU is used instead" if settings.device in ("auto", "cpu") else "nothing can be computed"
+    return [*checks, Check("cublas", "note", f"cuBLAS 12 is not found: {used}", f"run {answer['advice']}")]
+
+
+def gpus_of_driver() -> list[str]:
+    """A line for each GPU: name, memory, free memory, driver. Empty without NVIDIA's tool."""
+    if not shutil.which(SMI[0]):
+        return []
+    try:
+        ran = subprocess.run(SMI, capture_output=True, text=True, timeout=SMI_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"{SMI[0]} fails: {error}"]
+    return [line.strip() for line in ran.stdout.splitlines() if line.strip()]

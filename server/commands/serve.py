@@ -1,0 +1,119 @@
+"""`sotto serve`: the server's start and stop, in order."""
+
+import asyncio
+import logging
+import math
+import os
+import shlex
+import signal
+import socket
+from contextlib import closing
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+
+from server import logs
+from server.api.app import create_app
+from server.api.h11_protocol import HEAD_BYTES, Protocol
+from server.audio.media_decoder import MediaDecoder, open_media
+from server.commands.checks import short
+from server.models.catalog import SAMPLE, data_path
+from server.pool.registry import Registry, load
+from server.settings import Settings
+from server.system.machine import allow_open_files
+
+DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
+ANSWER_S = 5  # after the grace, for telling those who still wait
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, saying last of all how to use it, and ending as we promise."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = self._settings.host
+            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("stopping; requests under way have %g s", self._settings.grace_seconds)
+        cutting = asyncio.create_task(self._cut_short())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, end at the second; children notice by themselves."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    async def _cut_short(self) -> None:
+        """Once the grace is over, let every request that is left end with a 503: uvicorn alone would not wait."""
+        await asyncio.sleep(self._settings.grace_seconds)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
+def serve(settings: Settings) -> int:
+    """Load the model, listen until a signal comes, end what is under way. Returns an exit status."""
+    # Without a handler, the first process of a container hears no SIGTERM at all. To be stopped is a success.
+    signal.signal(signal.SIGTERM, _end)
+    logs.set_up(settings.log_level, settings.log_format)
+    check_environment(settings)
+    allow_open_files()
+    with (
+        closing(open_media(settings)) as media,  # its processes start while the model is loaded
+        closing(load(settings)) as registry,
+    ):
+        if registry.default.known.demo:
+            logger.warning(DEMO)
+        media.wait_until_ready()
+        server = Server(_config(settings, registry, media), settings)
+        server.run()
+        return 0 if server.started else 1
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def check_environment(settings: Settings) -> None:
+    """Log what is worth knowing of this machine and these settings; raise OSError for what must not be so."""
+    for check in short(settings):
+        if check.status == "problem":
+            raise OSError(str(check))
+        if check.status == "note":
+            logger.warning(check)
+
+
+def example(settings: Settings, port: int) -> str:
+    """A curl command to paste, for a recording that is at hand."""
+    key = '-H "Authorization: Bearer YOUR_KEY" ' if settings.api_keys else ""
+    url = shlex.quote(f"{settings.url(port)}/v1/audio/transcriptions")
+    file = shlex.quote(str(data_path(SAMPLE)))
+    return f"curl {key}{url} -F model=whisper-1 -F file=@{file}"
+
+
+def _config(settings: Settings, registry: Registry, media: MediaDecoder) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(settings, registry, media),
+        host=settings.host,
+        port=settings.port,
+        http=Protocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=settings.idle_timeout_seconds,  # type: ignore[arg-type]  # any number will do
+        timeout_graceful_shutdown=math.ceil(settings.grace_seconds) + ANSWER_S,
+    )

@@ -1,0 +1,279 @@
+"""`sotto transcribe`: recordings in, text out, several under way at once, by this process or by a server."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from shutil import copyfileobj
+from typing import IO, Protocol
+
+from tqdm import tqdm
+
+from server import logs
+from server.commands.files import STDIN, InputFile, OutputPath, find, write
+from server.errors import InvalidRequest, told
+from server.formats.render import render
+from server.options import ResponseFormat, TranscriptionOptions, UploadFd
+from server.settings import Settings
+from server.transcript import Transcript
+
+LOOK_S = 0.1
+UNOPENED = 2  # recordings at a time of which nobody knows yet how long they are
+DEMO = "sotto: the demo model only knows digits and a few sentences; for real speech: sotto {} --model small"
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+Failures = list[tuple[Path, Exception]]
+
+
+class Transcribing(Protocol):
+    """One recording under way."""
+
+    done_s: float
+
+    @property
+    def left_s(self) -> float: ...
+
+    async def result(self) -> Transcript: ...
+
+    async def close(self) -> None: ...
+
+
+class Transcriber(Protocol):
+    """This process's engine, or a server: busy with `at_once` recordings, or with fewer of `ahead_s`."""
+
+    @property
+    def at_once(self) -> int: ...
+
+    @property
+    def ahead_s(self) -> float: ...
+
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> Transcribing: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeJob:
+    """What the command line asks for. Without `output`, text goes to standard output."""
+
+    named: tuple[Path, ...]
+    formats: tuple[ResponseFormat, ...]
+    options: TranscriptionOptions
+    output: OutputPath | None = None
+    overwrite: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class FileJob:
+    """A recording, the formats that are to be made of it, and how far it is."""
+
+    recording: InputFile
+    formats: tuple[ResponseFormat, ...]
+    size: int
+    under_way: Transcribing | None = None
+    text: bytes = b""  # for standard output
+    ended: bool = False
+    heard_s: float = 0.0  # once it has ended
+
+    @property
+    def done_s(self) -> float:
+        return self.under_way.done_s if self.under_way else self.heard_s
+
+    @property
+    def known_s(self) -> float:
+        """How long it is, as far as is known; 0 if it isn't."""
+        return self.done_s + (self.under_way.left_s if self.under_way else 0.0)
+
+    def end(self) -> None:
+        """Let go of all but what there is to tell."""
+        self.heard_s, self.under_way, self.ended = self.done_s, None, True
+
+
+def transcribe(settings: Settings, order: TranscribeJob, server: str | None = None) -> int:
+    """Transcribe every recording; one that fails is reported and the others go on. Returns an exit status."""
+    logs.set_up("warning", settings.log_format)
+    failures: Failures = []
+    with ExitStack() as held:
+        stdin = held.enter_context(_standard_input()) if STDIN in order.named else None
+        jobs = _plan(order, failures)
+        try:
+            if jobs:
+                work = Run(jobs, order, failures, stdin)
+                asyncio.run(_by_server(server, work)) if server else _here(settings, work)
+        finally:
+            for path, error in failures:
+                text = told(error)
+                print("sotto:", text if text.startswith(f"{path}: ") else f"{path}: {text}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+async def _by_server(url: str, work: "Run") -> None:
+    from server.commands.client import Client
+
+    async with Client(url) as client:
+        if await client.is_demo(work.model):
+            print(DEMO.format("serve"), file=sys.stderr)
+        await work.go(client)
+
+
+def _here(settings: Settings, work: "Run") -> None:
+    from server.commands.local import opened  # heavy
+
+    with opened(settings) as here:
+        if here.demo:
+            print(DEMO.format("transcribe"), file=sys.stderr)
+        asyncio.run(work.go(here))
+
+
+def _plan(order: TranscribeJob, failures: Failures) -> list[FileJob]:
+    """What is to be done: what is done already is not, and what can't be found has failed."""
+    found = list(find(order.named))
+    recordings = [one for one in found if isinstance(one, InputFile)]
+    failures += [one for one in found if not isinstance(one, InputFile)]
+    if order.output:
+        order.output.check(recordings, order.formats)
+    jobs = []
+    for recording in recordings:
+        if missing := tuple(each for each in order.formats if not _is_done(recording, each, order)):
+            jobs.append(FileJob(recording, missing, _size(recording.path)))
+    if done := len(recordings) - len(jobs):
+        print(f"sotto: {done} of {len(recordings)} done before; --overwrite does them again", file=sys.stderr)
+    return jobs
+
+
+def _is_done(recording: InputFile, made: ResponseFormat, order: TranscribeJob) -> bool:
+    return order.output is not None and not order.overwrite and order.output.target(recording, made).exists()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+@contextmanager
+def _standard_input() -> Iterator[IO[bytes]]:
+    """All of it, on disk."""
+    if sys.stdin.isatty():
+        raise InvalidRequest("standard input is a terminal: lead a recording into it")
+    with tempfile.TemporaryFile() as kept:
+        copyfileobj(sys.stdin.buffer, kept)
+        yield kept
+
+
+class Run:
+    """All jobs of one command; what fails is added to `failures`."""
+
+    def __init__(
+        self, jobs: Sequence[FileJob], order: TranscribeJob, failures: Failures, stdin: IO[bytes] | None = None
+    ) -> None:
+        self._jobs = jobs
+        self._order = order
+        self._failures = failures
+        self._stdin = stdin
+        self._under_way: set[FileJob] = set()
+        self._printed = 0
+        self._moved = asyncio.Event()
+
+    @property
+    def model(self) -> str:
+        """As a server is asked for it; empty means its default."""
+        return self._order.options.model
+
+    async def go(self, transcriber: Transcriber) -> None:
+        """Begin one after the other, as soon as there is room."""
+        with tqdm(disable=None, leave=False, file=sys.stderr, bar_format=BAR, dynamic_ncols=True) as bar:
+            watching = asyncio.create_task(self._watch(bar))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for job in self._jobs:
+                        await self._wait_for_room(transcriber)
+                        self._under_way.add(job)
+                        group.create_task(self._do(job, transcriber, bar))
+            except ExceptionGroup as errors:  # standard output takes no more
+                raise errors.exceptions[0] from None
+            finally:
+                watching.cancel()
+            shown, spent_s = not bar.disable, bar.format_dict["elapsed"]
+        if shown:
+            self._sum_up(spent_s)
+
+    async def _wait_for_room(self, transcriber: Transcriber) -> None:
+        """Return once another recording would have work sooner than those under way are through."""
+        while (
+            len(self._under_way) >= transcriber.at_once
+            or sum(job.known_s == 0 for job in self._under_way) >= UNOPENED
+            or sum(job.known_s - job.done_s for job in self._under_way) >= transcriber.ahead_s
+        ):
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _do(self, job: FileJob, transcriber: Transcriber, bar: tqdm) -> None:
+        try:
+            transcript = await self._transcribe(job, transcriber)
+            bodies = await asyncio.to_thread(self._rendered, job, transcript)
+            self._hand_out(job, bodies)
+        except Exception as error:  # whatever is wrong with one recording, the others go on
+            self._failures.append((job.recording.path, error))
+        job.end()
+        self._under_way.discard(job)
+        self._moved.set()
+        self._print(bar)
+
+    async def _transcribe(self, job: FileJob, transcriber: Transcriber) -> Transcript:
+        path = job.recording.path
+        with ExitStack() as held:
+            file = self._stdin if path == STDIN and self._stdin else held.enter_context(path.open("rb"))
+            source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, path.name)
+            job.under_way = transcriber.transcribe(source, self._order.options)
+            try:
+                return await job.under_way.result()
+            finally:
+                await job.under_way.close()
+
+    def _rendered(self, job: FileJob, transcript: Transcript) -> list[bytes]:
+        asked = (replace(self._order.options, response_format=each) for each in job.formats)
+        return [render(transcript, options)[1] for options in asked]
+
+    def _hand_out(self, job: FileJob, bodies: list[bytes]) -> None:
+        if self._order.output is None:
+            (job.text,) = bodies
+            return
+        for made, body in zip(job.formats, bodies, strict=True):
+            write(self._order.output.target(job.recording, made), body)
+
+    def _print(self, bar: tqdm) -> None:
+        """Standard output gets what it can in the order of the command line."""
+        while self._printed < len(self._jobs) and self._jobs[self._printed].ended:
+            job = self._jobs[self._printed]
+            self._printed += 1
+            if job.text:
+                bar.clear()
+                sys.stdout.buffer.write(job.text if job.text.endswith(b"\n") else job.text + b"\n")
+                sys.stdout.flush()
+                job.text = b""
+
+    async def _watch(self, bar: tqdm) -> None:
+        """Show how far all is; recordings may have turned out to be short or long."""
+        while True:
+            self._moved.set()
+            bar.n = sum(job.done_s for job in self._jobs)
+            bar.total = max(self._expected_s(), bar.n) or None
+            ended = sum(job.ended for job in self._jobs)
+            bar.set_description_str(f"{ended}/{len(self._jobs)}", refresh=False)
+            bar.set_postfix_str(f"{bar.n / max(bar.format_dict['elapsed'], LOOK_S):.1f}x", refresh=False)
+            bar.refresh()
+            await asyncio.sleep(LOOK_S)
+
+    def _expected_s(self) -> float:
+        """How long all recordings are: those that nobody has opened, as the others are for their size."""
+        known = [job for job in self._jobs if job.known_s or job.ended]
+        known_s, size = sum(job.known_s for job in known), sum(job.size for job in known)
+        left = sum(job.size for job in self._jobs) - size
+        return known_s + (left * known_s / size if size else 0.0)
+
+    def _sum_up(self, spent_s: float) -> None:
+        done_s = sum(job.done_s for job in self._jobs)
+        audio, spent = (timedelta(seconds=round(seconds)) for seconds in (done_s, spent_s))
+        print(f"{audio} of audio in {spent} ({done_s / max(spent_s, LOOK_S):.1f}x)", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Windows of all requests in batches; one supervised process per model."""

@@ -1,0 +1,313 @@
+"""The engine: windows of all requests in, results out, batched on one model.
+
+Worker threads take batches from a fair queue and bring each window one step on: encode and decode, decode again
+at the next temperature, align its words. A window that needs another step goes back into the queue with its
+encoder output, where it meets windows of other requests in the same state. Knows futures and threads; no HTTP,
+no asyncio, no files.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+
+from server.engine.fair_queue import Batch, FairQueue
+from server.engine.interface import Model
+from server.engine.job import Job
+from server.engine.limits import BatchLimits
+from server.errors import Cancelled, Unavailable
+from server.options import DecodingOptions, Priority
+from server.stats import Durations, EngineStats
+from server.transcript import Window, WindowResult
+from server.whisper.decoding import WindowState
+
+INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
+USUAL_BEAMS = 5  # what limits are made for; with more beams, which a request may ask for, a batch is smaller
+POLL_S = 0.05
+IDLE_S = 60.0  # without work, after which memory that is only kept for speed is given back
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs windows on one model. Thread-safe; `submit` never blocks."""
+
+    def __init__(
+        self, model: Model, limits: BatchLimits | None = None, *, watch: Callable[[], object] = lambda: None
+    ) -> None:
+        """Take over `model` and start its worker threads; `close` frees both.
+
+        `watch` is called, in a worker, when a batch begins and when it has ended.
+        """
+        self._model = model
+        self._limits = limits or BatchLimits.on(model.device)
+        self._watch = watch
+        self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
+        self._queue: FairQueue[Job] = FairQueue(
+            self._limits.max_queued, mix_classes=self._limits.mix_classes, spread=self._limits.spread
+        )
+        self._lock = threading.Lock()  # of everything below
+        self._running: list[Job] = []
+        self._lost = ""
+        self._counts: Counter[str] = Counter()
+        self._batch_sizes: Counter[int] = Counter()
+        self._waits = self._runs = Durations()
+        self._interactive_s = float("-inf")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"engine-{number}") for number in range(model.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+    ) -> Future[WindowResult]:
+        """Queue `window` (with its samples) for `request`; the future ends with its result or its own error.
+
+        Raises `QueueFull`, or `Unavailable` once the engine is closing or its device is lost.
+        """
+        if self._lost:
+            raise Unavailable(self._lost)
+        job = Job(self._model.start(window, options), request, priority, self._model)
+        self._queue.put(job)
+        if priority == "interactive":
+            self._interactive_s = job.submitted_s
+        return job.future
+
+    def cancel(self, request: str) -> None:
+        """Forget the windows of `request`: those that wait at once, those that run at their next step."""
+        waiting = self._queue.remove(request)
+        with self._lock:
+            for job in self._running:
+                job.abandoned |= job.request == request
+        for job in waiting:
+            job.future.cancel()
+            job.fail(Cancelled("The request was cancelled."))
+
+    def position(self, request: str) -> int:
+        """How many other requests have their turn before `request`: 0 while a window of its runs. Momentary."""
+        with self._lock:
+            if any(job.request == request for job in self._running):
+                return 0
+        return self._queue.ahead(request)
+
+    def turns(self) -> list[str]:
+        """The requests that wait, in the order of their turns."""
+        return self._queue.turns()
+
+    def running(self) -> list[Future[WindowResult]]:
+        """Those of the windows that are in a batch now."""
+        with self._lock:
+            return [job.future for job in self._running]
+
+    def stats(self) -> EngineStats:
+        now_s = time.monotonic()
+        jobs = list(self._queue)
+        audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
+        for job in jobs:
+            audio_s[job.priority] += job.state.window.duration_s
+        with self._lock:
+            return EngineStats(
+                queued=len(jobs),
+                running=len(self._running),
+                done=self._counts["done"],
+                failed=self._counts["failed"],
+                batches=self._counts["batches"],
+                queued_by_class={priority: sum(job.priority == priority for job in jobs) for priority in audio_s},
+                queued_audio_s=audio_s,
+                batch_sizes=dict(self._batch_sizes),
+                fallbacks=self._counts["fallbacks"],
+                waits=self._waits,
+                runs=self._runs,
+                cache_bytes=_cached(jobs),
+                device=self._model.device,
+                compute_type=self._model.compute_type,
+                running_s=max((now_s - job.taken_s for job in self._running), default=0.0),
+                state="broken" if self._lost else "ready",
+                reason=self._lost,
+            )
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Stop: after at most `drain_s` what waits is failed; what runs is awaited; the model is freed.
+
+        Threads are joined: one inside CTranslate2 when Python ends would abort the process.
+        """
+        deadline = time.monotonic() + drain_s
+        while (len(self._queue) or self._running) and time.monotonic() < deadline:
+            threading.Event().wait(POLL_S)
+        for job in self._queue.close():
+            job.fail(Unavailable("The server is shutting down."))
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        threads, self._threads = self._threads, []
+        if threads:
+            self._model.close()
+
+    def _work(self) -> None:
+        idle_s: float | None = IDLE_S
+        while (take := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
+            if not take.items:
+                self._model.trim_memory()
+                idle_s = None  # once is enough until there has been work again
+                continue
+            idle_s = IDLE_S
+            with self._counted(take):
+                self._process(take.items, may_step_back=take.priority == "bulk" and not take.is_bulk_turn)
+
+    def _limit_of(self, job: Job) -> int:
+        """How many windows may go with `job`, itself included."""
+        limit = self._limits.interactive if job.priority == "interactive" else self._limits.bulk
+        if job.aligning:
+            return limit
+        company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
+        if company and not self._limits.mix_classes:
+            limit = min(limit, self._limits.interactive)
+        if job.state.attempts:  # sampled: every window becomes best_of
+            limit //= job.state.options.best_of
+        else:
+            limit = limit * USUAL_BEAMS // max(USUAL_BEAMS, job.state.options.beam_size)
+        return max(1, limit)
+
+    @contextmanager
+    def _counted(self, take: Batch[Job]) -> Iterator[None]:
+        jobs, began_s = take.items, time.monotonic()
+        for job in jobs:
+            job.taken_s = began_s
+        with self._lock:
+            self._running += jobs
+        self._watch()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running = [job for job in self._running if job not in jobs]
+                self._counts["batches"] += 1
+                self._batch_sizes[len(jobs)] += 1
+            self._watch()
+
+    def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
+        """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""
+        try:
+            self._step(jobs, may_step_back)
+        except Exception as error:
+            if self._is_lost(error):
+                self._lose(jobs, error)
+            elif len(jobs) > 1:
+                logger.warning("a batch of %d windows failed, trying them one by one: %s", len(jobs), error)
+                for job in jobs:
+                    if not job.future.done():
+                        self._process([job], may_step_back=False)
+            else:
+                logger.exception("window %d of request %s failed", jobs[0].state.window.index, jobs[0].request)
+                self._count("failed")
+                jobs[0].fail(error)
+
+    def _step(self, jobs: Sequence[Job], may_step_back: bool) -> None:
+        if not self._encode(jobs, may_step_back):
+            return
+        jobs = self._wanted(jobs)
+        if jobs and jobs[0].aligning:
+            self._align([job.state for job in jobs])
+        else:
+            self._decode([job.state for job in jobs])
+        self._requeue([job for job in self._wanted(jobs) if not self._finish(job)])
+
+    def _encode(self, jobs: Sequence[Job], may_step_back: bool) -> bool:
+        """Encode what isn't; False if the batch went back into the queue, for interactive work has come."""
+        missing = [job for job in jobs if job.state.encoded is None]
+        if self._limits.encode_together:
+            if missing:
+                self._model.encode([job.state for job in missing])
+            return True
+        for job in missing:
+            if may_step_back and self._steps_back(jobs):
+                return False
+            if not job.abandoned:
+                self._model.encode([job.state])
+        return not (may_step_back and self._steps_back(jobs))
+
+    def _steps_back(self, jobs: Sequence[Job]) -> bool:
+        """Whether interactive work waits; `jobs` are in the queue again then."""
+        if not self._queue.waits("interactive"):
+            return False
+        self._requeue(self._wanted(jobs))
+        return True
+
+    def _decode(self, batch: Sequence[WindowState]) -> None:
+        if unknown := [one for one in batch if one.options.language is None]:
+            self._model.detect(unknown)
+        if batch:
+            self._model.generate(batch)
+
+    def _align(self, batch: Sequence[WindowState]) -> None:
+        # After a failure in the batch, one that was through already may come again.
+        if unplaced := [one for one in batch if one.align_tokens and one.alignment is None]:
+            self._model.align(unplaced)
+
+    def _finish(self, job: Job) -> bool:
+        """Settle the future of a job that needs no further step."""
+        state = job.state
+        job.step_done()
+        if state.decoded is None:
+            self._count("fallbacks")
+            return False
+        if state.align_tokens and state.alignment is None:
+            return False
+        result = self._model.result(state)
+        state.encoded = None
+        job.future.set_result(replace(result, ran_s=self._count_done(job)))
+        return True
+
+    def _wanted(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that somebody still waits for; the others end here."""
+        for job in jobs:
+            if job.abandoned:
+                job.fail(Cancelled("The request was cancelled."))
+        return [job for job in jobs if not job.abandoned]
+
+    def _requeue(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs for their next step, with their encoder output as far as the cache allows."""
+        if not jobs:
+            return
+        room = self._limits.cache_bytes - _cached(self._queue)
+        for job in jobs:
+            room -= job.state.encoded_bytes
+            if room < 0:
+                job.state.encoded = None
+        if not self._queue.requeue(jobs):
+            for job in jobs:
+                job.fail(Unavailable("The server is shutting down."))
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether a CUDA context is gone: nothing on this device works again in this process."""
+        text = str(error).lower()
+        return self._model.device != "cpu" and ("cuda" in text or "cublas" in text)
+
+    def _lose(self, jobs: Sequence[Job], error: Exception) -> None:
+        self._lost = f"The device failed: {error}"
+        logger.critical("%s", self._lost)
+        for job in [*jobs, *self._queue.close()]:
+            job.fail(Unavailable(self._lost))
+
+    def _count_done(self, job: Job) -> float:
+        """Returns how long it ran, s."""
+        begun_s = job.begun_s or job.submitted_s
+        ran_s = time.monotonic() - begun_s
+        with self._lock:
+            self._counts["done"] += 1
+            self._waits = self._waits.plus(begun_s - job.submitted_s)
+            self._runs = self._runs.plus(ran_s)
+        return ran_s
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+
+def _cached(jobs: "Sequence[Job] | FairQueue[Job]") -> int:
+    return sum(job.state.encoded_bytes for job in jobs)

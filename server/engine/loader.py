@@ -1,0 +1,140 @@
+"""How a model is loaded, as a value that can be sent to another process; loading it there or here.
+
+Knows which modules load one; imports them only then, for they are heavy.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from server.engine.interface import Model
+from server.engine.limits import BatchLimits
+from server.errors import ModelUnavailable
+from server.whisper.tuning import prepare_cpu
+
+if TYPE_CHECKING:
+    from server.whisper.model import Whisper
+
+PROBE_FRAMES = 200  # the least that shows a device at work; never twice a model's mel bands (see whisper)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a loaded model tells of itself. `row_s`: what its first window took, alone; `device_bytes`: the memory
+    of its GPU, if it has one.
+    """
+
+    languages: tuple[str, ...]
+    mels: int
+    device: str
+    compute_type: str
+    row_s: float
+    prepared: str = ""
+    device_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, warm, and how to run it. `probe` is a tiny run that raises if the device doesn't work."""
+
+    model: Model
+    limits: BatchLimits
+    facts: ModelFacts
+    probe: Callable[[], None]
+
+
+class ModelLoader(Protocol):
+    """What can be loaded. Crosses to another process pickled."""
+
+    def load(self) -> LoadedModel:
+        """Takes seconds; raises `ModelUnavailable` with what to do about it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperLoader:
+    """A model in `folder` and the settings that concern it; see `whisper.model.Whisper` and `BatchLimits.on`."""
+
+    folder: Path
+    device: str = "auto"
+    compute_type: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    prompt_bucket: int = 1
+    dynamic_context: bool = False
+    tune_allocator: bool = True
+    batch: int = 0
+    bulk_batch: int = 0
+    beam_size: int = 5
+    cache_bytes: int = 1 << 30
+
+    def load(self) -> LoadedModel:
+        prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
+        from server.whisper.devices import gpu_bytes, pick_device
+
+        model, row_s = self._first_that_works()
+        limits = BatchLimits.on(
+            model.device,
+            batch=self.batch,
+            bulk_batch=self.bulk_batch,
+            beam_size=self.beam_size,
+            cache_bytes=self.cache_bytes,
+        )
+        cores = f"{model.workers} batches at once (CPU threads each: {model.threads})"
+        facts = ModelFacts(
+            languages=model.languages,
+            mels=model.mels,
+            device=model.device,
+            compute_type=model.compute_type,
+            row_s=row_s,
+            prepared=f"CTranslate2 {version('ctranslate2')}, {prepared}, {cores}",
+            device_bytes=gpu_bytes(pick_device(self.device)[1]) if model.device == "cuda" else 0,
+        )
+        return LoadedModel(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
+
+    def _first_that_works(self) -> tuple["Whisper", float]:
+        """The model in the best compute type that its device really has, and what its first window took, s."""
+        from server.whisper.devices import compute_types, pick_device
+
+        device, index = pick_device(self.device)
+        ladder = compute_types(device, index) if self.compute_type == "auto" else (self.compute_type,)
+        failures: list[ModelUnavailable] = []
+        for compute_type in ladder:
+            try:
+                model, row_s = self._try_out(device if device == "cpu" else f"{device}:{index}", compute_type)
+            except ModelUnavailable as error:
+                failures.append(error)
+                continue
+            for tried, failure in zip(ladder, failures, strict=False):
+                logger.warning("%s on %s doesn't work, %s does: %s", tried, device, compute_type, failure)
+            return model, row_s
+        raise failures[0]  # the others most likely say the same
+
+    def _try_out(self, device: str, compute_type: str) -> tuple["Whisper", float]:
+        from server.whisper.model import Whisper
+
+        model = Whisper(
+            self.folder,
+            device=device,
+            compute_type=compute_type,
+            threads=self.threads,
+            workers=self.workers,
+            prompt_bucket=self.prompt_bucket,
+            dynamic_context=self.dynamic_context,
+        )
+        began_s = time.monotonic()
+        try:
+            model.warm_up()
+        except Exception as error:  # whatever a device answers
+            model.close()
+            raise ModelUnavailable(
+                f"The model in {self.folder} fails on {device} with {compute_type}: {error}"
+            ) from error
+        return model, time.monotonic() - began_s

@@ -1,0 +1,106 @@
+"""One process that hosts an engine, from its start to its end, as the parent sees it.
+
+Knows a process, a pipe and what goes through it; not what any of it is for.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from server.engine.messages import FromChild, Heartbeat, Ready, Start, ToChild
+from server.stats import EngineStats
+from server.system.child_process import ChildProcess, clean_environment, described
+
+MODULE = "server.engine.host"
+AT_ONCE = 16  # messages; a window is a megabyte
+NO_HEARTBEAT = Heartbeat(EngineStats(0, 0, 0, 0, 0))
+# What CTranslate2 and what it stands on read, beside what every child gets.
+LIBRARIES = tuple("CUDA_ NVIDIA_ CT2_ ONEDNN_ DNNL_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ GLIBC_ MALLOC_".split())
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+END_S = 30.0  # from SIGKILL to the end; what hangs in a device's driver may never get there
+
+logger = logging.getLogger(__name__)
+
+
+class EngineProcess:
+    """One process, from its start to its end. What it says goes to `hear`, in a thread of its own."""
+
+    def __init__(self, start: Start, hear: Callable[["EngineProcess", FromChild], None]) -> None:
+        self.ready: Ready | None = None  # once it has loaded
+        self.heartbeat = NO_HEARTBEAT
+        self.silent_s = 0.0
+        self.exit_reason = ""
+        self.ended = threading.Event()
+        self._hear = hear
+        self._child = ChildProcess(MODULE, environment=environment())
+        self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
+        self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=run, name="engine-line", daemon=True) for run in (self._read, self._write)
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:  # no more of them
+            self._child.close()
+            self._connection.close()
+            raise
+        self.post(start)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def post(self, message: ToChild) -> None:
+        """Send `message`, without waiting for it."""
+        self._outbox.put(message)
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    def close(self) -> str:
+        """End it if it has not ended; its last words, or how it ended. One that can't be ended is left behind."""
+        self._child.kill()
+        self._outbox.put(None)
+        if not self.ended.wait(END_S):
+            logger.critical("process %d can't be killed: its device may need a reset", self.pid)
+            return "it can't be killed"
+        for thread in self._threads:
+            thread.join()
+        self._connection.close()
+        status = self._child.close()
+        return self.exit_reason or described(status)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                message = self._connection.recv()
+                self.silent_s = 0.0
+                self._hear(self, message)
+        except (EOFError, OSError):
+            pass
+        finally:
+            self.ended.set()
+
+    def _write(self) -> None:
+        """Send what has come at once: it can then share a batch there too."""
+        messages: list[ToChild | None] = []
+        try:
+            while None not in messages:
+                messages = [self._outbox.get()]
+                while len(messages) < AT_ONCE and not self._outbox.empty():
+                    messages.append(self._outbox.get())
+                self._connection.send([message for message in messages if message])
+        except OSError:
+            pass
+        finally:
+            self._child.kill()  # whatever has failed: a process that hears nothing more is of no use
+
+
+def environment() -> dict[str, str]:
+    """What an engine's process needs of this one's: no setting, no key, no token."""
+    own = {name: value for name, value in os.environ.items() if name.startswith(LIBRARIES) or name == "HOME"}
+    return clean_environment() | own | OFFLINE

@@ -1,0 +1,331 @@
+"""An engine in a process of its own, which is started again when it ends: nothing that was handed in gets lost.
+
+Windows stay here until their results are back. Those that ran when a process ended go first in the next one, each
+by itself: one that ends it again has failed, and its neighbours have not. Knows processes and threads; no HTTP.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Literal
+
+from server.engine.loader import ModelFacts, ModelLoader
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, Submit
+from server.engine.process import NO_HEARTBEAT, EngineProcess
+from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
+from server.options import DecodingOptions, Priority
+from server.stats import EngineState, EngineStats
+from server.transcript import Window, WindowResult
+
+LOADS = 3  # that may fail in a row before a model counts as broken
+POLL_S = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorTimeouts:
+    """How long to wait for what, in seconds.
+
+    A batch counts as wedged once it has run for `wedged_s` and for `wedged_times` what it was estimated to take; a
+    process, after `silent_s` without a sign of life, or `load_s` while it loads. The next one starts `again_s`
+    later, further on in the row the more of them have ended without a result.
+    """
+
+    wedged_s: float = 60.0
+    wedged_times: float = 10.0
+    silent_s: float = 60.0
+    load_s: float = 900.0
+    again_s: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+    tick_s: float = 1.0
+    probe_every_s: float = 60.0
+
+    def pause_s(self, starts_without_result: int) -> float:
+        """Before the next process, when the last `starts_without_result` ones ended without a result."""
+        return self.again_s[min(starts_without_result, len(self.again_s) - 1)]
+
+    def lost_with(self, process: EngineProcess) -> str:
+        """Why `process` is to be given up; empty while there is hope. To be busy is no reason."""
+        if process.ready is None:
+            return f"it did not load within {self.load_s:g} s" if process.silent_s > self.load_s else ""
+        if process.silent_s > self.silent_s:
+            return f"it gave no sign of life for {self.silent_s:g} s"
+        stats = process.heartbeat.stats
+        limit_s = max(self.wedged_s, self.wedged_times * _estimate_s(stats, process.ready.facts))
+        return f"a batch did not end within {limit_s:.0f} s" if stats.running_s > limit_s else ""
+
+
+@dataclass(eq=False, slots=True)
+class PendingWindow:
+    """A window that has no answer yet. A `may_have_crashed` ran when a process ended."""
+
+    message: Submit
+    future: Future[WindowResult] = field(default_factory=Future)
+    sent: bool = False
+    may_have_crashed: bool = False
+
+
+class SupervisedEngine:
+    """`server.engine.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
+
+    def __init__(
+        self,
+        loader: ModelLoader,
+        name: str,
+        *,
+        log_level: str = "info",
+        log_format: Literal["text", "json"] = "text",
+        patience: SupervisorTimeouts = SupervisorTimeouts(),
+    ) -> None:
+        """Begin to load `loader` as the model `name`; `facts` waits for it. To be closed."""
+        self.max_batch = 1
+        self._name = name
+        self._start = Start(loader, log_level, log_format, patience.probe_every_s)
+        self._patience = patience
+        self._settled = threading.Event()  # loaded for the first time, or given up
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # of everything below
+        self._closed = False
+        self._process: EngineProcess | None = None
+        self._ready: Ready | None = None
+        self._state: EngineState = "loading"
+        self._reason = ""
+        self._numbers = count()
+        self._pending: dict[int, PendingWindow] = {}  # oldest first
+        self._restarts = 0
+        self._failed_loads = 0  # in a row
+        self._starts_without_result = 0  # lives in a row that ended without a result
+        # A daemon, as threads around CTranslate2 must not be: all that it keeps ends with this process anyway.
+        self._keeper = threading.Thread(target=self._keep, name=f"keeper of {name}", daemon=True)
+        self._keeper.start()
+
+    def facts(self) -> ModelFacts:
+        """What the model tells of itself, as soon as it is loaded; raises `ModelUnavailable` if it can't be."""
+        # Not without end: Python would not hear of a signal that came just before, or to another thread.
+        while not self._settled.wait(POLL_S):
+            pass
+        if self._ready is None:
+            raise ModelUnavailable(self._reason)
+        return self._ready.facts
+
+    def submit(
+        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+    ) -> Future[WindowResult]:
+        """As `Engine.submit`: raises `QueueFull`, or `Unavailable` once closed or while the model is broken."""
+        with self._lock:
+            if self._closed:
+                raise Unavailable("The server is shutting down.")
+            if self._state == "broken":
+                raise Unavailable(self._reason)
+            if self._ready and len(self._pending) >= self._ready.max_queued:
+                raise QueueFull("Too much audio is waiting for this model.")
+            flight = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
+            self._pending[flight.message.number] = flight
+            self._send()
+        return flight.future
+
+    def cancel(self, request: str) -> None:
+        """Forget the windows of `request`: here at once, in the process at their next step."""
+        with self._lock:
+            gone = [flight for flight in self._pending.values() if flight.message.request == request]
+            for flight in gone:
+                del self._pending[flight.message.number]
+            if self._process and any(flight.sent for flight in gone):
+                self._process.post(Cancel(request))
+            self._send()
+        for flight in gone:
+            flight.future.cancel()
+
+    def position(self, request: str) -> int:
+        """As `Engine.position`, by what the process last told."""
+        with self._lock:
+            heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
+            running = {
+                self._pending[number].message.request for number in heartbeat.running if number in self._pending
+            }
+        if request in running:
+            return 0
+        return heartbeat.turns.index(request) if request in heartbeat.turns else len(heartbeat.turns)
+
+    def stats(self) -> EngineStats:
+        """What the process last told, with what waits here, and how it is."""
+        with self._lock:
+            heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
+            waiting = [
+                flight.message for number, flight in self._pending.items() if number not in heartbeat.running
+            ]
+            state: EngineState = "closed" if self._closed else self._state
+            reason, ready, restarts = self._reason, self._ready, self._restarts
+            pids = (self._process.pid,) if self._process else ()
+        audio_s: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
+        for message in waiting:
+            audio_s[message.priority] += message.window.duration_s
+        classes = Counter(message.priority for message in waiting)
+        return replace(
+            heartbeat.stats,
+            queued=len(waiting),
+            queued_by_class={priority: classes[priority] for priority in audio_s},
+            queued_audio_s=audio_s,
+            device=ready.facts.device if ready else "",
+            compute_type=ready.facts.compute_type if ready else "",
+            state=state,
+            reason=reason,
+            restarts=restarts,
+            pids=pids,
+        )
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Take nothing more, wait up to `drain_s` for what was taken, fail the rest, end the process."""
+        with self._lock:
+            self._closed = True
+        deadline = time.monotonic() + drain_s
+        while self._pending and time.monotonic() < deadline:
+            self._closing.wait(POLL_S)
+        self._closing.set()
+        with self._lock:
+            if self._process:
+                self._process.kill()
+        self._keeper.join()
+        if not self._settled.is_set():
+            self._reason = f"The model '{self._name}' was given up while it was loaded."
+            self._settled.set()
+        self._give_up(list(self._pending), Unavailable("The server is shutting down."))
+
+    def _keep(self) -> None:
+        """Let one process live after the other."""
+        while not self._closing.is_set():
+            process, why = self._run_process()
+            if self._closing.is_set():
+                return
+            crashed_twice = self._take_back(process)
+            self._give_up(
+                crashed_twice, Unavailable(f"The engine ended twice while it worked on this recording: {why}")
+            )
+            self._closing.wait(self._decide(process, why))
+
+    def _run_process(self) -> tuple[EngineProcess | None, str]:
+        """One process, from its start to its end, and why it ended."""
+        try:
+            process = EngineProcess(self._start, self._on_message)
+        except (OSError, RuntimeError) as error:  # no process, no thread
+            return None, f"it can't be started: {error}"
+        with self._lock:
+            self._process = process
+            self._send()
+        why = ""
+        while not (process.ended.wait(self._patience.tick_s) or self._closing.is_set() or why):
+            process.silent_s += self._patience.tick_s
+            why = self._patience.lost_with(process)
+        with self._lock:
+            self._process = None
+            if self._state == "ready":  # no longer: what hangs in a driver can take long to be killed
+                self._state = "restarting"
+        ended = process.close()
+        return process, why or ended
+
+    def _take_back(self, process: EngineProcess | None) -> list[int]:
+        """Suspect the windows that ran when `process` ended; the numbers of those that were suspects before."""
+        with self._lock:
+            sent = {number: flight for number, flight in self._pending.items() if flight.sent}
+            running = process.heartbeat.running if process else ()
+            # Where nothing is known to have run, what was on its way may have been too much.
+            ran = {number: sent[number] for number in running if number in sent} or sent
+            crashed_twice = [number for number, flight in ran.items() if flight.may_have_crashed]
+            for flight in ran.values():
+                flight.may_have_crashed = True
+            for flight in sent.values():
+                flight.sent = False
+        return crashed_twice
+
+    def _decide(self, process: EngineProcess | None, why: str) -> float:
+        """What comes after a process that ended: seconds until the next one."""
+        with self._lock:
+            self._failed_loads = 0 if process and process.ready else self._failed_loads + 1
+            # Words, not a crash: at the start that is for the operator to mend, and later it may pass.
+            hopeless = self._ready is None and (process is None or process.exit_reason != "")
+            broken = hopeless or self._failed_loads >= LOADS
+            self._state = "broken" if broken else "restarting"
+            self._reason = why if hopeless else f"The model '{self._name}' does not run: {why}"
+            pause_s = self._patience.pause_s(self._starts_without_result)
+            self._starts_without_result += 1
+            self._restarts += 1
+            given_up = broken and self._ready is None
+        if broken:
+            self._give_up(list(self._pending), Unavailable(self._reason))
+        if given_up:
+            self._closing.set()
+            self._settled.set()
+        else:
+            logger.error("the engine of %s ended: %s; the next one starts in %g s", self._name, why, pause_s)
+        return pause_s
+
+    def _on_message(self, process: EngineProcess, message: FromChild) -> None:
+        match message:
+            case Ready():
+                self._on_ready(process, message)
+            case Heartbeat():
+                process.heartbeat = message
+            case Result(number, result):
+                self._on_result(number, result)
+            case ExitReason(reason):
+                process.exit_reason = reason
+
+    def _on_ready(self, process: EngineProcess, ready: Ready) -> None:
+        with self._lock:
+            device = (self._ready or ready).facts.device
+            if ready.facts.device != device:  # "auto" makes do with a CPU when the GPU is gone
+                process.exit_reason = f"it came back on {ready.facts.device} instead of {device}"
+                process.kill()
+                return
+            process.ready = self._ready = ready
+            self.max_batch = ready.max_batch
+            self._state, self._reason, self._failed_loads = "ready", "", 0
+            self._send()
+        if self._settled.is_set():
+            logger.warning("the engine of %s is back", self._name)
+        self._settled.set()
+
+    def _on_result(self, number: int, result: WindowResult | Exception) -> None:
+        with self._lock:
+            flight = self._pending.pop(number, None)
+            self._starts_without_result = 0
+            self._send()
+        if flight:
+            _settle(flight.future, result)
+
+    def _send(self) -> None:
+        """Hand over what is due, if there is a process for it: everything, but suspects first and one by one."""
+        if self._process is None or self._process.ready is None:
+            return
+        waiting = [flight for flight in self._pending.values() if not flight.sent]
+        suspects = [flight for flight in waiting if flight.may_have_crashed]
+        if len(waiting) < len(self._pending) and any(f.may_have_crashed for f in self._pending.values()):
+            return
+        for flight in suspects[:1] or waiting:
+            flight.sent = True
+            self._process.post(flight.message)
+
+    def _give_up(self, numbers: Iterable[int], error: SottoError) -> None:
+        with self._lock:
+            flights = [self._pending.pop(number) for number in numbers if number in self._pending]
+        for flight in flights:
+            _settle(flight.future, error)
+
+
+def _estimate_s(stats: EngineStats, facts: ModelFacts) -> float:
+    """What a batch may well take: as long as windows do with all their tries, or one after the other if more."""
+    return max(stats.runs.mean_s, stats.running * facts.row_s)
+
+
+def _settle(future: Future[WindowResult], result: WindowResult | Exception) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,1 @@
+"""A transcript out: JSON, text, subtitles, stream events. Pure functions."""

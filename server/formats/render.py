@@ -1,0 +1,239 @@
+"""What goes on the wire: a finished transcript as json, text, srt, vtt or verbose_json, byte for byte as OpenAI's.
+
+Shapes follow live answers of api.openai.com (openai/openai-dotnet, tests/SessionRecords) where the published
+schema and they differ. Pure functions of values; knows nothing of HTTP beyond a content type.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, make_cues
+from server.languages import name_of
+from server.options import ResponseFormat, TranscriptionOptions
+from server.transcript import Segment, Transcript, Word
+
+Json = dict[str, object]
+
+JSON = "application/json"
+PLAIN = "text/plain; charset=utf-8"  # subtitles too: that is what the cloud answers
+
+WORST_LOGPROB = -100.0  # below any threshold a client may filter by
+
+_NUMBER = re.compile(r"(?<![-.,])[-.,]\d")  # -5 and .5 are not 5, but "...5" is
+_SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet read aloud or part of a name (C#)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A content type and what writes a body of it; a dict becomes compact JSON."""
+
+    content_type: str
+    write: Callable[[Transcript, TranscriptionOptions], str | Json]
+
+
+def render(transcript: Transcript, options: TranscriptionOptions) -> tuple[str, bytes]:
+    """Content type and body (UTF-8) of the answer in `options.response_format`."""
+    chosen = FORMATS[options.response_format]
+    body = chosen.write(transcript, options)
+    return chosen.content_type, (body if isinstance(body, str) else to_json(body)).encode()
+
+
+def to_json(value: Json) -> str:
+    """Compact JSON on one line, not escaped to ASCII. Raises ValueError on NaN, which JSON has not."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def usage(duration_s: float) -> Json:
+    """`{"type":"duration","seconds":n}`, whole seconds rounded up from the duration that is reported."""
+    return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
+
+
+def token_usage(transcript: Transcript) -> Json:
+    """The usage of `gpt-*` models: ten tokens for a second of audio, begun tenths whole; the text's own tokens."""
+    audio_tokens = math.ceil(_ms(transcript.duration_s) / 100)
+    text_tokens = transcript.prompt_tokens
+    output_tokens = sum(segment.text_tokens for segment in transcript.segments)
+    return {
+        "type": "tokens",
+        "input_tokens": text_tokens + audio_tokens,
+        "input_token_details": {"text_tokens": text_tokens, "audio_tokens": audio_tokens},
+        "output_tokens": output_tokens,
+        "total_tokens": text_tokens + audio_tokens + output_tokens,
+    }
+
+
+def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
+    """`token`, `logprob` and `bytes` (a list of integers) of every text token whose logprob was asked for."""
+    return [
+        {"token": each.token, "logprob": _score(each.logprob, WORST_LOGPROB), "bytes": list(each.bytes)}
+        for segment in segments
+        for each in segment.logprobs or ()
+    ]
+
+
+def language_dicts(transcript: Transcript) -> list[Json]:
+    """`[{"code": "en"}]`, or nothing where nobody speaks: no language could be told then."""
+    return [{"code": transcript.language}] if transcript.segments else []
+
+
+def json_answer(transcript: Transcript, options: TranscriptionOptions) -> Json:
+    """What `json` answers, not yet written."""
+    answer: Json = {"text": transcript.text}
+    if options.decoding.token_logprobs:
+        answer["logprobs"] = logprob_dicts(transcript.segments)
+    if transcript.task == "translate":
+        return answer  # OpenAI's translations carry no more
+    if options.reports_languages:
+        answer["languages"] = language_dicts(transcript)
+    return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
+
+
+def segment_dict(segment: Segment) -> Json:
+    """The ten fields of openai/whisper, all required by Go and Rust clients; `start` and `end` in seconds."""
+    return {
+        "id": segment.id,
+        "seek": segment.seek,
+        "start": _seconds(segment.start),
+        "end": _seconds(segment.end),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": segment.temperature,
+        "avg_logprob": _score(segment.avg_logprob, WORST_LOGPROB),
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": _score(segment.no_speech_prob, 1.0),
+    }
+
+
+def verbose_segment(segment: Segment, *, with_words: bool) -> Json:
+    """`segment_dict`, with its words inside if they are wanted."""
+    words: Json = {"words": word_dicts(segment.words or ())} if with_words else {}
+    return segment_dict(segment) | words
+
+
+def word_dict(word: Word) -> Json:
+    """`word` (bare), `start`, `end` in seconds, and `probability`, which OpenAI does not send."""
+    return {
+        "word": bare_word(word.word),
+        "start": _seconds(word.start),
+        "end": _seconds(word.end),
+        "probability": round(_score(word.probability, 0.0), 4),
+    }
+
+
+def word_dicts(words: tuple[Word, ...]) -> list[Json]:
+    """`word_dict` of every word that has more than spaces."""
+    return [word_dict(word) for word in words if word.word.strip()]
+
+
+def bare_word(text: str) -> str:
+    """`text` without spaces and punctuation at both ends: `Hello` for ` Hello,`, but `o'clock`, `50%`, `-5`.
+
+    Punctuation that stands alone keeps its place, so that no word of the transcript is missing or empty.
+    """
+    stripped = text.strip()
+    start, end = 0, len(stripped)
+    while start < end and _is_edge(stripped[start]) and not _NUMBER.match(stripped, start):
+        start += 1
+    while start < end and _is_edge(stripped[end - 1]):
+        end -= 1
+    return stripped[start:end] or stripped
+
+
+def timestamp(milliseconds: int, separator: str) -> str:
+    """`HH:MM:SS,mmm` with the separator of the format; hours always, three digits of them where needed."""
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{milliseconds:03d}"
+
+
+def _text(transcript: Transcript, _: TranscriptionOptions) -> str:
+    return transcript.text + "\n"
+
+
+def _srt(transcript: Transcript, options: TranscriptionOptions) -> str:
+    cues = (
+        f"{number}\n{timestamp(cue.start_ms, ',')} --> {timestamp(cue.end_ms, ',')}\n{_text_of(cue)}\n\n"
+        for number, cue in enumerate(_cues(transcript, options), 1)
+    )
+    return "".join(cues) + "\n"
+
+
+def _vtt(transcript: Transcript, options: TranscriptionOptions) -> str:
+    cues = (
+        f"{timestamp(cue.start_ms, '.')} --> {timestamp(cue.end_ms, '.')}\n{_vtt_escape(_text_of(cue))}\n\n"
+        for cue in _cues(transcript, options)
+    )
+    return "WEBVTT\n\n" + "".join(cues)
+
+
+def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json:
+    code = "en" if transcript.task == "translate" else transcript.language  # of the text, not of the speech
+    nested = options.response_dialect == "nested"
+    answer: Json = {
+        "task": transcript.task,
+        "language": code if nested else name_of(code),
+        "language_code": code,
+        "duration": _seconds(transcript.duration_s),
+        "text": transcript.text,
+    }
+    with_words = "word" in options.granularities
+    if nested or "segment" in options.granularities or not with_words:
+        words_inside = with_words and (nested or options.nested_words)
+        answer["segments"] = [verbose_segment(segment, with_words=words_inside) for segment in transcript.segments]
+    if with_words and not nested:
+        answer["words"] = word_dicts(transcript.words)
+    if transcript.task == "transcribe":
+        answer["usage"] = usage(transcript.duration_s)  # never in tokens: the schema has only this one here
+    return answer
+
+
+FORMATS: dict[ResponseFormat, Format] = {
+    "json": Format(JSON, json_answer),
+    "text": Format(PLAIN, _text),
+    "srt": Format(PLAIN, _srt),
+    "verbose_json": Format(JSON, _verbose_json),
+    "vtt": Format(PLAIN, _vtt),
+}
+
+
+def _cues(transcript: Transcript, options: TranscriptionOptions) -> Iterator[Cue]:
+    """Cues of the shape that is asked for, or one for every segment that has something to show."""
+    if options.subtitles:
+        yield from make_cues(transcript, options.subtitles)
+        return
+    for segment in transcript.segments:
+        text = cue_text(segment.text)
+        if text:
+            start = _ms(segment.start)
+            yield Cue(start, max(_ms(segment.end), start + MIN_CUE_MS), (text,))
+
+
+def _text_of(cue: Cue) -> str:
+    return "\n".join(cue.lines)
+
+
+def _vtt_escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _is_edge(char: str) -> bool:
+    return char.isspace() or (unicodedata.category(char).startswith("P") and char not in _SPOKEN)
+
+
+def _ms(seconds: float) -> int:
+    return max(round(seconds * 1000), 0)
+
+
+def _seconds(seconds: float) -> float:
+    """Seconds in whole milliseconds: every format tells the same time, and JSON is free of float noise."""
+    return _ms(seconds) / 1000
+
+
+def _score(value: float, worst: float) -> float:
+    """A score that a model failed to compute (NaN, infinite) is the worst one: filters drop it, JSON holds it."""
+    return value if math.isfinite(value) else worst

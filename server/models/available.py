@@ -1,0 +1,96 @@
+"""Which models requests may name: the operator's own choice and what lies in the models directory.
+
+Looks at files, and pulls what the operator has named. What a client writes never comes here.
+"""
+
+import sys
+from pathlib import Path
+
+from server.languages import NAMES, of_vocabulary
+from server.models import catalog
+from server.models.catalog import ModelReference
+from server.models.dimensions import Dimensions
+from server.models.folder_lock import PARTIAL
+from server.models.installed import InstalledModel, default_name, describe, installed
+from server.models.known_model import KnownModel
+from server.models.search_path import model_folders
+from server.settings import Settings
+from server.transcript import MAX_WINDOW_S
+
+
+class AvailableModels:
+    """The models that `settings` make available. The first is the default one."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Find the default model and those to preload, or pull them; raises `ModelUnavailable`."""
+        self._models_dir = settings.models_dir
+        self._dynamic_context = settings.encoder_window == "auto"
+        self._catalog = catalog.of(settings)
+        names = (default_name(settings, self._catalog), *settings.preload)
+        chosen = (self._found(name, settings) for name in names)
+        self.chosen = tuple({known.folder: known for known in chosen}.values())
+
+    def models(self) -> list[KnownModel]:
+        """All that there are now. A name means the first model that has it."""
+        known = {model.folder: self.look(model) for model in self.chosen}
+        for each in installed(self._models_dir, self._catalog):
+            named_by_path = each.names == (str(each.folder),)  # its name means another model
+            if each.folder.is_dir() and not each.folder.name.endswith(PARTIAL) and not named_by_path:
+                known.setdefault(each.folder.resolve(), self._known(each, each.names))
+        return list(known.values())
+
+    def look(self, known: KnownModel) -> KnownModel:
+        """The same model, as its files are now."""
+        found = describe(known.folder, self._models_dir, self._catalog)
+        return self._known(found, known.names)
+
+    def stamp(self) -> object:
+        """Something that is another one when a model has come or gone, or a file of one."""
+        try:
+            further = [folder for each in self._catalog.elsewhere for folder in model_folders(each)]
+            folders = [self._models_dir, *self._models_dir.iterdir(), *further]
+            return {str(folder): folder.stat().st_mtime_ns for folder in folders}
+        except OSError:
+            return None
+
+    def _found(self, name: str, settings: Settings) -> KnownModel:
+        found = catalog.resolve(name, self._models_dir, self._catalog)
+        folder = (found.folder or self._fetched(found, settings)).resolve()
+        each = describe(folder, self._models_dir, self._catalog)
+        names = found.model.names if found.model else (found.name,)
+        return self._known(each, tuple(names))
+
+    def _fetched(self, found: ModelReference, settings: Settings) -> Path:
+        from server.models.sources import FetchOrder, fetch  # heavy, and seldom needed
+
+        return fetch(FetchOrder(found, settings, self._catalog, progress=sys.stderr)).folder
+
+    def _known(self, each: InstalledModel, names: tuple[str, ...]) -> KnownModel:
+        dimensions = each.dimensions
+        return KnownModel(
+            names=names,
+            folder=each.folder.resolve(),
+            size_bytes=each.size,
+            languages=languages_of(dimensions, each.languages),
+            window_s=each.model.window_s if each.model else MAX_WINDOW_S,
+            mels=dimensions.mels if dimensions else KnownModel.mels,
+            dimensions=dimensions,
+            dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,
+            created=_created(each.folder),
+            demo=each.model is not None and each.model.demo,
+            problem=each.problem,
+        )
+
+
+def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tuple[str, ...]:
+    """The languages of a model: the single one that the catalog has for it, else those of its vocabulary."""
+    if told in NAMES:
+        return (str(told),)
+    return of_vocabulary(dimensions.vocabulary) if dimensions else ()
+
+
+def _created(folder: Path) -> int:
+    try:
+        return int((folder / "model.bin").stat().st_mtime)
+    except OSError:
+        return 0

@@ -1,0 +1,204 @@
+"""A model as one file, to carry it to a machine without network: an uncompressed tar of its folder.
+
+The folder's record (`source.json`) comes first and names every file with size and sha256; then these files, in
+this order, and nothing else. So a bundle is checked while it is read, from a pipe as well, and `tar xf` in the
+models directory does, unchecked, what an import does. Headers are read one by one, not by tarfile's reader: it
+would follow extensions, of any size, that no bundle has.
+"""
+
+import hashlib
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from server.errors import ModelUnavailable
+from server.models import manifest
+from server.models.catalog import check_folder
+from server.models.catalog_file import Catalog
+from server.models.folder_lock import check_disk_space, growing, locked
+from server.models.installed import LICENSE_FILES, InstalledModel, facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest
+from server.models.progress import Progress, Report, ignore
+
+BLOCK = tarfile.BLOCKSIZE
+MAX_RECORD_BYTES = 1 << 20
+END = bytes(2 * BLOCK)
+
+
+def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Manifest:
+    """Write the model's bundle to `out`; returns what it holds.
+
+    Raises ModelUnavailable where a file isn't what its checksum says: what went out so far is no bundle.
+    """
+    content = _content(model, report)
+    label = _label(model)
+    told = content.dump()
+    out.write(_header(f"{label}/{manifest.NAME}", len(told)) + _padded(told))
+    done = 0
+    for name, facts in content.files.items():
+        out.write(_header(f"{label}/{name}", facts.size))
+        with (model.folder / name).open("rb") as file:
+            for chunk in _checked(file, facts, f"{model.folder / name} is damaged: it does not match its checksum"):
+                out.write(chunk)
+                done += len(chunk)
+                report(Progress(f"writing {label}", done, content.size))
+        out.write(bytes(-facts.size % BLOCK))
+    out.write(END)
+    return content
+
+
+def import_(
+    source: BinaryIO, models_dir: Path, catalog: Catalog, *, label: str | None = None, report: Report = ignore
+) -> Path:
+    """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
+
+    `label` is its folder's name, instead of the one it had. What is there already with the same checksums stays.
+    Raises ModelUnavailable for anything that `export` would not have written, where the name is taken or that of
+    another model, or the disk has no room.
+    """
+    origin, content = _read_record(source)
+    folder = models_dir / checked_label(label or origin, content.files, models_dir, catalog)
+    with locked(folder):
+        if _is_there(folder, content):
+            return folder
+        check_disk_space(models_dir, content.size, folder.name)
+        with growing(folder) as partial:
+            done = 0
+            for name, facts in content.files.items():
+                _expect(source, f"{origin}/{name}", facts.size)
+                with (partial / name).open("xb") as out:
+                    for chunk in _checked(source, facts, f"{name} in the bundle is damaged"):
+                        out.write(chunk)
+                        done += len(chunk)
+                        report(Progress(f"reading {folder.name}", done, content.size))
+                _read(source, -facts.size % BLOCK)
+            if any(_read(source, BLOCK)):
+                raise _refusal("there is more in it than its record names")
+            check_folder(partial, catalog)
+            content.write(partial)
+    return folder
+
+
+def _content(model: InstalledModel, report: Report) -> Manifest:
+    """The record of what is to be written: the model's own, and whatever has no checksum yet."""
+    if model.problem:
+        raise ModelUnavailable(f"{model.name} can't be exported: {model.problem}")
+    noted = model.manifest.files if model.has_sums else {}
+    further = files_in(model.folder, LICENSE_FILES) if noted else files_in(model.folder)
+    made = facts_of(model.folder, [name for name in further if name not in noted], f"summing {model.name}", report)
+    return Manifest(model.manifest.repository, model.manifest.revision, {**noted, **made})
+
+
+def _label(model: InstalledModel) -> str:
+    """The folder's name in the bundle: the one it is to have in any models directory."""
+    name = model.model.name if model.model and model.model.path else model.folder.resolve().name
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
+
+
+def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, catalog: Catalog) -> str:
+    """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
+    if not manifest.is_plain(label):
+        raise ModelUnavailable(
+            f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
+        )
+    meant = catalog.meaning(label, models_dir)
+    if meant and meant.path:
+        raise ModelUnavailable(
+            f"'{label}' means another model here: import this one under another name (--as NAME)"
+        )
+    if meant and (others := [name for name, facts in meant.pinned.items() if files.get(name) != facts]):
+        raise ModelUnavailable(
+            f"{', '.join(others)} is not what the catalog has for '{meant.name}': import this model under "
+            "another name (--as NAME)"
+        )
+    return label
+
+
+def _is_there(folder: Path, content: Manifest) -> bool:
+    if not folder.exists():
+        return False
+    there = manifest.read(folder)
+    if there.files != content.files or there.misfits(folder):
+        raise ModelUnavailable(
+            f"{folder} is there already and is not the same: remove it first (sotto models remove {folder.name}), "
+            "or import under another name (--as NAME)"
+        )
+    return True
+
+
+def _read_record(source: BinaryIO) -> tuple[str, Manifest]:
+    """The folder's name and record, with which every bundle begins."""
+    header = _next(source)
+    path = PurePosixPath(header.name)
+    if not header.isreg() or len(path.parts) != 2 or path.name != manifest.NAME:
+        raise _refusal(f"it does not begin with {manifest.NAME}")
+    if not 0 < header.size <= MAX_RECORD_BYTES:
+        raise _refusal(f"its {manifest.NAME} has {header.size} bytes")
+    try:
+        content = manifest.parse(_read(source, header.size))
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    if manifest.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
+        raise _refusal("its record names itself, or a file without a checksum")
+    _read(source, -header.size % BLOCK)
+    return path.parts[0], content
+
+
+def _expect(source: BinaryIO, name: str, size: int) -> None:
+    """Read a header, which has to be this file's: so no link, device or path of another kind comes in."""
+    header = _next(source)
+    if header.name != name or not header.isreg() or header.size != size:
+        raise _refusal(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
+
+
+def _next(source: BinaryIO) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(_read(source, BLOCK), "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise _refusal(f"{error} where a file's header should be") from error
+
+
+def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]:
+    """The file's bytes, as many as there should be; raises ModelUnavailable at their end if the sum is another."""
+    sha256, left = hashlib.sha256(), facts.size
+    while left:
+        chunk = _read(file, min(left, CHUNK_BYTES))
+        left -= len(chunk)
+        sha256.update(chunk)
+        yield chunk
+    if sha256.hexdigest() != facts.sha256:
+        raise ModelUnavailable(complaint)
+
+
+def _read(source: BinaryIO, size: int) -> bytes:
+    """So many bytes; a pipe gives them in pieces."""
+    pieces = []
+    while size:
+        try:
+            piece = source.read(size)
+        except OSError as error:
+            raise ModelUnavailable(f"reading failed: {error.strerror}") from error
+        if not piece:
+            raise _refusal("it ends too early")
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _header(name: str, size: int) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    block = header.tobuf(tarfile.GNU_FORMAT)
+    if len(block) != BLOCK:
+        raise ModelUnavailable(f"{name} is too long a name for a bundle")
+    return block
+
+
+def _padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % BLOCK)
+
+
+def _refusal(reason: str) -> ModelUnavailable:
+    return ModelUnavailable(f"this is no bundle of `sotto models export`, or a damaged one: {reason}")

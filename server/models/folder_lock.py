@@ -1,0 +1,89 @@
+"""A folder that a model is about to take: locked against other processes, with room on its disk, whole or not
+there."""
+
+import errno
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable
+from server.models import manifest
+
+PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SPARE_BYTES = 64 << 20  # what a model leaves free on the disk
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the folder, over all processes; who comes second waits, or raises ModelLocked.
+
+    Errors of the disk become NoRoom where it is full, else ModelUnavailable, with their cause.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+            _lock(lock, wait, folder)
+            yield
+    except OSError as error:
+        kind = InsufficientStorage if error.errno in FULL else ModelUnavailable
+        raise kind(f"{folder.parent} (SOTTO_MODELS_DIR) can't be written: {error}") from error
+
+
+@contextmanager
+def growing(folder: Path) -> Iterator[Path]:
+    """A hidden folder that becomes `folder` at the end, all of it on the disk, or is removed if that fails.
+
+    A damaged model of Sotto's that has the name is replaced; raises ModelLocked for anything else that has it.
+    """
+    check_replaceable(folder)
+    partial = folder.with_name(f".{folder.name}.importing")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir()
+    try:
+        yield partial
+        for path in (*partial.iterdir(), partial):
+            manifest.sync(path)
+        settle(partial, folder)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def settle(partial: Path, folder: Path) -> None:
+    """Give a whole model its name, in place of what `check_replaceable` let pass."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    manifest.sync(folder.parent)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise ModelLocked where files that Sotto didn't fetch have the folder's name."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).exists():
+        raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
+
+
+def check_disk_space(folder: Path, needed: int, what: str) -> None:
+    """Raise NoRoom unless so many bytes fit on the folder's disk, and some are left then."""
+    needed += SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InsufficientStorage(
+            f"{what} needs {megabytes(needed)} more in {folder}, which has {megabytes(free)} free: "
+            "make room, or take another disk (for models: SOTTO_MODELS_DIR)"
+        )
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _lock(file: IO[str], wait: bool, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ModelLocked(f"another process is writing {folder}: try again when it is done") from error

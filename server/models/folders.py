@@ -1,0 +1,109 @@
+"""A model that is a folder somewhere on this machine, or on a share: copied into the models directory, or
+linked."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from server.errors import ModelUnavailable, PullFailed
+from server.models.bundle import checked_label
+from server.models.catalog import check_folder
+from server.models.catalog_file import Catalog
+from server.models.folder_lock import check_disk_space, growing, locked
+from server.models.installed import facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, read, size_of
+from server.models.progress import Progress, Report, ignore
+
+
+def import_folder(
+    folder: Path,
+    models_dir: Path,
+    catalog: Catalog,
+    *,
+    label: str | None = None,
+    link: bool = False,
+    report: Report = ignore,
+) -> Path:
+    """Make the model in `folder` one of the models directory; returns its folder there.
+
+    It is called `label`, else as the catalog calls a model of the same weights, else as its folder. `link` leaves
+    the files where they are. Raises ModelUnavailable for a folder that holds no usable model, for a name that is
+    taken or another model's, and where the disk refuses.
+    """
+    check_folder(folder, catalog)
+    names = files_in(folder)
+    target_name = label or _known_name(folder, models_dir, catalog, report) or folder.resolve().name
+    target = models_dir / target_name
+    if target.exists() and target.resolve() == folder.resolve():
+        return target
+    is_known = catalog.meaning(target_name, models_dir) is not None
+    files = facts_of(folder, names, f"reading {folder.name}", report) if is_known else {}
+    checked_label(target_name, files, models_dir, catalog)
+    with locked(target):
+        if target.exists() or target.is_symlink():
+            raise ModelUnavailable(
+                f"{target} is there already: remove it first (sotto models remove {target_name}), or import under "
+                "another name (--as NAME)"
+            )
+        if link:
+            target.symlink_to(folder.resolve(), target_is_directory=True)
+        else:
+            _copy(folder, names, target, read(folder), report)
+    return target
+
+
+def copy_pinned(
+    folder: Path, pinned: Mapping[str, FileInfo], target: Path, origin: Manifest, *, report: Report = ignore
+) -> Path:
+    """Fetch a model from a folder, where every file that is pinned has to be as it is pinned; returns `target`.
+
+    Raises PullFailed for one that isn't, NoRoom, ModelLocked.
+    """
+    with locked(target):
+        _copy(folder, files_in(folder), target, origin, report, pinned)
+    return target
+
+
+def _copy(
+    folder: Path,
+    names: list[str],
+    target: Path,
+    origin: Manifest,
+    report: Report,
+    pinned: Mapping[str, FileInfo] | None = None,
+) -> None:
+    """Whole, with the checksums of what was written, or not at all."""
+    total = sum(size_of(folder / name) for name in names)
+    check_disk_space(target.parent, total, target.name)
+    files: dict[str, FileInfo] = {}
+    with growing(target) as partial:
+        for name in names:
+            done = sum(facts.size for facts in files.values())
+            report(Progress(f"copying {target.name}", done, total, name))
+            files[name] = _copy_file(folder / name, partial / name)
+        for name, facts in (pinned or {}).items():
+            if files.get(name) != facts:
+                raise PullFailed(f"{folder / name} is not the file that Sotto's catalog has")
+        Manifest(origin.repository, origin.revision, files, origin.source or str(folder)).write(partial)
+
+
+def _copy_file(source: Path, target: Path) -> FileInfo:
+    sha256, size = hashlib.sha256(), 0
+    with source.open("rb") as file, target.open("xb") as out:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            size += out.write(chunk)
+    return FileInfo(size, sha256.hexdigest())
+
+
+def _known_name(folder: Path, models_dir: Path, catalog: Catalog, report: Report) -> str | None:
+    """The folder's name that a pull would give a model of the same weights; None where the catalog has none."""
+    size = size_of(folder / "model.bin")
+    for model in catalog.models:
+        pin = model.pinned.get("model.bin")
+        if model.path or pin is None or pin.size != size:
+            continue
+        found = facts_of(folder, [name for name in model.pinned if (folder / name).is_file()], folder.name, report)
+        if found == dict(model.pinned):
+            return model.folder(models_dir).name
+    return None

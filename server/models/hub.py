@@ -1,0 +1,301 @@
+"""The hub: pulls a model's files out of a repository into a folder, whole and verified or not at all.
+
+The only home of huggingface_hub, which knows addresses, headers and errors. The bytes are streamed here: its own
+downloader (2.x) begins a large file anew after every stopped process. A pull grows in `<folder>.partial`, which
+gets its name when everything is there and matches the hub's sums, so what has the name is a model.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from huggingface_hub import HfApi, constants, get_session, hf_hub_url, hf_raise_for_status
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: httpx's or httpx2's, by version
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    RevisionNotFoundError,
+)
+
+from server import __version__
+from server.errors import PullFailed, RepositoryNotFound, UnsupportedModel
+from server.models import manifest
+from server.models.catalog_file import NO_PINS, OPTIONAL, spelled
+from server.models.conversion import TRANSFORMERS, advice, matching
+from server.models.folder_lock import PARTIAL, check_disk_space, check_replaceable, locked, megabytes, settle
+from server.models.manifest import FileInfo, Manifest, is_whole, size_of, unmatched
+from server.models.progress import Progress, Report, bar, both, ignore
+
+TIMEOUT_S = 15.0
+RETRIES = 4  # in a row, without one new byte
+RETRY_WAIT_S = 1.0
+PASSING = {408, 429, 500, 502, 503, 504}
+HEADERS = {"user-agent": f"sotto/{__version__}"}
+
+logger = logging.getLogger(__name__)
+
+# It tells every address it asks, and those of the hub's store carry signatures.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+# Or HfApi would ask <endpoint>/api/agent-harnesses first, to tell the hub which tool the process runs in.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file's size in bytes, and the sha256 of a pinned or large one (LFS) or git's sha1 of a small one."""
+
+    name: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    endpoint: str
+    repository: str
+    revision: str
+    files: tuple[_File, ...]
+    source = "hub"
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def record(self, sums: Mapping[str, str]) -> Manifest:
+        files = {file.name: FileInfo(file.size, sums.get(file.name)) for file in self.files}
+        return Manifest(self.repository, self.revision, files, self.source)
+
+
+def pull(
+    repository: str,
+    files: Sequence[str],
+    into: Path,
+    *,
+    revision: str | None = None,
+    pinned: Mapping[str, FileInfo] = NO_PINS,
+    latest: bool = False,
+    offline: bool = False,
+    endpoint: str | None = None,
+    progress: TextIO | None = None,
+    report: Report = ignore,
+) -> Path:
+    """Bring the files of a repository that match the patterns `files` into the folder `into`, and return that.
+
+    Each pattern has to be matched; preprocessor_config.json comes along where there is one. They are those of
+    `revision`, if the repository has that, and have to be as `pinned`, whatever the hub says of them. `latest`
+    takes the newest revision instead, checked against the hub's own checksums, also in place of an older one. What
+    is whole already costs no request. `progress` shows a bar if it is a terminal; `report` is called besides, and
+    ends the pull by raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set,
+    no stored token. Raises a ModelUnavailable: offline, hub unreachable, access refused, no such repository, no
+    CTranslate2 model, other files than pinned, damaged on the way, no room. The next pull goes on where an
+    interrupted one was.
+    """
+    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    if not latest and is_whole(into, files):
+        return into
+    if offline or constants.HF_HUB_OFFLINE:
+        raise PullFailed(_offline(f"{endpoint}/{repository}", files, into))
+    with locked(into):
+        if latest or not is_whole(into, files):  # another process may have pulled it while this one waited
+            plan = _plan(endpoint, repository, files, *((None, NO_PINS) if latest else (revision, pinned)))
+            if latest and is_whole(into, files) and manifest.read(into).revision == plan.revision:
+                return into
+            partial = _open_partial(into, plan)
+            check_disk_space(
+                partial.parent, plan.size - sum(size_of(partial / file.name) for file in plan.files), repository
+            )
+            logger.info("pulling %s (%s) into %s", repository, megabytes(plan.size), into.parent)
+            with bar(progress) as draw:
+                sums = _download(partial, plan, both(draw, report))
+            _finish(partial, into, plan, sums)
+    return into
+
+
+def _plan(
+    endpoint: str, repository: str, patterns: Sequence[str], revision: str | None, pinned: Mapping[str, FileInfo]
+) -> _Plan:
+    """The files to pull, by one request; by two where the repository has no longer the revision."""
+    info = _info(endpoint, repository, revision)
+    names = [file.rfilename for file in info.siblings or () if manifest.is_plain(file.rfilename)]
+    if lacking := unmatched(names, patterns):
+        raise UnsupportedModel(_unusable(repository, names, lacking))
+    files = tuple(
+        _planned(file, repository, pinned.get(file.rfilename))
+        for file in info.siblings or ()
+        if file.rfilename in names and any(fnmatchcase(file.rfilename, each) for each in (*patterns, *OPTIONAL))
+    )
+    if not info.sha or not all(file.size and file.digest for file in files):
+        raise PullFailed(f"{endpoint} tells no revision, sizes or sums for {repository}")
+    return _Plan(endpoint, repository, info.sha, files)
+
+
+def _info(endpoint: str, repository: str, revision: str | None) -> Any:
+    """The hub's description of a repository at that revision; at its newest where it doesn't have that."""
+    api = HfApi(endpoint, token=os.environ.get("HF_TOKEN") or False, headers=HEADERS)
+    try:
+        return api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+    except RevisionNotFoundError as error:
+        if revision is None:
+            _refuse(error, endpoint, repository)
+        return _info(endpoint, repository, None)  # a copy of the repository may have commits of its own
+    except HTTPError as error:
+        _refuse(error, endpoint, repository)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
+
+
+def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
+    """One file as the hub describes it, and as the catalog has it pinned; raises PullFailed where they differ."""
+    said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+    if pin is None:
+        return said
+    pinned = _File(file.rfilename, pin.size, pin.sha256 or "")
+    if said.size != pinned.size or (file.lfs and said.digest != pinned.digest):
+        raise PullFailed(
+            f"{file.rfilename} of {repository} is not the file that Sotto's catalog has: {said.size} bytes, "
+            f"{said.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
+            "knowingly: sotto models pull --latest"
+        )
+    return pinned
+
+
+def _open_partial(into: Path, plan: _Plan) -> Path:
+    """The folder the pull grows in, with what an interrupted one of the same revision left there."""
+    check_replaceable(into)
+    partial = into.with_name(into.name + PARTIAL)
+    if partial.exists() and manifest.read(partial).revision != plan.revision:
+        shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    plan.record({}).write(partial)
+    return partial
+
+
+def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
+    """Fetch and verify every file; returns their sha256 by name."""
+    now = Progress(plan.repository, sum(size_of(partial / file.name) for file in plan.files), plan.size)
+
+    def tell(**news: Any) -> None:
+        nonlocal now
+        now = replace(now, **news)
+        report(now)
+
+    for file in plan.files:
+        tell(file=file.name)
+        _fetch(file, plan, partial / file.name, lambda size: tell(done=now.done + size))
+    sums = {}
+    for file in plan.files:
+        tell(file=file.name, state="verifying")
+        sums[file.name] = _verified(file, plan, partial / file.name)
+    return sums
+
+
+def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -> None:
+    """Append to `path` until it has the file's size, over as many connections as that takes."""
+    url = hf_hub_url(plan.repository, file.name, revision=plan.revision, endpoint=plan.endpoint)
+    fruitless = 0
+    while (done := size_of(path)) < file.size:
+        cause: Exception | None = None
+        try:
+            with path.open("ab") as out:
+                for chunk in _chunks(url, done):
+                    count(out.write(chunk))
+                    if out.tell() > file.size:
+                        break  # it would fill the disk; the sum tells that it is another file
+                out.flush()
+                os.fsync(out.fileno())
+        except HTTPError as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
+                _refuse(error, plan.endpoint, plan.repository)
+            cause = error
+        fruitless = fruitless + 1 if size_of(path) == done else 0
+        if fruitless > RETRIES:
+            raise PullFailed(
+                f"{file.name} of {plan.repository} broke off at {megabytes(done)} of {megabytes(file.size)} "
+                f"({cause or 'the hub sends no more'}); the next pull goes on from there"
+            ) from cause
+        time.sleep(RETRY_WAIT_S * fruitless)
+
+
+def _chunks(url: str, done: int) -> Iterator[bytes]:
+    """The file's bytes from `done` on."""
+    headers = {**HEADERS, "accept-encoding": "identity"}  # an offset into a compressed body would mean nothing
+    if done:
+        headers["range"] = f"bytes={done}-"
+    if token := os.environ.get("HF_TOKEN"):
+        headers["authorization"] = f"Bearer {token}"  # httpx drops it where the hub redirects to another host
+    with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        skip = 0 if response.status_code == 206 else done  # 200: the range was ignored
+        for chunk in response.iter_bytes():
+            yield chunk[skip:]
+            skip = max(0, skip - len(chunk))
+
+
+def _verified(file: _File, plan: _Plan, path: Path) -> str:
+    """The file's sha256; where it is not what the hub described, removes it and raises ModelUnavailable."""
+    sha256 = manifest.sha256_of(path)
+    digest = sha256 if len(file.digest) == len(sha256) else _git_sha1(path)
+    if (size_of(path), digest) != (file.size, file.digest):
+        complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
+        path.unlink()
+        raise PullFailed(f"{file.name} of {plan.repository} arrived damaged and was removed: {complaint}")
+    return sha256
+
+
+def _git_sha1(path: Path) -> str:
+    """The name git has for a file; the hub tells it for small files instead of a sha256."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _finish(partial: Path, into: Path, plan: _Plan, sums: dict[str, str]) -> None:
+    plan.record(sums).write(partial)
+    settle(partial, into)
+    logger.info("pulled %s at revision %s into %s", plan.repository, plan.revision, into)
+
+
+def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
+    """Say what an answer, or that there was none, means for the operator."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError):
+        text = f"is gated: accept its conditions at {endpoint}/{repository} and set HF_TOKEN to your token"
+    elif status in (401, 404):  # 401: the hub's answer for what does not exist, too
+        text = f"does not exist at {endpoint}, or is private: check the name, or set HF_TOKEN to a token for it"
+        raise RepositoryNotFound(f"{repository} {text}") from error
+    elif status == 403:
+        text = f"may not be read (403 from {endpoint}): HF_TOKEN must hold a token for it"
+    elif status is not None:
+        text = f"can't be pulled now, {endpoint} answers {status}: try again later"
+    else:
+        text = (
+            f"is not on this machine, and {endpoint} can't be reached: {error or type(error).__name__}. "
+            "Behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT; by hand: models/README.md"
+        )
+    raise PullFailed(f"{repository} {text}") from error
+
+
+def _unusable(repository: str, names: list[str], lacking: list[str]) -> str:
+    owner, _, name = repository.rpartition("/")
+    if owner == "openai" and matching(names, TRANSFORMERS):
+        known = name.removeprefix("whisper-")
+        return f"{repository} is in transformers format: use SOTTO_MODEL={known}, its conversion"
+    if "model.bin" not in names and (told := advice(names, repository, f"{name}-ct2")):
+        return f"{repository} holds {told}"
+    return f"{repository} holds no CTranslate2 conversion of a model: it lacks {spelled(lacking)}"
+
+
+def _offline(page: str, patterns: Sequence[str], into: Path) -> str:
+    files = [*patterns, *(f"{name} (if there is one)" for name in OPTIONAL if name not in patterns)]
+    return (
+        f"{into} is missing or incomplete, and SOTTO_OFFLINE (or HF_HUB_OFFLINE) forbids to pull it. Place there, "
+        f"from {page}: {spelled(files)}. Or set SOTTO_MODEL to a directory that has these files."
+    )

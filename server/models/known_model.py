@@ -1,0 +1,32 @@
+"""A model on this machine as its files describe it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.models.dimensions import Dimensions
+from server.transcript import MAX_WINDOW_S
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
+
+    `languages` are those of its kind; loaded, it tells its own. A `demo` knows a few words only. `problem` says why
+    its files can't be loaded.
+    """
+
+    names: tuple[str, ...]
+    folder: Path = Path()
+    size_bytes: int = 0
+    languages: tuple[str, ...] = ()
+    window_s: float = MAX_WINDOW_S
+    mels: int = 80
+    dimensions: Dimensions | None = None
+    dynamic_context: bool = False
+    created: int = 0
+    demo: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]

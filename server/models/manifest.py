@@ -1,0 +1,132 @@
+"""What is noted beside a model's files (`source.json`): where they come from, their sizes and checksums.
+
+Written by a pull, by an import and, for files that a person placed, by `sotto models verify --record`. A bundle
+begins with it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+NAME = "source.json"
+CHUNK_BYTES = 1 << 20
+# One file of the folder itself, visible, and no way out of it.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Of one file: bytes, and the sha256 of its content, not known yet while it is pulled."""
+
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`repository` and `revision` are the hub's; without them the files came from elsewhere. `source` is the one
+    that they were fetched from, in words."""
+
+    repository: str | None = None
+    revision: str | None = None
+    files: Mapping[str, FileInfo] = field(default_factory=dict)
+    source: str | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(facts.size for facts in self.files.values())
+
+    def misfits(self, folder: Path) -> list[str]:
+        """The files that lack in the folder or have another size."""
+        return [name for name, facts in self.files.items() if size_of(folder / name) != facts.size]
+
+    def dump(self) -> bytes:
+        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+
+    def write(self, folder: Path) -> None:
+        """Atomically: a record is whole, or it isn't there."""
+        partial = folder / f".{NAME}.partial"
+        partial.write_bytes(self.dump())
+        partial.replace(folder / NAME)
+
+
+def read(folder: Path) -> Manifest:
+    """The folder's record; an empty one where there is none, or none that makes sense."""
+    try:
+        return parse((folder / NAME).read_bytes())
+    except (OSError, ValueError):
+        return Manifest()
+
+
+def parse(content: bytes) -> Manifest:
+    """Raises ValueError with what is wrong: the content may come from anywhere."""
+    try:
+        told = json.loads(content)
+        files = {name: FileInfo(**facts) for name, facts in told["files"].items()}
+        record = Manifest(told["repository"], told["revision"], files, told.get("source"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("it is no record of a model's files") from error
+    if not all(
+        each is None or isinstance(each, str) for each in (record.repository, record.revision, record.source)
+    ):
+        raise ValueError("repository, revision and source must be text")
+    for name, facts in files.items():
+        if not is_plain(name) or not are_facts(facts):
+            raise ValueError(f"it names {name[:100]!r}, which is no file of a model, or tells no size and sha256")
+    return record
+
+
+def is_whole(folder: Path, patterns: Sequence[str]) -> bool:
+    """Whether a file that isn't empty matches each pattern, and none has another size than recorded."""
+    try:
+        sizes = {file.name: size for file in folder.iterdir() if (size := file.stat().st_size)}
+    except OSError:
+        return False
+    return not unmatched(sizes, patterns) and not read(folder).misfits(folder)
+
+
+def unmatched(names: Collection[str], patterns: Sequence[str]) -> list[str]:
+    """The patterns that no name matches."""
+    return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name may be that of a model's folder or file: letters, digits and `_.+-`, not hidden."""
+    return bool(_PLAIN.fullmatch(name))
+
+
+def sha256_of(path: Path, told: Callable[[int], None] = lambda size: None) -> str:
+    """The file's sha256; `told` is called with the bytes of each piece."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            told(len(chunk))
+    return sha256.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 for what is no file."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def sync(path: Path) -> None:
+    """Have a file or a folder's names on the disk before anything relies on them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def are_facts(facts: Any) -> bool:
+    """Whether the values are a size in bytes and a sha256, or none yet: they may come from anywhere."""
+    known = isinstance(facts.sha256, str) and _SHA256.fullmatch(facts.sha256) is not None
+    return (known or facts.sha256 is None) and type(facts.size) is int and facts.size > 0

@@ -1,0 +1,128 @@
+"""Pulls while the server runs: each in a thread of its own, and one for all who want the same model.
+
+A pull ends when the last who waits for it has left; what it has got stays, and the next goes on from there.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from server.errors import Cancelled, PermissionDenied
+from server.models.catalog import ModelReference, pullable
+from server.models.catalog_file import Catalog
+from server.models.progress import Progress, Report
+from server.settings import Settings
+
+TICK_S = 0.25
+
+Fetch = Callable[[ModelReference, Report], object]
+"""Brings what was found, and tells how far it is; what that raises ends it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Pulls:
+    """Those under way, by the folder that each fills. For one event loop."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, fetch: Fetch | None = None) -> None:
+        """Without a `fetch`, from the sources of the settings."""
+        self._settings = settings
+        self._catalog = catalog
+        self._fetch = fetch or self._from_sources
+        self._pulls: dict[Path, _Pull] = {}
+
+    async def subscribe(self, name: str) -> "PullSubscription":
+        """Wait for a model with others, or begin its pull; whoever joins has to `close`.
+
+        Raises `ModelNotFound` for what is no name of the catalog and no repository's id, `PermissionDenied` if it
+        would have to be downloaded and may not.
+        """
+        found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalog)
+        if found.folder is None and self._settings.offline:
+            raise PermissionDenied(
+                f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
+                "There, `sotto models import` brings it.",
+                param="model",
+            )
+        self._pulls = {target: pull for target, pull in self._pulls.items() if not pull.is_over}
+        if found.target not in self._pulls:
+            self._pulls[found.target] = _Pull(found, self._fetch)
+        return PullSubscription(found.name, self._pulls[found.target])
+
+    def _from_sources(self, found: ModelReference, report: Report) -> None:
+        from server.models import sources  # heavy, and seldom needed
+
+        if found.folder is None:
+            sources.fetch(sources.FetchOrder(found, self._settings, self._catalog, report=report))
+
+
+class PullSubscription:
+    """One client's part in the pull of the model `name`."""
+
+    def __init__(self, name: str, pull: "_Pull") -> None:
+        self.name = name
+        self._pull = pull
+        self._left = False
+        pull.waiting += 1
+
+    @property
+    def latest(self) -> Progress | None:
+        """How far the pull is; None before it knows, and where nothing had to be pulled."""
+        return self._pull.latest
+
+    async def steps(self) -> AsyncIterator[Progress | None]:
+        """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `close`."""
+        ended = asyncio.wrap_future(self._pull.ended)
+        try:
+            while not (await asyncio.wait([ended], timeout=TICK_S))[0]:
+                if self._left:
+                    raise Cancelled("The client has left.")
+                yield self.latest
+            await ended
+        finally:
+            ended.cancel()
+
+    def close(self) -> None:
+        if not self._left:
+            self._left = True
+            self._pull.leave()
+
+    cancel = close
+
+
+class _Pull:
+    """One, in a thread that the process doesn't wait for at its end: a hub may say nothing for a minute."""
+
+    def __init__(self, found: ModelReference, fetch: Fetch) -> None:
+        self.latest: Progress | None = None
+        self.waiting = 0
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()  # so that nobody who waits can cancel it for the others
+        self._abandoned = False
+        threading.Thread(target=self._run, args=(found, fetch), daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        return self._abandoned or self.ended.done()
+
+    def leave(self) -> None:
+        self.waiting -= 1
+        self._abandoned = not self.waiting
+
+    def _run(self, found: ModelReference, fetch: Fetch) -> None:
+        try:
+            fetch(found, self._tell)
+        except Exception as error:
+            if self._abandoned:
+                logger.info("the pull of %s was ended: nobody waits for it", found.name)
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    def _tell(self, progress: Progress) -> None:
+        if self._abandoned:
+            raise Cancelled("Nobody waits for it.")
+        self.latest = progress

@@ -1,0 +1,1 @@
+"""Prometheus series, the access record, memory readings."""

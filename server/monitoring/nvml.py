@@ -1,0 +1,64 @@
+"""How much memory NVIDIA's GPUs hold, asked of the driver's own library. The only home of NVML.
+
+Makes no CUDA context, and takes no memory of a GPU. Where there is no driver there are no GPUs.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+LIBRARY = "libnvidia-ml.so.1"  # comes with the driver
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """Of the GPU that NVML numbers so, of all processes on it."""
+
+    index: int
+    used_bytes: int
+    total_bytes: int
+
+
+class MemoryInfo(ctypes.Structure):
+    """`nvmlMemory_t`."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class Nvml:
+    """Opens the library when it is first asked, and not again where that failed."""
+
+    def __init__(self, load: Callable[[str], Any] = ctypes.CDLL) -> None:
+        self._load = load
+        self._library: Any = None
+        self._tried = False
+        self._lock = threading.Lock()
+
+    def gpus(self) -> list[GpuMemory]:
+        """Those that can be asked; none where there are none. From any thread."""
+        with self._lock:
+            if not self._tried:
+                self._tried, self._library = True, self._open()
+            return self._ask() if self._library else []
+
+    def _open(self) -> Any:
+        try:
+            library = self._load(LIBRARY)
+        except OSError:
+            return None
+        return library if library.nvmlInit_v2() == 0 else None
+
+    def _ask(self) -> list[GpuMemory]:
+        count = ctypes.c_uint()
+        if self._library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+            return []
+        return [memory for index in range(count.value) if (memory := self._memory(index))]
+
+    def _memory(self, index: int) -> GpuMemory | None:
+        device, memory = ctypes.c_void_p(), MemoryInfo()
+        failed = self._library.nvmlDeviceGetHandleByIndex_v2(
+            ctypes.c_uint(index), ctypes.byref(device)
+        ) or self._library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory))
+        return None if failed else GpuMemory(index, memory.used, memory.total)

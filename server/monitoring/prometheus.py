@@ -1,0 +1,247 @@
+"""Prometheus series of the engines, of what is under way and of what has ended, made whenever they are asked for.
+
+The only home of prometheus_client. Knows no engine and no gate, only what they tell of themselves.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from server.monitoring.access_log import RequestCounters
+from server.monitoring.memory import GroupMemory, MemorySnapshot
+from server.stats import EDGES_S, Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+GAUGES: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
+    "running_windows": ("Windows that the model works on.", lambda stats: stats.running),
+    "encoder_cache_bytes": (
+        "Encoder outputs kept for windows that wait for another step.",
+        lambda s: s.cache_bytes,
+    ),
+    "engine_ready": ("1 while the model can be used.", lambda stats: float(stats.state == "ready")),
+}
+COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
+    "windows_done": ("Windows finished.", lambda stats: stats.done),
+    "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
+    "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
+    "engine_restarts": ("Times the engine's process ended and was replaced.", lambda stats: stats.restarts),
+}
+LOAD_GAUGES: dict[str, tuple[str, Callable[[ServerLoad], float]]] = {
+    "requests": ("Transcriptions under way.", lambda load: load.requests),
+    "uploads": ("Of these, those whose upload is coming.", lambda load: load.uploads),
+    "upload_bytes": ("Uploads on disk, with what is still to come of them.", lambda load: load.upload_bytes),
+    "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
+    "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
+    "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
+}
+MODEL_COUNTERS: dict[str, tuple[str, Callable[[ModelCounters], float]]] = {
+    "model_loads": ("Times a model was loaded.", lambda tally: tally.loads),
+    "model_unloads": ("Times a model was unloaded.", lambda tally: tally.unloads),
+    "model_evictions": ("Of these, those that made room for another model.", lambda tally: tally.evictions),
+    "model_load_failures": ("Times a model could not be loaded.", lambda tally: tally.failures),
+}
+MEMORY_GAUGES: dict[str, tuple[str, Callable[[GroupMemory], float]]] = {
+    "process_resident_bytes": ("Memory in RAM; shared pages count for each process.", lambda h: h.resident_bytes),
+    "process_proportional_bytes": ("Memory in RAM, shared pages divided.", lambda held: held.proportional_bytes),
+}
+HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
+    "wait_seconds": ("Time from a window's submission to its first batch.", lambda stats: stats.waits),
+    "run_seconds": ("Time from a window's first batch to its result.", lambda stats: stats.runs),
+}
+
+
+class EngineCollector(Collector):
+    """Turns the statistics of all engines, by model, into series."""
+
+    def __init__(self, engines: Callable[[], Mapping[str, EngineStats]]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[Metric]:
+        engines = self._engines()
+        for name, (text, value) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"sotto_{name}", text, labels=["model"])
+            yield _filled(gauge, ((model, value(stats)) for model, stats in engines.items()))
+        for name, (text, value) in COUNTERS.items():
+            counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
+            yield _filled(counter, ((model, value(stats)) for model, stats in engines.items()))
+        for name, (text, durations) in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(f"sotto_{name}", text, labels=["model"])
+            for model, stats in engines.items():
+                histogram.add_metric([model], _buckets(durations(stats)), durations(stats).sum_s)
+            yield histogram
+        yield from _queues(engines)
+        yield _batches(engines)
+        yield _info(engines)
+
+
+class LoadCollector(Collector):
+    """Turns what the server has taken on into series."""
+
+    def __init__(self, load: Callable[[], ServerLoad]) -> None:
+        self._load = load
+
+    def collect(self) -> Iterator[Metric]:
+        load = self._load()
+        for name, (text, value) in LOAD_GAUGES.items():
+            yield GaugeMetricFamily(f"sotto_{name}", text, value(load))
+        text = "Requests refused, by what was full."
+        refused = CounterMetricFamily("sotto_refused_requests", text, labels=["full"])
+        yield _filled(refused, load.refused.items())
+
+
+class TrafficCollector(Collector):
+    """Turns what was counted of requests into series."""
+
+    def __init__(self, traffic: RequestCounters) -> None:
+        self._traffic = traffic
+
+    def collect(self) -> Iterator[Metric]:
+        traffic = self._traffic
+        requests = CounterMetricFamily(
+            "sotto_http_requests", "Requests that have ended.", labels=["route", "method", "status", "model"]
+        )
+        for (route, method, status, model), count in traffic.requests.items():
+            requests.add_metric([route, method, str(status), model], count)
+        yield requests
+        text = "Time from a request's head to the end of its answer."
+        totals = HistogramMetricFamily("sotto_http_request_duration_seconds", text, labels=["route", "model"])
+        for (route, model), durations in traffic.totals.items():
+            totals.add_metric([route, model], _buckets(durations), durations.sum_s)
+        yield totals
+        yield from self._transcriptions()
+
+    def _transcriptions(self) -> Iterator[Metric]:
+        for name, text, by_model in (
+            ("wait", "Time until the model began with a request.", self._traffic.waits),
+            ("run", "Time from there to the request's last result.", self._traffic.runs),
+        ):
+            histogram = HistogramMetricFamily(f"sotto_request_{name}_seconds", text, labels=["model"])
+            for model, durations in by_model.items():
+                histogram.add_metric([model], _buckets(durations), durations.sum_s)
+            yield histogram
+        for name, text, seconds in (
+            ("received", "Audio decoded, of requests that have ended.", self._traffic.received_s),
+            ("done", "Audio heard, of requests that have ended.", self._traffic.done_s),
+        ):
+            counter = CounterMetricFamily(f"sotto_audio_{name}_seconds", text, labels=["model"])
+            yield _filled(counter, seconds.items())
+
+
+class ModelsCollector(Collector):
+    """Turns how models come and go into series."""
+
+    def __init__(self, models: Callable[[], Iterable[ModelState]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        models = list(self._models())
+        loaded = GaugeMetricFamily("sotto_model_loaded", "1 while a model is loaded.", labels=["model"])
+        yield _filled(loaded, ((model.name, float(model.presence == "loaded")) for model in models))
+        for name, (text, value) in MODEL_COUNTERS.items():
+            counter = CounterMetricFamily(f"sotto_{name}", text, labels=["model"])
+            yield _filled(counter, ((model.name, value(model.counters)) for model in models))
+
+
+class MediaCollector(Collector):
+    """Turns what became of the processes that decode into series."""
+
+    def __init__(self, media: Callable[[], MediaStats]) -> None:
+        self._media = media
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Processes that ended before the file they decoded was through, by why."
+        ended = CounterMetricFamily("sotto_media_workers_ended", text, labels=["reason"])
+        yield _filled(ended, self._media().ended.items())
+
+
+class ReadingsCollector(Collector):
+    """Turns what processes and GPUs hold into series."""
+
+    def __init__(self) -> None:
+        self.readings = MemorySnapshot()
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (text, value) in MEMORY_GAUGES.items():
+            gauge = GaugeMetricFamily(f"sotto_{name}", text, labels=["process", "model"])
+            for held in self.readings.processes:
+                gauge.add_metric([held.group.kind, held.group.model], value(held))
+            yield gauge
+        used = GaugeMetricFamily("sotto_gpu_memory_used_bytes", "Memory of a GPU that is in use.", labels=["gpu"])
+        total = GaugeMetricFamily("sotto_gpu_memory_total_bytes", "Memory of a GPU.", labels=["gpu"])
+        yield _filled(used, ((str(gpu.index), gpu.used_bytes) for gpu in self.readings.gpus))
+        yield _filled(total, ((str(gpu.index), gpu.total_bytes) for gpu in self.readings.gpus))
+
+
+class Metrics:
+    """A registry of its own, so that two applications in a process don't collide."""
+
+    def __init__(
+        self,
+        engines: Callable[[], Mapping[str, EngineStats]],
+        load: Callable[[], ServerLoad],
+        traffic: RequestCounters,
+        media: Callable[[], MediaStats],
+        models: Callable[[], Iterable[ModelState]],
+    ) -> None:
+        self._readings = ReadingsCollector()
+        self._registry = CollectorRegistry()
+        self._registry.register(EngineCollector(engines))
+        self._registry.register(LoadCollector(load))
+        self._registry.register(TrafficCollector(traffic))
+        self._registry.register(MediaCollector(media))
+        self._registry.register(ModelsCollector(models))
+        self._registry.register(self._readings)
+
+    def render(self, readings: MemorySnapshot) -> bytes:
+        """All series in Prometheus' text format, `readings` among them."""
+        self._readings.readings = readings
+        return generate_latest(self._registry)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[str, float]]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    """`family`, with a series for each value of its one label."""
+    for label, value in values:
+        family.add_metric([label], value)
+    return family
+
+
+def _buckets(durations: Durations) -> list[tuple[str, float]]:
+    edges = [*map(str, EDGES_S), "+Inf"]
+    return [(edge, float(count)) for edge, count in zip(edges, accumulate(durations.counts), strict=True)]
+
+
+def _queues(engines: Mapping[str, EngineStats]) -> Iterator[Metric]:
+    windows = GaugeMetricFamily("sotto_queued_windows", "Windows that wait.", labels=["model", "class"])
+    seconds = GaugeMetricFamily("sotto_queued_audio_seconds", "Audio that waits.", labels=["model", "class"])
+    for model, stats in engines.items():
+        for priority, count in stats.queued_by_class.items():
+            windows.add_metric([model, priority], count)
+        for priority, waiting_s in stats.queued_audio_s.items():
+            seconds.add_metric([model, priority], waiting_s)
+    yield windows
+    yield seconds
+
+
+def _batches(engines: Mapping[str, EngineStats]) -> Metric:
+    sizes = HistogramMetricFamily("sotto_batch_windows", "Windows per batch.", labels=["model"])
+    for model, stats in engines.items():
+        counted = stats.batch_sizes.items()
+        buckets = [(str(edge), float(sum(n for size, n in counted if size <= edge))) for edge in BATCH_SIZES]
+        buckets.append(("+Inf", float(sum(stats.batch_sizes.values()))))
+        sizes.add_metric([model], buckets, float(sum(size * n for size, n in counted)))
+    return sizes
+
+
+def _info(engines: Mapping[str, EngineStats]) -> Metric:
+    info = InfoMetricFamily("sotto_engine", "Where a model runs, and in which type.", labels=["model"])
+    for model, stats in engines.items():
+        info.add_metric([model], {"device": stats.device, "compute_type": stats.compute_type})
+    return info

@@ -1,0 +1,75 @@
+"""How much memory models may take, together, and which would have to go for another one. Estimates only.
+
+Of several devices each has the same budget, for each has the same models.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from server.engine.limits import BatchLimits
+from server.errors import ModelBroken
+from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
+from server.models.known_model import KnownModel
+from server.settings import Settings
+from server.system.machine import memory
+
+SHARES = {"cpu": 0.75, "cuda": 0.9}  # of what there is; the rest is for media, pages of files and other programs
+
+
+class Need(NamedTuple):
+    """Bytes that a model takes while it works at full size, and with the least that it can work with."""
+
+    usual: int
+    least: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`limit_bytes` for all loaded models.
+
+    One whose usual need is larger may have all of it, alone; one that needs more than `most_bytes` at the least
+    can't be loaded.
+    """
+
+    estimate: Callable[[KnownModel], Need]
+    limit_bytes: float = math.inf
+    most_bytes: float = math.inf
+
+    @classmethod
+    def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
+        """That of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
+        usual = BatchLimits.on(
+            device, batch=settings.batch, bulk_batch=settings.bulk_batch, beam_size=settings.beam_size
+        )
+        set_bytes = settings.memory_budget_mb << 20
+
+        def weigh(known: KnownModel) -> Need:
+            batch = max(usual.bulk, usual.interactive)
+            most = _bytes(known, device, compute_type, batch, settings.beam_size)
+            return Need(most, most if set_bytes else _bytes(known, device, compute_type, 1, 1))
+
+        if set_bytes:
+            return cls(weigh, set_bytes, set_bytes)
+        there = device_bytes if device == "cuda" else (ram.allowed if (ram := memory()) else 0)
+        return cls(weigh, there * SHARES[device], there) if there else cls(weigh)
+
+    def need_bytes(self, known: KnownModel) -> float:
+        """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
+        need = self.estimate(known)
+        if need.least > self.most_bytes:
+            there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET_MB)"
+            raise ModelBroken(known.name, f"it needs about {need.least >> 20} MiB of memory, and may have {there}")
+        return min(need.usual, self.limit_bytes)
+
+    def missing_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
+        """How much too much `wanted` would be beside `others`; 0 or less where it fits."""
+        return self.need_bytes(wanted) + sum(map(self.need_bytes, others)) - self.limit_bytes
+
+
+def _bytes(known: KnownModel, device: str, compute_type: str, batch: int, beam_size: int) -> int:
+    if known.dimensions is None:
+        return known.size_bytes + RUNTIME_BYTES[device]
+    kind = compute_type if compute_type in PARAMETER_BYTES else "float32"
+    return known.dimensions.memory_bytes(kind, device, batch=batch, beam_size=beam_size)

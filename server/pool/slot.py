@@ -1,0 +1,82 @@
+"""One model in the keeper's books: what it is, what became of it, and when it may be tried again."""
+
+import asyncio
+from dataclasses import replace
+from typing import Literal
+
+from server.errors import SottoError
+from server.keep_alive import FOREVER
+from server.models.known_model import KnownModel
+from server.pool.served_model import ServedModel, Starting
+from server.stats import ModelCounters
+
+AGAIN_S = 60.0  # after which a model that did load before is tried again, whatever ailed it then
+
+Event = Literal["loads", "unloads", "evictions", "failures"]
+Files = tuple[tuple[str, int, int], ...]
+
+
+class ModelSlot:
+    """One model, whether it is loaded or not. `keep_s`: how long it stays so, idle, unless a request says else."""
+
+    def __init__(self, known: KnownModel, keep_s: float = FOREVER) -> None:
+        self.known = known
+        self.keep_s = self.kept_s = keep_s
+        self.served: ServedModel | None = None
+        self.starting: Starting | None = None  # its process
+        self.loading: asyncio.Task[ServedModel | SottoError] | None = None  # with all that comes before
+        self.ending: asyncio.Future[None] | None = None
+        self.leases = 0
+        self.last_used_s: float | None = None
+        self.gone = False  # from the disk
+        self.reason = known.problem
+        self.failed_s = 0.0
+        self.tally = ModelCounters()
+        self._files = files_of(known)
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    @property
+    def is_idle(self) -> bool:
+        return self.served is not None and not self.leases
+
+    @property
+    def holds_memory(self) -> bool:
+        return bool(self.served or self.starting or self.ending)
+
+    @property
+    def expires_s(self) -> float:
+        return (self.last_used_s or 0.0) + self.kept_s
+
+    def count(self, event: Event) -> None:
+        self.tally = replace(self.tally, **{event: getattr(self.tally, event) + 1})
+
+    def see(self, known: KnownModel) -> None:
+        """Note how its files are now."""
+        self.gone = False
+        if not self.holds_memory:
+            self.known = known
+        if (files := files_of(known)) != self._files:
+            self._files, self.reason = files, known.problem
+
+    def fail(self, reason: str, now_s: float) -> None:
+        self._files = files_of(self.known)
+        self.reason, self.failed_s = reason, now_s
+        self.count("failures")
+
+    def may_be_tried(self, now_s: float) -> bool:
+        """Not if that failed; unless its files have changed since, or it did load once and some time has passed."""
+        if not self.reason or files_of(self.known) != self._files:
+            return True
+        return self.tally.loads > 0 and now_s - self.failed_s >= AGAIN_S
+
+
+def files_of(known: KnownModel) -> Files:
+    """The files of a model, so that one sees whether any has changed."""
+    try:
+        stats = [(file.name, file.stat()) for file in known.folder.iterdir()]
+    except OSError:
+        return ()
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))

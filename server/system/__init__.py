@@ -1,0 +1,1 @@
+"""The machine: CPUs, memory, child processes, the sandbox, temporary files."""

@@ -1,0 +1,135 @@
+"""Child processes: started from a clean interpreter, reached over a socket, ended for certain.
+
+Knows processes; not what they do. Start one by `ChildProcess`; in it, `attach` comes first. No child outlives its
+parent, however that ends. Windows has neither these sockets nor the limits that children are for.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+NICENESS = 5  # below the parent, which must answer while they compute
+LIFELINE = 0  # the child's stdin: a pipe that nobody writes to and that closes with the parent
+# numpy's two say what it may use of the CPU, which decides the last bits of what several processes compute.
+ENVIRONMENT = (
+    "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH PYTHONHOME PYTHONDONTWRITEBYTECODE LANG LC_ALL TZ TMPDIR"
+    " NPY_DISABLE_CPU_FEATURES NPY_ENABLE_CPU_FEATURES"
+).split()
+
+# The parent's import path: with -m, a folder `server` where the parent was started would be taken for this one.
+_START = """
+import runpy, sys
+sys.path[:] = sys.argv.pop().split("\\n")
+from server.system.child_process import hold_to_parent
+hold_to_parent()
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def clean_environment() -> dict[str, str]:
+    """What a child needs of this process's environment: no setting, no key, no token."""
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+
+
+class ChildProcess:
+    """A process that runs the module of that dotted name; `channel` is a Unix socket of some `kind` to it."""
+
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], kind: int = socket.SOCK_STREAM
+    ) -> None:
+        self.channel, theirs = socket.socketpair(type=kind)
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            _START,
+            module,
+            str(theirs.fileno()),
+            *arguments,
+            "\n".join(sys.path),
+        ]
+        with theirs, ExitStack() as unless_started:
+            unless_started.enter_context(self.channel)
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=dict(environment),
+            )
+            unless_started.pop_all()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status (negative: the signal that ended it); None while it runs."""
+        return self._process.poll()
+
+    def wait(self, within_s: float) -> int | None:
+        """The exit status, None if it still runs after so long."""
+        try:
+            return self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """End it now, whatever it is at; from any thread, and more than once. `close` is still to be called."""
+        self._process.kill()
+
+    def close(self, within_s: float = 0.0) -> int:
+        """Hang up, kill it unless it ends by itself within `within_s` seconds, and return its exit status."""
+        self.channel.close()
+        if self.wait(within_s) is None:
+            self._process.kill()
+        if self._process.stdin:
+            self._process.stdin.close()
+        return self._process.wait()
+
+
+def described(status: int) -> str:
+    """How a process ended."""
+    if status >= 0:
+        return f"it ended with status {status}"
+    return f"it was ended by {_name(-status)}"
+
+
+def _name(number: int) -> str:
+    """Most real-time signals have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def hold_to_parent() -> None:
+    """From here on this child ends with its parent, and only so. Comes first, before a module's heavy imports."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides what they mean
+        signal.signal(stop, signal.SIG_IGN)
+    os.nice(NICENESS)
+    fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO: to end
+    if select.select([LIFELINE], [], [], 0)[0]:  # it has ended before there was a signal to tell
+        os._exit(0)
+
+
+def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:
+    """In a child: its end of the channel, and its arguments.
+
+    A `thread` sees the parent's end too, where a library has taken the signal. Without one the child may fork.
+    """
+    if thread:
+        threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    _, channel, *arguments = sys.argv
+    return socket.socket(fileno=int(channel)), arguments
+
+
+def _end_with_parent() -> None:
+    os.read(LIFELINE, 1)
+    os._exit(0)

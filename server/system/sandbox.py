@@ -1,0 +1,100 @@
+"""Takes from this process what reading a stranger's file does not need. For Linux; there is no way back.
+
+Limits hold the process where a file makes it greedy or slow. Landlock, where the kernel has it, holds it where a
+file takes it over: it opens no path, makes no TCP connection, and signals or traces nobody outside.
+"""
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+import struct
+from dataclasses import dataclass
+
+HARD_CPU_S = 2  # from the signal that ends a process to the one that it can't ignore
+FIRST_KEPT = 3  # file numbers below lead nowhere
+OUT_OF_THE_WAY = 256  # above every file number of a process that calls `keep_only`
+
+CAPABILITY_VERSION, NO_CAPABILITIES = 0x20080522, bytes(24)  # linux/capability.h
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # sys/prctl.h
+CREATE_RULESET, RESTRICT_SELF, TELL_VERSION = 444, 446, 1  # linux/landlock.h, on every architecture
+FILE_RIGHTS = (0, 13, 14, 15, 15, 16)  # how many kinds there are, by version of Landlock
+NET_RIGHTS, NET_SINCE = 0b11, 4  # to bind and to connect by TCP
+SCOPES, SCOPES_SINCE = 0b11, 6  # abstract Unix sockets, signals
+
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What a process may take: memory beyond what it has now, CPU time, the size of a file that it writes."""
+
+    memory_bytes: int
+    cpu_s: int
+    file_bytes: int
+
+
+def end_with(parent: int) -> None:
+    """Let the kernel end this process with its parent, which has this process id and one thread only."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def keep_only(*files: int) -> list[int]:
+    """Close all files but these, which get the numbers from `FIRST_KEPT` on, returned."""
+    aside = [fcntl.fcntl(file, fcntl.F_DUPFD, OUT_OF_THE_WAY) for file in files]
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(FIRST_KEPT):
+        os.dup2(nowhere, number)
+    kept = [os.dup2(file, FIRST_KEPT + number) for number, file in enumerate(aside)]
+    os.closerange(FIRST_KEPT + len(kept), OUT_OF_THE_WAY + len(kept))
+    return kept
+
+
+def confine(limits: ProcessLimits) -> None:
+    """Hold this process to `limits` and to the files it has open. It opens and starts nothing from here on."""
+    _limit(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes)
+    _limit(resource.RLIMIT_CPU, limits.cpu_s, spare=HARD_CPU_S)
+    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_NPROC, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _restrict()
+    _limit(resource.RLIMIT_NOFILE, 0)  # those that are open stay so
+    _libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), NO_CAPABILITIES)  # root could lift what is above
+
+
+def landlock_version() -> int:
+    """What the kernel offers; 0: nothing."""
+    version: int = _libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), TELL_VERSION)
+    return max(0, version)
+
+
+def _limit(kind: int, most: int, *, spare: int = 0) -> None:
+    """Set a limit, or leave it where it is lower."""
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY:
+        hard = most + spare
+    resource.setrlimit(kind, (min(most, hard), min(most + spare, hard)))
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _restrict() -> None:
+    """A set of rules that handles every right Landlock knows of and grants none."""
+    version = landlock_version()
+    if not version:
+        return
+    files = (1 << FILE_RIGHTS[min(version, len(FILE_RIGHTS) - 1)]) - 1
+    net = NET_RIGHTS if version >= NET_SINCE else 0
+    scopes = SCOPES if version >= SCOPES_SINCE else 0
+    rules = struct.pack("QQQ", files, net, scopes)  # zeros behind what an older kernel knows are fine with it
+    ruleset = _libc.syscall(CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
+    if ruleset < 0 or _libc.syscall(RESTRICT_SELF, ruleset, 0) < 0:
+        raise OSError("Landlock refused its rules")
+    os.close(ruleset)

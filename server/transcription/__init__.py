@@ -1,0 +1,1 @@
+"""One request: windows to the engine, segments back in order. Read `pipeline` first."""

@@ -1,0 +1,61 @@
+"""The order of windows where each depends on the one before: openai/whisper's seek loop.
+
+A window begins where the last one's segments ended and is prompted with what they said. Knows no model and no
+queue: a generator that yields a window with its options and is sent the result.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from server.options import MAX_PROMPT, DecodingOptions
+from server.transcript import FRAME_S, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
+
+RESET_TEMPERATURE = 0.5  # text that took more than this to find is no good prompt
+FRAMES_PER_S = SAMPLE_RATE // FRAME_SAMPLES
+
+Steps = Generator[tuple[Window, DecodingOptions], WindowResult, None]
+
+
+def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float | None) -> Steps:
+    """Windows over the spans of speech, one after another; `mel_max` is the whole input's."""
+    total_frames = sum(len(span) for span in speech) // FRAME_SAMPLES
+    seek, index, said = 0, 0, tuple[int, ...]()
+    while seek < total_frames:
+        frames = min(MAX_FRAMES, total_frames - seek)
+        window = Window(index, cut(speech, seek * FRAME_SAMPLES, frames * FRAME_SAMPLES), mel_max=mel_max)
+        result = yield window, replace(options, previous_tokens=said, clock_s=seek * FRAME_S)
+        if not options.multilingual:
+            options = replace(options, language=result.language)
+        if result.silent:
+            seek += frames
+        else:
+            said = (*said, *(token for segment in result.segments for token in segment.tokens))[-MAX_PROMPT:]
+            if result.temperature > RESET_TEMPERATURE:
+                said = ()
+                options = replace(options, prompt="")
+            if result.words_end is not None:
+                options = replace(options, last_speech_s=result.words_end)
+            seek = _next(result, seek, frames)
+        index += 1
+
+
+def cut(speech: Sequence[Span], start: int, length: int) -> tuple[Span, ...]:
+    """The spans of `length` samples of speech from its sample `start` on; silence between spans is not counted."""
+    spans: list[Span] = []
+    for span in speech:
+        if start >= len(span):
+            start -= len(span)
+            continue
+        taken = min(length, len(span) - start)
+        spans.append(Span(span.start + start, span.start + start + taken))
+        start, length = 0, length - taken
+        if not length:
+            break
+    return tuple(spans)
+
+
+def _next(result: WindowResult, seek: int, frames: int) -> int:
+    """The frame to go on from: that of the last word's end where the model stopped inside the window."""
+    end = round(result.words_end * FRAMES_PER_S) if result.open_ended and result.words_end is not None else 0
+    # Standing still would never end; openai/whisper's rules can ask for it, by a segment from 0.00 to 0.00.
+    return end if end > seek else seek + (result.consumed // FRAME_SAMPLES or frames)

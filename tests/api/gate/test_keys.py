@@ -1,0 +1,115 @@
+import base64
+
+import pytest
+from starlette.datastructures import Headers
+
+from server.api.gate.keys import Keys
+from server.errors import PermissionDenied, SottoError, Unauthorized
+
+KEY = "first-key-0123456789abcdefgh"
+SECOND = "second-key-0123456789abcdefg"
+WRONG = "wrong-key-0123456789abcdefgh"
+ADMIN = "admin-key-0123456789abcdefgh"
+KEYS = Keys([f"laptop {KEY}", SECOND])
+BOTH = Keys([f"laptop {KEY}", SECOND], [f"laptop {ADMIN}"])
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY} "},
+        {"authorization": basic("anyone", KEY)},
+        {"authorization": basic("", KEY)},
+        {"api-key": KEY},
+        {"authorization": "Bearer ", "api-key": KEY},
+        {"authorization": f"Bearer {WRONG}", "api-key": KEY},
+        {"authorization": basic("of the", "proxy"), "api-key": KEY},
+    ],
+)
+def test_key_is_taken_wherever_clients_put_it(headers: dict[str, str]) -> None:
+    assert KEYS.check(Headers(headers)) == "laptop"
+
+
+def test_key_without_a_name_goes_by_its_place() -> None:
+    assert KEYS.check(Headers({"api-key": SECOND})) == "key 2"
+
+
+def test_a_name_is_no_part_of_a_key() -> None:
+    for offered in (f"laptop {KEY}", "laptop", ""):
+        with pytest.raises(Unauthorized):
+            KEYS.check(Headers({"api-key": offered}))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": KEY},
+        {"authorization": f"Digest {KEY}"},
+        {"authorization": basic("anyone", "")},
+        {"authorization": basic(KEY, "")},
+        {"authorization": "Basic not-base64!"},
+        {"authorization": "Basic /w=="},
+        {"api-key": " "},
+        {"x-api-key": KEY},
+    ],
+)
+def test_what_holds_no_key_is_told_to_bring_one(headers: dict[str, str]) -> None:
+    with pytest.raises(Unauthorized, match=r"^You didn't provide an API key") as caught:
+        KEYS.check(Headers(headers))
+    assert caught.value.code is None
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": f"Bearer {WRONG}"}, {"api-key": WRONG}, {"authorization": basic(KEY, WRONG)}]
+)
+def test_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) -> None:
+    with pytest.raises(Unauthorized, match=r"^Incorrect API key provided: wrong-ke\*\*\*efgh\.$") as caught:
+        KEYS.check(Headers(headers))
+    assert caught.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": "Bearer "}, {"authorization": "Basic !"}, {"api-key": WRONG}]
+)
+def test_without_keys_everybody_is_let_in(headers: dict[str, str]) -> None:
+    assert Keys([]).check(Headers(headers)) == ""
+
+
+# Admin keys
+
+
+def test_admin_key_opens_the_ordinary_doors_too() -> None:
+    for keys, name in ((BOTH, "laptop"), (Keys([], ["a", ADMIN]), "admin key 2")):
+        headers = Headers({"authorization": basic("", ADMIN)})
+        assert keys.check(headers) == name
+        keys.check_admin(headers)
+
+
+@pytest.mark.parametrize(
+    ("keys", "offered", "kind", "message"),
+    [
+        (BOTH, KEY, PermissionDenied, "with an admin key .* yours is an ordinary one"),  # of the same name
+        (BOTH, WRONG, Unauthorized, "Incorrect API key"),
+        (BOTH, "", Unauthorized, "You didn't provide"),
+        (KEYS, KEY, PermissionDenied, "this server has none"),
+        (Keys([], [ADMIN]), WRONG, Unauthorized, "Incorrect API key"),
+        (Keys([], [ADMIN]), "", Unauthorized, "You didn't provide"),
+        (Keys([]), WRONG, PermissionDenied, r"this server has none \(SOTTO_ADMIN_KEYS\)"),
+        (Keys([]), "", PermissionDenied, "this server has none"),
+    ],
+)
+def test_nothing_but_an_admin_key_is_one(keys: Keys, offered: str, kind: type[SottoError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        keys.check_admin(Headers({"api-key": offered}))
+
+
+def test_admin_keys_alone_leave_the_ordinary_doors_open() -> None:
+    assert Keys([], [ADMIN]).check(Headers({"api-key": WRONG})) == ""

@@ -1,0 +1,118 @@
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import openai
+import pytest
+from openai import OpenAI
+from starlette.testclient import TestClient
+
+from server.api.app import create_app
+from server.keep_alive import FOREVER
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import ModelPool
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel
+from server.settings import Settings
+from tests.support.fakes import FakeEngine, make_media
+from tests.support.launches import Engines
+
+IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
+    large = ServedModel(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
+    with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
+        yield client
+
+
+def entry(name: str) -> dict[str, object]:
+    model = {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sotto"}
+    return {**model, "state": "loaded", "size": 0, "languages": ["en"]}
+
+
+def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
+    assert client.get("/v1/models").json() == {"object": "list", "data": [entry(name) for name in IDS]}
+
+
+@pytest.mark.parametrize("default", ["demo", "own"])
+def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
+    keeper = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
+    for name in sorted(("demo", "own"), key=lambda name: name != default):
+        served = ServedModel(FakeEngine(), (name,), ("en",))
+        keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
+    with TestClient(create_app(Settings(), Registry(keeper=keeper), make_media())) as client:
+        listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
+        assert client.get("/v1/models/demo").json()["demo"] is True
+    demos = {"demo": True, "own": None, "whisper-1": True}
+    assert listed == (demos if default == "demo" else {"own": None, "whisper-1": None})
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("demo", "demo"),
+        ("whisper-demo", "whisper-demo"),
+        ("whisper-1", "whisper-1"),
+        ("gpt-4o-transcribe", "gpt-4o-transcribe"),
+        ("org/large%20v3", "org/large v3"),
+        ("org%2Flarge%20v3", "org/large v3"),
+    ],
+)
+def test_model_is_found_by_any_of_its_names(client: TestClient, path: str, name: str) -> None:
+    assert client.get(f"/v1/models/{path}").json() == entry(name)
+
+
+@pytest.mark.parametrize("path", ["", "/demo"])
+def test_models_are_written_as_openai_writes_them(client: TestClient, path: str) -> None:
+    answer = client.get(f"/v1/models{path}")
+    assert answer.text == json.dumps(answer.json(), indent=2)
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["demo", "whisper-1", "org/large%20v3", "org%2Flarge%20v3"])
+def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: TestClient, path: str) -> None:
+    answer = client.delete(f"/v1/models/{path}")
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "permission_denied")
+    assert "deleted with an admin key" in error["message"]
+    assert client.get(f"/v1/models/{path}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_unknown_model_is_not_found(client: TestClient, path: str, method: str) -> None:
+    answer = client.request(method, f"/v1/models/{path}")
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    if error["code"]:  # the client itself may have resolved `..`
+        assert (error["type"], error["param"], error["code"]) == (
+            "invalid_request_error",
+            "model",
+            "model_not_found",
+        )
+        assert error["message"].startswith("The model '")
+        assert "' does not exist" in error["message"]
+    assert len(answer.content) < 600
+
+
+def test_sdk_is_refused_to_delete(sdk: OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        sdk.models.delete("demo")
+
+
+def test_sdk_lists_and_retrieves(sdk: OpenAI) -> None:
+    names = [model.id for model in sdk.models.list()]
+    assert {"demo", "whisper-1"} <= set(names)
+    assert [sdk.models.retrieve(name).id for name in names] == names
+
+
+@pytest.mark.parametrize("name", ["none", "org/none", "org/a name"])
+def test_sdk_raises_for_an_unknown_model(sdk: OpenAI, name: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        sdk.models.retrieve(name)
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+    assert f"The model '{name}' does not exist" in caught.value.message

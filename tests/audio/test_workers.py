@@ -1,0 +1,491 @@
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from server.audio.media_decoder import MediaDecoder, Recording
+from server.audio.messages import MAX_MESSAGE_BYTES
+from server.audio.workers import MediaWorkers
+from server.errors import Cancelled, Unavailable, UndecodableAudio
+from server.options import UploadFd, VadOptions
+from server.stats import MediaEnd
+from server.system.machine import children_of
+from server.system.sandbox import landlock_version
+from server.transcript import Window
+from tests.support.bad_inputs import BAD_INPUTS, DATA
+from tests.support.fakes import DEADLINE_S, make_media, tone, upload, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="media workers need Linux")
+
+STUB = "tests.support.stub_fork_server"
+SOON_S = 1.0
+MEMORY_BYTES = 256 << 20
+RECORDINGS = "en_00.wav en_14.mp3 en_15.m4a en_16.ogg en_17.webm en_18.flac en_19.mp4 two_minutes.mp3".split()
+EVERYTHING = VadOptions(enabled=False, window_s=1.0)
+ENDINGS = ["crash", "abort", "exit", "kill"]
+PARENT = """
+import sys, time
+from server.audio.media_decoder import Media
+from server.options import UploadFd, VadOptions
+from server.audio.workers import MediaWorkers
+from server.system.machine import children_of
+from tests.support.fakes import upload
+workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
+media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
+with upload(sys.argv[1].encode()) as source:
+    tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)
+    media.open(source, VadOptions(), on_window=tell)
+    time.sleep(600)
+"""
+
+
+@dataclass
+class Case:
+    """Media over worker processes of its own."""
+
+    workers: MediaWorkers
+    media: MediaDecoder
+
+    def told(self, source: str | bytes) -> "Told":
+        """What becomes of an upload, in the end."""
+        with upload(source) as opened:
+            return Told.of(self.media, opened)
+
+
+@dataclass
+class Told:
+    """All that is to be known of a recording from outside."""
+
+    duration_s: float | None = None
+    error: BaseException | None = None
+    hint_s: float | None = None
+    mel_max: float | None = None
+    windows: list[Window] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, media: MediaDecoder, source: UploadFd, options: VadOptions = EVERYTHING) -> "Told":
+        told = cls()
+        recording = media.open(source, options, on_window=told.windows.append, mels=80)
+        told.finish(recording)
+        return told
+
+    def finish(self, recording: Recording) -> None:
+        self.error = recording.finished.exception(3 * DEADLINE_S)  # processes may have to be started anew for it
+        if not self.error:
+            self.duration_s = recording.finished.result()
+            self.windows = [recording.load(window) for window in self.windows]
+        self.hint_s, self.mel_max = recording.duration_hint_s, recording.mel_max
+        recording.close()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Told) and self._values() == other._values()
+
+    def _values(self) -> tuple[object, ...]:
+        windows = [] if self.error else self.windows
+        return self.duration_s, repr(self.error), self.hint_s, self.mel_max, windows
+
+
+@contextmanager
+def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Case]:
+    """When all is through no worker, and nothing on disk, may be left."""
+    workers = MediaWorkers(memory_bytes=MEMORY_BYTES, timeout_s=timeout_s, module=module)
+    media = MediaDecoder(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
+    with closing(media):
+        yield Case(workers, media)
+        wait_until(lambda: not children_of(workers.pid))
+    assert media.spooled_bytes == 0
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Case]:
+    with opened() as case:
+        yield case
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Case]:
+    """Gives up soon."""
+    with opened(timeout_s=SOON_S) as case:
+        yield case
+
+
+def lives(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def in_this_process(source: str | bytes) -> Told:
+    with closing(make_media()) as media, upload(source) as opened:
+        return Told.of(media, opened)
+
+
+@pytest.mark.parametrize("name", [*RECORDINGS, *BAD_INPUTS])
+def test_a_worker_tells_what_is_told_in_this_process(patient: Case, name: str) -> None:
+    source = BAD_INPUTS[name].build() if name in BAD_INPUTS else (DATA / name).read_bytes()
+    assert patient.told(source) == in_this_process(source)
+
+
+@pytest.mark.parametrize("command", ENDINGS)
+def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: Case, command: str) -> None:
+    with upload(f"!{command}".encode()) as bad, upload("two_minutes.mp3") as good:
+        recordings = [patient.media.open(each, EVERYTHING, on_window=lambda _: None) for each in (good, bad)]
+        assert recordings[0].finished.result(DEADLINE_S) == pytest.approx(119.1, abs=0.1)
+        error = recordings[1].finished.exception(DEADLINE_S)
+        assert isinstance(error, UndecodableAudio)
+        assert error.detail == "It ended every process that tried."
+        for recording in recordings:
+            recording.close()
+
+
+@pytest.mark.parametrize("command", ["sleep", "stick"])
+def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> None:
+    assert str(hasty.told(f"!{command}".encode()).error).endswith(
+        f"Decoding it got no further for {SOON_S:g} seconds."
+    )
+    assert not children_of(hasty.workers.pid)
+
+
+@pytest.mark.parametrize(
+    ("command", "detail"),
+    [
+        ("allocate", "It needs more memory than one file may take."),
+        ("overtime", "Decoding it takes too long."),
+        ("hang-up", "It ended every process that tried."),
+    ],
+)
+def test_a_file_that_takes_too_much_is_refused(patient: Case, command: str, detail: str) -> None:
+    error = patient.told(f"!{command}".encode()).error
+    assert isinstance(error, UndecodableAudio)
+    assert error.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "times"),
+    [("kill", "crashed", 2), ("allocate", "memory", 1), ("overtime", "cpu_time", 1), ("send 7b7d", "nonsense", 1)],
+)
+def test_workers_that_end_too_early_are_counted_by_why(
+    patient: Case, command: str, reason: MediaEnd, times: int
+) -> None:
+    before = patient.workers.stats().ended.get(reason, 0)
+    patient.told(f"!{command}".encode())
+    assert patient.workers.stats().ended[reason] == before + times
+
+
+def test_workers_that_stall_are_counted(hasty: Case) -> None:
+    before = hasty.workers.stats().ended.get("stalled", 0)
+    hasty.told(b"!sleep")
+    assert hasty.workers.stats().ended["stalled"] == before + 1
+
+
+def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:
+    error = patient.told(b"!fail").error
+    assert isinstance(error, RuntimeError)
+    assert re.fullmatch(r"a media worker failed: RuntimeError\('no\\nway!{150,200}", str(error))
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\xff\0",
+        b"{}",
+        b"[]",
+        b'["reached"]',
+        b"[" * 9_999,
+        b" " * (MAX_MESSAGE_BYTES + 1),
+        b'["reached", 160000]',
+        b'["reached", 160001]',
+        b'["reached", true]',
+        b'["found", 1, []]',
+        b'["found", 1, [[16000, 160001]]]',
+        b'["found", 1, [[15999, 20000]]]',
+        b'["found", 0, [[16000, 20000]]]',
+        b'["found", 2, [[16000, 20000]]]',
+        b'["found", 1, [[20000, 16000]]]',
+        b'["found", 1, [[-5, 20000]]]',
+        b'["found", 1, [[16000, 1e5]]]',
+        b'["done", 159999, null]',
+        b'["done", 160000, 1e999]',
+        b'["opened", NaN]',
+        b'["failed", "oops", ""]',
+        b'["failed", "undecodable", "%s"]' % (b"x" * 201),
+        b'["ended", 1e3]',
+    ],
+)
+def test_a_worker_that_sends_nonsense_is_ended_at_once(
+    patient: Case, packet: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = patient.told(b"!send " + packet.hex().encode())
+    assert repr(told.error) == repr(UndecodableAudio())
+    assert [(window.offset, window.end) for window in told.windows] == [(0, 16_000)]
+    assert "a media worker sent what none would send by itself" in caplog.text
+
+
+@pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
+def test_a_worker_that_talks_without_end_is_ended(patient: Case, packet: str) -> None:
+    assert repr(patient.told(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
+
+
+def test_no_process_left_to_have_is_no_fault_of_the_file(patient: Case) -> None:
+    error = patient.told(b"!send " + b'["ended", null]'.hex().encode()).error
+    assert isinstance(error, Unavailable)
+
+
+def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whole(patient: Case) -> None:
+    told = Told()
+    killed = threading.Event()
+
+    def kill_once(window: Window) -> None:
+        told.windows.append(window)
+        if not killed.is_set():
+            killed.set()
+            (pid,) = children_of(patient.workers.pid)
+            os.kill(pid, signal.SIGKILL)
+
+    with upload("two_minutes.mp3") as source:
+        told.finish(patient.media.open(source, EVERYTHING, on_window=kill_once, mels=80))
+    assert killed.is_set()
+    assert told == in_this_process("two_minutes.mp3")
+
+
+def kill_parent(case: Case) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(case.workers.pid, signal.SIGKILL)
+
+
+def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(patient: Case) -> None:
+    told, killed = Told(), set[int]()
+
+    def kill(window: Window) -> None:
+        told.windows.append(window)
+        if len(killed) < 3:
+            killed.add(patient.workers.pid)
+            kill_parent(patient)
+
+    with upload("two_minutes.mp3") as source:
+        told.finish(patient.media.open(source, EVERYTHING, on_window=kill, mels=80))
+    assert len(killed) == 3
+    assert told == in_this_process("two_minutes.mp3")
+
+
+def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_again(patient: Case) -> None:
+    with upload(b"!sleep") as source:
+        recording = patient.media.open(source, EVERYTHING, on_window=lambda _: None)
+
+        def killed_to_the_end() -> bool:
+            if children_of(patient.workers.pid):
+                kill_parent(patient)
+            return recording.finished.done()
+
+        wait_until(killed_to_the_end, 5 * DEADLINE_S)
+        assert isinstance(recording.finished.exception(), Unavailable)
+        recording.close()
+
+
+@pytest.mark.parametrize("victim", ["a worker", "the workers' parent"])
+@pytest.mark.parametrize(
+    "rounds", [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
+)
+@pytest.mark.timeout(900)
+def test_twenty_files_are_told_whole_though_processes_are_killed_among_them(
+    patient: Case, victim: str, rounds: int
+) -> None:
+    expected = in_this_process("en_14.mp3")
+
+    def kill_one() -> None:
+        wait_until(lambda: bool(children_of(patient.workers.pid)))
+        pids = children_of(patient.workers.pid) if victim == "a worker" else [patient.workers.pid]
+        for pid in pids[:1]:
+            os.kill(pid, signal.SIGKILL)
+
+    for _ in range(rounds):
+        tolds = [Told() for _ in range(20)]
+        with ExitStack() as stack:
+            sources = [stack.enter_context(upload("en_14.mp3")) for _ in tolds]
+            recordings = [
+                patient.media.open(source, EVERYTHING, on_window=told.windows.append, mels=80)
+                for source, told in zip(sources, tolds, strict=True)
+            ]
+            kill_one()
+            for told, recording in zip(tolds, recordings, strict=True):
+                told.finish(recording)
+        assert tolds == [expected] * 20
+        assert patient.told("en_00.wav").duration_s == pytest.approx(2.44, abs=0.01)
+
+
+@pytest.mark.parametrize("command", ["sleep", "stick"])
+def test_closing_frees_a_worker_that_hangs(patient: Case, command: str) -> None:
+    begun = threading.Event()
+    with upload(f"!{command}".encode()) as source:
+        recording = patient.media.open(source, EVERYTHING, on_window=lambda _: begun.set())
+        assert begun.wait(DEADLINE_S)
+        closed_at = time.monotonic()
+        recording.close()
+        assert isinstance(recording.finished.exception(DEADLINE_S), Cancelled)
+        assert time.monotonic() - closed_at < 10  # the goal is one second
+        assert not children_of(patient.workers.pid)
+
+
+def test_a_parent_of_workers_that_ends_when_idle_is_replaced(patient: Case) -> None:
+    before = patient.workers.pid
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: not lives(before))
+    assert patient.told("en_00.wav").error is None
+    assert patient.workers.pid != before
+
+
+def test_a_parent_of_workers_that_forks_none_any_more_is_replaced() -> None:
+    with opened(timeout_s=5 * SOON_S) as case:  # which the next one may need until it forks
+        assert case.told("en_00.wav").error is None  # it has begun to fork
+        before = case.workers.pid
+        os.kill(before, signal.SIGSTOP)
+        assert case.told("en_00.wav").error is None
+        assert case.workers.pid != before
+        assert not lives(before)
+
+
+def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file() -> None:
+    with opened("tests.no_such_module") as case:
+        with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
+            case.media.wait_until_ready()
+        assert isinstance(case.told("en_00.wav").error, Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("program", "cause"),
+    [
+        (
+            "def fail(): raise TypeError('open() takes no such argument')",
+            "TypeError('open() takes no such argument')",
+        ),
+        ("def fail(): import no_such_library", "ModuleNotFoundError(\"No module named 'no_such_library'\")"),
+        ("def fail(): import os; os.abort()", "it was ended by SIGABRT"),
+    ],
+    ids=["an argument", "a library", "a crash"],
+)
+def test_where_no_worker_starts_its_own_words_are_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, cause: str
+) -> None:
+    (tmp_path / "failing_mediaworker.py").write_text(
+        f"from server.audio.fork_server import main\n{program}\nmain(fail)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
+        case.media.wait_until_ready()
+    assert str(caught.value) == f"Audio can't be decoded at present: no media worker starts: {cause}."
+
+
+def no_more_files(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("what", ["socket.socketpair", "server.audio.workers.Child"], ids=["a channel", "a parent"])
+def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
+    patient: Case, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    os.kill(patient.workers.pid, signal.SIGKILL)
+    wait_until(lambda: not patient.media.is_ready)
+    with monkeypatch.context() as patch:
+        patch.setattr(what, no_more_files)
+        for _ in range(2):
+            error = patient.told("en_00.wav").error
+            assert isinstance(error, Unavailable)
+            assert str(error) == "Audio can't be decoded at present: Too many open files."
+    assert patient.told("en_00.wav").error is None
+
+
+def test_nobody_waits_for_workers_to_whose_start_somebody_sees(patient: Case) -> None:
+    with patient.workers._lock, pytest.raises(Unavailable, match="about to start"):
+        patient.media.wait_until_ready()
+    patient.media.wait_until_ready()
+
+
+def test_workers_come_from_a_process_of_one_thread_that_gives_way(patient: Case) -> None:
+    patient.media.wait_until_ready()
+    assert len(list(Path(f"/proc/{patient.workers.pid}/task").iterdir())) == 1
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, patient.workers.pid) == min(ours + 5, 19)
+    assert int(Path(f"/proc/{patient.workers.pid}/oom_score_adj").read_text()) >= 500
+
+
+def test_a_worker_has_its_three_files_and_no_other(patient: Case) -> None:
+    seen: list[str] = []
+    looked = threading.Event()
+
+    def look(_: Window) -> None:
+        (pid,) = children_of(patient.workers.pid)
+        seen.extend(os.readlink(file) for file in sorted(Path(f"/proc/{pid}/fd").iterdir()))
+        looked.set()
+
+    with upload(b"!sleep") as source:
+        recording = patient.media.open(source, EVERYTHING, on_window=look)
+        assert looked.wait(DEADLINE_S)
+        recording.close()
+        recording.finished.exception(DEADLINE_S)
+    assert seen[:3] == ["/dev/null"] * 3
+    assert len(seen) == 6
+    assert seen[3].startswith("socket:")
+    assert all(name.endswith("(deleted)") for name in seen[4:])
+
+
+def test_a_worker_that_is_taken_over_reaches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SOTTO_API_KEYS", "HF_TOKEN"):
+        monkeypatch.setenv(name, "sk-secret")
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(b"secret")
+    with opened() as case, socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        asked = {"path": str(secret), "port": listener.getsockname()[1], "process": os.getpid()}
+        error = case.told(f"!break-out {json.dumps(asked)}".encode()).error
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert isinstance(error, UndecodableAudio)
+    allowed = {"fork"} if os.getuid() == 0 else set()  # no limit of processes holds for root
+    allowed |= {"unlink"} if landlock_version() < 1 else set()
+    allowed |= {"signal"} if landlock_version() < 6 else set()
+    assert set(re.findall(r"'(\w+)'", error.detail)) <= allowed
+    assert secret.read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("victim", ["the server", "the workers' parent"])
+def test_no_worker_outlives_what_is_above_it(victim: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT, "!stick"], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(lives, pids))
+        os.kill(parent.pid if victim == "the server" else pids[0], signal.SIGKILL)
+        wait_until(lambda: not any(map(lives, pids)))
+        parent.kill()
+
+
+def test_no_more_workers_live_at_a_time_than_are_asked_for(patient: Case) -> None:
+    living: list[int] = []
+
+    def count(_: Window) -> None:
+        living.append(len(children_of(patient.workers.pid)))
+
+    with ExitStack() as stack:
+        sources = [stack.enter_context(upload(tone(2.0))) for _ in range(9)]
+        recordings = [patient.media.open(source, EVERYTHING, on_window=count) for source in sources]
+        assert [recording.finished.result(DEADLINE_S) for recording in recordings] == [2.0] * 9
+        for recording in recordings:
+            recording.close()
+    assert max(living) <= 3

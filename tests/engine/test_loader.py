@@ -1,0 +1,79 @@
+"""Loading a model where a compute type doesn't work."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.engine.loader import WhisperLoader
+from server.errors import ModelUnavailable
+from server.whisper.model import Whisper
+
+DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
+
+
+@pytest.fixture
+def recipe(scripted_model: Path) -> WhisperLoader:
+    return WhisperLoader(scripted_model, device="cpu", threads=1, workers=1, tune_allocator=False)
+
+
+def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
+    """No window can be encoded in these compute types, as int8 can't on some GPUs."""
+    encode = Whisper.encode
+
+    def fail(model: Whisper, batch: object) -> None:
+        if model.compute_type in compute_types:
+            raise RuntimeError(DEAD)
+        encode(model, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Whisper, "encode", fail)
+
+
+def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_fail(monkeypatch, "int8")
+    with caplog.at_level(logging.INFO):
+        loaded = recipe.load()
+    loaded.probe()
+    loaded.model.close()
+    assert loaded.facts.compute_type == "float32"
+    (line,) = caplog.messages
+    assert line.startswith("int8 on cpu doesn't work, float32 does: ")
+    assert DEAD in line
+
+
+def test_where_the_best_works_nothing_is_said(recipe: WhisperLoader, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        loaded = recipe.load()
+    loaded.model.close()
+    assert (loaded.facts.compute_type, caplog.messages) == ("int8", [])
+
+
+def test_where_none_works_the_model_is_unavailable_for_the_first_reason(
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_fail(monkeypatch, "int8", "float32")
+    with pytest.raises(ModelUnavailable, match=f"fails on cpu with int8: {DEAD}"):
+        recipe.load()
+    assert caplog.messages == []
+
+
+def test_what_the_operator_asked_for_gives_way_to_nothing(
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_fail(monkeypatch, "int8")
+    with pytest.raises(ModelUnavailable, match=DEAD):
+        replace(recipe, compute_type="int8").load()
+
+
+def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(
+    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "server.whisper.devices.compute_types", lambda *_: ("float16", "float32")
+    )  # no CPU has float16
+    loaded = recipe.load()
+    loaded.model.close()
+    assert loaded.facts.compute_type == "float32"

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+from server.monitoring.access_log import AccessRecord
+
+PLAIN = AccessRecord(
+    client="10.0.0.7",
+    key="",
+    method="GET",
+    path="/v1/models",
+    route="/v1/models",
+    status=200,
+    ended="answered",
+    why="",
+    total_s=0.0042,
+    in_bytes=0,
+    out_bytes=321,
+)
+TRANSCRIPTION = replace(
+    PLAIN,
+    key="key 2",
+    method="POST",
+    path="/v1/audio/transcriptions",
+    route="/v1/audio/transcriptions",
+    total_s=12.3456,
+    in_bytes=96044,
+    model="demo",
+    audio_s=3.0,
+    done_s=3.0,
+    wait_s=0.0101,
+    run_s=1.25,
+)
+
+
+def test_a_request_is_told_in_a_line_that_begins_alike() -> None:
+    assert str(PLAIN) == "200    0.004s GET /v1/models 10.0.0.7 in 0 out 321"
+    assert str(TRANSCRIPTION) == (
+        "200   12.346s POST /v1/audio/transcriptions 10.0.0.7 (key 2) demo "
+        "audio 3.000s wait 0.010s run 1.250s in 96044 out 321"
+    )
+
+
+def test_the_line_ends_with_what_went_wrong() -> None:
+    refused = replace(PLAIN, status=404, ended="refused", why="model_not_found: The model 'x' does not exist")
+    assert str(refused).endswith(" out 321 refused: model_not_found: The model 'x' does not exist")
+    assert str(replace(TRANSCRIPTION, status=499, ended="left")).endswith(" out 321 left")
+
+
+def test_fields_are_what_there_is_to_tell() -> None:
+    assert PLAIN.fields() == {
+        "message": "GET /v1/models 200",
+        "client": "10.0.0.7",
+        "method": "GET",
+        "path": "/v1/models",
+        "route": "/v1/models",
+        "status": 200,
+        "ended": "answered",
+        "total_s": 0.004,
+        "in_bytes": 0,
+        "out_bytes": 321,
+    }
+    told = TRANSCRIPTION.fields()
+    assert (told["key"], told["model"], told["audio_s"], told["wait_s"], told["run_s"]) == (
+        "key 2",
+        "demo",
+        3.0,
+        0.01,
+        1.25,
+    )
+
+
+def test_what_was_said_is_told_where_it_is_to_be() -> None:
+    assert "text" not in TRANSCRIPTION.fields()
+    spoken = replace(TRANSCRIPTION, prompt="Names: Ada", text="Hello there.")
+    assert str(spoken).endswith(' out 321 prompt "Names: Ada" text "Hello there."')
+    assert (spoken.fields()["prompt"], spoken.fields()["text"]) == ("Names: Ada", "Hello there.")

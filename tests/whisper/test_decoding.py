@@ -1,0 +1,120 @@
+"""When a decoding is kept and when it is tried again: faster-whisper's table."""
+
+from dataclasses import replace
+
+import pytest
+
+from server.options import DecodingOptions
+from server.transcript import Span, Window
+from server.whisper.decoding import DecodingResult, WindowState, prompt_of
+
+OPTIONS = DecodingOptions()
+GOOD = DecodingResult((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
+
+
+def decoded(
+    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0
+) -> DecodingResult:
+    return DecodingResult((1,), "word", logprob, compression, no_speech, temperature)
+
+
+def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
+    return WindowState(Window(0, (Span(0, 16000),)), options, frames)
+
+
+@pytest.mark.parametrize(
+    ("one", "failed", "silence"),
+    [
+        (decoded(-0.5), False, False),
+        (decoded(-1.0), False, False),  # the threshold itself is good enough
+        (decoded(-1.01), True, False),
+        (decoded(-0.5, compression=2.4), False, False),
+        (decoded(-0.5, compression=2.41), True, False),
+        (decoded(-1.01, no_speech=0.6), True, False),
+        (decoded(-1.01, no_speech=0.61), False, True),  # silence is no failure
+        (decoded(-0.5, no_speech=0.99), False, False),  # sure of its words: the model is believed
+        (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
+    ],
+)
+def test_thresholds(one: DecodingResult, failed: bool, silence: bool) -> None:
+    assert one.failed(OPTIONS) is failed
+    assert one.is_silence(OPTIONS) is silence
+
+
+def test_a_good_first_try_is_kept() -> None:
+    state = hearing()
+    state.add_attempt(GOOD)
+    assert state.decoded is GOOD
+
+
+def test_a_failed_try_asks_for_the_next_temperature() -> None:
+    state = hearing()
+    state.add_attempt(decoded(-2.0))
+    assert state.decoded is None
+    assert state.temperature == 0.2
+    state.add_attempt(replace(GOOD, temperature=0.2))
+    assert state.decoded == replace(GOOD, temperature=0.2)
+
+
+def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
+    state.add_attempt(decoded(-0.1, compression=9.0))
+    state.add_attempt(decoded(-1.5, temperature=0.2))
+    state.add_attempt(decoded(-1.9, temperature=0.4))
+    assert state.decoded == decoded(-1.5, temperature=0.4)
+
+
+def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state.add_attempt(decoded(-0.1, compression=9.0))
+    state.add_attempt(decoded(-0.3, compression=9.0, temperature=0.2))
+    assert state.decoded == decoded(-0.1, compression=9.0, temperature=0.2)
+
+
+@pytest.mark.parametrize("bad", [decoded(-2.0), decoded(-0.1, compression=9.0), decoded(-2.0, no_speech=0.9)])
+def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: DecodingResult) -> None:
+    state = hearing(frames=1000)
+    state.encoded = object()
+    state.add_attempt(bad)
+    assert (state.frames, state.encoded, state.attempts) == (3000, None, [])
+    state.add_attempt(GOOD)
+    assert state.decoded is GOOD
+
+
+def test_detection_decides_among_the_languages_that_were_named() -> None:
+    state = hearing(DecodingOptions(languages=("de", "es")))
+    state.detect([("en", 0.6), ("es", 0.3), ("de", 0.1)])
+    assert state.options.language == "es"
+    assert state.language_probs == (("es", 0.3), ("de", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hotwords", "said", "kept", "own"),
+    [
+        (0, 0, 0, (0, 0, 0), 0),
+        (5, 3, 0, (3, 5, 0), 8),
+        (5, 3, 7, (3, 5, 7), 8),  # what was said is not the caller's
+        (500, 0, 0, (0, 223, 0), 223),
+        (0, 500, 0, (223, 0, 0), 223),
+        (100, 500, 0, (123, 100, 0), 223),
+        (500, 500, 0, (64, 223, 0), 287),  # hotwords take nothing from a prompt, nor do they vanish beside it
+        (500, 3, 0, (3, 223, 0), 226),
+        (100, 0, 200, (0, 23, 200), 23),
+        (100, 3, 500, (3, 0, 223), 3),
+        (0, 500, 500, (64, 0, 223), 64),
+    ],
+)
+def test_a_prompt_is_the_first_hotwords_and_the_end_of_what_goes_before(
+    prompt: int, hotwords: int, said: int, kept: tuple[int, int, int], own: int
+) -> None:
+    before, words, text = range(1_000, 1_000 + prompt), range(2_000, 2_000 + hotwords), range(3_000, 3_000 + said)
+    made = prompt_of(before, words, text)
+    first, middle, last = kept
+    assert made.tokens == (*words[:first], *before[prompt - middle :], *text[said - last :])
+    assert made.own == own
+
+
+def test_only_what_was_said_is_cut_to_the_bucket() -> None:
+    made = prompt_of(range(10), range(20, 25), range(100, 150), bucket=16)
+    assert made.tokens == (*range(20, 25), *range(10), *range(102, 150))
+    assert made.own == 15
