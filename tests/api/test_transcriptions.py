@@ -357,6 +357,10 @@ def test_fields_may_come_in_any_order(server: Running, order: str) -> None:
         ('name="file"; filename="../../Füße \N{PARTY POPPER}.wav"', ["Content-Type: audio/x-wav"]),
         ("name=file; filename=speech.wav", ["Content-Type: ;"]),
         ("name=file; filename=speech.wav; filename*=utf-8''F%C3%BC%C3%9Fe.wav", []),
+        ("name=file; filename*=utf-8''F%C3%BC%C3%9Fe.wav", []),
+        ('name="file"; FileName* = "UTF-8\'de\'speech.wav"', ["Content-Type: audio/wav"]),
+        ("name=file; filename*=iso-8859-1''%22%0D%0A%5C;.wav", []),
+        ("name=file; filename*=no-charset''speech.wav", []),
     ],
 )
 def test_name_and_type_of_the_file_decide_nothing(server: Running, disposition: str, headers: list[str]) -> None:
