@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
         "nine tenths of a GPU's.",
     )
+    cloud_model_ids: bool = Field(
+        True,
+        description="Answer requests for Whisper models by the ids that clouds have for them, such as "
+        "`whisper-large-v3` or `openai/whisper-large-v3`, with the default model where none of that name is "
+        "installed; 0: 404. `whisper-1` and `gpt-*transcribe*` always mean the default model.",
+    )
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )

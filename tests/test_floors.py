@@ -12,9 +12,9 @@ SERVER = Path(__file__).parent.parent / "server"
 # A module imports from the floors above its line in this table only; design.md, section 2, says what a floor knows.
 FLOORS: dict[str, str] = {
     "words": "__init__ access errors keep_alive languages options settings stats transcript",
-    "signal and text": "allocator audio bundle cage catalog children conversion decoding entries events folders "
-    "formats frames hub logs machine mel meter metrics modelstore nvml place progress record scratch search_path "
-    "sources speed spool subtitles tokens vad weights wheels words",
+    "signal and text": "allocator audio bundle cage catalog children cloud_ids conversion decoding entries "
+    "events folders formats frames hub logs machine mel meter metrics modelstore nvml place progress record "
+    "scratch search_path sources speed spool subtitles tokens vad weights wheels words",
     "model": "devices whisper",
     "engine": "engine engine_host fairqueue job life media mediaworker messages recipe scan served "
     "spread supervise trial workers",

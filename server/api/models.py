@@ -34,7 +34,7 @@ async def model(request: Request, model: str) -> Response:
 async def delete(request: Request, model: str) -> Response:
     """Delete a model's files, which takes an admin key; not while it is used, and never the default one's."""
     registry: Registry = request.state.registry
-    slot = registry.find(model)
+    slot = registry.named(model)
     request.state.keys.check_admin(request.headers)
     if slot is registry.default:
         raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")

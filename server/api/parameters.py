@@ -60,7 +60,8 @@ PARAMETERS = (
     Parameter(
         "model",
         TEXT,
-        "an installed model, or `whisper-1`, or any `gpt-*transcribe*` id: these mean the default model",
+        "an installed model; or `whisper-1`, any `gpt-*transcribe*` id, or a cloud's id of a Whisper model that "
+        "isn't installed, such as `whisper-large-v3`: these mean the default model",
         required=True,
     ),
     Parameter(

@@ -57,6 +57,7 @@ def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str
         ("whisper-demo", "whisper-demo"),
         ("whisper-1", "whisper-1"),
         ("gpt-4o-transcribe", "gpt-4o-transcribe"),
+        ("openai/whisper-large-v3", "openai/whisper-large-v3"),
         ("org/large%20v3", "org/large v3"),
         ("org%2Flarge%20v3", "org/large v3"),
     ],
@@ -80,6 +81,15 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "permission_denied")
     assert "deleted with an admin key" in error["message"]
     assert client.get(f"/v1/models/{path}").status_code == 200
+
+
+def test_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
+    admin = {"authorization": "Bearer admin"}
+    registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+    settings = Settings.model_validate({"admin_keys": ["admin"]})
+    with TestClient(create_app(settings, registry, make_media())) as client:
+        assert client.delete("/v1/models/whisper-large-v3", headers=admin).status_code == 404
+        assert client.delete("/v1/models/demo", headers=admin).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])

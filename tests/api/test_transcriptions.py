@@ -413,10 +413,12 @@ def test_several_requests_use_one_connection(server: Running) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    "demo whisper-demo DEMO whisper-1 Whisper-1 gpt-4o-transcribe gpt-4o-mini-transcribe-2025-03-20".split(),
+    "demo whisper-demo DEMO whisper-1 Whisper-1 gpt-4o-transcribe gpt-4o-mini-transcribe-2025-03-20 "
+    "whisper-large-v3-turbo openai/whisper-large-v3".split(),
 )
-def test_hard_coded_model_names_mean_the_default_model(server: Running, model: str) -> None:
-    assert server.transcribe(SILENCE, {"model": model}).status_code == 200
+def test_hard_coded_model_names_mean_the_default_model_and_the_answer_names_it(server: Running, model: str) -> None:
+    answer = server.transcribe(SILENCE, {"model": model})
+    assert (answer.status_code, answer.headers["x-sotto-model"]) == (200, "demo")
 
 
 @pytest.mark.parametrize("language", ["es", "ES", "Spanish", "es-MX", "es_419", " castilian "])
