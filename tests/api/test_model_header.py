@@ -18,6 +18,7 @@ from tests.bad_inputs import wav
 from tests.fakes import FakeEngine, hear, make_media
 from tests.serving import TRANSCRIPTIONS, serving
 
+AUDIO = wav()
 ODD = "org/größe 50%"
 
 
@@ -33,10 +34,9 @@ def client() -> Iterator[TestClient]:
 
 
 def ask(
-    client: TestClient, model: str, *, audio: bytes | None = None, route: str = "", **fields: str
+    client: TestClient, model: str, audio: bytes, route: str = TRANSCRIPTIONS, **fields: str
 ) -> httpx2.Response:
-    files = {"file": wav() if audio is None else audio}
-    return client.post(route or TRANSCRIPTIONS, data={"model": model, **fields}, files=files)
+    return client.post(route, data={"model": model, **fields}, files={"file": audio})
 
 
 @pytest.mark.parametrize("model", ["first", "First-Alias", "whisper-1", "gpt-4o-transcribe", "whisper-large-v3"])
@@ -47,12 +47,12 @@ def ask(
 def test_answer_names_the_model_that_did_the_work(
     client: TestClient, model: str, route: str, fields: dict[str, str]
 ) -> None:
-    answered = ask(client, model, route=route, **fields)
+    answered = ask(client, model, AUDIO, route, **fields)
     assert (answered.status_code, answered.headers["x-sotto-model"]) == (200, "first")
 
 
 def test_name_that_no_header_can_hold_is_percent_encoded(client: TestClient) -> None:
-    answered = ask(client, ODD)
+    answered = ask(client, ODD, AUDIO)
     assert answered.status_code == 200
     assert answered.headers["x-sotto-model"] == "org/gr%C3%B6%C3%9Fe%2050%25"
     assert unquote(answered.headers["x-sotto-model"]) == ODD
@@ -60,25 +60,25 @@ def test_name_that_no_header_can_hold_is_percent_encoded(client: TestClient) -> 
 
 @pytest.mark.parametrize("stream", ["false", "true"])
 @pytest.mark.parametrize(
-    ("status", "changes"),
+    ("status", "audio", "fields"),
     [
-        (400, {"audio": b"no audio"}),
-        (400, {"audio": b""}),
-        (400, {"language": "de"}),
-        (503, {"prompt": "fail"}),
+        (400, b"no audio", {}),
+        (400, b"", {}),
+        (400, AUDIO, {"language": "de"}),
+        (503, AUDIO, {"prompt": "fail"}),
     ],
     ids=["undecodable", "empty", "language", "engine"],
 )
 def test_error_names_the_model_once_it_is_known(
-    client: TestClient, stream: str, status: int, changes: dict[str, str]
+    client: TestClient, stream: str, status: int, audio: bytes, fields: dict[str, str]
 ) -> None:
-    answered = ask(client, "first-alias", stream=stream, **changes)  # type: ignore[arg-type]
+    answered = ask(client, "first-alias", audio, stream=stream, **fields)
     assert (answered.status_code, answered.headers["x-sotto-model"]) == (status, "first")
 
 
 @pytest.mark.parametrize(("model", "temperature", "status"), [("none", "0", 404), ("first", "9", 400)])
 def test_error_before_that_names_none(client: TestClient, model: str, temperature: str, status: int) -> None:
-    answered = ask(client, model, temperature=temperature)
+    answered = ask(client, model, AUDIO, temperature=temperature)
     assert answered.status_code == status
     assert "x-sotto-model" not in answered.headers
 
