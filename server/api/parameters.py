@@ -53,8 +53,8 @@ PARAMETERS = (
     Parameter(
         "file",
         {"type": "string", "format": "binary"},
-        "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav, webm, aac and more. "
-        "The content decides; name and type are ignored",
+        "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav (NIST SPHERE's too), webm, "
+        "aac and more. The content decides; name and type are ignored",
         required=True,
     ),
     Parameter(
