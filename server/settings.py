@@ -208,7 +208,9 @@ class Settings(BaseSettings):
         True, description="Keep freed memory for reuse (glibc): faster on a CPU, more of it is held."
     )
     response_dialect: Literal["openai", "nested"] = Field(
-        "openai", description="`nested`: verbose_json tells language codes, and words only inside segments."
+        "openai",
+        description="`nested`: verbose_json tells language codes, and words only inside segments, with their "
+        "punctuation.",
     )
     nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
     beam_size: int = Field(

@@ -182,7 +182,7 @@ def _parts() -> Json:
     return {
         "Segment": _segment("A phrase between two timestamps of the model's.", {}),
         "Word": _object(
-            "A word without the spaces and the punctuation around it.",
+            "A word without the spaces and the punctuation around it; in the nested dialect with the latter.",
             {
                 "word": TEXT,
                 "start": SECONDS,

@@ -162,8 +162,8 @@ PARAMETERS = (
     Parameter(
         "response_dialect",
         {"type": "string", "enum": [*RESPONSE_DIALECTS]},
-        "`nested`: `verbose_json` tells the language's code, and has words only inside segments; "
-        "`openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
+        "`nested`: `verbose_json` tells the language's code, and has words only inside segments, with their "
+        "punctuation; `openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
         ours=True,
     ),
     Parameter(

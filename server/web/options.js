@@ -50,6 +50,7 @@ export class Options {
       ["hotwords", words],
       ["stream", "true"],
       ["response_format", "verbose_json"],
+      ["response_dialect", "nested"],
       ["timestamp_granularities[]", "word"],
       ["stream_events[]", "segments"],
       ["stream_events[]", "progress"],

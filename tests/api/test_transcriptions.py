@@ -521,7 +521,7 @@ def test_help_for_the_model_is_taken(server: Running, fields: dict[str, Any]) ->
 def test_nested_dialect_is_a_request_s_choice(server: Running) -> None:
     answer = verbose(server, SPEECH, response_dialect="nested", **{"timestamp_granularities[]": "word"})
     assert (answer["language"], "words" in answer) == ("en", False)
-    assert [word["word"] for word in answer["segments"][0]["words"]] == "The party ends at two o'clock".split()
+    assert [word["word"] for word in answer["segments"][0]["words"]] == SPEECH_TEXT.split()
 
 
 # What is uploaded.

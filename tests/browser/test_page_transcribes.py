@@ -216,6 +216,7 @@ def test_options_travel_and_are_remembered(tab: Tab) -> None:
         ["hotwords", "Hamburg"],
         ["stream", "true"],
         ["response_format", "verbose_json"],
+        ["response_dialect", "nested"],
         ["timestamp_granularities[]", "word"],
         ["stream_events[]", "segments"],
         ["stream_events[]", "progress"],
