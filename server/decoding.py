@@ -68,8 +68,9 @@ class Hearing:
     """What is known of a window so far. Its encoder output serves detection, every try and alignment.
 
     `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is
-    set once the language is known; `decoded` once a try is kept; `words_of` are the text tokens that alignment is
-    to place in time, `alignment` says where and how probable each is.
+    set once the language is known; `decoded` once a try is kept. `emptied` was kept before, and had no text: a
+    caller's prompt may have made it so, and the window is decoded without. `words_of` are the text tokens that
+    alignment is to place in time, `alignment` says where and how probable each is.
     """
 
     window: Window
@@ -80,6 +81,7 @@ class Hearing:
     language_probs: tuple[tuple[str, float], ...] = ()
     tries: list[Decoded] = field(default_factory=list)
     decoded: Decoded | None = None
+    emptied: Decoded | None = None
     words_of: tuple[int, ...] = ()
     alignment: Any = None
 
@@ -114,3 +116,18 @@ class Hearing:
             candidates = [one for one in self.tries if not one.is_repetitive(self.options)] or self.tries
             best = max(candidates, key=lambda one: one.avg_logprob)
             self.decoded = replace(best, temperature=decoded.temperature)
+        if self.decoded is not None:
+            self._doubt_prompt(self.decoded)
+
+    def _doubt_prompt(self, kept: Decoded) -> None:
+        """Where a caller's prompt leaves no text, decode without it, and keep that if there is speech then.
+
+        A long or unfit prompt can end a decoding before its first word. What the sound holds is judged without it.
+        """
+        if self.emptied is not None:
+            if kept.no_speech_prob > self.options.no_speech_threshold:
+                self.decoded = self.emptied
+        elif self.prompt.own and not kept.text:
+            self.emptied, self.decoded = kept, None
+            self.prompt = Prompt((), self.prompt.own)
+            self.tries.clear()

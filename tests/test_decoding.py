@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.decoding import Decoded, Hearing, prompt_of
+from server.decoding import Decoded, Hearing, Prompt, prompt_of
 from server.options import DecodingOptions
 from server.transcript import Span, Window
 
@@ -77,6 +77,49 @@ def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_co
     assert (state.frames, state.encoded, state.tries) == (3000, None, [])
     state.add(GOOD)
     assert state.decoded is GOOD
+
+
+EMPTY = Decoded((), "", -0.3, 0.0, 0.02, 0.0)
+PROMPT = Prompt((7, 8, 9), own=2)
+
+
+def prompted(prompt: Prompt = PROMPT) -> Hearing:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state.prompt = prompt
+    return state
+
+
+def test_a_prompt_that_leaves_no_text_is_dropped_and_counts_all_the_same() -> None:
+    state = prompted()
+    state.add(EMPTY)
+    assert (state.decoded, state.tries, state.temperature) == (None, [], 0.0)
+    assert state.prompt == Prompt((), own=2)
+    state.add(decoded(-2.0))
+    assert (state.decoded, state.temperature) == (None, 0.2)
+    state.add(GOOD)
+    assert state.decoded is GOOD
+
+
+@pytest.mark.parametrize("without", [EMPTY, decoded(-0.5, no_speech=0.61), decoded(-2.0, no_speech=0.9)])
+def test_what_is_made_of_silence_without_the_prompt_is_not_kept(without: Decoded) -> None:
+    state = prompted()
+    state.add(EMPTY)
+    state.add(without)
+    assert state.decoded is not None
+    assert state.decoded.text == ""
+
+
+@pytest.mark.parametrize("prompt", [Prompt(), Prompt((7, 8, 9), own=0)], ids=["none", "of earlier windows"])
+def test_no_text_is_kept_where_the_caller_has_no_part_in_the_prompt(prompt: Prompt) -> None:
+    state = prompted(prompt)
+    state.add(EMPTY)
+    assert state.decoded is EMPTY
+
+
+def test_text_is_kept_with_its_prompt() -> None:
+    state = prompted()
+    state.add(GOOD)
+    assert (state.decoded, state.prompt) == (GOOD, PROMPT)
 
 
 def test_detection_decides_among_the_languages_that_were_named() -> None:

@@ -452,6 +452,26 @@ def test_prompt_is_never_too_long_or_too_odd(server: Running, name: str, prompt:
     assert server.transcribe(SPEECH, fields).status_code == 200
 
 
+LOREM = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. "
+
+
+@pytest.mark.parametrize("audio", [SPEECH, "human_00.wav", "de_01.wav"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"prompt": LOREM * 900}, {"prompt": "x" * 50_000}, {"prompt": "lamp " * 10_000}, {"hotwords": LOREM * 900}],
+    ids=["prose", "letters", "word", "hotwords"],
+)
+def test_no_prompt_of_50_kilobytes_empties_the_text(server: Running, audio: str, fields: dict[str, str]) -> None:
+    unprompted = server.transcribe(audio).json()["text"]
+    assert unprompted
+    assert server.transcribe(audio, fields).json()["text"] == unprompted
+
+
+def test_where_nobody_speaks_there_is_no_text_with_a_prompt_either(server: Running) -> None:
+    fields = {"prompt": LOREM, "vad_filter": "false", "language": "en"}
+    assert server.transcribe("noise_10s.flac", fields).json()["text"] == ""
+
+
 def test_several_languages_leave_a_choice(server: Running) -> None:
     assert verbose(server, "es_02.wav", **{"languages[]": ["de", "Spanish"]})["language"] == "spanish"
     assert verbose(server, "es_02.wav", **{"languages[]": ["de", "en"]})["language"] in {"german", "english"}
