@@ -12,14 +12,14 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-pythons test-isa test-all soak lint format lock clean
+.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format lock clean
 
 run: $(VENV)/.run
 	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
 	@$(BIN)/sotto serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q -m "not slow and not soak" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow and not soak and not real" -n 2 --dist loadfile
 
 # Once for each instruction set of this CPU that CTranslate2 is built for.
 test-isa: $(VENV)/.dev
@@ -30,6 +30,11 @@ test-all: $(VENV)/.dev
 
 test-pythons: $(VENV)/.dev
 	$(BIN)/python scripts/check_pythons.py
+
+# Real people's recordings, which are no part of the repository: SOTTO_REAL_AUDIO is their folder.
+test-real: $(VENV)/.dev
+	$(if $(SOTTO_REAL_MODEL),,$(BIN)/sotto models pull base)
+	$(BIN)/python -m pytest -q -m real
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak
@@ -51,7 +56,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra otel --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraints requirements.lock --output-file requirements-dev.lock
 
-	echo 'nvidia-cublas-cu12>=12.8,<13' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
+	echo 'nvidia-cublas-cu12>=12.8' | $(BIN)/uv pip compile - --no-deps --universal --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements-cuda.lock
 	echo 'hatchling>=1.27' | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
+import av.subtitles.codeccontext  # which av loads with the first film that has subtitles: a media worker could not
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
@@ -219,7 +220,7 @@ def _frames(container: InputContainer, track: Track) -> Iterator[AudioFrame]:
             yield from packet.decode()
         except MemoryError:  # of this process, not of the file: a transcript with holes would be worse
             raise
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):  # ValueError: of av 19, for a decoder that could not be opened before
             continue
 
 

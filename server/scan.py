@@ -80,7 +80,7 @@ class _Level:
         return self._highest
 
     def _hear(self, end: int) -> None:
-        piece = self._spool.load(Window(0, (Span(self._position, end),)))
+        piece = self._spool.load(Window(self._position // PIECE_SAMPLES, (Span(self._position, end),)))
         value = loudest(piece, mel_filters(self._mels))
         self._highest = value if self._highest is None else max(value, self._highest)
         self._position = end

@@ -53,8 +53,11 @@ class SpoolFile:
         self.samples += len(block)  # last: a reader in another thread must not look for what is not there yet
 
     def load(self, window: Window) -> Window:
-        """`window` with its samples, and with the true context around it as far as there is any."""
-        lead = min(CONTEXT_SAMPLES, window.offset)
+        """`window` with its samples, and with the true context around it as far as there is any.
+
+        The first one has none before it: as with faster-whisper, the sound that the model hears begins with it.
+        """
+        lead = 0 if window.is_first else min(CONTEXT_SAMPLES, window.offset)
         tail = min(CONTEXT_SAMPLES, self.samples - window.end)
         spans = [[span.start, span.end] for span in window.spans]
         spans[0][0] -= lead

@@ -77,7 +77,8 @@ class Window:
 
     Crossing to an engine it carries `samples`: int16 mono at 16 kHz, the spans one after another, with
     `lead` and `tail` samples of true context before and after them (each at most `CONTEXT_SAMPLES`).
-    `mel_max` is the largest log-mel value of the whole input, where it is known: Whisper clamps to it.
+    `mel_max` is the largest log-mel value of the whole input, where it is known: Whisper clamps to it. `is_rest`:
+    the model has transcribed some of the window before.
     """
 
     index: int
@@ -86,6 +87,12 @@ class Window:
     samples: bytes = b""
     lead: int = 0
     tail: int = 0
+    is_rest: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the model hears nothing of the file before it."""
+        return self.index == 0 and not self.is_rest
 
     @property
     def offset(self) -> int:
@@ -119,7 +126,7 @@ class Window:
                 consumed = 0
             else:
                 consumed -= len(span)
-        return replace(self, spans=tuple(rest), samples=b"", lead=0, tail=0)
+        return replace(self, spans=tuple(rest), samples=b"", lead=0, tail=0, is_rest=True)
 
 
 class FileTime:

@@ -7,6 +7,7 @@ is the one that ships inside faster-whisper. Knows no model, no request.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ CHUNK = 512  # samples per probability: 32 ms, fixed by Silero at 16 kHz
 CONTEXT = 64  # samples of the previous chunk that each chunk starts with
 HYSTERESIS = 0.15  # speech ends below threshold - HYSTERESIS
 CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech pauses in that time
+MAX_PAUSE_S = (
+    2.0  # as faster-whisper: a shorter silence inside speech is part of it, and Whisper hears better with it
+)
 SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
 
 
@@ -160,14 +164,16 @@ class Packer:
     """Packs speech into windows: nearly as full as they may be, cut at the longest silence of their last part.
 
     Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps
-    `prefix_padding_ms` of what is around it; silence beyond that is cut out. Windows never overlap and come
-    in order. Memory: about one window of loudness values.
+    `prefix_padding_ms` of what is around it. Silence beyond that is cut out, but for pauses of up to `MAX_PAUSE_S`,
+    before the end of the file too, for which the window has room, so that they make no more windows. Windows never
+    overlap and come in order. Memory: about one window of loudness values.
     """
 
     def __init__(self, options: VadOptions) -> None:
         self._limit = int(min(options.window_s, MAX_WINDOW_S) * SAMPLE_RATE)
         self._full = self._limit - min(round(CUT_WITHIN_S * SAMPLE_RATE), self._limit // 2)
         self._padding = min(options.prefix_padding_ms * SAMPLE_RATE // 1000, self._limit // 4)
+        self._max_pause = round(MAX_PAUSE_S * SAMPLE_RATE) - 2 * self._padding  # between padded spans
         self._speech: list[Span] = []  # finished, not yet in a window
         self._started: int | None = None  # speech that is going on
         self._floor = 0  # end of the last window: padding must not reach behind it
@@ -191,8 +197,16 @@ class Packer:
             self._note(event)
         windows = list(self._full_windows())
         if self._speech:
+            self._keep_end()
             windows.append(self._window(len(self._speech), self._position))
         return windows
+
+    def _keep_end(self) -> None:
+        """Let the last speech go on to the end of the file, if only a pause lies between and there is room."""
+        last = self._speech[-1]
+        speech = [*self._speech[:-1], Span(last.start, self._position)]
+        if self._position - last.end <= MAX_PAUSE_S * SAMPLE_RATE and self._length(speech) <= self._limit:
+            self._speech = speech
 
     def _note(self, event: SpeechEvent) -> None:
         match event:
@@ -243,7 +257,7 @@ class Packer:
 
     def _window(self, count: int, end: int) -> Window:
         """A window of the first `count` spans, padded up to sample `end` at most, and off the books."""
-        spans = self._padded(self._speech[:count], end)
+        spans = self._with_pauses(self._padded(self._speech[:count], end))
         del self._speech[:count]
         self._floor = spans[-1].end
         self._count += 1
@@ -259,6 +273,22 @@ class Packer:
             else:
                 padded.append(Span(start, stop))
         return padded
+
+    def _with_pauses(self, spans: list[Span]) -> list[Span]:
+        """The spans of a window, those joined between which there is but a pause; short pauses before long ones."""
+        room = self._limit - sum(map(len, spans))
+        pauses = sorted(
+            (after.start - before.end, number) for number, (before, after) in enumerate(pairwise(spans))
+        )
+        joined: set[int] = set()
+        for pause, number in pauses:
+            if pause > min(room, self._max_pause):
+                break
+            room -= pause
+            joined.add(number)
+        ends = [number for number in range(len(spans)) if number not in joined]
+        starts = [0, *(number + 1 for number in ends[:-1])]
+        return [Span(spans[start].start, spans[end].end) for start, end in zip(starts, ends, strict=True)]
 
     def _length(self, speech: list[Span]) -> int:
         return sum(len(span) for span in self._padded(speech, self._position))

@@ -22,6 +22,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -201,6 +202,25 @@ def silent_film() -> bytes:
     return buffer.getvalue()
 
 
+def subtitled_film() -> bytes:
+    """The speech, and a track of subtitles."""
+    buffer = io.BytesIO()
+    sound = io.BytesIO(encode(None, "matroska", "aac"))
+    with av.open(buffer, "w", format="matroska") as output, av.open(sound, "r") as source:
+        track = output.add_stream_from_template(source.streams.audio[0])
+        text = output.add_mux_stream("subrip")
+        subtitle = Packet(SPEECH_TEXT.encode())
+        subtitle.stream, subtitle.time_base = text, Fraction(1, 1000)
+        subtitle.pts, subtitle.dts, subtitle.duration = 0, 0, 2000
+        output.start_encoding()
+        output.mux(subtitle)
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = track
+                output.mux(packet)
+    return buffer.getvalue()
+
+
 def trailing_silence(container: str, codec: str, options: dict[str, str] | None = None) -> bytes:
     """The speech and four seconds of silence: the end of the file may go and the words are whole."""
     return encode(np.concatenate((speech(), silence(4))), container, codec, options=options)
@@ -326,6 +346,7 @@ BAD_INPUTS: dict[str, BadInput] = {
     "truncated.mp3": _ok(lambda: cut(trailing_silence("mp3", "libmp3lame"), 0.7)),
     "damaged.mp3": _ok(damaged_mp3),
     "big_cover.mp3": _ok(lambda: id3(1_500_000) + encode(None, "mp3", "libmp3lame")),
+    "subtitled_film.mkv": _ok(subtitled_film),
     "two_forms.mp3": _ok(
         lambda: (
             encode(None, "mp3", "libmp3lame", rate=44_100, layout="stereo")

@@ -33,6 +33,7 @@ LIMITS: Mapping[str, Mapping[str, str]] = {
     "AVX512": {},
     "NEON": {},
 }
+NUMPY_LACKS = "NPY_DISABLE_CPU_FEATURES"
 NUMPY_KEEPS = {"GENERIC": (), "AVX2": ("X86_V3", "SSE", "POPCNT", "AVX2", "FMA3", "F16C")}
 
 
@@ -40,7 +41,7 @@ def lane(isa: str) -> dict[str, str]:
     """The environment in which this CPU is one of `isa`."""
     limits = {FORCE_ISA: isa, **LIMITS[isa]}
     if limits.keys() > {FORCE_ISA} and (beyond := _numpy_features(isa)):
-        limits["NPY_DISABLE_CPU_FEATURES"] = " ".join(beyond)
+        limits[NUMPY_LACKS] = " ".join([*os.environ.get(NUMPY_LACKS, "").split(), *beyond])
     return os.environ | limits
 
 

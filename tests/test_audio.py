@@ -74,9 +74,10 @@ COMPRESSED = [  # ... and by how many milliseconds the length may be off
     ("avi", "libmp3lame", 44_100, 60),
     ("flv", "aac", 44_100, 60),
     ("asf", "wmav2", 44_100, 60),
-    ("amr", "libopencore_amrnb", 8_000, 30),
     ("ac3", "ac3", 48_000, 60),
 ]
+if "libopencore_amrnb" in av.codecs_available:  # PyAV 19 reads AMR, and can't write it
+    COMPRESSED.append(("amr", "libopencore_amrnb", 8_000, 30))
 
 
 def decode(data: bytes, limit_s: float = 3600) -> Samples:

@@ -141,6 +141,7 @@ def without_network() -> list[str]:
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/offline.md",
+        "docs/accuracy.md",
         "docs/api.md",
         "docs/migrating.md",
         "docs/operations.md",

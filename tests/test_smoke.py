@@ -28,6 +28,7 @@ STOP_S = 60.0
 COMMAND_S = 100.0
 LIKE = 0.6  # of the words, in order: rounding differs between CPUs, and with it a word
 
+SETTINGS = {"SOTTO_PORT": "0", "SOTTO_MODEL": "demo", "SOTTO_DEVICE": "cpu", "SOTTO_OFFLINE": "1"}
 TEXTS: dict[str, str] = {
     entry["file"]: entry["text"]
     for entry in map(json.loads, (DATA / "manifest.jsonl").read_text("utf-8").splitlines())
@@ -37,7 +38,7 @@ TEXTS: dict[str, str] = {
 def environment(home: Path) -> dict[str, str]:
     """No setting comes from outside, and nothing is written but below `home`."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("SOTTO_")}
-    return {**others, "HOME": str(home), "SOTTO_PORT": "0", "SOTTO_DEVICE": "cpu", "SOTTO_OFFLINE": "1"}
+    return {**others, "HOME": str(home), **SETTINGS}
 
 
 def sotto(home: Path, *arguments: str | Path) -> str:

@@ -64,6 +64,16 @@ def test_a_window_is_read_back_with_what_is_around_it(
     spool.close()
 
 
+def test_a_file_s_first_window_has_nothing_before_it(budget: SpoolBudget) -> None:
+    """Its rest has, where the model stops inside it."""
+    spool = filled(budget)
+    first = spool.load(Window(0, (Span(5_000, 9_000),)))
+    assert (first.lead, first.tail) == (0, CONTEXT_SAMPLES)
+    assert np.array_equal(heard(first), AUDIO[5_000 : 9_000 + CONTEXT_SAMPLES])
+    assert spool.load(first.after(1_000)).lead == CONTEXT_SAMPLES
+    spool.close()
+
+
 def test_blocks_follow_each_other(budget: SpoolBudget) -> None:
     spool = filled(budget, AUDIO[:7], AUDIO[7:20_000], AUDIO[20_000:])
     assert spool.samples == LENGTH
@@ -102,7 +112,7 @@ def test_several_threads_read_the_same_spool(budget: SpoolBudget) -> None:
 
     def read(start: int) -> None:
         for _ in range(100):
-            loaded = heard(spool.load(Window(0, (Span(start, start + 1_000),))))
+            loaded = heard(spool.load(Window(1, (Span(start, start + 1_000),))))
             if not np.array_equal(loaded, AUDIO[start - CONTEXT_SAMPLES : start + 1_000 + CONTEXT_SAMPLES]):
                 wrong.append(start)
 

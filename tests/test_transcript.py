@@ -51,7 +51,7 @@ def test_what_is_left_of_a_window_begins_where_the_model_stopped(
 
 def test_what_is_left_of_a_window_keeps_its_place_and_drops_the_samples() -> None:
     window = Window(7, THREE.spans, mel_max=1.5, samples=b"abcd", lead=1, tail=1)
-    assert window.after(SECOND) == Window(7, THREE.spans[1:], mel_max=1.5)
+    assert window.after(SECOND) == Window(7, THREE.spans[1:], mel_max=1.5, is_rest=True)
 
 
 @given(windows(), st.data())

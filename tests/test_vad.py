@@ -218,6 +218,31 @@ def test_long_silence_is_cut_out_but_for_the_padding() -> None:
     assert spans_s(window) == [(0.6, 2.4), (9.6, 13.4)]
 
 
+def test_a_pause_in_speech_is_kept() -> None:
+    (window,) = windows_in(noise(30), at((1, 2), (3.9, 6), (8.2, 9)))
+    assert spans_s(window) == [(0.6, 6.4), (7.8, 9.4)]  # 1.9 s, then 2.2 s of silence
+
+
+def test_long_pauses_are_cut_out_where_a_window_has_no_room_for_all() -> None:
+    """Pauses make no more windows: the shortest are kept."""
+    speech = [(0, 2), (3.8, 5), (6.1, 7.5)]
+    (window,) = windows_in(noise(12), at(*speech), VadOptions(window_s=7.5))
+    assert spans_s(window) == [(0, 2.4), (3.4, 7.9)]
+    (window,) = windows_in(noise(12), at(*speech), VadOptions(window_s=8))
+    assert spans_s(window) == [(0, 7.9)]
+
+
+@pytest.mark.parametrize(("speech_end_s", "window_end_s"), [(27.9, 28.3), (28.1, 30)])
+def test_a_pause_before_the_end_of_the_file_is_kept(speech_end_s: float, window_end_s: float) -> None:
+    (window,) = windows_in(noise(30), at((4, speech_end_s)))
+    assert spans_s(window) == [(3.6, window_end_s)]
+
+
+def test_the_end_of_the_file_is_cut_off_where_a_window_has_no_room_for_it() -> None:
+    (window,) = windows_in(noise(9.5), at((0, 8)), VadOptions(window_s=9))
+    assert spans_s(window) == [(0, 8.4)]
+
+
 def test_padding_stays_inside_the_file() -> None:
     (window,) = windows_in(noise(20), at((0.1, 2), (19, 19.9)))
     assert spans_s(window) == [(0, 2.4), (18.6, 20)]
@@ -251,7 +276,7 @@ def test_windows_are_cut_at_the_longest_gap_of_the_second_half(
 
 
 def test_a_cut_gives_each_side_its_half_of_a_short_gap() -> None:
-    one, other = windows_in(noise(15), at((0, 9), (9.5, 14)), VadOptions(window_s=10))
+    one, other = windows_in(noise(17), at((0, 9), (9.5, 14)), VadOptions(window_s=10))
     assert spans_s(one) == [(0, 9.25)]
     assert spans_s(other) == [(9.25, 14.4)]
 

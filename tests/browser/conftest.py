@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -21,6 +21,7 @@ from server.formats import render
 from server.options import ResponseFormat, SubtitleOptions, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
 from tests.bad_inputs import DATA
+from tests.lacking import lacking
 from tests.serving import ROOT, Running, serving
 
 PICTURES = ROOT / "artifacts" / "page"
@@ -197,10 +198,3 @@ def _words(segment: dict[str, Any]) -> tuple[Word, ...]:
     parts = segment.get("parts") or re.findall(r"\s*\S+", segment["text"])
     assert len(parts) == len(words) or not words
     return tuple(Word(part, each["start"], each["end"], 1.0) for part, each in zip(parts, words, strict=False))
-
-
-def lacking(what: str) -> NoReturn:
-    """Skip; but where CI promises a browser, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}; in CI these tests have to run")
-    pytest.skip(what)

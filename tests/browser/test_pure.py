@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.browser.conftest import lacking
+from tests.lacking import lacking
 
 PURE = Path(__file__).parent / "pure"
 

@@ -1,17 +1,16 @@
 """A server as an operator runs it, with keys and a model whose id has a slash, for clients of every make."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests.bad_inputs import DATA
 from tests.conftest import UNGUARDED
+from tests.lacking import lacking
 from tests.serving import Running, serving
 from tests.wire import Connection, field, file, form
 
@@ -66,10 +65,3 @@ def node() -> str:
         except subprocess.CalledProcessError as error:
             lacking(f"npm ci failed: {error.stderr.strip()[:300]}")
     return command
-
-
-def lacking(what: str) -> NoReturn:
-    """Skip; but where CI promises these clients, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}; in CI these clients have to run")
-    pytest.skip(what)

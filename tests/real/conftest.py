@@ -1,0 +1,24 @@
+"""One comparison of Sotto with faster-whisper on recordings of real people, made once and looked at by every test.
+
+Neither the recordings nor the model are part of the repository: without them these tests are skipped; in CI they
+fail.
+"""
+
+import pytest
+
+from benchmarks.truth import recordings
+from benchmarks.truth.comparison import Comparison, compare
+from benchmarks.truth.model import real_model
+from server.errors import ModelUnavailable
+from tests.lacking import lacking
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    folder = recordings.folder()
+    if not (folder / recordings.MANIFEST).is_file():
+        lacking(f"there are no real recordings in {folder}; {recordings.FOLDER} names their folder")
+    try:
+        return compare(real_model(), recordings.load(folder))
+    except ModelUnavailable as error:
+        lacking(str(error))
