@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
         "nine tenths of a GPU's.",
     )
+    cloud_model_ids: bool = Field(
+        True,
+        description="Answer requests for Whisper models by the ids that clouds have for them, such as "
+        "`whisper-large-v3` or `openai/whisper-large-v3`, with the default model where none of that name is "
+        "installed; 0: 404. `whisper-1` and `gpt-*transcribe*` always mean the default model.",
+    )
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )
@@ -202,7 +208,9 @@ class Settings(BaseSettings):
         True, description="Keep freed memory for reuse (glibc): faster on a CPU, more of it is held."
     )
     response_dialect: Literal["openai", "nested"] = Field(
-        "openai", description="`nested`: verbose_json tells language codes, and words only inside segments."
+        "openai",
+        description="`nested`: verbose_json tells language codes, and words only inside segments, with their "
+        "punctuation.",
     )
     nested_words: bool = Field(False, description="Repeat words inside each segment of verbose_json.")
     beam_size: int = Field(

@@ -173,6 +173,28 @@ def show(output: OutputContainer, video: VideoStream, seconds: int = 2) -> None:
     output.mux(video.encode(None))
 
 
+def sphere(
+    data: bytes | None = None,
+    *,
+    order: str = "01",
+    sample_bytes: int = 2,
+    coding: str = "pcm",
+    channels: int = 1,
+    rate: int = SAMPLE_RATE,
+    head_bytes: int = 1024,
+    more: str = "",
+) -> bytes:
+    """NIST SPHERE, as speech corpora have it. `order` of a sample's bytes: 01 is little-endian, 10 big-endian."""
+    data = speech().tobytes() if data is None else data
+    lines = [
+        f"NIST_1A\n{head_bytes:7}\ndatabase_id -s5 TESTS\nutterance_id -s8 tests_00",
+        f"channel_count -i {channels}\nsample_count -i {len(data) // sample_bytes // channels}",
+        f"sample_rate -i {rate}\nsample_n_bytes -i {sample_bytes}\nsample_sig_bits -i {8 * sample_bytes}",
+        f"sample_byte_format -s{len(order)} {order}\nsample_coding -s{len(coding)} {coding}\n{more}end_head\n",
+    ]
+    return "\n".join(lines).encode().ljust(head_bytes) + data
+
+
 def silent_film() -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
@@ -290,6 +312,11 @@ BAD_INPUTS: dict[str, BadInput] = {
     "one_hertz.wav": _undecodable(lambda: wav(rate=1)),  # would be eleven hours from 78 kB
     "two_gigahertz.wav": _undecodable(lambda: wav(rate=2_000_000_000)),
     "many_channels.wav": _undecodable(lambda: wav(channels=30_000)),
+    "long_header.sph": _undecodable(lambda: sphere(head_bytes=1_000_000, more="note -s9 123456789\n" * 40_000)),
+    "no_header_size.sph": _undecodable(lambda: sphere().replace(b"   1024\n", b"-1\n     \n")),
+    "huge_channels.sph": _undecodable(lambda: sphere().replace(b"count -i 1\n", b"count -i 999999999\n")),
+    "endless_header.sph": _undecodable(lambda: sphere().replace(b"end_head", b"no_end__")),
+    "shorten.sph": _undecodable(lambda: sphere(coding="pcm,embedded-shorten-v2.00")),
     # Files that name other files.
     "playlist.m3u8": _undecodable(lambda: m3u8(f"file://{LOCAL_FILE}")),
     "playlist_path.m3u8": _undecodable(lambda: m3u8(LOCAL_FILE)),
@@ -307,6 +334,9 @@ BAD_INPUTS: dict[str, BadInput] = {
     "8_bit.wav": _ok(lambda: encode(None, codec="pcm_u8")),
     "24_bit.wav": _ok(lambda: encode(None, codec="pcm_s24le", rate=44_100)),
     "float64.wav": _ok(lambda: encode(None, codec="pcm_f64le")),
+    "timit.wav": _ok(sphere),
+    "big_endian.sph": _ok(lambda: sphere(speech().astype(">i2").tobytes(), order="10")),
+    "stereo.sph": _ok(lambda: sphere(np.repeat(speech(), 2).tobytes(), channels=2)),
     "mulaw.wav": _ok(lambda: encode(None, codec="pcm_mulaw")),
     "unknown_sizes.wav": _ok(lambda: wav(data_size=UNKNOWN_SIZE)),
     "truncated.wav": _ok(lambda: wav(data_size=1_000_000)),
