@@ -1,4 +1,4 @@
-"""`sotto ps`: which models a running server has in memory, and how busy each is."""
+"""`sotto ps`: the models that a running server has in memory, and how busy each is."""
 
 import asyncio
 import json
@@ -41,15 +41,15 @@ async def _ask(url: str) -> dict[str, Any]:
     async with Client(url) as client:
         answer = await client.get("/api/ps")
     try:
-        told: dict[str, Any] = answer.json()
-        list(_table(told["models"], told["time"]))
+        status: dict[str, Any] = answer.json()
+        list(_table(status["models"], status["time"]))
     except (ValueError, LookupError, TypeError) as error:
         raise RemoteError(f"{url} does not answer as a Sotto server does") from error
-    return told
+    return status
 
 
 def _table(models: list[dict[str, Any]], now_s: float) -> Iterator[str]:
-    """A line for each model below the head, in columns."""
+    """The heading and a line per model, in columns."""
     lines = [HEAD, *(_row(model, now_s) for model in models)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -103,3 +103,19 @@ def test_each_shell_can_read_its_script(shell: str, tmp_path: Path, capsys: pyte
 def test_an_unknown_shell_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", "tcsh"]) == 2
     assert "'tcsh' is not one of 'bash', 'zsh', 'fish'" in capsys.readouterr().err
+
+
+def test_completing_a_model_loads_nothing_heavy(folder: Path) -> None:
+    program = "import sys; from server.cli.main import run; run([]); print(*sys.modules, file=sys.stderr)"
+    environment = {"_SOTTO_COMPLETE": "bash_complete", "COMP_WORDS": "sotto\nmodels\npath\n", "COMP_CWORD": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "plain,small-talk" in done.stdout
+    assert not {"numpy", "av", "ctranslate2", "huggingface_hub", "fastapi", "uvicorn"} & set(done.stderr.split())
