@@ -32,8 +32,8 @@ GROUPS: dict[str, str] = {
     "Address": "host port max_connections idle_timeout_seconds head_timeout_seconds send_timeout_seconds "
     "grace_seconds",
     "Access": "api_keys api_keys_file admin_keys admin_keys_file metrics_key cors_origins page",
-    "Models": "model preload keep_alive memory_budget_mb models_dir extra_models_dirs catalog model_sources "
-    "offline",
+    "Models": "model preload keep_alive memory_budget_mb cloud_model_ids models_dir extra_models_dirs "
+    "catalog model_sources offline",
     "Device": "device compute_type threads workers tune_allocator",
     "Limits": "max_requests max_requests_per_client max_queue_seconds max_queue_seconds_per_client "
     "max_audio_seconds request_timeout_seconds",

@@ -97,7 +97,8 @@ class TranscriptionOptions:
     """One request as its client put it, defaults filled in. `model` empty means the server's default.
 
     `response_dialect` is the shape of verbose_json: in the nested one `language` is a code, and words are inside
-    their segments; `nested_words` repeats them there in OpenAI's shape.
+    their segments, with their punctuation, as they are in a stream's then; `nested_words` repeats them there in
+    OpenAI's shape.
 
     With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
 

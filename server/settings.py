@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
         "nine tenths of a GPU's.",
     )
+    cloud_model_ids: bool = Field(
+        True,
+        description="Answer requests for ids under which clouds host Whisper, such as "
+        "`whisper-large-v3` or `openai/whisper-large-v3`, by the default model where no model of that name is "
+        "installed; 0: 404. `whisper-1` and `gpt-*transcribe*` always mean the default model.",
+    )
     models_dir: Path = Field(
         Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
     )
@@ -208,7 +214,9 @@ class Settings(BaseSettings):
         True, description="Keep freed memory for reuse (glibc): faster on a CPU, uses more memory."
     )
     response_dialect: Literal["openai", "nested"] = Field(
-        "openai", description="`nested`: `verbose_json` gives the language's code, and words only inside segments."
+        "openai",
+        description="`nested`: `verbose_json` gives the language's code, and words only inside segments, with "
+        "their punctuation.",
     )
     nested_words: bool = Field(False, description="Repeat words inside each segment of `verbose_json`.")
     beam_size: int = Field(
@@ -326,9 +334,9 @@ class Settings(BaseSettings):
         return self.spool_mb << 20
 
 
-def settings_with(given: object, *names: str) -> Settings:
-    """The settings, with what `given`, a command line, has under `names` in place of the environment's."""
-    return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
+def settings_with(**options: object) -> Settings:
+    """The settings, in which `options` of a command line that are not None replace the environment's."""
+    return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _reachable(host: str) -> str:

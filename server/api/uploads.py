@@ -1,8 +1,10 @@
 """The body of a request in: its form within bounds, its file on disk. What the fields mean is not known here."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -20,6 +22,11 @@ MAX_TEXT_BYTES = 16 << 20  # all text parts, held in memory: four reference clip
 
 # Python has charsets that take minutes to decode a few megabytes, and some that give half characters.
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
+
+# Not one inside another parameter's quotes. Possessive, so that nothing is tried twice.
+EXTENDED_NAME = re.compile(
+    rb"""(?:[^"]|"(?:[^"\\]|\\.)*+")*?;\s*filename\*\s*=\s*"?[\w-]+'[\w-]*'([^\s;"]+)""", re.IGNORECASE
+)
 
 
 async def read_form(request: Request) -> FormData:
@@ -70,6 +77,9 @@ class _BoundedParser(MultiPartParser):
         self._ended = False
 
     def on_headers_finished(self) -> None:
+        given = self._current_part.content_disposition
+        if given and (name := _extended_name(given)):
+            self._current_part.content_disposition = given + b'; filename="' + name + b'"'
         super().on_headers_finished()
         if upload := self._current_part.file:
             upload.file.close()
@@ -96,6 +106,17 @@ class _BoundedParser(MultiPartParser):
                 yield chunk
         if not self._ended:  # raised in here, the parser closes its files
             raise MultiPartException("It ends too early.")
+
+
+def _extended_name(disposition: bytes) -> bytes:
+    """The file name of a part that has none but `filename*=UTF-8''...`, fit to be quoted; else nothing.
+
+    RFC 7578 forbids that parameter (RFC 5987's) in forms, so the parser ignores it; some clients send no other.
+    """
+    found = EXTENDED_NAME.match(disposition)
+    if not found or b"filename" in parse_options_header(disposition)[1]:
+        return b""
+    return unquote_to_bytes(found[1]).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 def _full(error: OSError) -> Unavailable:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
+import av.subtitles.codeccontext  # which av loads with the first film that has subtitles: a media worker could not
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
@@ -31,9 +32,16 @@ MAX_READ_ERRORS = 100  # in a row: a demuxer that is stuck would repeat its erro
 
 # Self-contained ones only: playlists (hls, concat, dash, sdp) and image sequences open what they name.
 DEMUXERS = """
-    aac ac3 aiff amr amrnb amrwb asf au avi caf dts eac3 flac flv loas matroska mov mp3 mpeg mpegts ogg
+    aac ac3 aiff amr amrnb amrwb asf au avi caf dts eac3 flac flv loas matroska mov mp3 mpeg mpegts nistsphere ogg
     w64 wav wv
 """.split()
+
+# NIST SPHERE, the `.wav` of speech corpora: a header of text, then PCM or Shorten, which is not among the decoders.
+# Its demuxer has no options and opens nothing. It keeps every line that it doesn't know, repeated ones in quadratic
+# time: so no header that is much longer than those of corpora gets to it.
+SPHERE = b"NIST_1A\n"
+SPHERE_SIZE_BYTES = 8  # the header's own length, in digits
+MAX_SPHERE_BYTES = 16_384  # of a header; 1024 are usual
 
 # What isn't decoded can't be attacked: without this list FFmpeg decodes a video's pictures to probe them.
 DECODERS = (
@@ -138,6 +146,7 @@ def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
 
     Raises `UndecodableAudio` if the container is unknown, refused or broken, or has no sound track.
     """
+    _check_sphere(file)
     file.seek(0)
     try:
         container = av.open(_Nameless(file), mode="r", container_options=CONTAINER_OPTIONS, **ANY_TAGS)
@@ -148,6 +157,15 @@ def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
     except BaseException:
         container.close()
         raise
+
+
+def _check_sphere(file: BinaryIO) -> None:
+    """Raise `UndecodableAudio` for a NIST SPHERE file whose header is too long."""
+    file.seek(0)
+    if file.read(len(SPHERE)) == SPHERE:
+        size = file.read(SPHERE_SIZE_BYTES).strip()
+        if not size.isdigit() or int(size) > MAX_SPHERE_BYTES:
+            raise UndecodableAudio
 
 
 class _Nameless:

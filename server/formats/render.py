@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, make_cues
 from server.languages import name_of
-from server.options import ResponseFormat, TranscriptionOptions
+from server.options import ResponseDialect, ResponseFormat, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
 
 Json = dict[str, object]
@@ -108,25 +108,27 @@ def segment_dict(segment: Segment) -> Json:
     }
 
 
-def verbose_segment(segment: Segment, *, with_words: bool) -> Json:
-    """`segment_dict`, with its words inside if they are wanted."""
-    words: Json = {"words": word_dicts(segment.words or ())} if with_words else {}
+def verbose_segment(segment: Segment, *, with_words: bool, dialect: ResponseDialect = "openai") -> Json:
+    """`segment_dict`, with its words inside if they are wanted: bare, or with their punctuation in the nested
+    dialect."""
+    words: Json = {"words": word_dicts(segment.words or (), bare=dialect == "openai")} if with_words else {}
     return segment_dict(segment) | words
 
 
-def word_dict(word: Word) -> Json:
-    """`word` (bare), `start`, `end` in seconds, and `probability`, which OpenAI does not send."""
+def word_dict(word: Word, *, bare: bool = True) -> Json:
+    """`word` (without spaces, `bare` also without punctuation around it), `start`, `end` in seconds, and
+    `probability`, which OpenAI does not send."""
     return {
-        "word": bare_word(word.word),
+        "word": bare_word(word.word) if bare else word.word.strip(),
         "start": _seconds(word.start),
         "end": _seconds(word.end),
         "probability": round(_score(word.probability, 0.0), 4),
     }
 
 
-def word_dicts(words: tuple[Word, ...]) -> list[Json]:
+def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[Json]:
     """`word_dict` of every word that has more than spaces."""
-    return [word_dict(word) for word in words if word.word.strip()]
+    return [word_dict(word, bare=bare) for word in words if word.word.strip()]
 
 
 def bare_word(text: str) -> str:
@@ -184,7 +186,10 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
     with_words = "word" in options.granularities
     if nested or "segment" in options.granularities or not with_words:
         words_inside = with_words and (nested or options.nested_words)
-        answer["segments"] = [verbose_segment(segment, with_words=words_inside) for segment in transcript.segments]
+        answer["segments"] = [
+            verbose_segment(segment, with_words=words_inside, dialect=options.response_dialect)
+            for segment in transcript.segments
+        ]
     if with_words and not nested:
         answer["words"] = word_dicts(transcript.words)
     if transcript.task == "transcribe":

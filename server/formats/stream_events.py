@@ -30,7 +30,9 @@ class DeltaWriter:
             yield event
         if "segments" in self._options.stream_events:
             yield {"type": "sotto.segment"} | verbose_segment(
-                segment, with_words=self._options.decoding.word_timestamps
+                segment,
+                with_words=self._options.decoding.word_timestamps,
+                dialect=self._options.response_dialect,
             )
 
     def _delta(self, text: str) -> str:

@@ -3,7 +3,6 @@ never a download, nor a path."""
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from server.errors import ModelNotFound, ModelUnavailable
 from server.keep_alive import FOREVER
 from server.models.available import AvailableModels
 from server.models.known_model import KnownModel
+from server.pool import cloud_ids
 from server.pool.launch import InProcess, Launch
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelLease, ModelPool, loaded
@@ -20,11 +20,6 @@ from server.pool.served_model import ServedModel, Starting
 from server.pool.slot import ModelSlot
 from server.settings import Settings
 from server.stats import EngineStats, ModelState, Presence
-
-# Ids that clients have hard-coded: all mean the default model.
-CLOUD_NAMES = ("whisper-1",)
-# The look ahead comes first: a megabyte of "transcribe" and then no fit would take minutes.
-CLOUD_PATTERN = re.compile(r"gpt-(?=[\w.-]*\Z).*transcribe.*", re.ASCII)
 
 ON_DEMAND_S = 300.0  # that a model stays which nobody chose, unless SOTTO_KEEP_ALIVE says
 WATCH_S = 1.0
@@ -51,14 +46,17 @@ class Registry:
         keeper: ModelPool | None = None,
         stock: ModelSource | None = None,
         on_demand_s: float = FOREVER,
+        cloud_model_ids: bool = True,
     ) -> None:
         """The models of `keeper`, and those of `stock`, which it loads when they are asked for and keeps for
-        `on_demand_s` after that; or models that are `loaded` and stay."""
+        `on_demand_s` after that; or models that are `loaded` and stay. With `cloud_model_ids` requests may name the
+        default one by the ids under which clouds host Whisper."""
         self._pool = keeper or ModelPool(_nothing_else, Budget(lambda _: Need(0, 0)))
         self._stock = stock
         self._stamp: object = None
         self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
         self._on_demand_s = on_demand_s
+        self._cloud_model_ids = cloud_model_ids
         for served in loaded:
             self._pool.adopt(served.known, served, FOREVER)
 
@@ -67,15 +65,19 @@ class Registry:
         return self._pool.slots[0]
 
     def find(self, name: str) -> ModelSlot:
-        """The model that `name` means (empty: the default), or `ModelNotFound`. Never a download or a path."""
-        wanted = name.strip().casefold()
-        if not name or wanted in CLOUD_NAMES or CLOUD_PATTERN.fullmatch(wanted):
+        """The model that answers a request for `name` (empty: the default), or `ModelNotFound`. Never a download or
+        a path."""
+        if slot := self._named(name):
+            return slot
+        if self._cloud_model_ids and cloud_ids.is_hosted_whisper(_folded(name)):
             return self.default
-        for slot in self._slots():
-            if wanted in map(str.casefold, slot.known.names):
-                return slot
-        here = ", ".join(self.ids())
-        raise ModelNotFound(name, f" or is not installed here; this server has {here} (others: sotto models pull)")
+        raise self._not_found(name)
+
+    def named(self, name: str) -> ModelSlot:
+        """The same, for what is done to a model: another cloud's id of one that isn't installed means none."""
+        if slot := self._named(name):
+            return slot
+        raise self._not_found(name)
 
     def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
         """Hold a model for a request, and have it loaded if it isn't; `keep_s` is for how long to keep it then."""
@@ -86,7 +88,7 @@ class Registry:
         requests may name it."""
         offered = (slot for slot in self._slots() if slot is self.default or not slot.known.demo)
         names = (name for slot in offered for name in slot.known.names)
-        return [*dict.fromkeys(names), *CLOUD_NAMES]
+        return [*dict.fromkeys(names), *cloud_ids.LISTED]
 
     def states(self) -> list[ModelState]:
         """How every model is now, the default one first."""
@@ -132,14 +134,14 @@ class Registry:
 
     async def load(self, name: str, keep_s: float | None = None) -> ModelState:
         """Load a model and return once it is; also one that was broken. Raises as a request for it would."""
-        slot = self.find(name)
+        slot = self.named(name)
         await self._pool.load(slot, keep_s)
         return self.state(slot)
 
     async def unload(self, name: str, *, wait_s: float = 0.0) -> ModelState:
         """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` where
         requests use it for longer than `wait_s`."""
-        slot = self.find(name)
+        slot = self.named(name)
         await self._pool.unload(slot, wait_s=wait_s)
         return self.state(slot)
 
@@ -163,6 +165,17 @@ class Registry:
 
     def close(self) -> None:
         self._pool.close()
+
+    def _named(self, name: str) -> ModelSlot | None:
+        """The model of that name; the default for none, and for OpenAI's ids."""
+        wanted = _folded(name)
+        if not name or cloud_ids.is_openai(wanted):
+            return self.default
+        return next((slot for slot in self._slots() if wanted in map(str.casefold, slot.known.names)), None)
+
+    def _not_found(self, name: str) -> ModelNotFound:
+        here = ", ".join(self.ids())
+        return ModelNotFound(name, f" or is not installed here; this server has {here} (others: sotto models pull)")
 
     def _slots(self) -> Iterator[ModelSlot]:
         return (slot for slot in self._pool.slots if not slot.gone)
@@ -197,7 +210,16 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
         served.engine.close()
         keeper.close()
         raise
-    return Registry(keeper=keeper, stock=None if in_process else inventory, on_demand_s=on_demand_s)
+    return Registry(
+        keeper=keeper,
+        stock=None if in_process else inventory,
+        on_demand_s=on_demand_s,
+        cloud_model_ids=settings.cloud_model_ids,
+    )
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
 def _nothing_else(known: KnownModel) -> Starting:

@@ -50,6 +50,7 @@ export class Options {
       ["hotwords", words],
       ["stream", "true"],
       ["response_format", "verbose_json"],
+      ["response_dialect", "nested"],
       ["timestamp_granularities[]", "word"],
       ["stream_events[]", "segments"],
       ["stream_events[]", "progress"],
@@ -117,10 +118,16 @@ export class Options {
     return this.#models.find(({ id }) => id === this.form.model.value) ?? this.#models[0];
   }
 
+  /** The languages of the chosen model; of one that goes by another name, its own entry has them. */
+  get #languages() {
+    const chosen = this.#chosen;
+    return chosen?.languages ?? this.#models.find(({ id }) => id === chosen?.root)?.languages ?? [];
+  }
+
   #offerLanguages() {
     const { language } = this.form;
     const wanted = language.value;
-    const codes = (this.#chosen?.languages ?? []).toSorted((a, b) => languageName(a).localeCompare(languageName(b)));
+    const codes = this.#languages.toSorted((a, b) => languageName(a).localeCompare(languageName(b)));
     language.replaceChildren(
       option("", "Detect"),
       ...codes.map((code) => option(code, languageName(code))),

@@ -1,10 +1,8 @@
 // A segment's text, cut into the pieces that one clicks: each word with the punctuation that touches it. Pure.
 //
-// The server's words are bare ("Hello" of " Hello, world."), its text is not; nothing of the text may get lost.
+// Words may be bare ("Hello" of " Hello, world."), the text is not; nothing of the text may get lost.
 
 const OPENING = /[\p{Ps}\p{Pi}¿¡]+$/u;
-const SPOKEN = new Set("%‰٪％&＆#＃@＠*§"); // punctuation to Unicode, yet part of what was said
-const NUMBER = /(?<![-.,])[-.,]\d/y;
 
 /** `{pieces: [{lead, text}], tail}`, a piece per word; joined they are `text`. Null if a word isn't in it. */
 export function cut(text, words) {
@@ -33,19 +31,4 @@ function share(gap, follows) {
   const rest = gap.slice(0, gap.length - opening.length);
   const suffix = follows ? /^\S*/.exec(rest)[0] : "";
   return { suffix, lead: rest.slice(suffix.length), prefix: opening };
-}
-
-/** `text` without spaces and punctuation at its ends, as the server writes words: "o'clock", "50%", "-5". */
-export function bareWord(text) {
-  const letters = [...text.trim()];
-  const joined = letters.join("");
-  const isEdge = (letter) => /[\s\p{P}]/u.test(letter) && !SPOKEN.has(letter);
-  let start = 0;
-  let end = letters.length;
-  for (let offset = 0; start < end && isEdge(letters[start]); offset += letters[start++].length) {
-    NUMBER.lastIndex = offset;
-    if (NUMBER.test(joined)) break;
-  }
-  while (start < end && isEdge(letters[end - 1])) end--;
-  return letters.slice(start, end).join("") || joined;
 }

@@ -66,9 +66,10 @@ class DecodingResult:
 class WindowState:
     """What is known of a window so far. Its encoder output serves detection, every try and alignment.
 
-    `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is set
-    once the language is known; `decoded` once a try is kept; `align_tokens` are the text tokens that alignment is
-    to place in time, `alignment` says where and how probable each is.
+    `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is
+    set once the language is known; `decoded` once a try is kept. `emptied` was kept before, and had no text: a
+    caller's prompt may have made it so, and the window is decoded without. `align_tokens` are the text tokens that
+    alignment is to place in time, `alignment` says where and how probable each is.
     """
 
     window: Window
@@ -79,6 +80,7 @@ class WindowState:
     language_probs: tuple[tuple[str, float], ...] = ()
     attempts: list[DecodingResult] = field(default_factory=list)
     decoded: DecodingResult | None = None
+    emptied: DecodingResult | None = None
     align_tokens: tuple[int, ...] = ()
     alignment: Any = None
 
@@ -113,3 +115,18 @@ class WindowState:
             candidates = [one for one in self.attempts if not one.is_repetitive(self.options)] or self.attempts
             best = max(candidates, key=lambda one: one.avg_logprob)
             self.decoded = replace(best, temperature=decoded.temperature)
+        if self.decoded is not None:
+            self._doubt_prompt(self.decoded)
+
+    def _doubt_prompt(self, kept: DecodingResult) -> None:
+        """Where a caller's prompt leaves no text, decode without it, and keep that if there is speech then.
+
+        A long or unfit prompt can end a decoding before its first word. What the sound holds is judged without it.
+        """
+        if self.emptied is not None:
+            if kept.no_speech_prob > self.options.no_speech_threshold:
+                self.decoded = self.emptied
+        elif self.prompt.own and not kept.text:
+            self.emptied, self.decoded = kept, None
+            self.prompt = Prompt((), self.prompt.own)
+            self.attempts.clear()

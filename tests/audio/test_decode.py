@@ -24,6 +24,7 @@ from tests.support.bad_inputs import (
     m3u8,
     silence,
     speech,
+    sphere,
     wav,
 )
 from tests.support.reference_audio import decode_audio
@@ -165,6 +166,11 @@ def test_the_centre_channel_of_a_film_is_the_loudest() -> None:
 @pytest.mark.parametrize("container", ["mp4", "mpegts", "avi", "matroska"])
 def test_video_gives_its_sound(container: str) -> None:
     assert likeness(decode(encode(None, container, "libmp3lame", rate=44_100, pictures=True))) > 0.9
+
+
+def test_nist_sphere_gives_its_samples_as_they_are() -> None:
+    np.testing.assert_array_equal(decode(sphere()), speech())
+    np.testing.assert_array_equal(decode(sphere(speech().astype(">i2").tobytes(), order="10")), speech())
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)

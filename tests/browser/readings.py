@@ -50,7 +50,7 @@ def _segment(number: int, start: float, length_s: float, words: list[str]) -> Se
     step = length_s / len(words)
     timed = [
         {
-            "word": word.strip(",."),
+            "word": word,
             "start": round(start + at * step, 3),
             "end": round(start + (at + 1) * step, 3),
             "probability": 0.31 if at == 4 else 0.97,

@@ -100,6 +100,16 @@ def test_the_menu_says_which_models_are_not_loaded(tab: Tab) -> None:
     expect(menu).to_have_text(["No models installed"])
 
 
+def test_a_model_s_other_name_has_its_languages(tab: Tab) -> None:
+    own = {"id": "own", "root": "own", "state": "loaded", "languages": ["de"]}
+    other = {"id": "other", "root": "own", "state": "loaded"}
+    tab.page.route("**/v1/models", lambda route: route.fulfill(json={"data": [own, other]}))
+    tab.page.reload()
+    tab.page.get_by_text("Options").click()
+    tab.page.get_by_label("Model").select_option("other")
+    expect(tab.page.get_by_label("Language").locator("option")).to_have_text(["Detect", "German"])
+
+
 def test_an_edited_word_is_exported_at_its_time(tab: Tab) -> None:
     tab.drop("en_03.wav")
     panel = tab.wait_for("en_03.wav", "done")
@@ -206,6 +216,7 @@ def test_options_travel_and_are_remembered(tab: Tab) -> None:
         ["hotwords", "Hamburg"],
         ["stream", "true"],
         ["response_format", "verbose_json"],
+        ["response_dialect", "nested"],
         ["timestamp_granularities[]", "word"],
         ["stream_events[]", "segments"],
         ["stream_events[]", "progress"],

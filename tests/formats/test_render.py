@@ -199,7 +199,18 @@ def test_nested_dialect_has_a_language_code_and_words_only_inside_segments(
     assert answer["language"] == answer["language_code"] == "en"
     assert set(answer) == set(openai) - {"words"}
     (entry,) = answer["segments"]
-    assert entry.get("words") == (openai["words"] if granularities else None)
+    words = [each | {"word": word} for each, word in zip(openai["words"], ["Hello", "test."], strict=True)]
+    assert entry.get("words") == (words if granularities else None)
+
+
+def test_words_have_their_punctuation_in_the_nested_dialect_alone() -> None:
+    spoken = segment(
+        " \u201cHi, all.\u201d", 0.0, 1.0, Word(" \u201cHi,", 0.0, 0.4, 0.9), Word(" all.\u201d", 0.4, 1.0, 0.9)
+    )
+    nested = verbose(transcript(spoken), granularities=BOTH, response_dialect="nested")
+    openai = verbose(transcript(spoken), granularities=BOTH, nested_words=True)
+    assert [each["word"] for each in nested["segments"][0]["words"]] == ["\u201cHi,", "all.\u201d"]
+    assert [each["word"] for each in openai["segments"][0]["words"]] == ["Hi", "all"]
 
 
 def test_a_segment_that_was_not_aligned_has_no_words() -> None:

@@ -80,10 +80,55 @@ def test_no_name_and_those_of_the_cloud_mean_the_default_model(name: str) -> Non
     assert REGISTRY.default.served is TURBO
 
 
+HOSTED = (
+    "whisper whisper-001 whisper-large whisper-large-v2 whisper-large-v3 Whisper-Large-v3 whisper-large-v3-turbo "
+    "distil-whisper-large-v3-en openai/whisper openai/whisper-large-v3 openai/whisper-large-v3-turbo "
+    "openai/whisper-tiny openai/whisper-small.en openai/whisper-timestamped-medium distil-whisper/distil-large-v3 "
+    "whisper-v3 whisper-v3-turbo accounts/fireworks/models/whisper-v3-turbo @cf/openai/whisper-large-v3-turbo "
+    "@cf/openai/whisper-tiny-en"
+).split()
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_id_of_a_whisper_that_clouds_host_means_the_default_model(name: str) -> None:
+    registry = Registry(DEMO, served("tiny"))
+    assert registry.find(name) is registry.default
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_id_of_a_whisper_that_clouds_host_is_unknown_where_these_are_off(name: str) -> None:
+    registry = Registry(DEMO, cloud_model_ids=False)
+    with pytest.raises(ModelNotFound):
+        registry.find(name)
+    assert registry.find("whisper-1") is registry.default
+
+
+def test_installed_model_wins_its_name_from_the_clouds() -> None:
+    large = served("large-v3", "whisper-large-v3", "openai/whisper-large-v3")
+    registry = Registry(DEMO, large)
+    assert registry.find("whisper-large-v3").served is large
+    assert registry.find("OpenAI/Whisper-large-v3").served is large
+    assert registry.find("whisper-large-v2").served is DEMO
+
+
+@pytest.mark.anyio
+async def test_no_other_model_is_loaded_or_unloaded_by_an_id_that_clouds_host() -> None:
+    registry = Registry(DEMO)
+    for manage in (registry.load, registry.unload):
+        with pytest.raises(ModelNotFound):
+            await manage("whisper-large-v3")
+    assert registry.default.served is DEMO
+
+
 @pytest.mark.parametrize(
     "name",
     [
         " ",
+        "whisper-large-v4",
+        "whisper-tiny",
+        "whisper-large-v3\nx",
+        "openai/../whisper",
+        "my/whisper-large-v3",
         "tiny",  # in the catalog, but not installed
         "whisper-2",
         "gpt-4o",
@@ -115,6 +160,13 @@ def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
     if fits:
         assert REGISTRY.find(name) is REGISTRY.default
     else:
+        with pytest.raises(ModelNotFound):
+            REGISTRY.find(name)
+
+
+@pytest.mark.timeout(100)
+def test_name_of_a_megabyte_that_begins_like_a_cloud_s_costs_no_time() -> None:
+    for name in ("whisper-large" + "-v3" * 300_000, "openai/whisper-" * 60_000, "whisper-v3" + "-turbo" * 150_000):
         with pytest.raises(ModelNotFound):
             REGISTRY.find(name)
 

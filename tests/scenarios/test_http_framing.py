@@ -51,6 +51,10 @@ def lower_case(parts: bytes) -> bytes:
             form(MODEL, part('name="file"; filename="a.wav"', AUDIO, "X-Odd:  header ")), id="unknown header"
         ),
         pytest.param(form(part('name="model"; filename*=', "whisper-1"), file(AUDIO)), id="empty extended name"),
+        pytest.param(
+            form(MODEL, part("name=\"prompt; filename*=utf-8''a\"", "text"), file(AUDIO)),
+            id="extended name in quotes",
+        ),
     ],
 )
 def test_parts_are_read_however_they_are_written(server: Running, body: bytes) -> None:

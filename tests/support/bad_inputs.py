@@ -22,6 +22,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -172,10 +173,51 @@ def show(output: OutputContainer, video: VideoStream, seconds: int = 2) -> None:
     output.mux(video.encode(None))
 
 
+def sphere(
+    data: bytes | None = None,
+    *,
+    order: str = "01",
+    sample_bytes: int = 2,
+    coding: str = "pcm",
+    channels: int = 1,
+    rate: int = SAMPLE_RATE,
+    head_bytes: int = 1024,
+    more: str = "",
+) -> bytes:
+    """NIST SPHERE, as speech corpora have it. `order` of a sample's bytes: 01 is little-endian, 10 big-endian."""
+    data = speech().tobytes() if data is None else data
+    lines = [
+        f"NIST_1A\n{head_bytes:7}\ndatabase_id -s5 TESTS\nutterance_id -s8 tests_00",
+        f"channel_count -i {channels}\nsample_count -i {len(data) // sample_bytes // channels}",
+        f"sample_rate -i {rate}\nsample_n_bytes -i {sample_bytes}\nsample_sig_bits -i {8 * sample_bytes}",
+        f"sample_byte_format -s{len(order)} {order}\nsample_coding -s{len(coding)} {coding}\n{more}end_head\n",
+    ]
+    return "\n".join(lines).encode().ljust(head_bytes) + data
+
+
 def silent_film() -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
         show(output, film(output))
+    return buffer.getvalue()
+
+
+def subtitled_film() -> bytes:
+    """The speech, and a track of subtitles."""
+    buffer = io.BytesIO()
+    sound = io.BytesIO(encode(None, "matroska", "aac"))
+    with av.open(buffer, "w", format="matroska") as output, av.open(sound, "r") as source:
+        track = output.add_stream_from_template(source.streams.audio[0])
+        text = output.add_mux_stream("subrip")
+        subtitle = Packet(SPEECH_TEXT.encode())
+        subtitle.stream, subtitle.time_base = text, Fraction(1, 1000)
+        subtitle.pts, subtitle.dts, subtitle.duration = 0, 0, 2000
+        output.start_encoding()
+        output.mux(subtitle)
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = track
+                output.mux(packet)
     return buffer.getvalue()
 
 
@@ -270,6 +312,11 @@ BAD_INPUTS: dict[str, BadInput] = {
     "one_hertz.wav": _undecodable(lambda: wav(rate=1)),  # would be eleven hours from 78 kB
     "two_gigahertz.wav": _undecodable(lambda: wav(rate=2_000_000_000)),
     "many_channels.wav": _undecodable(lambda: wav(channels=30_000)),
+    "long_header.sph": _undecodable(lambda: sphere(head_bytes=1_000_000, more="note -s9 123456789\n" * 40_000)),
+    "no_header_size.sph": _undecodable(lambda: sphere().replace(b"   1024\n", b"-1\n     \n")),
+    "huge_channels.sph": _undecodable(lambda: sphere().replace(b"count -i 1\n", b"count -i 999999999\n")),
+    "endless_header.sph": _undecodable(lambda: sphere().replace(b"end_head", b"no_end__")),
+    "shorten.sph": _undecodable(lambda: sphere(coding="pcm,embedded-shorten-v2.00")),
     # Files that name other files.
     "playlist.m3u8": _undecodable(lambda: m3u8(f"file://{LOCAL_FILE}")),
     "playlist_path.m3u8": _undecodable(lambda: m3u8(LOCAL_FILE)),
@@ -287,6 +334,9 @@ BAD_INPUTS: dict[str, BadInput] = {
     "8_bit.wav": _ok(lambda: encode(None, codec="pcm_u8")),
     "24_bit.wav": _ok(lambda: encode(None, codec="pcm_s24le", rate=44_100)),
     "float64.wav": _ok(lambda: encode(None, codec="pcm_f64le")),
+    "timit.wav": _ok(sphere),
+    "big_endian.sph": _ok(lambda: sphere(speech().astype(">i2").tobytes(), order="10")),
+    "stereo.sph": _ok(lambda: sphere(np.repeat(speech(), 2).tobytes(), channels=2)),
     "mulaw.wav": _ok(lambda: encode(None, codec="pcm_mulaw")),
     "unknown_sizes.wav": _ok(lambda: wav(data_size=UNKNOWN_SIZE)),
     "truncated.wav": _ok(lambda: wav(data_size=1_000_000)),
@@ -296,6 +346,7 @@ BAD_INPUTS: dict[str, BadInput] = {
     "truncated.mp3": _ok(lambda: cut(trailing_silence("mp3", "libmp3lame"), 0.7)),
     "damaged.mp3": _ok(damaged_mp3),
     "big_cover.mp3": _ok(lambda: id3(1_500_000) + encode(None, "mp3", "libmp3lame")),
+    "subtitled_film.mkv": _ok(subtitled_film),
     "two_forms.mp3": _ok(
         lambda: (
             encode(None, "mp3", "libmp3lame", rate=44_100, layout="stereo")

@@ -6,7 +6,7 @@ import pytest
 
 from server.options import DecodingOptions
 from server.transcript import Span, Window
-from server.whisper.decoding import DecodingResult, WindowState, prompt_of
+from server.whisper.decoding import DecodingResult, Prompt, WindowState, prompt_of
 
 OPTIONS = DecodingOptions()
 GOOD = DecodingResult((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
@@ -79,6 +79,49 @@ def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_co
     assert (state.frames, state.encoded, state.attempts) == (3000, None, [])
     state.add_attempt(GOOD)
     assert state.decoded is GOOD
+
+
+EMPTY = DecodingResult((), "", -0.3, 0.0, 0.02, 0.0)
+PROMPT = Prompt((7, 8, 9), own=2)
+
+
+def prompted(prompt: Prompt = PROMPT) -> WindowState:
+    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state.prompt = prompt
+    return state
+
+
+def test_a_prompt_that_leaves_no_text_is_dropped_and_counts_all_the_same() -> None:
+    state = prompted()
+    state.add_attempt(EMPTY)
+    assert (state.decoded, state.attempts, state.temperature) == (None, [], 0.0)
+    assert state.prompt == Prompt((), own=2)
+    state.add_attempt(decoded(-2.0))
+    assert (state.decoded, state.temperature) == (None, 0.2)
+    state.add_attempt(GOOD)
+    assert state.decoded is GOOD
+
+
+@pytest.mark.parametrize("without", [EMPTY, decoded(-0.5, no_speech=0.61), decoded(-2.0, no_speech=0.9)])
+def test_what_is_made_of_silence_without_the_prompt_is_not_kept(without: DecodingResult) -> None:
+    state = prompted()
+    state.add_attempt(EMPTY)
+    state.add_attempt(without)
+    assert state.decoded is not None
+    assert state.decoded.text == ""
+
+
+@pytest.mark.parametrize("prompt", [Prompt(), Prompt((7, 8, 9), own=0)], ids=["none", "of earlier windows"])
+def test_no_text_is_kept_where_the_caller_has_no_part_in_the_prompt(prompt: Prompt) -> None:
+    state = prompted(prompt)
+    state.add_attempt(EMPTY)
+    assert state.decoded is EMPTY
+
+
+def test_text_is_kept_with_its_prompt() -> None:
+    state = prompted()
+    state.add_attempt(GOOD)
+    assert (state.decoded, state.prompt) == (GOOD, PROMPT)
 
 
 def test_detection_decides_among_the_languages_that_were_named() -> None:

@@ -91,6 +91,7 @@ class Ticket:
         self.text_bytes = 0
         self.uploading = True
         self.deadline = deadline
+        self.model = ""  # its name, once it is known
         self.work: RequestProgress | None = None
         self._admission = admission
         self._received_bytes = 0

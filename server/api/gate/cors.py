@@ -8,7 +8,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-EXPOSED = "X-Request-ID, OpenAI-Processing-Ms, Retry-After, X-Should-Retry"  # else scripts can't read them
+# Without this scripts can't read them.
+EXPOSED = "X-Request-ID, OpenAI-Processing-Ms, Retry-After, X-Should-Retry, X-Sotto-Model"
 PREFLIGHT_S = 7200  # as long as Chromium remembers an answer
 VARY = (
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
 REASON_CHARACTERS = 200
 PROMPTS = frozenset({"prompt", "keywords", "hotwords"})
+PLAIN = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # what a header can hold as it is; `%` and all else is percent-encoded
 API_VERSION = "2020-10-01"  # OpenAI's only one
 
 
@@ -120,6 +122,8 @@ class Exchange:
         headers["openai-processing-ms"] = str(round((time.perf_counter() - self._began) * 1000))
         headers["openai-version"] = API_VERSION
         headers["x-content-type-options"] = "nosniff"
+        if self.ticket and self.ticket.model:
+            headers["x-sotto-model"] = quote(self.ticket.model, safe=PLAIN)
         for name, value in self._answer_headers.items():
             headers.setdefault(name, value)
         if self._body_left:

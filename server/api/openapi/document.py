@@ -39,6 +39,7 @@ ERRORS = {
     507: "The disk is full.",
 }
 RETRIED = (429, 503)
+OF_A_MODEL = (400, 500, 503)  # errors that may come when it is known which model is to do the work
 EVERYWHERE = (401, 500)
 UPLOADS = (400, 401, 404, 408, 413, 429, 500, 503)
 
@@ -197,8 +198,15 @@ HEADERS: Json = {
     "openai-processing-ms": {"description": "Milliseconds until the answer began.", "schema": INTEGER},
     "openai-version": {"description": "The version of OpenAI's API that this is.", "schema": TEXT},
     "Retry-After": {"description": "Whole seconds to wait.", "schema": INTEGER | {"minimum": 1}},
+    "X-Sotto-Model": {
+        "description": "The model that does the work, whatever id the request has for it; percent-encoded where "
+        "need be. On transcriptions and translations, and on their errors once it is known.",
+        "schema": TEXT,
+    },
 }
-ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name != "Retry-After"}
+RETRY: Json = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+MODEL: Json = {"X-Sotto-Model": {"$ref": "#/components/headers/X-Sotto-Model"}}
+ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name not in RETRY | MODEL}
 
 
 def _form(parameters: tuple[Parameter, ...]) -> Json:
@@ -221,7 +229,7 @@ def _answers(plain: str, verbose: str) -> Json:
     return {
         "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
         "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",
-        "headers": ON_ALL,
+        "headers": ON_ALL | MODEL,
         "content": {
             "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
             "text/plain": {"schema": TEXT, "examples": examples},
@@ -251,5 +259,5 @@ def _errors(*statuses: int) -> Json:
 
 
 def _error(status: int) -> Json:
-    retried = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if status in RETRIED else {}
-    return _ok("ErrorResponse") | {"description": ERRORS[status], "headers": ON_ALL | retried}
+    more = (RETRY if status in RETRIED else {}) | (MODEL if status in OF_A_MODEL else {})
+    return _ok("ErrorResponse") | {"description": ERRORS[status], "headers": ON_ALL | more}

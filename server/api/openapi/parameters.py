@@ -53,14 +53,15 @@ PARAMETERS = (
     Parameter(
         "file",
         {"type": "string", "format": "binary"},
-        "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav, webm, aac and more. "
-        "The content decides; name and type are ignored",
+        "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav (NIST SPHERE's too), webm, "
+        "aac and more. The content decides; name and type are ignored",
         required=True,
     ),
     Parameter(
         "model",
         TEXT,
-        "an installed model, or `whisper-1`, or any `gpt-*transcribe*` id: these mean the default model",
+        "an installed model; or `whisper-1`, any `gpt-*transcribe*` id, or a cloud's id of a Whisper model that "
+        "isn't installed, such as `whisper-large-v3`: these mean the default model",
         required=True,
     ),
     Parameter(
@@ -161,8 +162,8 @@ PARAMETERS = (
     Parameter(
         "response_dialect",
         {"type": "string", "enum": [*RESPONSE_DIALECTS]},
-        "`nested`: `verbose_json` has the language's code, and words only inside segments; "
-        "`openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
+        "`nested`: `verbose_json` has the language's code, and words only inside segments, with their "
+        "punctuation; `openai`: as OpenAI's; absent: `SOTTO_RESPONSE_DIALECT`",
         ours=True,
     ),
     Parameter(

@@ -42,11 +42,12 @@ def schemas() -> Json:
                 "object": {"const": "model"},
                 "created": INTEGER | {"description": "Unix time"},
                 "owned_by": TEXT,
+                "root": TEXT | {"description": "the model's own id, of which this one may be an alias"},
                 "state": {"enum": [*get_args(Presence)], "description": "`available`: loaded on first use"},
                 "size": INTEGER | {"description": "bytes on disk"},
-                "languages": _list(TEXT) | {"description": "codes"},
             },
             {
+                "languages": _list(TEXT) | {"description": "codes; in lists only where `id` is its `root`"},
                 "demo": {"const": True, "description": "it only knows digits and a few sentences"},
                 "reason": TEXT | {"description": "why it is loading or broken"},
             },
@@ -180,7 +181,7 @@ def _parts() -> Json:
     return {
         "Segment": _segment("A phrase between two timestamps of the model's.", {}),
         "Word": _object(
-            "A word without the spaces and the punctuation around it.",
+            "A word without the spaces and the punctuation around it; in the nested dialect with the latter.",
             {
                 "word": TEXT,
                 "start": SECONDS,

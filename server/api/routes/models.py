@@ -5,6 +5,7 @@ POST pulls a model from the hub, and events tell how far it is; DELETE removes i
 
 import asyncio
 import json
+import re
 from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
@@ -31,6 +32,8 @@ from server.pool.registry import Registry
 from server.settings import Settings
 
 OWNER = "sotto"
+# A JSON array that holds strings alone, as `indent` writes it. No string of JSON holds a line break.
+TEXTS = re.compile(r'\[\n(?: +"[^\n]*",?\n)+ +\](?=,?\n)')
 
 router = APIRouter()
 
@@ -39,7 +42,11 @@ router = APIRouter()
 async def models(request: Request) -> Response:
     """List the ids that requests may name, aliases included; the demo model's only while it is the default."""
     registry: Registry = request.state.registry
-    return _pretty({"object": "list", "data": [_entry(registry, name) for name in registry.ids()]})
+    entries = [_entry(registry, name) for name in registry.ids()]
+    for entry in entries:
+        if entry["root"] != entry["id"]:  # its model's own entry has them, up to a hundred
+            del entry["languages"]
+    return _pretty({"object": "list", "data": entries})
 
 
 @router.get("/v1/models/{model:path}")
@@ -52,7 +59,7 @@ async def model(request: Request, model: str) -> Response:
 async def delete(request: Request, model: str) -> Response:
     """Delete a model's files, which takes an admin key; not while it is used, and never the default one's."""
     registry: Registry = request.state.registry
-    slot = registry.find(model)
+    slot = registry.named(model)
     request.state.keys.check_admin(request.headers)
     if slot is registry.default:
         raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")
@@ -72,6 +79,7 @@ def _entry(registry: Registry, name: str) -> dict[str, object]:
         "object": "model",
         "created": state.created,
         "owned_by": OWNER,
+        "root": state.name,
         "state": state.presence,
         "size": state.size_bytes,
         "languages": state.languages,
@@ -81,8 +89,13 @@ def _entry(registry: Registry, name: str) -> dict[str, object]:
 
 
 def _pretty(content: dict[str, object]) -> Response:
-    """As OpenAI writes models, and nothing else: people read these in a terminal."""
-    return Response(json.dumps(content, indent=2, ensure_ascii=False), media_type="application/json")
+    """As OpenAI writes models, and nothing else: people read these in a terminal. Texts are on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return Response(TEXTS.sub(_on_one_line, text), media_type="application/json")
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return json.dumps(json.loads(found[0]), ensure_ascii=False)
 
 
 class PullEvents(HeartbeatResponse):

@@ -40,6 +40,7 @@ async def _answer(request: Request, task: Task) -> Response:
         held.push_async_callback(form.close)
         upload, options = parse_form(form, settings, task)
         ticket: Ticket = request.state.ticket
+        ticket.model = pipeline.registry.find(options.model).name
         transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
         held.push_async_callback(transcription.close)
         ticket.follow(transcription)

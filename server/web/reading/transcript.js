@@ -1,7 +1,7 @@
 // The text as it stands: segments in the order they came, their words with times, and what the user made of them.
 // Knows nothing of a page. Dispatches `change` with the piece whose text is another now.
 
-import { bareWord, cut } from "../pieces.js";
+import { cut } from "../pieces.js";
 
 /** What one clicks: a word with its punctuation, or a whole segment where words have no times. */
 class Piece {
@@ -51,7 +51,7 @@ class Segment {
 
   #editedWords() {
     const words = this.pieces.map((piece, at) =>
-      piece.edited ? { ...this.words[at], word: bareWord(piece.text), probability: 1 } : this.words[at],
+      piece.edited ? { ...this.words[at], word: piece.text, probability: 1 } : this.words[at],
     );
     return words.filter((each) => each.word);
   }

@@ -82,7 +82,9 @@ def test_every_answer_may_be_read_by_the_page(
     assert answer.status_code == status
     assert answer.headers["access-control-allow-origin"] == "*"
     exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
-    assert {"x-request-id", "retry-after", "x-should-retry", "openai-processing-ms"} <= set(exposed)
+    assert {"x-request-id", "retry-after", "x-should-retry", "openai-processing-ms", "x-sotto-model"} <= set(
+        exposed
+    )
 
 
 def test_only_pages_that_are_named_may_read_where_some_are() -> None:

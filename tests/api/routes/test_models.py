@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,19 +23,31 @@ IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
-    large = ServedModel(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
+    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en", "de"), created=1_700_000_000)
+    large = ServedModel(FakeEngine(), ("org/large v3",), ("en", "de"), created=1_700_000_000)
     with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
         yield client
 
 
 def entry(name: str) -> dict[str, object]:
     model = {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sotto"}
-    return {**model, "state": "loaded", "size": 0, "languages": ["en"]}
+    root = name if name == "org/large v3" else "demo"
+    return {**model, "root": root, "state": "loaded", "size": 0, "languages": ["en", "de"]}
 
 
 def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
-    assert client.get("/v1/models").json() == {"object": "list", "data": [entry(name) for name in IDS]}
+    expected = [entry(name) for name in IDS]
+    for each in expected:
+        if each["id"] != each["root"]:
+            del each["languages"]
+    assert client.get("/v1/models").json() == {"object": "list", "data": expected}
+
+
+def test_list_has_the_languages_of_a_model_once(client: TestClient) -> None:
+    listed = client.get("/v1/models")
+    with_languages = [each["id"] for each in listed.json()["data"] if "languages" in each]
+    assert with_languages == ["demo", "org/large v3"]
+    assert listed.text.count('\n      "languages": ["en", "de"]\n') == 2
 
 
 @pytest.mark.parametrize("default", ["demo", "own"])
@@ -57,6 +70,7 @@ def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str
         ("whisper-demo", "whisper-demo"),
         ("whisper-1", "whisper-1"),
         ("gpt-4o-transcribe", "gpt-4o-transcribe"),
+        ("openai/whisper-large-v3", "openai/whisper-large-v3"),
         ("org/large%20v3", "org/large v3"),
         ("org%2Flarge%20v3", "org/large v3"),
     ],
@@ -68,7 +82,8 @@ def test_model_is_found_by_any_of_its_names(client: TestClient, path: str, name:
 @pytest.mark.parametrize("path", ["", "/demo"])
 def test_models_are_written_as_openai_writes_them(client: TestClient, path: str) -> None:
     answer = client.get(f"/v1/models{path}")
-    assert answer.text == json.dumps(answer.json(), indent=2)
+    indented = json.dumps(answer.json(), indent=2)
+    assert answer.text == re.sub(r'\[\s*"en",\s*"de"\s*\]', '["en", "de"]', indented)
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -80,6 +95,15 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "permission_denied")
     assert "deleted with an admin key" in error["message"]
     assert client.get(f"/v1/models/{path}").status_code == 200
+
+
+def test_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
+    admin = {"authorization": "Bearer admin"}
+    registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+    settings = Settings.model_validate({"admin_keys": ["admin"]})
+    with TestClient(create_app(settings, registry, make_media())) as client:
+        assert client.delete("/v1/models/whisper-large-v3", headers=admin).status_code == 404
+        assert client.delete("/v1/models/demo", headers=admin).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])

@@ -357,6 +357,10 @@ def test_fields_may_come_in_any_order(server: Running, order: str) -> None:
         ('name="file"; filename="../../Füße \N{PARTY POPPER}.wav"', ["Content-Type: audio/x-wav"]),
         ("name=file; filename=speech.wav", ["Content-Type: ;"]),
         ("name=file; filename=speech.wav; filename*=utf-8''F%C3%BC%C3%9Fe.wav", []),
+        ("name=file; filename*=utf-8''F%C3%BC%C3%9Fe.wav", []),
+        ('name="file"; FileName* = "UTF-8\'de\'speech.wav"', ["Content-Type: audio/wav"]),
+        ("name=file; filename*=iso-8859-1''%22%0D%0A%5C;.wav", []),
+        ("name=file; filename*=no-charset''speech.wav", []),
     ],
 )
 def test_name_and_type_of_the_file_decide_nothing(server: Running, disposition: str, headers: list[str]) -> None:
@@ -409,10 +413,12 @@ def test_several_requests_use_one_connection(server: Running) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    "demo whisper-demo DEMO whisper-1 Whisper-1 gpt-4o-transcribe gpt-4o-mini-transcribe-2025-03-20".split(),
+    "demo whisper-demo DEMO whisper-1 Whisper-1 gpt-4o-transcribe gpt-4o-mini-transcribe-2025-03-20 "
+    "whisper-large-v3-turbo openai/whisper-large-v3".split(),
 )
-def test_hard_coded_model_names_mean_the_default_model(server: Running, model: str) -> None:
-    assert server.transcribe(SILENCE, {"model": model}).status_code == 200
+def test_hard_coded_model_names_mean_the_default_model_and_the_answer_names_it(server: Running, model: str) -> None:
+    answer = server.transcribe(SILENCE, {"model": model})
+    assert (answer.status_code, answer.headers["x-sotto-model"]) == (200, "demo")
 
 
 @pytest.mark.parametrize("language", ["es", "ES", "Spanish", "es-MX", "es_419", " castilian "])
@@ -444,6 +450,26 @@ def test_prompt_is_never_too_long_or_too_odd(server: Running, name: str, prompt:
     # At a temperature of its own: what such a prompt does to the text is no matter, nor is how often it is retried.
     fields = {name: prompt, "language": "en", "temperature": "0.2"}
     assert server.transcribe(SPEECH, fields).status_code == 200
+
+
+LOREM = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. "
+
+
+@pytest.mark.parametrize("audio", [SPEECH, "human_00.wav", "de_01.wav"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"prompt": LOREM * 900}, {"prompt": "x" * 50_000}, {"prompt": "lamp " * 10_000}, {"hotwords": LOREM * 900}],
+    ids=["prose", "letters", "word", "hotwords"],
+)
+def test_no_prompt_of_50_kilobytes_empties_the_text(server: Running, audio: str, fields: dict[str, str]) -> None:
+    unprompted = server.transcribe(audio).json()["text"]
+    assert unprompted
+    assert server.transcribe(audio, fields).json()["text"] == unprompted
+
+
+def test_where_nobody_speaks_there_is_no_text_with_a_prompt_either(server: Running) -> None:
+    fields = {"prompt": LOREM, "vad_filter": "false", "language": "en"}
+    assert server.transcribe("noise_10s.flac", fields).json()["text"] == ""
 
 
 def test_several_languages_leave_a_choice(server: Running) -> None:
@@ -515,7 +541,7 @@ def test_help_for_the_model_is_taken(server: Running, fields: dict[str, Any]) ->
 def test_nested_dialect_is_a_request_s_choice(server: Running) -> None:
     answer = verbose(server, SPEECH, response_dialect="nested", **{"timestamp_granularities[]": "word"})
     assert (answer["language"], "words" in answer) == ("en", False)
-    assert [word["word"] for word in answer["segments"][0]["words"]] == "The party ends at two o'clock".split()
+    assert [word["word"] for word in answer["segments"][0]["words"]] == SPEECH_TEXT.split()
 
 
 # What is uploaded.
