@@ -64,6 +64,12 @@ class Start:
         """Nothing runs."""
 
 
+@pytest.fixture(autouse=True)
+def _the_demo_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than the best model of the models directory, unless a test chooses another."""
+    monkeypatch.setenv("SOTTO_MODEL", "demo")
+
+
 @pytest.fixture
 def fakes() -> Models:
     return Models()
