@@ -22,7 +22,8 @@ from server.api.gate.upload_pace import Pace, PacedReceive
 from server.api.paths import normalized
 from server.errors import SottoError, Unavailable, UploadTooLarge
 from server.logs import request_id
-from server.monitoring.access_log import AccessRecord, RequestCounters
+from server.monitoring.access_log import AccessRecord
+from server.monitoring.request_metrics import RequestMetrics
 from server.settings import Settings
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
@@ -43,7 +44,7 @@ class Gate:
         app: FastAPI,
         settings: Settings,
         admission: Admission,
-        traffic: RequestCounters,
+        requests: RequestMetrics,
         *,
         open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
@@ -60,7 +61,7 @@ class Gate:
         self._pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
         self._timeout_s = settings.request_timeout_seconds
         self._admission = admission
-        self._traffic = traffic
+        self._requests = requests
         self._logs_text = settings.log_text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +109,7 @@ class Gate:
             await self.wrapped(scope, PacedReceive(exchange.receive, ticket, self._pace), exchange.send)
 
     def _tell(self, access: AccessRecord) -> None:
-        self._traffic.add(access)
+        self._requests.add(access)
         level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
         logger.log(level, "%s", access, extra={"fields": access.fields()})
 

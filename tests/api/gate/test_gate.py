@@ -19,7 +19,7 @@ from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
 from server.api.gate.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate.gate import Gate
-from server.monitoring.access_log import RequestCounters
+from server.monitoring.request_metrics import RequestMetrics
 from server.settings import Settings
 from tests.support.bad_inputs import DATA, wav
 from tests.support.fakes import DEADLINE_S, eventually, wait_until
@@ -416,7 +416,7 @@ def recording_app(seen: list[str]) -> FastAPI:
 
 
 def gated(settings: Settings, seen: list[str]) -> Gate:
-    return Gate(recording_app(seen), settings, Admission(AdmissionLimits.of(settings, cpus=1)), RequestCounters())
+    return Gate(recording_app(seen), settings, Admission(AdmissionLimits.of(settings, cpus=1)), RequestMetrics())
 
 
 async def posted(
