@@ -9,8 +9,9 @@ from fastapi import FastAPI
 
 from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
-from server.api.gate.gate import OPEN_PATHS, Gate
+from server.api.gate.gate import Gate
 from server.api.openapi.document import describe
+from server.api.paths import OPEN_PATHS
 from server.api.routes import docs, health, models, ps, transcriptions
 from server.api.routes.web_page import page_router, read_assets
 from server.api.tracing import TELEMETRY, Named

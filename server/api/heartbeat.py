@@ -74,6 +74,7 @@ class HeartbeatResponse(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send = send
+        state = scope.setdefault("state", {})
         self._sent_s = _now_s()
         async with self._held, ended_with_client(receive, self._work):
             try:
@@ -82,10 +83,11 @@ class HeartbeatResponse(Response, ABC):
             except (Exception, asyncio.CancelledError) as error:
                 if not self._begun:
                     raise
-                known = _known(error)
+                # For the gate's log: by its status all is well.
+                known = state["failure"] = _known(error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORD_S):
-                        await self._write(self._error(known), failure=known)
+                        await self._write(self._error(known))
                         await send(END)
 
     @abstractmethod
@@ -104,16 +106,15 @@ class HeartbeatResponse(Response, ABC):
         if self._silent_s >= self._silence_s:
             await self._write(self.filler)
 
-    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
-        """Waits while the client does not read. The gate's log tells of `failure`: by its status all is well."""
+    async def _write(self, chunk: bytes) -> None:
+        """Waits while the client does not read."""
         async with self._sending:
             if not self._begun:
                 self._begun = True
                 await self._send(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
-            message = {"type": "http.response.body", "body": chunk, "more_body": True}
-            await self._send(message | ({"failure": failure} if failure else {}))
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             self._sent_s = _now_s()
 
 

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from server.api import streaming
 from server.api.app import create_app
@@ -100,7 +100,7 @@ class Client:
     def __init__(self) -> None:
         self.head: Message = {}
         self.chunks: list[bytes] = []
-        self.failures: list[SottoError] = []
+        self.scope: Scope = {"state": {}}
         self.complete = False
         self.reads = asyncio.Event()
         self.reads.set()
@@ -109,6 +109,12 @@ class Client:
     @property
     def body(self) -> bytes:
         return b"".join(self.chunks)
+
+    @property
+    def failure(self) -> str:
+        """What the gate's log says of an answer that began well."""
+        error: SottoError = self.scope["state"]["failure"]
+        return error.message
 
     @property
     def events(self) -> list[Any]:
@@ -134,7 +140,7 @@ class Client:
             assert self.head
             assert not self.complete
             self.chunks.append(message["body"])
-            self.failures += [message["failure"]] if "failure" in message else []
+            assert set(message) <= {"type", "body", "more_body"}
             self.complete = not message.get("more_body")
 
 
@@ -180,7 +186,7 @@ async def answering(
         held.callback(closed.append, True)
         held.push_async_callback(transcription.close)
         response = kind(transcription, options, held, silence_s=silence_s)
-        sending = asyncio.create_task(response({}, client.receive, client.send))
+        sending = asyncio.create_task(response(client.scope, client.receive, client.send))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 yield client, sending
@@ -279,7 +285,7 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
         await sending
     error = {"message": "The device has gone.", "type": "server_error", "param": None, "code": None}
     assert client.events == [{"type": "transcript.text.delta", "delta": "w0"}, {"error": error}]
-    assert [failure.message for failure in client.failures] == ["The device has gone."]
+    assert client.failure == "The device has gone."
     assert client.complete
 
 
@@ -451,8 +457,8 @@ class Counted(EventStream):
 
     fillers = 0
 
-    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
-        await super()._write(chunk, failure=failure)
+    async def _write(self, chunk: bytes) -> None:
+        await super()._write(chunk)
         Counted.fillers += chunk == self.filler
 
 

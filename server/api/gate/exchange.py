@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import Message, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.gate.admission import RequestProgress, Ticket
-from server.api.paths import request_line
-from server.errors import SottoError, UploadTooLarge
-from server.logs import new_request_id
+from server.api.gate.request_body import RequestBody
+from server.api.paths import TRANSCRIBING, WATCHED, client_address
+from server.errors import SottoError
+from server.logs import new_request_id, request_id
 from server.monitoring.access_log import AccessRecord, Ending
+from server.monitoring.request_metrics import RequestMetrics
 
 DISCARD_BYTES = 4 << 20
 DISCARD_S = 2.0
@@ -21,51 +25,51 @@ REASON_CHARACTERS = 200
 PROMPTS = frozenset({"prompt", "keywords", "hotwords"})
 API_VERSION = "2020-10-01"  # OpenAI's only one
 
+logger = logging.getLogger("server.access")
+
+
+class ExchangeMiddleware:
+    """Middleware: wraps each request in an `Exchange`, and writes down how it ended."""
+
+    def __init__(self, app: ASGIApp, requests: RequestMetrics, *, with_text: bool) -> None:
+        self._app = app
+        self._requests = requests
+        self._with_text = with_text
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        token = request_id.set(exchange.id)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            self._write(exchange.access(with_text=self._with_text))
+            request_id.reset(token)
+
+    def _write(self, access: AccessRecord) -> None:
+        self._requests.add(access)
+        level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
+        logger.log(level, "%s", access, extra={"fields": access.fields()})
+
 
 class Exchange:
-    """Counts the body, adds headers, drains what a refusal left unread."""
+    """Adds headers, drains what a refusal left unread."""
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, max_bytes: int, answer_headers: Mapping[str, str]
-    ) -> None:
-        headers = Headers(scope=scope)
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = new_request_id()
-        self.key_name = ""
-        self.refused = False  # unread
-        self.ticket: Ticket | None = None
-        self.declared_bytes = _content_length(headers)
-        self.address = str((scope.get("client") or ("unknown",))[0])
-        self._asked = request_line(scope)
-        self._receive, self._send = receive, send
-        self._max_bytes = max_bytes
-        self._answer_headers = answer_headers
-        self._read_bytes = 0
-        self._body_left = self.declared_bytes > 0 or "transfer-encoding" in headers
-        # A client that waits for 100 Continue has sent no body and won't after a refusal.
-        self._holds_back = "expect" in headers
-        self._overrun = False
+        self._scope = scope
+        self._body = scope["state"]["body"] = RequestBody(scope, receive)
+        self._send = send
         self._left = False
         self._ended = False
         self._sent_bytes = 0
         self._status = 0
         self._reason = ""
-        self._failure: SottoError | None = None
         self._began = time.perf_counter()
 
-    @property
-    def begun(self) -> bool:
-        """Whether an answer is on its way."""
-        return self._status != 0
-
     async def receive(self) -> Message:
-        """The next message for the application; raises `UploadTooLarge` beyond the limit."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._count(message)
-            if self._read_bytes > self._max_bytes and not self._overrun:
-                self._overrun = True
-                raise UploadTooLarge(self._max_bytes, self._read_bytes)
-        elif not self._ended:
+        """The next message for the application."""
+        message = await self._body.receive()
+        if message["type"] == "http.disconnect" and not self._ended:
             self._left = True
         return message
 
@@ -76,59 +80,54 @@ class Exchange:
             self._add_headers(MutableHeaders(scope=message))
             await self._send(message)
             return
-        self._failure = message.pop("failure", self._failure)
         self._sent_bytes += len(message.get("body", b""))
         self._ended = not message.get("more_body")
         if self._status >= 400:
             self._reason = self._reason or _reason(message.get("body", b""))
-        if self._body_left and not self._holds_back and not message.get("more_body"):
+        if self._body.is_unread and not self._body.is_held_back and not message.get("more_body"):
             await self._send({**message, "more_body": True})
             await self._discard()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    def access(self, route: str, *, with_text: bool) -> AccessRecord:
-        """What is told of it, now that it has ended."""
-        method, path = self._asked
-        ended, why = self._ending()
+    def access(self, *, with_text: bool) -> AccessRecord:
+        """What there is to say of it, now that it has ended."""
+        state = self._scope["state"]
+        method, path = state["request_line"]
+        ended, why = self._ending(state)
         access = AccessRecord(
-            client=self.address,
-            key=self.key_name,
+            client=client_address(self._scope),
+            key=state.get("key_name", ""),
             method=method,
             path=path,
-            route=route,
+            route=_route(self._scope),
             status=self._status,
             ended=ended,
             why=why,
             total_s=time.perf_counter() - self._began,
-            in_bytes=self._read_bytes,
+            in_bytes=self._body.read_bytes,
             out_bytes=self._sent_bytes,
         )
-        return _with_work(access, self.ticket.work, with_text) if self.ticket and self.ticket.work else access
+        ticket: Ticket | None = state.get("ticket")
+        return _with_work(access, ticket.work, with_text) if ticket and ticket.work else access
 
-    def _ending(self) -> tuple[Ending, str]:
+    def _ending(self, state: Mapping[str, Any]) -> tuple[Ending, str]:
         if self._left:
             return "left", ""
-        if failure := self._failure:
+        failure: SottoError | None = state.get("failure")
+        if failure:
             return "failed", _shown(failure.message, failure.code or failure.type)
         if self._status < 400:
             return "answered", ""
-        return "refused" if self.refused or self._status < 500 else "failed", self._reason
+        return "refused" if state.get("refused") or self._status < 500 else "failed", self._reason
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers["x-request-id"] = self.id
         headers["openai-processing-ms"] = str(round((time.perf_counter() - self._began) * 1000))
         headers["openai-version"] = API_VERSION
         headers["x-content-type-options"] = "nosniff"
-        for name, value in self._answer_headers.items():
-            headers.setdefault(name, value)
-        if self._body_left:
+        if self._body.is_unread:
             headers["connection"] = "close"  # else uvicorn would read on to the body's end, however far that is
-
-    def _count(self, message: Message) -> None:
-        self._read_bytes += len(message.get("body", b""))
-        self._body_left = message.get("more_body", False)
-        self._holds_back = False
 
     async def _discard(self) -> None:
         """Read on for a moment, and throw away what comes; then only hold the connection.
@@ -136,23 +135,22 @@ class Exchange:
         A socket that closes with bytes unread is reset, and Node's fetch, which writes what it has before it looks
         for an answer, would throw for that.
         """
-        stop_at = self._read_bytes + DISCARD_BYTES
+        stop_at = self._body.read_bytes + DISCARD_BYTES
         try:
             async with asyncio.timeout(DISCARD_S):
-                while self._body_left and self._read_bytes < stop_at:
-                    message = await self._receive()
-                    if message["type"] != "http.request":
+                while self._body.is_unread and self._body.read_bytes < stop_at:
+                    if (await self._body.receive())["type"] != "http.request":
                         return
-                    self._count(message)
-                if self._body_left:
+                if self._body.is_unread:
                     await asyncio.sleep(DISCARD_S)
         except TimeoutError:
             pass
 
 
-def _content_length(headers: Headers) -> int:
-    value = headers.get("content-length", "")
-    return int(value) if value.isdecimal() else 0
+def _route(scope: Scope) -> str:
+    """The template of the route that took a request, or would have; empty where there is none."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", path if path in TRANSCRIBING else "")
 
 
 def _reason(body: bytes) -> str:

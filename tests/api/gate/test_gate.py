@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import re
 import sys
 import time
@@ -460,6 +461,14 @@ def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, b
     assert b"".join(message.get("body", b"") for message in body.sent_unread).endswith(b"}")  # all of the answer
     assert body.read_bytes <= DISCARD_BYTES + LIMIT
     assert not bodies[-1].get("more_body")
+
+
+def test_a_refused_body_is_counted_once_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "server.access")
+    gate = gated(Settings(max_upload_mb=1), [])
+    body = Body(comes=True)
+    refused(gate, body, CHUNKED)
+    assert f" in {body.read_bytes} out " in caplog.messages[-1]
 
 
 def test_body_that_never_comes_is_given_up() -> None:
