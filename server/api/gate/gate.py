@@ -13,13 +13,15 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.api.gate.access_log import AccessLog
 from server.api.gate.admission import Admission
 from server.api.gate.body_limit import BodyLimit
 from server.api.gate.cors import Cors
 from server.api.gate.error_responses import ErrorResponses
-from server.api.gate.exchange import ExchangeMiddleware
 from server.api.gate.key_check import KeyCheck
 from server.api.gate.normalized_paths import NormalizedPaths
+from server.api.gate.response_guard import ResponseGuard
+from server.api.gate.standard_headers import StandardHeaders
 from server.api.gate.transcription_admission import TranscriptionAdmission
 from server.api.gate.upload_pace import Pace
 from server.api.paths import OPEN_PATHS
@@ -34,7 +36,9 @@ def middlewares(
     pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
     return [
         Middleware(NormalizedPaths),
-        Middleware(ExchangeMiddleware, requests, with_text=settings.log_text),
+        Middleware(StandardHeaders),
+        Middleware(ResponseGuard),
+        Middleware(AccessLog, requests, with_text=settings.log_text),
         Middleware(Cors, settings.cors_origins, has_keys=bool(settings.api_keys)),
         Middleware(ErrorResponses),
         # What these raise is answered by the one above.

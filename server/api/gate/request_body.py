@@ -5,7 +5,7 @@ from starlette.types import Message, Receive, Scope
 
 
 class RequestBody:
-    """Its `receive` counts what passes, for everything inside; `scope["state"]["body"]` for the rest of the gate.
+    """Its `receive` counts what passes; the middlewares inside find it in `scope["state"]["body"]`.
 
     `declared_bytes` is 0 where the length is unknown. `is_unread`: some of it has still to come.
     `is_held_back`: the client waits for 100 Continue, so it has sent none and won't after a refusal.
