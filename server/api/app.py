@@ -9,18 +9,19 @@ from fastapi import FastAPI
 
 from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
-from server.api.gate.gate import OPEN_PATHS, Gate
+from server.api.gate.gate import Gate
 from server.api.openapi.document import describe
+from server.api.paths import OPEN_PATHS
 from server.api.routes import docs, health, models, ps, transcriptions
 from server.api.routes.web_page import page_router, read_assets
 from server.api.tracing import TELEMETRY, Named
 from server.audio.media_decoder import MediaDecoder
 from server.models import catalog
 from server.models.pulls import Pulls
-from server.monitoring.access_log import RequestCounters
 from server.monitoring.memory import MemoryReader
 from server.monitoring.nvml import Nvml
 from server.monitoring.prometheus import Metrics
+from server.monitoring.request_metrics import RequestMetrics
 from server.pool.registry import Registry
 from server.settings import Settings
 from server.system.machine import usable_cpus
@@ -33,12 +34,12 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
     catalogue = catalog.of(settings)
     pulls = Pulls(settings, catalogue)
     assets = read_assets() if settings.page else {}
-    traffic = RequestCounters()
+    requests = RequestMetrics()
     admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        metrics = Metrics(registry.stats, admission.load, traffic, media.stats, registry.states)
+        metrics = Metrics(registry.stats, admission.load, requests, media.stats, registry.states)
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         watching = asyncio.create_task(registry.watch())
         try:
@@ -65,7 +66,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
     for module in (transcriptions, models, ps, health, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
-    return Gate(app, settings, admission, traffic, open_paths=OPEN_PATHS | assets.keys())
+    return Gate(app, settings, admission, requests, open_paths=OPEN_PATHS | assets.keys())
 
 
 def _cpus(registry: Registry) -> int | None:

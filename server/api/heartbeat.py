@@ -5,10 +5,10 @@ What fails before the first byte is an error response like any other; what fails
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -19,14 +19,14 @@ from server.formats.render import Json, to_json
 
 HEARTBEAT_S = 10.0  # proxies and clients hang up after 30 s without a byte, some of them
 LAST_WORD_S = 5.0  # in which a client that reads slowly may take why its answer ends
-EVENTS = "text/event-stream; charset=utf-8"
 # Comments are the only filler that every client takes: a `retry:`, an `id:` or an empty event ends OpenAI's
 # Python client.
 COMMENT = b": still working\r\n\r\n"
 DONE = b"data: [DONE]\r\n\r\n"
-END: Message = {"type": "http.response.body", "body": b""}
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 class Cancellable(Protocol):
@@ -51,70 +51,107 @@ async def ended_with_client(receive: Receive, work: Cancellable) -> AsyncIterato
         await stop(watching)
 
 
-class HeartbeatResponse(Response, ABC):
-    """Tells of `work` as it comes; `_fill` sends `filler` where nothing was sent for `silence_s`.
-
-    `held` is closed at the end: what the work needs, itself included.
-    """
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a response that begins early is written: what fills a silence, and an error inside of it."""
 
     content_type: str
     filler: bytes
+    error: Callable[[SottoError], bytes]
 
-    def __init__(self, work: Cancellable, held: AsyncExitStack, *, silence_s: float) -> None:
+
+class HeartbeatResponse(Response):
+    """Sends `chunks` as they come. A None among them has nothing to send, and leaves room for a heartbeat.
+
+    A heartbeat is the filler of `framing`, where nothing was sent for `silence_s`. Cancels `work`, which `chunks`
+    wait for, when the client leaves. `held` is closed at the end: what the work needs, itself included.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes | None],
+        framing: Framing,
+        work: Cancellable,
+        held: AsyncExitStack,
+        *,
+        silence_s: float = HEARTBEAT_S,
+    ) -> None:
         self.status_code = 200
         self.background = None
         no_buffering = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        self.init_headers({"content-type": self.content_type, **no_buffering})
+        self.init_headers({"content-type": framing.content_type, **no_buffering})
+        self._chunks = chunks
+        self._framing = framing
         self._work = work
         self._held = held
         self._silence_s = silence_s
-        self._begun = False
-        self._sent_s = 0.0
-        self._sending = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._send = send
-        self._sent_s = _now_s()
+        answer = _DeferredAnswer(self.status_code, self.raw_headers, send)
         async with self._held, ended_with_client(receive, self._work):
             try:
-                await self._tell()
-                await send(END)
+                await self._send_all(answer)
             except (Exception, asyncio.CancelledError) as error:
-                if not self._begun:
+                if not answer.begun:
                     raise
-                known = _known(error)
+                # For the gate's log: by its status all is well.
+                known = scope.setdefault("state", {})["failure"] = _known(error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORD_S):
-                        await self._write(self._error(known), failure=known)
-                        await send(END)
+                        await answer.write(self._framing.error(known))
+                        await answer.end()
 
-    @abstractmethod
-    async def _tell(self) -> None:
-        """Send everything."""
+    async def _send_all(self, answer: "_DeferredAnswer") -> None:
+        async with aclosing(self._chunks):
+            async for chunk in self._chunks:
+                if chunk is not None:
+                    await answer.write(chunk)
+                elif answer.silent_s >= self._silence_s:
+                    await answer.write(self._framing.filler)
+        await answer.end()
 
-    @abstractmethod
-    def _error(self, error: SottoError) -> bytes:
-        """How an error is told inside."""
+
+class _DeferredAnswer:
+    """An answer whose head is sent with its first bytes. Each call waits while the client does not read."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        self.begun = False
+        self._head: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        self._send = send
+        self._sent_s = _now_s()
 
     @property
-    def _silent_s(self) -> float:
+    def silent_s(self) -> float:
+        """Since something was sent, or since the beginning."""
         return _now_s() - self._sent_s
 
-    async def _fill(self) -> None:
-        if self._silent_s >= self._silence_s:
-            await self._write(self.filler)
+    async def write(self, chunk: bytes) -> None:
+        if not self.begun:
+            self.begun = True
+            await self._send(self._head)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._sent_s = _now_s()
 
-    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
-        """Waits while the client does not read. The gate's log tells of `failure`: by its status all is well."""
-        async with self._sending:
-            if not self._begun:
-                self._begun = True
-                await self._send(
-                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-                )
-            message = {"type": "http.response.body", "body": chunk, "more_body": True}
-            await self._send(message | ({"failure": failure} if failure else {}))
-            self._sent_s = _now_s()
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+async def ticking(items: AsyncGenerator[Item], every_s: float) -> AsyncGenerator[Item | None]:
+    """`items`, and None whenever none has come for `every_s`."""
+    async with aclosing(items):
+        coming = asyncio.ensure_future(anext(items))
+        try:
+            while True:
+                await asyncio.wait([coming], timeout=every_s)
+                if coming.done():
+                    yield coming.result()
+                    coming = asyncio.ensure_future(anext(items))
+                else:
+                    yield None
+        except StopAsyncIteration:
+            return
+        finally:
+            await stop(coming)
 
 
 def data(*events: Json) -> bytes:
@@ -126,7 +163,10 @@ def error_event(error: SottoError) -> bytes:
     return data(error_body(error))
 
 
-async def stop(task: asyncio.Task[None]) -> None:
+SERVER_SENT_EVENTS = Framing("text/event-stream; charset=utf-8", COMMENT, error_event)
+
+
+async def stop(task: asyncio.Future[Any]) -> None:
     """Cancel a task, and wait until it has ended."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

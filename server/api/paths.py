@@ -15,6 +15,12 @@ DEPLOYMENT = re.compile(r"/openai/deployments/(?P<model>.+)(?P<endpoint>/audio/(
 MISTAKEN = re.compile(rf".*?{ENDPOINT}")  # /v1 twice, a whole endpoint for a base URL
 CLOSE = 0.8  # of 1: likely a slip of the fingers
 
+CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks
+TRANSCRIBING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+METRICS = "/metrics"
+WATCHED = CHECKS | {METRICS}  # asked for every few seconds for ever
+OPEN_PATHS = CHECKS | {"/docs", "/openapi.json"}  # need no key: they say nothing of what anybody does here
+
 
 def normalized(scope: Scope) -> Scope:
     """`scope` as its route knows it: without slashes too many; HEAD is a GET whose body the server leaves out."""
@@ -31,6 +37,11 @@ def request_line(scope: Scope) -> tuple[str, str]:
     """Method and path as the client wrote them, still percent-encoded: fit for a log, whatever they hold."""
     path = scope.get("raw_path") or scope["path"].encode("ascii", "replace")
     return scope["method"], path.decode("ascii")[:200]
+
+
+def client_address(scope: Scope) -> str:
+    """Where a request came from."""
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 def suggestion(path: str, known: Iterable[str]) -> str | None:

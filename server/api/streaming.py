@@ -1,16 +1,23 @@
-"""A transcription that is told as it comes: as events, or as JSON with spaces before it.
+"""A transcription as it comes: as events, or as JSON with spaces before it.
 
 Nothing leaves until the file has turned out to be audio; then the first event, or a filler after some silence.
 Where that takes too long, because others are decoded first, the status is settled without it.
 """
 
 import asyncio
-from abc import abstractmethod
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 from server.api.errors import error_body
-from server.api.heartbeat import COMMENT, DONE, EVENTS, HEARTBEAT_S, HeartbeatResponse, data, error_event, stop
-from server.errors import SottoError
+from server.api.heartbeat import (
+    DONE,
+    HEARTBEAT_S,
+    SERVER_SENT_EVENTS,
+    Framing,
+    HeartbeatResponse,
+    data,
+    ticking,
+)
 from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
@@ -19,108 +26,94 @@ from server.transcription.pipeline import SegmentGroup, Transcription
 
 LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
+SPACED_JSON = Framing(JSON, b" ", lambda error: to_json(error_body(error)).encode())  # readers skip the spaces
+
+Step = SegmentGroup | Transcript
 
 
-class TranscriptionResponse(HeartbeatResponse):
-    """Tells a transcription as it comes, and sends `filler` whenever nothing was sent for `silence_s`."""
-
-    def __init__(
-        self,
-        transcription: Transcription,
-        options: TranscriptionOptions,
-        held: AsyncExitStack,
-        *,
-        silence_s: float,
-    ) -> None:
-        super().__init__(transcription, held, silence_s=silence_s)
-        self._transcription = transcription
-        self._options = options
-
-    async def _tell(self) -> None:
-        looking = asyncio.create_task(self._look())
-        try:
-            async for passage in self._transcription.passages():
-                await self._tell_passage(passage)
-            await self._tell_end(await self._transcription.result())
-        finally:
-            await stop(looking)
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(min(LOOK_S, self._silence_s))
-            if self._begun or self._transcription.is_audio or self._silent_s >= LONGEST_S:
-                await self._tell_progress()
-                await self._fill()
-
-    async def _tell_passage(self, passage: SegmentGroup) -> None:
-        """Send what a passage gives, if that is not for the end."""
-
-    async def _tell_progress(self) -> None:
-        """Send what there is to tell without a passage."""
-
-    @abstractmethod
-    async def _tell_end(self, transcript: Transcript) -> None:
-        """Send all that is left."""
-
-
-class EventStream(TranscriptionResponse):
+def event_stream(
+    transcription: Transcription,
+    options: TranscriptionOptions,
+    held: AsyncExitStack,
+    *,
+    silence_s: float = HEARTBEAT_S,
+) -> HeartbeatResponse:
     """Server-sent events in OpenAI's live form, `[DONE]` behind the last."""
+    events = _events(_steps(transcription, silence_s), transcription, options)
+    return HeartbeatResponse(events, SERVER_SENT_EVENTS, transcription, held, silence_s=silence_s)
 
-    content_type = EVENTS
-    filler = COMMENT
 
-    def __init__(
-        self,
-        transcription: Transcription,
-        options: TranscriptionOptions,
-        held: AsyncExitStack,
-        *,
-        silence_s: float = HEARTBEAT_S,
-    ) -> None:
-        super().__init__(transcription, options, held, silence_s=silence_s)
-        self._narrator = DeltaWriter(options)
+def heartbeat_json(
+    transcription: Transcription, options: TranscriptionOptions, held: AsyncExitStack, *, silence_s: float
+) -> HeartbeatResponse:
+    """A JSON answer with a space before it for every `silence_s` of work."""
+    json = _json(_steps(transcription, silence_s), options)
+    return HeartbeatResponse(json, SPACED_JSON, transcription, held, silence_s=silence_s)
+
+
+async def _steps(transcription: Transcription, silence_s: float) -> AsyncGenerator[Step | None]:
+    """What comes of a transcription, the whole last; None every now and then, once its status may be settled."""
+    began_s = _now_s()
+    async with aclosing(ticking(_results(transcription), min(LOOK_S, silence_s))) as steps:
+        async for step in steps:
+            if step or transcription.is_audio or _now_s() - began_s >= LONGEST_S:
+                yield step
+
+
+async def _results(transcription: Transcription) -> AsyncGenerator[Step]:
+    async for passage in transcription.passages():
+        yield passage
+    yield await transcription.result()
+
+
+async def _events(
+    steps: AsyncGenerator[Step | None], transcription: Transcription, options: TranscriptionOptions
+) -> AsyncGenerator[bytes | None]:
+    writer = DeltaWriter(options)
+    progress_events = _ProgressEvents(transcription)
+    async with aclosing(steps):
+        async for step in steps:
+            segments = step.segments if isinstance(step, SegmentGroup) else ()
+            if events := [event for segment in segments for event in writer.segment(segment)]:
+                yield data(*events)
+            if "progress" in options.stream_events and (changed := progress_events.changed(step)):
+                yield data(changed)
+            yield await _last_events(step, options) if isinstance(step, Transcript) else None
+
+
+async def _last_events(transcript: Transcript, options: TranscriptionOptions) -> bytes:
+    # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
+    return await asyncio.to_thread(lambda: data(done(transcript, options))) + DONE
+
+
+async def _json(steps: AsyncGenerator[Step | None], options: TranscriptionOptions) -> AsyncGenerator[bytes | None]:
+    async with aclosing(steps):
+        async for step in steps:
+            yield (await asyncio.to_thread(render, step, options))[1] if isinstance(step, Transcript) else None
+
+
+class _ProgressEvents:
+    """How far a transcription is, told again whenever something in it has changed."""
+
+    def __init__(self, transcription: Transcription) -> None:
+        self._transcription = transcription
         self._done_s = 0.0
         self._language: str | None = None
-        self._progress: Json = {}
+        self._last: Json = {}
 
-    async def _tell_passage(self, passage: SegmentGroup) -> None:
-        events = [event for segment in passage.segments for event in self._narrator.segment(segment)]
-        if events:
-            await self._write(data(*events))
-        self._done_s = passage.done_s
-        if passage.segments:
-            self._language = self._transcription.language
-        await self._tell_progress()
-
-    async def _tell_progress(self) -> None:
-        """Where it was asked for, whenever something in it has changed."""
-        if "progress" in self._options.stream_events:
-            one = self._transcription
-            now = progress(self._done_s, one.duration_hint_s, one.queue_position, self._language)
-            before, self._progress = self._progress, now
-            if now != before:
-                await self._write(data(now))
-
-    async def _tell_end(self, transcript: Transcript) -> None:
-        self._done_s = transcript.duration_s
-        await self._tell_progress()
-        # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
-        last = await asyncio.to_thread(lambda: data(done(transcript, self._options)))
-        await self._write(last + DONE)
-
-    def _error(self, error: SottoError) -> bytes:
-        return error_event(error)
+    def changed(self, step: Step | None) -> Json | None:
+        """The event that follows `step`, None where it would be the one before."""
+        match step:
+            case SegmentGroup():
+                self._done_s = step.done_s
+                self._language = self._transcription.language if step.segments else self._language
+            case Transcript():
+                self._done_s = step.duration_s
+        one = self._transcription
+        before = self._last
+        self._last = progress(self._done_s, one.duration_hint_s, one.queue_position, self._language)
+        return self._last if self._last != before else None
 
 
-class HeartbeatJson(TranscriptionResponse):
-    """A JSON answer with a space before it for every `silence_s` of work: readers of JSON skip them."""
-
-    content_type = JSON
-    filler = b" "
-
-    async def _tell_end(self, transcript: Transcript) -> None:
-        _, body = await asyncio.to_thread(render, transcript, self._options)
-        await self._write(body)
-
-    def _error(self, error: SottoError) -> bytes:
-        return to_json(error_body(error)).encode()
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,7 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import get_current_span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.gate.gate import WATCHED
+from server.api.paths import WATCHED
 from server.logs import request_id
 
 TELEMETRY: TelemetryConfig = {

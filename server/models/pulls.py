@@ -6,7 +6,7 @@ A pull ends when the last who waits for it has left; what it has got stays, and 
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class PullSubscription:
         """How far the pull is; None before it knows, and where nothing had to be pulled."""
         return self._pull.latest
 
-    async def steps(self) -> AsyncIterator[Progress | None]:
+    async def steps(self) -> AsyncGenerator[Progress | None]:
         """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `close`."""
         ended = asyncio.wrap_future(self._pull.ended)
         try:

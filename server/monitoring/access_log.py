@@ -1,15 +1,10 @@
-"""What is told of a request once it has ended: a line of the log, and counts for the metrics.
+"""The record of a request that has ended: a line of the log, and the source of its metrics.
 
 Of what was said in it nothing is here, unless the operator asks for that. Knows no HTTP.
 """
 
-from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
-
-from server.stats import Durations
-
-METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 Ending = Literal["answered", "refused", "failed", "left"]
 
@@ -61,28 +56,3 @@ class AccessRecord:
         told = {name: value for name, value in asdict(self).items() if value is not None and value != ""}
         times = {name: round(value, 3) for name, value in told.items() if isinstance(value, float)}
         return {"message": f"{self.method} {self.path} {self.status}"} | told | times
-
-
-class RequestCounters:
-    """Counts requests as they end."""
-
-    def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, int, str]] = Counter()  # by route, method, status, model
-        self.totals: defaultdict[tuple[str, str], Durations] = defaultdict(Durations)  # by route, model
-        self.waits: defaultdict[str, Durations] = defaultdict(Durations)  # by model, as the rest
-        self.runs: defaultdict[str, Durations] = defaultdict(Durations)
-        self.received_s: defaultdict[str, float] = defaultdict(float)
-        self.done_s: defaultdict[str, float] = defaultdict(float)
-
-    def add(self, access: AccessRecord) -> None:
-        model = access.model
-        method = access.method if access.method in METHODS else ""  # else anybody could make series without end
-        self.requests[access.route, method, access.status, model] += 1
-        self.totals[access.route, model] = self.totals[access.route, model].plus(access.total_s)
-        if access.wait_s is not None:
-            self.waits[model] = self.waits[model].plus(access.wait_s)
-        if access.run_s is not None:
-            self.runs[model] = self.runs[model].plus(access.run_s)
-        if access.audio_s is not None:
-            self.received_s[model] += access.audio_s
-            self.done_s[model] += access.done_s or 0.0

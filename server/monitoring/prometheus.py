@@ -1,6 +1,6 @@
-"""Prometheus series of the engines, of what is under way and of what has ended, made whenever they are asked for.
+"""All Prometheus series: of requests that have ended as they are counted, the rest made when they are asked for.
 
-The only home of prometheus_client. Knows no engine and no gate, only what they tell of themselves.
+Knows no engine and no gate, only what they tell of themselves.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from server.monitoring.access_log import RequestCounters
 from server.monitoring.memory import GroupMemory, MemorySnapshot
+from server.monitoring.request_metrics import RequestMetrics
 from server.stats import EDGES_S, Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -95,44 +95,6 @@ class LoadCollector(Collector):
         yield _filled(refused, load.refused.items())
 
 
-class TrafficCollector(Collector):
-    """Turns what was counted of requests into series."""
-
-    def __init__(self, traffic: RequestCounters) -> None:
-        self._traffic = traffic
-
-    def collect(self) -> Iterator[Metric]:
-        traffic = self._traffic
-        requests = CounterMetricFamily(
-            "sotto_http_requests", "Requests that have ended.", labels=["route", "method", "status", "model"]
-        )
-        for (route, method, status, model), count in traffic.requests.items():
-            requests.add_metric([route, method, str(status), model], count)
-        yield requests
-        text = "Time from a request's head to the end of its answer."
-        totals = HistogramMetricFamily("sotto_http_request_duration_seconds", text, labels=["route", "model"])
-        for (route, model), durations in traffic.totals.items():
-            totals.add_metric([route, model], _buckets(durations), durations.sum_s)
-        yield totals
-        yield from self._transcriptions()
-
-    def _transcriptions(self) -> Iterator[Metric]:
-        for name, text, by_model in (
-            ("wait", "Time until the model began with a request.", self._traffic.waits),
-            ("run", "Time from there to the request's last result.", self._traffic.runs),
-        ):
-            histogram = HistogramMetricFamily(f"sotto_request_{name}_seconds", text, labels=["model"])
-            for model, durations in by_model.items():
-                histogram.add_metric([model], _buckets(durations), durations.sum_s)
-            yield histogram
-        for name, text, seconds in (
-            ("received", "Audio decoded, of requests that have ended.", self._traffic.received_s),
-            ("done", "Audio heard, of requests that have ended.", self._traffic.done_s),
-        ):
-            counter = CounterMetricFamily(f"sotto_audio_{name}_seconds", text, labels=["model"])
-            yield _filled(counter, seconds.items())
-
-
 class ModelsCollector(Collector):
     """Turns how models come and go into series."""
 
@@ -185,7 +147,7 @@ class Metrics:
         self,
         engines: Callable[[], Mapping[str, EngineStats]],
         load: Callable[[], ServerLoad],
-        traffic: RequestCounters,
+        requests: RequestMetrics,
         media: Callable[[], MediaStats],
         models: Callable[[], Iterable[ModelState]],
     ) -> None:
@@ -193,7 +155,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engines))
         self._registry.register(LoadCollector(load))
-        self._registry.register(TrafficCollector(traffic))
+        self._registry.register(requests)
         self._registry.register(MediaCollector(media))
         self._registry.register(ModelsCollector(models))
         self._registry.register(self._readings)

@@ -5,9 +5,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,13 +17,13 @@ import pytest
 import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from server.api import streaming
 from server.api.app import create_app
-from server.api.heartbeat import HEARTBEAT_S
+from server.api.heartbeat import COMMENT, HEARTBEAT_S, HeartbeatResponse, ticking
 from server.api.routes import transcriptions
-from server.api.streaming import LONGEST_S, EventStream, HeartbeatJson, TranscriptionResponse
+from server.api.streaming import LONGEST_S, event_stream, heartbeat_json
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
@@ -100,7 +100,7 @@ class Client:
     def __init__(self) -> None:
         self.head: Message = {}
         self.chunks: list[bytes] = []
-        self.failures: list[SottoError] = []
+        self.scope: Scope = {"state": {}}
         self.complete = False
         self.reads = asyncio.Event()
         self.reads.set()
@@ -109,6 +109,12 @@ class Client:
     @property
     def body(self) -> bytes:
         return b"".join(self.chunks)
+
+    @property
+    def failure(self) -> str:
+        """What the gate's log says of an answer that began well."""
+        error: SottoError = self.scope["state"]["failure"]
+        return error.message
 
     @property
     def events(self) -> list[Any]:
@@ -134,7 +140,7 @@ class Client:
             assert self.head
             assert not self.complete
             self.chunks.append(message["body"])
-            self.failures += [message["failure"]] if "failure" in message else []
+            assert set(message) <= {"type", "body", "more_body"}
             self.complete = not message.get("more_body")
 
 
@@ -165,7 +171,7 @@ async def answering(
     engine: FakeEngine,
     options: TranscriptionOptions = ENGLISH,
     *,
-    kind: type[TranscriptionResponse] = EventStream,
+    kind: Callable[..., HeartbeatResponse] = event_stream,
     silence_s: float = NEVER_S,
     seconds: float = 2.5,
     media: MediaDecoder | None = None,
@@ -180,7 +186,7 @@ async def answering(
         held.callback(closed.append, True)
         held.push_async_callback(transcription.close)
         response = kind(transcription, options, held, silence_s=silence_s)
-        sending = asyncio.create_task(response({}, client.receive, client.send))
+        sending = asyncio.create_task(response(client.scope, client.receive, client.send))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 yield client, sending
@@ -263,8 +269,8 @@ def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
-async def test_what_fails_before_the_first_byte_is_raised(kind: type[TranscriptionResponse]) -> None:
+@pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
+async def test_what_fails_before_the_first_byte_is_raised(kind: Callable[..., HeartbeatResponse]) -> None:
     engine = FakeEngine(failing_at(0, UndecodableAudio()))
     async with answering(engine, kind=kind) as (client, sending):
         with pytest.raises(UndecodableAudio):
@@ -279,14 +285,14 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
         await sending
     error = {"message": "The device has gone.", "type": "server_error", "param": None, "code": None}
     assert client.events == [{"type": "transcript.text.delta", "delta": "w0"}, {"error": error}]
-    assert [failure.message for failure in client.failures] == ["The device has gone."]
+    assert client.failure == "The device has gone."
     assert client.complete
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [EventStream, HeartbeatJson])
+@pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
 async def test_fault_is_told_to_the_log_alone(
-    kind: type[TranscriptionResponse], caplog: pytest.LogCaptureFixture
+    kind: Callable[..., HeartbeatResponse], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
     async with answering(engine, kind=kind, silence_s=AT_ONCE_S) as (client, sending):
@@ -413,7 +419,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: p
 @pytest.mark.anyio
 async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
     engine = FakeEngine(held=True)
-    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=heartbeat_json, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert client.body.isspace()
         assert client.headers["content-type"] == "application/json"
@@ -425,7 +431,7 @@ async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
 
 @pytest.mark.anyio
 async def test_without_silence_there_are_no_spaces() -> None:
-    async with answering(FakeEngine(), kind=HeartbeatJson) as (client, sending):
+    async with answering(FakeEngine(), kind=heartbeat_json) as (client, sending):
         await sending
     assert client.body.startswith(b"{")
     assert client.head["status"] == 200
@@ -434,7 +440,7 @@ async def test_without_silence_there_are_no_spaces() -> None:
 @pytest.mark.anyio
 async def test_what_fails_behind_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
-    async with answering(engine, kind=HeartbeatJson, silence_s=AT_ONCE_S) as (client, sending):
+    async with answering(engine, kind=heartbeat_json, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
         engine.let_go()
         await sending
@@ -443,17 +449,68 @@ async def test_what_fails_behind_spaces_is_the_envelope() -> None:
     assert client.complete
 
 
+@pytest.mark.anyio
+async def test_ticks_come_while_nothing_else_does_and_no_item_is_lost() -> None:
+    """Behind an item too: it is being waited for all the while."""
+    go = asyncio.Queue[int]()
+    closed: list[bool] = []
+
+    async def items() -> AsyncGenerator[int]:
+        try:
+            while number := await go.get():
+                yield number
+            raise Unavailable("The device has gone.")
+        finally:
+            closed.append(True)
+
+    ticks = ticking(items(), AT_ONCE_S)
+
+    async def next_item() -> int:
+        while (item := await anext(ticks)) is None:
+            pass
+        return item
+
+    async with asyncio.timeout(DEADLINE_S):
+        for number in (1, 2):
+            assert [await anext(ticks) for _ in range(FILLERS)] == [None] * FILLERS
+            go.put_nowait(number)
+            assert await next_item() == number
+        go.put_nowait(0)
+        with pytest.raises(Unavailable):
+            await next_item()
+    assert closed == [True]
+
+
+@pytest.mark.anyio
+async def test_ticks_that_are_no_longer_wanted_end_what_they_wait_for() -> None:
+    closed: list[bool] = []
+
+    async def never() -> AsyncGenerator[int]:
+        try:
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            closed.append(True)
+
+    async with aclosing(ticking(never(), AT_ONCE_S)) as ticks, asyncio.timeout(DEADLINE_S):
+        assert await anext(ticks) is None
+    assert closed == [True]
+
+
 # A socket and a fake engine: what clients make of what is hard to bring about.
 
 
-class Counted(EventStream):
-    """Fills every silence, and counts."""
+class Counted(HeartbeatResponse):
+    """Counts what filled a silence."""
 
     fillers = 0
 
-    async def _write(self, chunk: bytes, *, failure: SottoError | None = None) -> None:
-        await super()._write(chunk, failure=failure)
-        Counted.fillers += chunk == self.filler
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            await send(message)
+            Counted.fillers += message.get("body") == COMMENT
+
+        await super().__call__(scope, receive, counted)
 
 
 @contextmanager
@@ -490,7 +547,8 @@ def streamed(client: OpenAI, **options: Any) -> Iterator[TranscriptionStreamEven
 
 
 def test_sdk_reads_a_stream_with_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcriptions, "EventStream", partial(Counted, silence_s=AT_ONCE_S))
+    monkeypatch.setattr(streaming, "HeartbeatResponse", Counted)
+    monkeypatch.setattr(transcriptions, "event_stream", partial(event_stream, silence_s=AT_ONCE_S))
     Counted.fillers = 0
     engine = FakeEngine(held=True)
     with live(engine) as base_url, sdk_of(base_url) as client, ThreadPoolExecutor() as pool:

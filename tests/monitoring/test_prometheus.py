@@ -6,11 +6,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.monitoring.access_log import AccessRecord, RequestCounters
+from server.monitoring.access_log import AccessRecord
 from server.monitoring.memory import Group, GroupMemory, MemorySnapshot
 from server.monitoring.nvml import GpuMemory
 from server.monitoring.prometheus import Metrics
-from server.stats import Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
+from server.monitoring.request_metrics import RequestMetrics
+from server.stats import EDGES_S, Durations, EngineStats, MediaStats, ModelCounters, ModelState, ServerLoad
 
 STATS = EngineStats(
     queued=3,
@@ -48,8 +49,8 @@ ACCESS = AccessRecord(
     wait_s=0.25,
     run_s=1.5,
 )
-TRAFFIC = RequestCounters()
-TRAFFIC.add(ACCESS)
+REQUESTS = RequestMetrics()
+REQUESTS.add(ACCESS)
 LOAD = ServerLoad(5, 2, 1000, 2000, 33.5, 12.5, {"requests": 3, "client": 4})
 
 
@@ -66,8 +67,8 @@ READINGS = MemorySnapshot(
 )
 
 
-def written(traffic: RequestCounters = TRAFFIC) -> str:
-    metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, traffic, lambda: MEDIA, lambda: MODELS)
+def written(requests: RequestMetrics = REQUESTS) -> str:
+    metrics = Metrics(lambda: {"demo": STATS}, lambda: LOAD, requests, lambda: MEDIA, lambda: MODELS)
     return metrics.render(READINGS).decode()
 
 
@@ -141,6 +142,24 @@ def test_requests_that_have_ended_have_series() -> None:
     assert read["sotto_audio_done_seconds_total", ""] == 11.0
 
 
+def test_a_series_has_its_values_and_no_time_of_its_creation() -> None:
+    prefixes = ("sotto_http_", "sotto_audio_received_", "sotto_audio_done_")
+    lines = [line for line in written().splitlines() if line.startswith(prefixes)]
+    edges = [*map(str, EDGES_S), "+Inf"]
+    labels = 'model="demo",route="/v1/audio/transcriptions"'
+    assert lines == [
+        f'sotto_http_requests_total{{method="POST",{labels},status="200"}} 1.0',
+        *(
+            f'sotto_http_request_duration_seconds_bucket{{le="{edge}",{labels}}} {float(float(edge) >= 2)}'
+            for edge in edges
+        ),
+        f"sotto_http_request_duration_seconds_count{{{labels}}} 1.0",
+        f"sotto_http_request_duration_seconds_sum{{{labels}}} 2.0",
+        'sotto_audio_received_seconds_total{model="demo"} 12.0',
+        'sotto_audio_done_seconds_total{model="demo"} 11.0',
+    ]
+
+
 def test_memory_and_workers_have_series() -> None:
     text = written()
     assert 'sotto_process_resident_bytes{model="demo",process="engine"} 5000.0' in text
@@ -163,13 +182,13 @@ def test_models_that_come_and_go_have_series() -> None:
 
 
 def test_no_client_makes_series_of_its_own() -> None:
-    traffic = RequestCounters()
+    requests = RequestMetrics()
     for number in range(50):
-        traffic.add(
+        requests.add(
             replace(ACCESS, method=f"M{number}", path=f"/{number}", client=f"10.0.0.{number}", key=str(number))
         )
     assert (
-        len([line for line in written(traffic).splitlines() if line.startswith("sotto_http_requests_total{")]) == 1
+        len([line for line in written(requests).splitlines() if line.startswith("sotto_http_requests_total{")]) == 1
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.api.gate.gate import CHECKS
+from server.api.paths import CHECKS
 from server.commands.serve import ANSWER_S
 from server.settings import PREFIX, Settings
 from tests.monitoring.test_prometheus import names

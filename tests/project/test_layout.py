@@ -53,7 +53,7 @@ HOMES: dict[str, str] = {
     "huggingface_hub": "models.hub",
     "httpx": "models.hub",
     "httpx2": "commands.client",
-    "prometheus_client": "monitoring.prometheus",
+    "prometheus_client": "monitoring.prometheus monitoring.request_metrics",
     "click": "cli.*",
     "opentelemetry": "api.tracing",
     "tqdm": "commands.transcribe models.progress",

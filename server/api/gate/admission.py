@@ -94,14 +94,12 @@ class Ticket:
         self.model = ""  # its name, once it is known
         self.work: RequestProgress | None = None
         self._admission = admission
-        self._received_bytes = 0
 
-    def receive(self, count: int, *, more: bool) -> None:
-        """Count a part of the body; raises `Unavailable` if it was not declared and there is no room for it."""
-        self._received_bytes += count
+    def receive(self, received_bytes: int, *, more: bool) -> None:
+        """Note how much of the body has come; raises `Unavailable` if it was not declared and there is no room."""
         self.uploading = more
-        if self._received_bytes > self.upload_bytes:
-            self.upload_bytes = self._received_bytes
+        if received_bytes > self.upload_bytes:
+            self.upload_bytes = received_bytes
             self._admission.check_room_for(self)
 
     def keep_text(self, count: int) -> None:

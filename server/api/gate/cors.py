@@ -4,9 +4,9 @@ Browsers ask first, in a preflight without the key, and hide each answer that do
 and event streams too. That keeps no request away, and no program: keys do.
 """
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Without this scripts can't read them.
 EXPOSED = "X-Request-ID, OpenAI-Processing-Ms, Retry-After, X-Should-Retry, X-Sotto-Model"
@@ -17,14 +17,32 @@ VARY = (
 
 
 class Cors:
-    """The rules for `origins`: `*`, a comma-separated list, or `none`, which leaves browsers to their own rule."""
+    """Middleware: answers preflights, and gives every answer the headers of its origin.
 
-    def __init__(self, origins: str, *, has_keys: bool) -> None:
+    `origins` is `*`, a comma-separated list, or `none`, which leaves browsers to their own rule.
+    """
+
+    def __init__(self, app: ASGIApp, origins: str, *, has_keys: bool) -> None:
+        self._app = app
         self._origins = {origin.strip() for origin in origins.split(",")} - {"none"}
         # Any page of the internet, into a network that browsers guard, without a key: that stays shut.
         self._private_network = has_keys or "*" not in self._origins
 
-    def headers(self, origin: str) -> dict[str, str]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        added = self._headers(headers.get("origin", ""))
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in added.items():
+                    answer.setdefault(name, value)
+            await send(message)
+
+        app = self._preflight(headers) if self._is_preflight(scope["method"], headers) else self._app
+        await app(scope, receive, with_headers)
+
+    def _headers(self, origin: str) -> dict[str, str]:
         """What every answer to a page of `origin` carries."""
         allowed = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
         if "*" in self._origins:
@@ -32,14 +50,10 @@ class Cors:
         vary = {"vary": "Origin"} if self._origins else {}
         return {**allowed, **vary, "access-control-allow-origin": origin} if origin in self._origins else vary
 
-    def is_preflight(self, scope: Scope) -> bool:
-        return (
-            bool(self._origins)
-            and scope["method"] == "OPTIONS"
-            and "access-control-request-method" in Headers(scope=scope)
-        )
+    def _is_preflight(self, method: str, headers: Headers) -> bool:
+        return bool(self._origins) and method == "OPTIONS" and "access-control-request-method" in headers
 
-    def preflight(self, asked: Headers) -> Response:
+    def _preflight(self, asked: Headers) -> Response:
         """Everything asked for is allowed, by its name: `*` would not cover `Authorization`."""
         headers = {
             "access-control-allow-methods": asked["access-control-request-method"],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive
 
 from server.api.gate.admission import Ticket
+from server.api.gate.request_body import RequestBody
 from server.errors import RequestTimeout, UploadTooSlow
 
 
@@ -20,8 +21,10 @@ class Pace:
 class PacedReceive:
     """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
 
-    def __init__(self, receive: Receive, ticket: Ticket, pace: Pace) -> None:
+    def __init__(self, receive: Receive, body: RequestBody, ticket: Ticket, pace: Pace) -> None:
+        """`body` counts what comes by `receive`."""
         self._receive = receive
+        self._body = body
         self._ticket = ticket
         self._pace = pace
         self._patience_s = pace.patience_s  # what is left of it
@@ -31,13 +34,13 @@ class PacedReceive:
         if not self._ticket.uploading:
             return await self._receive()
         message = await self._in_time()
-        self._ticket.receive(len(message.get("body", b"")), more=message.get("more_body", False))
+        self._ticket.receive(self._body.read_bytes, more=message.get("more_body", False))
         return message
 
     async def _in_time(self) -> Message:
         """The next part. Only the waiting for it counts, not what the server does in between."""
         clock = asyncio.get_running_loop().time
-        began = clock()
+        began, before = clock(), self._body.read_bytes
         try:
             async with asyncio.timeout_at(self._ticket.deadline), asyncio.timeout(self._patience_left_s):
                 message = await self._receive()
@@ -45,7 +48,7 @@ class PacedReceive:
             if self._ticket.deadline and clock() >= self._ticket.deadline:
                 raise RequestTimeout from None
             raise UploadTooSlow(self._pace.bytes_per_s) from None
-        self._count(len(message.get("body", b"")), clock() - began)
+        self._count(self._body.read_bytes - before, clock() - began)
         return message
 
     @property

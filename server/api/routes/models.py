@@ -6,24 +6,16 @@ POST pulls a model from the hub, and events tell how far it is; DELETE removes i
 import asyncio
 import json
 import re
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server.api.fields import Fields
-from server.api.heartbeat import (
-    COMMENT,
-    DONE,
-    EVENTS,
-    HEARTBEAT_S,
-    HeartbeatResponse,
-    data,
-    ended_with_client,
-    error_event,
-)
-from server.errors import PermissionDenied, SottoError
+from server.api.heartbeat import DONE, SERVER_SENT_EVENTS, HeartbeatResponse, data, ended_with_client
+from server.errors import PermissionDenied
 from server.formats.render import Json
 from server.models.installed import check_removable, lying_in, remove
 from server.models.progress import Progress
@@ -98,32 +90,15 @@ def _on_one_line(found: re.Match[str]) -> str:
     return json.dumps(json.loads(found[0]), ensure_ascii=False)
 
 
-class PullEvents(HeartbeatResponse):
-    """Tells how far a pull is whenever that has changed, and last that it is done."""
-
-    content_type = EVENTS
-    filler = COMMENT
-
-    def __init__(
-        self, waiting: PullSubscription, registry: Registry, held: AsyncExitStack, *, silence_s: float = HEARTBEAT_S
-    ) -> None:
-        super().__init__(waiting, held, silence_s=silence_s)
-        self._waiting = waiting
-        self._registry = registry
-
-    async def _tell(self) -> None:
-        before: Progress | None = None
-        async for progress in self._waiting.steps():
-            if progress and progress != before:
-                await self._write(data(_step(self._waiting.name, progress)))
-            else:
-                await self._fill()
+async def _pull_events(waiting: PullSubscription, registry: Registry) -> AsyncGenerator[bytes | None]:
+    """How far a pull is whenever that has changed, and last that it is done."""
+    before: Progress | None = None
+    async with aclosing(waiting.steps()) as steps:
+        async for progress in steps:
+            yield data(_step(waiting.name, progress)) if progress and progress != before else None
             before = progress
-        await self._registry.rescan()
-        await self._write(data(_done(self._waiting)) + DONE)
-
-    def _error(self, error: SottoError) -> bytes:
-        return error_event(error)
+    await registry.rescan()
+    yield data(_done(waiting)) + DONE
 
 
 @router.post("/v1/models/{model:path}")
@@ -137,7 +112,8 @@ async def pull(request: Request, model: str) -> Response:
         waiting = await pulls.subscribe(model)
         held.callback(waiting.close)
         if streamed:
-            return PullEvents(waiting, registry, held.pop_all())
+            events = _pull_events(waiting, registry)
+            return HeartbeatResponse(events, SERVER_SENT_EVENTS, waiting, held.pop_all())
         async with ended_with_client(request.receive, waiting):
             async for _ in waiting.steps():
                 pass

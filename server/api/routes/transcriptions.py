@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server.api.forms import parse_form
 from server.api.gate.admission import Ticket
 from server.api.heartbeat import ended_with_client
-from server.api.streaming import EventStream, HeartbeatJson
+from server.api.streaming import event_stream, heartbeat_json
 from server.api.uploads import on_disk, read_form
 from server.formats.render import FORMATS, JSON, render
 from server.settings import Settings
@@ -45,10 +45,10 @@ async def _answer(request: Request, task: Task) -> Response:
         held.push_async_callback(transcription.close)
         ticket.follow(transcription)
         if options.stream:
-            return EventStream(transcription, options, held.pop_all())
+            return event_stream(transcription, options, held.pop_all())
         spaces_s = settings.json_heartbeat_seconds
         if spaces_s and FORMATS[options.response_format].content_type == JSON:
-            return HeartbeatJson(transcription, options, held.pop_all(), silence_s=spaces_s)
+            return heartbeat_json(transcription, options, held.pop_all(), silence_s=spaces_s)
         async with ended_with_client(request.receive, transcription):
             transcript = await transcription.result()
     # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import re
 import sys
 import time
@@ -17,9 +18,9 @@ from starlette.types import Message
 
 from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
-from server.api.gate.exchange import DISCARD_BYTES, DISCARD_S
 from server.api.gate.gate import Gate
-from server.monitoring.access_log import RequestCounters
+from server.api.gate.response_guard import DISCARD_BYTES, DISCARD_S
+from server.monitoring.request_metrics import RequestMetrics
 from server.settings import Settings
 from tests.support.bad_inputs import DATA, wav
 from tests.support.fakes import DEADLINE_S, eventually, wait_until
@@ -416,7 +417,7 @@ def recording_app(seen: list[str]) -> FastAPI:
 
 
 def gated(settings: Settings, seen: list[str]) -> Gate:
-    return Gate(recording_app(seen), settings, Admission(AdmissionLimits.of(settings, cpus=1)), RequestCounters())
+    return Gate(recording_app(seen), settings, Admission(AdmissionLimits.of(settings, cpus=1)), RequestMetrics())
 
 
 async def posted(
@@ -460,6 +461,14 @@ def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, b
     assert b"".join(message.get("body", b"") for message in body.sent_unread).endswith(b"}")  # all of the answer
     assert body.read_bytes <= DISCARD_BYTES + LIMIT
     assert not bodies[-1].get("more_body")
+
+
+def test_a_refused_body_is_counted_once_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "server.access")
+    gate = gated(Settings(max_upload_mb=1), [])
+    body = Body(comes=True)
+    refused(gate, body, CHUNKED)
+    assert f" in {body.read_bytes} out " in caplog.messages[-1]
 
 
 def test_body_that_never_comes_is_given_up() -> None:

@@ -2,9 +2,10 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from server.api.gate.admission import Admission, AdmissionLimits, Ticket
+from server.api.gate.request_body import RequestBody
 from server.api.gate.upload_pace import Pace, PacedReceive
 from server.errors import RequestTimeout, UploadTooSlow
 from server.settings import Settings
@@ -45,6 +46,11 @@ def ticket() -> Iterator[Ticket]:
         yield admitted
 
 
+def paced(receive: Receive, ticket: Ticket, pace: Pace) -> PacedReceive:
+    body = RequestBody({"headers": []}, receive)
+    return PacedReceive(body.receive, body, ticket, pace)
+
+
 async def read_all(intake: PacedReceive) -> int:
     """How many parts came until it raised."""
     count = 0
@@ -58,49 +64,48 @@ async def read_all(intake: PacedReceive) -> int:
 
 
 async def test_an_upload_that_stops_is_given_up(ticket: Ticket) -> None:
-    assert await read_all(PacedReceive(Body(b"x" * 1000, 0, 5).receive, ticket, Pace(1000, PATIENCE_S))) == 5
+    assert await read_all(paced(Body(b"x" * 1000, 0, 5).receive, ticket, Pace(1000, PATIENCE_S))) == 5
 
 
 async def test_an_upload_that_drips_is_given_up(ticket: Ticket) -> None:
-    count = await read_all(PacedReceive(Body(b"x", 0.01, 10_000).receive, ticket, Pace(1000, PATIENCE_S)))
+    count = await read_all(paced(Body(b"x", 0.01, 10_000).receive, ticket, Pace(1000, PATIENCE_S)))
     assert 2 < count < 10 * PATIENCE_S / 0.01
 
 
 async def test_an_upload_that_is_fast_enough_may_take_any_time(ticket: Ticket) -> None:
     """Longer than its patience, in the end; only the silence behind the last part is too much."""
     assert (
-        await read_all(PacedReceive(Body(b"x" * 1000, PATIENCE_S / 4, 10).receive, ticket, Pace(1000, PATIENCE_S)))
-        == 10
+        await read_all(paced(Body(b"x" * 1000, PATIENCE_S / 4, 10).receive, ticket, Pace(1000, PATIENCE_S))) == 10
     )
 
 
 async def test_haste_saves_nothing_for_later(ticket: Ticket) -> None:
     """A gigabyte at once is no leave to hold a place for hours."""
     began = asyncio.get_running_loop().time()
-    assert await read_all(PacedReceive(Body(b"x" * (1 << 20), 0, 10).receive, ticket, Pace(1000, PATIENCE_S))) == 10
+    assert await read_all(paced(Body(b"x" * (1 << 20), 0, 10).receive, ticket, Pace(1000, PATIENCE_S))) == 10
     assert asyncio.get_running_loop().time() - began < SOON_S / 2
 
 
 async def test_without_a_floor_uploads_may_stop(ticket: Ticket) -> None:
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(PacedReceive(never, ticket, Pace(0, 0.01))(), PATIENCE_S)
+        await asyncio.wait_for(paced(never, ticket, Pace(0, 0.01))(), PATIENCE_S)
 
 
 async def test_once_the_body_is_whole_waiting_is_no_fault(ticket: Ticket) -> None:
     """What comes then is the end of the connection, whenever that is."""
     ticket.receive(1, more=False)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(PacedReceive(never, ticket, Pace(1000, 0.01))(), PATIENCE_S)
+        await asyncio.wait_for(paced(never, ticket, Pace(1000, 0.01))(), PATIENCE_S)
 
 
 async def test_the_request_s_deadline_ends_an_upload_too(ticket: Ticket) -> None:
     ticket.deadline = asyncio.get_running_loop().time() + 0.01
     with pytest.raises(RequestTimeout):
-        await PacedReceive(never, ticket, Pace(0, SOON_S))()
+        await paced(never, ticket, Pace(0, SOON_S))()
 
 
 async def test_what_came_is_counted(ticket: Ticket) -> None:
-    intake = PacedReceive(Body(b"x" * 10, 0, 2).receive, ticket, Pace(1000, SOON_S))
+    intake = paced(Body(b"x" * 10, 0, 2).receive, ticket, Pace(1000, SOON_S))
     await intake()
     await intake()
     assert (ticket.upload_bytes, ticket.uploading) == (20, True)

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from openapi_spec_validator import validate
 
 from server.api.app import create_app
-from server.api.gate.gate import OPEN_PATHS
 from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS
+from server.api.paths import OPEN_PATHS
 from server.errors import Cancelled, MethodNotAllowed, SottoError
 from server.pool.registry import Registry
 from server.settings import Settings

@@ -1,0 +1,147 @@
+"""Each request leaves a line in the log and its counts in the metrics, once it has ended."""
+
+import json
+import logging
+import time
+from dataclasses import replace
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.gate.admission import RequestProgress, Ticket
+from server.api.gate.request_body import RequestBody
+from server.api.paths import TRANSCRIBING, WATCHED, client_address
+from server.errors import SottoError
+from server.monitoring.access_log import AccessRecord, Ending
+from server.monitoring.request_metrics import RequestMetrics
+
+REASON_CHARACTERS = 200
+PROMPTS = frozenset({"prompt", "keywords", "hotwords"})
+
+logger = logging.getLogger("server.access")
+
+
+class AccessLog:
+    """Middleware: makes an `AccessRecord` of what passes and of what the others left in the request's state.
+
+    Outside of all that refuses, inside of what still reads a refused body: a client may leave meanwhile.
+    """
+
+    def __init__(self, app: ASGIApp, requests: RequestMetrics, *, with_text: bool) -> None:
+        self._app = app
+        self._requests = requests
+        self._with_text = with_text
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        answer = ObservedAnswer(receive, send)
+        try:
+            await self._app(scope, answer.receive, answer.send)
+        finally:
+            self._write(_record(scope, answer, time.perf_counter() - began, with_text=self._with_text))
+
+    def _write(self, access: AccessRecord) -> None:
+        self._requests.add(access)
+        level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
+        logger.log(level, "%s", access, extra={"fields": access.fields()})
+
+
+class ObservedAnswer:
+    """What an answer was: its status, 0 if there was none, and for an error's `reason` what its envelope says.
+
+    `client_left` is whether the client went before the answer had ended.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.status = 0
+        self.sent_bytes = 0
+        self.reason = ""
+        self.client_left = False
+        self._ended = False
+        self._receive, self._send = receive, send
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._ended:
+            self.client_left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            body = message.get("body", b"")
+            self.sent_bytes += len(body)
+            self._ended = not message.get("more_body")
+            if self.status >= 400:
+                self.reason = self.reason or _reason(body)
+        await self._send(message)
+
+
+def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: bool) -> AccessRecord:
+    state = scope["state"]
+    body: RequestBody = state["body"]
+    method, path = state["request_line"]
+    ended, why = _ending(answer, refused=state.get("refused", False), failure=state.get("failure"))
+    access = AccessRecord(
+        client=client_address(scope),
+        key=state.get("key_name", ""),
+        method=method,
+        path=path,
+        route=_route(scope),
+        status=answer.status,
+        ended=ended,
+        why=why,
+        total_s=total_s,
+        in_bytes=body.read_bytes,
+        out_bytes=answer.sent_bytes,
+    )
+    ticket: Ticket | None = state.get("ticket")
+    return _with_work(access, ticket.work, with_text) if ticket and ticket.work else access
+
+
+def _ending(answer: ObservedAnswer, *, refused: bool, failure: SottoError | None) -> tuple[Ending, str]:
+    """How it ended, and why; `failure` came after the answer had begun with a status that knows none."""
+    if answer.client_left:
+        return "left", ""
+    if failure:
+        return "failed", _shown(failure.message, failure.code or failure.type)
+    if answer.status < 400:
+        return "answered", ""
+    return "refused" if refused or answer.status < 500 else "failed", answer.reason
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that took a request, or would have; empty where there is none."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", path if path in TRANSCRIBING else "")
+
+
+def _reason(body: bytes) -> str:
+    """What an error's envelope says, for one line of a log, which nothing that a client sent can break."""
+    try:
+        error = json.loads(body)["error"]
+        # Of a prompt nothing is for the log, and messages quote what is wrong.
+        message = f"in {error['param']}" if error["param"] in PROMPTS else error["message"]
+        return _shown(message, error["code"] or error["type"])
+    except (ValueError, LookupError, TypeError):  # an answer that is no envelope
+        return ""
+
+
+def _shown(message: str, code: str) -> str:
+    """For one line of a log."""
+    text = f"{code}: {message}"[:REASON_CHARACTERS]
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _with_work(access: AccessRecord, work: RequestProgress, with_text: bool) -> AccessRecord:
+    """`access` with what there is to tell of a transcription."""
+    return replace(
+        access,
+        model=work.model,
+        audio_s=work.audio_s,
+        done_s=work.done_s,
+        wait_s=work.wait_s,
+        run_s=work.run_s,
+        prompt=work.prompt if with_text else None,
+        text=work.text if with_text else None,
+    )

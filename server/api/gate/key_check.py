@@ -1,0 +1,33 @@
+"""Which requests need a key, and which keys are good for them."""
+
+from collections.abc import Set
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.api.gate.keys import Keys
+from server.api.paths import METRICS
+from server.settings import Settings
+
+
+class KeyCheck:
+    """Middleware: raises `Unauthorized` without a key that is needed; none is for `open_paths`.
+
+    Sets `state["key_name"]`, empty where no key was needed, and `state["keys"]`, for routes that need an admin key.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, *, open_paths: Set[str]) -> None:
+        self._app = app
+        self._open_paths = open_paths
+        keys = [key.get_secret_value() for key in settings.api_keys]
+        admin_keys = [key.get_secret_value() for key in settings.admin_keys]
+        metrics_keys = [f"metrics {settings.metrics_key.get_secret_value()}"] if settings.metrics_key else []
+        self._keys = Keys(keys, admin_keys)
+        self._metrics_keys = Keys([*keys, *metrics_keys], admin_keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        keys = self._metrics_keys if scope["path"] == METRICS else self._keys
+        is_open = scope["path"] in self._open_paths
+        scope["state"]["keys"] = self._keys
+        scope["state"]["key_name"] = "" if is_open else keys.check(Headers(scope=scope))
+        await self._app(scope, receive, send)

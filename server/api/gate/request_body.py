@@ -1,0 +1,34 @@
+"""The body of a request as it is read: the one place where its bytes are counted."""
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
+
+
+class RequestBody:
+    """Its `receive` counts what passes; the middlewares inside find it in `scope["state"]["body"]`.
+
+    `declared_bytes` is 0 where the length is unknown. `is_unread`: some of it has still to come.
+    `is_held_back`: the client waits for 100 Continue, so it has sent none and won't after a refusal.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = Headers(scope=scope)
+        self.declared_bytes = _content_length(headers)
+        self.read_bytes = 0
+        self.is_unread = self.declared_bytes > 0 or "transfer-encoding" in headers
+        self.is_held_back = "expect" in headers
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        """The next message, counted."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.read_bytes += len(message.get("body", b""))
+            self.is_unread = message.get("more_body", False)
+            self.is_held_back = False
+        return message
+
+
+def _content_length(headers: Headers) -> int:
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0

@@ -1,0 +1,55 @@
+"""An answer that comes before its request's body was read reaches its client all the same."""
+
+import asyncio
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.gate.request_body import RequestBody
+
+DISCARD_BYTES = 4 << 20
+DISCARD_S = 2.0
+
+
+class ResponseGuard:
+    """Middleware: discards what an answer left unread, before the answer ends. Sets `state["body"]`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = scope["state"]["body"] = RequestBody(scope, receive)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start" and body.is_unread:
+                # Else uvicorn would read on to the body's end, however far that is.
+                MutableHeaders(scope=message)["connection"] = "close"
+            elif _is_end(message) and body.is_unread and not body.is_held_back:
+                await send({**message, "more_body": True})
+                await _discard(body)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self._app(scope, body.receive, guarded)
+
+
+def _is_end(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body")
+
+
+async def _discard(body: RequestBody) -> None:
+    """Read on for a moment, and throw away what comes; then only hold the connection.
+
+    A socket that closes with bytes unread is reset, and Node's fetch, which writes what it has before it looks
+    for an answer, would throw for that.
+    """
+    stop_at = body.read_bytes + DISCARD_BYTES
+    try:
+        async with asyncio.timeout(DISCARD_S):
+            while body.is_unread and body.read_bytes < stop_at:
+                if (await body.receive())["type"] != "http.request":
+                    return
+            if body.is_unread:
+                await asyncio.sleep(DISCARD_S)
+    except TimeoutError:
+        pass

@@ -1,0 +1,81 @@
+"""The record of a request, over a gate's middleware without the rest of the gate."""
+
+import logging
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.gate.access_log import AccessLog
+from server.api.gate.request_body import RequestBody
+from server.errors import Unavailable
+from server.monitoring.request_metrics import RequestMetrics
+
+pytestmark = pytest.mark.anyio
+
+OK: Message = {"type": "http.response.start", "status": 200, "headers": []}
+END: Message = {"type": "http.response.body", "body": b"four"}
+BUSY: Message = {"type": "http.response.start", "status": 503, "headers": []}
+REASON: Message = {
+    "type": "http.response.body",
+    "body": b'{"error": {"message": "The server is full.", "type": "server_error", "param": null, "code": null}}',
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def ignore(message: Message) -> None:
+    """Nothing is sent anywhere."""
+
+
+def answering(*messages: Message, state: dict[str, object] | None = None) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"].update(state or {})
+        for message in messages:
+            if message["type"] == "receive":
+                await receive()
+            else:
+                await send(message)
+
+    return answer
+
+
+RECEIVE: Message = {"type": "receive"}
+
+
+@pytest.mark.parametrize(
+    ("app", "line"),
+    [
+        (answering(OK, END), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4"),
+        (answering(OK, END, RECEIVE), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4"),
+        (answering(OK, RECEIVE, END), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4 left"),
+        (
+            answering(OK, END, state={"failure": Unavailable("The device has gone."), "key_name": "desk"}),
+            "200 x.xxxs GET /a%0A 10.0.0.7 (desk) in 0 out 4 failed: server_error: The device has gone.",
+        ),
+        (
+            answering(BUSY, REASON),
+            "503 x.xxxs GET /a%0A 10.0.0.7 in 0 out 98 failed: server_error: The server is full.",
+        ),
+        (
+            answering(BUSY, REASON, state={"refused": True}),
+            "503 x.xxxs GET /a%0A 10.0.0.7 in 0 out 98 refused: server_error: The server is full.",
+        ),
+    ],
+    ids=["answered", "left after the end", "left", "failed after it began", "failed", "refused unread"],
+)
+async def test_the_line_says_how_the_request_ended(
+    app: ASGIApp, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "server.access")
+    scope: Scope = {"type": "http", "path": "/a", "client": ("10.0.0.7", 1), "headers": []}
+    scope["state"] = {"request_line": ("GET", "/a%0A"), "body": RequestBody(scope, gone)}
+    await AccessLog(app, RequestMetrics(), with_text=False)(scope, gone, ignore)
+    status, _, rest = caplog.messages[-1].split(maxsplit=2)
+    assert f"{status} x.xxxs {rest}" == line
