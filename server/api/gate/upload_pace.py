@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import Message, Receive
 
-from server.api.gate.admission import Ticket
 from server.errors import RequestTimeout, UploadTooSlow
 
 
@@ -17,10 +17,19 @@ class Pace:
     patience_s: float
 
 
+class Upload(Protocol):
+    """A body that is counted as it comes: `uploading` until it is whole. `deadline` is by the loop's clock."""
+
+    uploading: bool
+    deadline: float | None
+
+    def receive(self, count: int, *, more: bool) -> None: ...
+
+
 class PacedReceive:
     """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
 
-    def __init__(self, receive: Receive, ticket: Ticket, pace: Pace) -> None:
+    def __init__(self, receive: Receive, ticket: Upload, pace: Pace) -> None:
         self._receive = receive
         self._ticket = ticket
         self._pace = pace
