@@ -11,12 +11,22 @@ from server.api.forms import SUBTITLE_FIELDS, subtitle_options
 from server.errors import InvalidRequest, UnknownLanguage
 from server.formats.word_texts import distributed, with_texts
 from server.languages import code_of
-from server.options import DecodingOptions, Granularity, ResponseDialect, ResponseFormat, TranscriptionOptions
+from server.options import (
+    DecodingOptions,
+    Granularity,
+    ResponseDialect,
+    ResponseFormat,
+    SubtitleOptions,
+    TranscriptionOptions,
+)
 from server.settings import Settings
 from server.transcript import Segment, Task, Transcript, Word
 
 MAX_TIME_S = 3_600_000.0  # a thousand hours
 MAX_ENTRIES = 200_000  # of each list; an hour of fast speech has 15000 words
+# Characters of text times columns of a cue, which is what shaping takes time for: ten seconds for fourteen hours of
+# real speech in cues of two lines of 42, but minutes of a thread where every word is a letter.
+MAX_SHAPED = 80_000_000
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
@@ -83,6 +93,7 @@ def parse_posted(body: bytes, settings: Settings) -> tuple[Transcript, Transcrip
     options = _options(posted, settings)
     segments = tuple(_segments(posted))
     if options.subtitles:
+        _check_amount(segments, options.subtitles)
         segments = tuple(map(with_texts, segments))
     last_s = max((segment.end for segment in segments), default=0.0)
     duration_s = last_s if posted.duration is None else posted.duration
@@ -125,6 +136,15 @@ def _check_ends(name: str, parts: Sequence[PostedWord | PostedSegment] | None) -
         if part.end < part.start:
             path = f"{name}[{number}].end"
             raise _invalid(path, f"'{path}' must not be below its start ({part.start:g}).")
+
+
+def _check_amount(segments: Sequence[Segment], subtitles: SubtitleOptions) -> None:
+    """Raise `InvalidRequest` where shaping so much text into such large cues would take too long."""
+    columns = subtitles.max_line_width * subtitles.max_line_count
+    characters = sum(len(segment.text) for segment in segments)
+    if characters * columns > MAX_SHAPED:
+        limit = MAX_SHAPED // columns
+        raise _invalid("segments", f"'segments' must have at most {limit} characters in cues of {columns} columns.")
 
 
 def _options(posted: PostedTranscript, settings: Settings) -> TranscriptionOptions:

@@ -178,6 +178,13 @@ def test_what_is_wrong_is_named(client: TestClient, given: dict[str, object], pa
     assert param.rpartition(".")[2].partition("[")[0] in error["message"] or param == "language"
 
 
+def test_more_text_than_is_shaped_at_once_is_refused(client: TestClient) -> None:
+    long = {"segments": [{**SEGMENT, "text": " a" * 50_000}], "response_format": "srt"}
+    error = refused(client.post(RENDER, json=long | {"max_line_width": 200, "max_line_count": 5}))
+    assert (error["param"], "80000 characters" in error["message"]) == ("segments", True)
+    assert client.post(RENDER, json=long).status_code == 200
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"1", b"[" * 100_000, b'{"segments": NaN}', b"\xff", b'{"response_format": "\\ud800"}'],
@@ -247,3 +254,10 @@ def test_bodies_are_held_up_to_their_limit_all_together() -> None:
     with pytest.raises(Unavailable) as refusal:
         bodies.hold(1)
     assert refusal.value.retry_after_s == 2
+
+
+def test_a_body_that_comes_too_slowly_is_given_up() -> None:
+    with serving(upload_timeout_seconds=0.1) as server, Connection(server.base_url) as connection:
+        connection.send_head({"Content-Type": "application/json", "Content-Length": "100"}, path=RENDER)
+        connection.send(b"{")
+        assert connection.answer().status == 408
