@@ -37,7 +37,8 @@ GROUPS: dict[str, str] = {
     "Device": "device compute_type threads workers tune_allocator",
     "Limits": "max_requests max_requests_per_client max_queue_seconds max_queue_seconds_per_client "
     "max_audio_seconds request_timeout_seconds",
-    "Uploads": "max_upload_mb max_uploads uploads_mb min_upload_bytes_per_second upload_timeout_seconds spool_mb "
+    "Uploads": "max_upload_mb max_render_mb max_uploads uploads_mb min_upload_bytes_per_second "
+    "upload_timeout_seconds spool_mb "
     "media_workers media_memory_mb media_timeout_seconds",
     "Decoding": "beam_size condition_on_previous_text prompt_bucket encoder_window batch bulk_batch max_windows "
     "encoder_cache_mb",

@@ -141,9 +141,9 @@ class MethodNotAllowed(SottoError):
 class UploadTooLarge(SottoError):
     status = 413  # type stays server_error: that is what the cloud answers
 
-    def __init__(self, limit_bytes: int, read_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, read_bytes: int, *, setting: str = "SOTTO_MAX_UPLOAD_MB") -> None:
         known = f"Maximum content size limit ({limit_bytes}) exceeded ({read_bytes} bytes read)"
-        super().__init__(f"{known} (SOTTO_MAX_UPLOAD_MB)")
+        super().__init__(f"{known} ({setting})")
 
 
 class UploadTooSlow(SottoError):

@@ -145,6 +145,9 @@ class Settings(BaseSettings):
         description="How long a client may read nothing of its answer, or be unreachable, s (Linux).",
     )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
+    max_render_mb: int = Field(
+        16, ge=1, description="Largest transcript that is posted to be rendered as subtitles, MiB of JSON."
+    )
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
     max_requests: int = Field(
         0,
@@ -324,6 +327,10 @@ class Settings(BaseSettings):
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb << 20
+
+    @property
+    def max_render_bytes(self) -> int:
+        return self.max_render_mb << 20
 
     @property
     def uploads_bytes(self) -> int:

@@ -47,7 +47,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
     stream = fields.flag("stream", False)
     stream_events = fields.choices("stream_events", STREAM_EVENTS)
     shows_words = "segments" in stream_events if stream else response_format == "verbose_json"
-    subtitles = _subtitles(fields, response_format, stream)
+    subtitles = subtitle_options(fields, response_format, stream=stream)
     language, languages = _languages(fields)
     options = TranscriptionOptions(
         model=model,
@@ -120,7 +120,7 @@ def _response_format(fields: Fields, model: str) -> ResponseFormat:
     return fields.choice("response_format", RESPONSE_FORMATS, "json")
 
 
-def _subtitles(fields: Fields, response_format: ResponseFormat, stream: bool) -> SubtitleOptions | None:
+def subtitle_options(fields: Fields, response_format: ResponseFormat, *, stream: bool) -> SubtitleOptions | None:
     """How cues are to be shaped, if any of the fields for it is there."""
     given = next((name for name in SUBTITLE_FIELDS if fields.text(name)), None)
     if given is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
-ENDPOINT = r"(?P<endpoint>/audio/(?:transcriptions|translations)|/models(?:/.+)?)"
+ENDPOINT = r"(?P<endpoint>/audio/(?:transcriptions(?:/render)?|translations)|/models(?:/.+)?)"
 ALIAS = re.compile(rf"(?:/openai)?(?:/v1)?{ENDPOINT}")  # base URLs without /v1; Groq's and Azure's clients
 DEPLOYMENT = re.compile(r"/openai/deployments/(?P<model>.+)(?P<endpoint>/audio/(?:transcriptions|translations))")
 MISTAKEN = re.compile(rf".*?{ENDPOINT}")  # /v1 twice, a whole endpoint for a base URL

@@ -138,11 +138,16 @@ def bare_word(text: str) -> str:
     """
     stripped = text.strip()
     start, end = 0, len(stripped)
-    while start < end and _is_edge(stripped[start]) and not _NUMBER.match(stripped, start):
+    while start < end and is_edge(stripped[start]) and not _NUMBER.match(stripped, start):
         start += 1
-    while start < end and _is_edge(stripped[end - 1]):
+    while start < end and is_edge(stripped[end - 1]):
         end -= 1
     return stripped[start:end] or stripped
+
+
+def is_edge(char: str) -> bool:
+    """Whether `char` is left off at the ends of a word: a space, or punctuation that is not read aloud."""
+    return char.isspace() or (unicodedata.category(char).startswith("P") and char not in _SPOKEN)
 
 
 def timestamp(milliseconds: int, separator: str) -> str:
@@ -224,10 +229,6 @@ def _text_of(cue: Cue) -> str:
 
 def _vtt_escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _is_edge(char: str) -> bool:
-    return char.isspace() or (unicodedata.category(char).startswith("P") and char not in _SPOKEN)
 
 
 def _ms(seconds: float) -> int:

@@ -31,7 +31,9 @@ TOO_SHORT_COST = 2.0  # no time to read it
 LINE = 10.0
 NO_BREAK_LINE_COST = 0.3
 
-_ARROW = re.compile("--+>")  # all its dashes: "--->" less one dash would be an arrow still
+# All its dashes: "--->" less one dash would be an arrow still. From the first of them on: else a long rule takes
+# quadratic time.
+_ARROW = re.compile("(?<!-)--+>")
 _PIECE = re.compile(r"\s*\S+")
 # Not at the beginning of a line, not at its end: small kana, prolonged sounds and Thai vowels, beside punctuation.
 _NOT_FIRST = frozenset("ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々ๆะาำๅ%％‰°")
@@ -106,7 +108,7 @@ def _words(segment: Segment) -> Iterator[tuple[str, float, float]]:
         for word in segment.words:
             yield word.word, word.start, word.end
         return
-    pieces = _PIECE.findall(segment.text)
+    pieces = _PIECE.findall(segment.text.rstrip())
     reached = list(accumulate(map(len, pieces), initial=0))
     step_s = (segment.end - segment.start) / max(reached[-1], 1)
     for piece, (begin, end) in zip(pieces, pairwise(reached), strict=True):
@@ -115,25 +117,29 @@ def _words(segment: Segment) -> Iterator[tuple[str, float, float]]:
 
 def _glued(units: Iterable[_Unit]) -> Iterator[_Unit]:
     """The units that may stand at an edge: without a space between, punctuation stays with what it belongs to."""
-    held: _Unit | None = None
+    held: list[_Unit] = []
     for unit in units:
-        if held is None:
-            held = unit
-        elif _may_part(held.text, unit.text):
-            yield held
-            held = unit
-        else:
-            held = _Unit(held.text + unit.text, held.start_ms, max(held.end_ms, unit.end_ms))
+        if held and _may_part(held[-1].text, unit.text):
+            yield _joined(held)
+            held = []
+        held.append(unit)
     if held:
-        yield held
+        yield _joined(held)
+
+
+def _joined(units: list[_Unit]) -> _Unit:
+    return _Unit("".join(unit.text for unit in units), units[0].start_ms, max(unit.end_ms for unit in units))
 
 
 def _may_part(before: str, after: str) -> bool:
     """Whether a line may end with `before` where the next begins with `after`."""
+    if after[0].isspace():
+        return True
     first = unicodedata.category(after[0])
     holds_on = after[0] in _NOT_FIRST or first[0] == "M" or first in ("Pe", "Pf", "Po", "Pd")
     opens = before[-1] in _NOT_LAST or unicodedata.category(before[-1]) in ("Ps", "Pi")
-    return after[0].isspace() or not (holds_on or opens)
+    # What has no width at all would not fill a line, however many there are.
+    return not (holds_on or opens) and columns(after) > 0
 
 
 def _runs(units: list[_Unit]) -> Iterator[list[_Unit]]:

@@ -4,22 +4,33 @@ import { DONE, EventParser } from "./sse.js";
 
 const RETRY_S = 5;
 const ANSWER_MS = 10_000;
+const RENDER_MS = 60_000; // a long transcript over a slow line
 
 export class Api {
   key = "";
 
   /** The JSON of a GET; throws `ApiError`, whose status is 0 if no answer came. */
   async get(path) {
-    let response;
+    return JSON.parse(await this.#fetch(path, { cache: "no-store", headers: this.#headers() }, ANSWER_MS));
+  }
+
+  /** The text that the server makes of a transcript, a `verbose_json` with a `response_format`; throws as `get`. */
+  render(transcript) {
+    const headers = { ...this.#headers(), "Content-Type": "application/json" };
+    const request = { method: "POST", headers, body: JSON.stringify(transcript) };
+    return this.#fetch("v1/audio/transcriptions/render", request, RENDER_MS);
+  }
+
+  async #fetch(path, request, timeoutMs) {
+    let response, text;
     try {
-      response = await fetch(path, {
-        headers: this.#headers(), cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
-      });
+      response = await fetch(path, { ...request, signal: AbortSignal.timeout(timeoutMs) });
+      text = await response.text();
     } catch {
       throw new ApiError(0, "The server does not answer.");
     }
-    if (!response.ok) throw new ApiError(response.status, messageIn(await response.text()));
-    return response.json();
+    if (!response.ok) throw new ApiError(response.status, messageIn(text));
+    return text;
   }
 
   /**

@@ -60,11 +60,25 @@ class Page {
   }
 
   #card(job, folded) {
-    const card = new Card(job, { folded, shaping: () => this.#options.shaping() });
+    const card = new Card(job, {
+      folded,
+      shaping: () => this.#options.shaping(),
+      render: (transcript) => this.#render(transcript),
+    });
     this.#cards.add(card);
     job.addEventListener("change", () => this.#follow(card));
     card.addEventListener("remove", () => this.#remove(card));
     return card;
+  }
+
+  async #render(transcript) {
+    try {
+      return await this.#api.render(transcript);
+    } catch (error) {
+      if (error.status === 401) this.#key.ask();
+      if (!error.status) this.#status.look();
+      throw error;
+    }
   }
 
   #follow({ job, says }) {

@@ -41,12 +41,13 @@ export class Card extends EventTarget {
 
   /**
    * `folded` shows the name and how far it is; a click on the name shows the rest.
-   * `shaping` tells how subtitles are wanted now.
+   * `shaping` tells how subtitles are wanted now; `render` has the server write them, and rejects with a message.
    */
-  constructor(job, { folded, shaping }) {
+  constructor(job, { folded, shaping, render }) {
     super();
     this.job = job;
     this.shaping = shaping;
+    this.render = render;
     this.#build(folded);
     this.#renew();
     job.addEventListener("change", () => this.#show());
@@ -83,6 +84,7 @@ export class Card extends EventTarget {
       this.copyButton,
       ...Object.entries(FORMATS).map(([suffix, { label }]) => button(label, () => this.#save(suffix))),
     );
+    this.complaint = make("p", { class: "complaint", role: "alert", hidden: true });
     this.foot = make("div", { class: "foot" }, this.exports, this.cancelButton, this.againButton, this.removeButton);
     this.element = make(
       "article",
@@ -91,6 +93,7 @@ export class Card extends EventTarget {
       this.bar,
       this.message,
       this.body,
+      this.complaint,
       this.foot,
     );
   }
@@ -156,20 +159,43 @@ export class Card extends EventTarget {
     this.dispatchEvent(new Event("remove"));
   }
 
-  #write(suffix) {
-    this.unsaved = false;
-    return FORMATS[suffix].write(this.job.verbose(this.#reading.segments()), this.shaping());
+  get #verbose() {
+    return this.job.verbose(this.#reading.segments());
   }
 
-  #save(suffix) {
-    const blob = new Blob([this.#write(suffix)], { type: FORMATS[suffix].type });
+  async #save(suffix) {
+    this.#complain("");
+    const wasUnsaved = this.unsaved;
+    this.unsaved = false; // what is edited from here on is not in it
+    try {
+      this.#offer(suffix, await this.#write(suffix));
+    } catch (error) {
+      this.unsaved ||= wasUnsaved;
+      this.#complain(`${FORMATS[suffix].label} was not saved: ${error.message} Text and JSON need no server.`);
+    }
+  }
+
+  #write(suffix) {
+    const { write } = FORMATS[suffix];
+    if (write) return write(this.#verbose);
+    return this.render({ ...this.#verbose, response_format: suffix, ...this.shaping() });
+  }
+
+  #complain(text) {
+    say(this.complaint, text);
+    this.complaint.hidden = !text;
+  }
+
+  #offer(suffix, content) {
+    const blob = new Blob([content], { type: FORMATS[suffix].type });
     const href = URL.createObjectURL(blob);
     make("a", { href, download: `${this.job.name.replace(/\.[^.]*$/, "")}.${suffix}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), TICK_MS);
   }
 
   async #copy() {
-    await copy(this.#write("txt").trimEnd());
+    this.unsaved = false;
+    await copy(FORMATS.txt.write(this.#verbose).trimEnd());
     this.copyButton.focus(); // it went with the text that was selected
     say(this.copyButton, "Copied");
     setTimeout(() => say(this.copyButton, "Copy text"), COPIED_MS);

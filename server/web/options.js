@@ -4,7 +4,11 @@ import { byId, make, say } from "./dom.js";
 import { keep, recall } from "./storage.js";
 
 const FIELDS = ["model", "language", "prompt", "words", "translate"];
-const SHAPING = { width: 42, count: 2, shortest: 1, longest: 7 }; // where not all are given: docs/api.md, Subtitles
+// Fields of the form, and of requests: docs/api.md, Subtitles.
+const SHAPING = {
+  width: "max_line_width", count: "max_line_count", shortest: "min_cue_seconds", longest: "max_cue_seconds",
+};
+const LONGEST_S = 7; // where it is not given
 const ALIAS = "whisper-1"; // means the default model
 // Of states; loaded needs none.
 const NOTES = { available: "loads on first use", loading: "loading", broken: "unavailable" };
@@ -59,13 +63,10 @@ export class Options {
     return { task, path, fields: fields.filter(([, value]) => value) };
   }
 
-  /** How subtitles are shaped; null where each segment is a cue. */
+  /** The fields of a request that shape subtitles; none where each segment is a cue. */
   shaping() {
-    const given = this.#shape();
-    const [width, count, least, longest] = Object.keys(SHAPING).map((name) => Number(given[name] || SHAPING[name]));
-    const shortest = Math.min(least, longest);
-    const isAsked = Object.values(given).some(Boolean);
-    return isAsked ? { width, count, minMs: Math.round(shortest * 1000), maxMs: Math.round(longest * 1000) } : null;
+    const given = Object.entries(this.#shape()).filter(([, value]) => value);
+    return Object.fromEntries(given.map(([name, value]) => [SHAPING[name], Number(value)]));
   }
 
   /** What is typed, but for what the fields don't allow. */
@@ -76,7 +77,7 @@ export class Options {
 
   #checkShape() {
     const { shortest } = this.form;
-    const most = Number(this.#shape().longest || SHAPING.longest);
+    const most = Number(this.#shape().longest || LONGEST_S);
     shortest.setCustomValidity(Number(shortest.value) > most ? `Not above the longest, ${most}.` : "");
     const wrong = Object.keys(SHAPING).map((name) => this.form[name]).find((field) => !field.validity.valid);
     say(byId("shaping-says"), wrong ? `${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}` : "");
@@ -143,7 +144,7 @@ export class Options {
       prompt && "context",
       words && "words to expect",
       translate && "into English",
-      this.shaping() && "shaped subtitles",
+      Object.keys(this.shaping()).length && "shaped subtitles",
     ];
     say(byId("options-say"), parts.filter(Boolean).join(" · "));
   }

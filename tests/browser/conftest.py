@@ -18,8 +18,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
 from server.formats.render import render
-from server.options import ResponseFormat, SubtitleOptions, TranscriptionOptions
-from server.transcript import Segment, Transcript, Word
+from server.options import ResponseFormat, TranscriptionOptions
+from server.transcript import Segment, Transcript
 from tests.support.bad_inputs import DATA
 from tests.support.lacking import lacking
 from tests.support.serving import ROOT, Running, serving
@@ -176,25 +176,22 @@ def tab(open_tab: Opener) -> Tab:
     return open_tab()
 
 
-def written(
-    segments: list[dict[str, Any]], subtitles: SubtitleOptions | None = None, duration_s: float = 0.0
-) -> dict[str, str]:
+def saved(tab: Tab, panel: Locator, label: str) -> bytes:
+    """What a click on a button of the group "Save as" gives."""
+    with tab.page.expect_download() as download:
+        panel.get_by_role("button", name=label, exact=True).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def written(segments: list[dict[str, Any]]) -> dict[str, str]:
     """What the server writes of `segments` of verbose_json as text, SRT and VTT, by suffix."""
     values = (
-        Segment(number, 0, each["start"], each["end"], each["text"], (), 0.0, 0.0, 1.0, 0.0, words=_words(each))
+        Segment(number, 0, each["start"], each["end"], each["text"], (), 0.0, 0.0, 1.0, 0.0)
         for number, each in enumerate(segments)
     )
-    transcript = Transcript("transcribe", "en", 1.0, duration_s, tuple(values))
-    options = replace(TranscriptionOptions(), subtitles=subtitles)
+    transcript = Transcript("transcribe", "en", 1.0, 0.0, tuple(values))
+    options = TranscriptionOptions()
     return {
         suffix: render(transcript, replace(options, response_format=kind))[1].decode()
         for suffix, kind in KINDS.items()
     }
-
-
-def _words(segment: dict[str, Any]) -> tuple[Word, ...]:
-    """As the model gave them: with the spaces and the punctuation that verbose_json has in the text alone."""
-    words = segment.get("words", [])
-    parts = segment.get("parts") or re.findall(r"\s*\S+", segment["text"])
-    assert len(parts) == len(words) or not words
-    return tuple(Word(part, each["start"], each["end"], 1.0) for part, each in zip(parts, words, strict=False))

@@ -13,7 +13,7 @@ TELL = """async steps => {
     const api = {transcribe: (path, file, fields, handlers) => { on = handlers; return () => {}; }};
     const file = new File([new Uint8Array(1500)], "speech.wav");
     const job = new Job(file, {path: "", fields: [], task: "transcribe"});
-    const card = new Card(job, {folded: false, shaping: () => null});
+    const card = new Card(job, {folded: false, shaping: () => ({})});
     return steps.map(([what, value]) => {
         if (what === "start") job.start(api);
         else on[what](value);
@@ -26,7 +26,7 @@ AGAIN = """async () => {
     let on;
     const api = {transcribe: (path, file, fields, handlers) => { on = handlers; return () => {}; }};
     const job = new Job(new File([], "speech.wav"), {path: "", fields: [], task: "transcribe"});
-    const card = new Card(job, {folded: false, shaping: () => null});
+    const card = new Card(job, {folded: false, shaping: () => ({})});
     document.querySelector("main").append(card.element);
     job.start(api);
     on.event({type: "sotto.segment", id: 0, start: 0, end: 1, text: " Hello."});

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Dialog, Locator, expect
 
-from tests.browser.conftest import PHONE, WORDS, Opener, Tab, written
+from tests.browser.conftest import PHONE, WORDS, Opener, Tab, saved, written
 from tests.conftest import DATA
 
 COUNT_ACTIVE = """() => {
@@ -25,13 +25,6 @@ RECORD_FIELDS = """() => {
         append.call(this, name, value, ...more);
     };
 }"""
-
-
-def saved(tab: Tab, panel: Locator, label: str) -> bytes:
-    """What a click on a button of the group "Save as" gives."""
-    with tab.page.expect_download() as download:
-        panel.get_by_role("button", name=label, exact=True).click()
-    return Path(download.value.path()).read_bytes()
 
 
 def test_words_come_before_the_end(tab: Tab) -> None:

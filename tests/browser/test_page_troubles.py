@@ -1,14 +1,15 @@
 """What can go wrong: keys, files that are none, a full server, one that goes and comes back; and cancelling."""
 
+import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Dialog, expect
 
-from tests.browser.conftest import Opener, Tab
+from tests.browser.conftest import Opener, Tab, saved
 from tests.conftest import DATA
 from tests.support.serving import serving
 from tests.support.wire import Connection
@@ -153,3 +154,70 @@ def test_a_server_that_goes_and_comes_back(open_tab: Opener) -> None:
         running.get_by_role("button", name="Cancel").click()
         tab.wait_for("ten_minutes.ogg", "cancelled")
         tab.page.goto("about:blank")
+
+
+def test_text_and_json_are_saved_without_the_server_and_subtitles_once_it_is_back(open_tab: Opener) -> None:
+    with serving(grace_seconds=0) as server:
+        port = urlsplit(server.base_url).port
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.*(ERR_|503)")
+        tab.drop("en_00.wav")
+        panel = tab.wait_for("en_00.wav", "done")
+        text = server.transcribe("en_00.wav", {"response_format": "text"}).content
+        subtitles = saved(tab, panel, "SRT")
+        server.ask_to_stop()
+        server.wait_for_end()
+    panel.get_by_role("button", name="SRT", exact=True).click()
+    complaint = panel.get_by_role("alert")
+    expect(complaint).to_have_text("SRT was not saved: The server does not answer. Text and JSON need no server.")
+    expect(tab.page.locator("#gone")).to_be_visible()
+    tab.picture("not-saved")
+    tab.check_access()
+    assert saved(tab, panel, "Text") == text
+    expect(complaint).to_be_hidden()
+    assert json.loads(saved(tab, panel, "JSON"))["text"] == text.decode().strip()
+    with serving(port=port):
+        expect(tab.page.locator("#gone")).to_be_hidden()
+        assert saved(tab, panel, "SRT") == subtitles
+        tab.page.goto("about:blank")
+
+
+def test_edits_that_could_not_be_saved_are_asked_about(tab: Tab) -> None:
+    asked: list[str] = []
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    tab.page.on("dialog", leave)
+    tab.expect_fault(f"{RESOURCE}.* 413")
+    refusal = {"error": {"message": "Too large."}}
+    tab.page.route("**/render", lambda route: route.fulfill(status=413, json=refusal))
+    tab.drop("en_03.wav")
+    panel = tab.wait_for("en_03.wav", "done")
+    panel.locator(".reading-word").first.dblclick()
+    tab.page.keyboard.type("Other")
+    tab.page.keyboard.press("Enter")
+    panel.get_by_role("button", name="VTT", exact=True).click()
+    expect(panel.get_by_role("alert")).to_contain_text("VTT was not saved: Too large.")
+    tab.page.reload()
+    assert asked == ["beforeunload"]
+
+
+def test_a_key_that_was_changed_is_asked_for_when_subtitles_are_saved(open_tab: Opener) -> None:
+    with serving(api_keys=KEY) as server:
+        tab = open_tab(server)
+        tab.expect_fault(f"{RESOURCE}.* 401")
+        field = tab.page.locator("#key-value")
+        field.fill(KEY)
+        field.press("Enter")
+        expect(field).to_be_hidden()
+        tab.drop("en_00.wav")
+        panel = tab.wait_for("en_00.wav", "done")
+        subtitles = server.transcribe("en_00.wav", {"response_format": "srt"}, key=KEY)
+        assert saved(tab, panel, "SRT").count(b"-->") == subtitles.text.count("-->")
+        refusal = {"error": {"message": "Incorrect API key provided."}}
+        tab.page.route("**/render", lambda route: route.fulfill(status=401, json=refusal))
+        panel.get_by_role("button", name="SRT", exact=True).click()
+        expect(panel.get_by_role("alert")).to_contain_text("Incorrect API key provided.")
+        expect(field).to_be_focused()

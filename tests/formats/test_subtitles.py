@@ -260,3 +260,18 @@ def test_a_segment_without_words_is_shown_over_its_time() -> None:
 
 def test_silence_has_no_cues() -> None:
     assert list(make_cues(Transcript("transcribe", "en", None, 5.0, ()), SubtitleOptions())) == []
+
+
+# Whatever somebody posts: in a time that grows with its length
+
+
+def test_what_shows_nothing_stands_nowhere_by_itself() -> None:
+    invisible = "\u200b"
+    many = segment(("今", 0.0, 1.0), *[(invisible, 1.0, 1.0)] * 5_000, ("天", 1.0, 2.0))
+    assert lines_of(many, max_line_width=2, max_line_count=1) == [[f"今{invisible * 5_000}"], ["天"]]
+
+
+@pytest.mark.parametrize("text", ["-" * 300_000, " " * 300_000, f"a{' ' * 300_000}b"])
+def test_long_rules_and_gaps_are_read_once(text: str) -> None:
+    lines = [line for cue in cues_of(make_segment(text=text)) for line in cue.lines]
+    assert " ".join(lines) == " ".join(text.split())

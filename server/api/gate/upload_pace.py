@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import Message, Receive
 
-from server.api.gate.admission import Ticket
 from server.api.gate.request_body import RequestBody
 from server.errors import RequestTimeout, UploadTooSlow
 
@@ -18,10 +18,19 @@ class Pace:
     patience_s: float
 
 
+class Upload(Protocol):
+    """A body that is counted as it comes: `uploading` until it is whole. `deadline` is by the loop's clock."""
+
+    uploading: bool
+    deadline: float | None
+
+    def receive(self, received_bytes: int, *, more: bool) -> None: ...
+
+
 class PacedReceive:
     """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
 
-    def __init__(self, receive: Receive, body: RequestBody, ticket: Ticket, pace: Pace) -> None:
+    def __init__(self, receive: Receive, body: RequestBody, ticket: Upload, pace: Pace) -> None:
         """`body` counts what comes by `receive`."""
         self._receive = receive
         self._body = body

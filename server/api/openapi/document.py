@@ -31,7 +31,7 @@ ERRORS = {
     404: "There is no such model or route.",
     408: "The upload is too slow.",
     409: "The model is in use, or another process is writing its files.",
-    413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`.",
+    413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`, or a posted transcript than `SOTTO_MAX_RENDER_MB`.",
     429: "This client has too many requests under way; `Retry-After` says when to retry.",
     500: "An error inside the server; its log has the details.",
     502: "The model could not be downloaded; the next attempt resumes.",
@@ -41,6 +41,7 @@ ERRORS = {
 RETRIED = (429, 503)
 OF_A_MODEL = (400, 500, 503)  # errors that may come when it is known which model is to do the work
 EVERYWHERE = (401, 500)
+RENDERS = (400, 401, 408, 413, 500, 503)
 UPLOADS = (400, 401, 404, 408, 413, 429, 500, 503)
 
 
@@ -87,6 +88,17 @@ def _transcribing() -> Json:
                 "summary": "Translate a recording into English; `language` is the recording's",
                 "requestBody": _form(PARAMETERS),
                 "responses": {"200": _answers("Translation", "VerboseTranslation"), **_errors(*UPLOADS)},
+            }
+        },
+        "/v1/audio/transcriptions/render": {
+            "post": {
+                "operationId": "renderTranscript",
+                "summary": "Render a transcript, as it was or edited, as subtitles, text or JSON; takes no audio",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": ref("PostedTranscript")}},
+                },
+                "responses": {"200": _rendered(), **_errors(*RENDERS)},
             }
         },
     }
@@ -223,19 +235,35 @@ def _property(parameter: Parameter) -> Json:
 
 def _answers(plain: str, verbose: str) -> Json:
     """What a recording's text comes as; `response_format` chooses."""
-    srt = "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n"
-    vtt = "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"
-    examples = {name: {"value": value} for name, value in (("text", "Hello world.\n"), ("srt", srt), ("vtt", vtt))}
     return {
         "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
         "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",
         "headers": ON_ALL | MODEL,
         "content": {
             "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
-            "text/plain": {"schema": TEXT, "examples": examples},
+            "text/plain": _plain_text(),
             "text/event-stream": {"schema": ref("StreamEvent")},
         },
     }
+
+
+def _rendered() -> Json:
+    kinds = ("VerboseTranscription", "VerboseTranslation", "Transcription", "Translation")
+    return {
+        "description": "The same as a transcription in that format.",
+        "headers": ON_ALL,
+        "content": {
+            "application/json": {"schema": {"anyOf": [ref(kind) for kind in kinds]}},
+            "text/plain": _plain_text(),
+        },
+    }
+
+
+def _plain_text() -> Json:
+    srt = "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n"
+    vtt = "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"
+    examples = {name: {"value": value} for name, value in (("text", "Hello world.\n"), ("srt", srt), ("vtt", vtt))}
+    return {"schema": TEXT, "examples": examples}
 
 
 def _pulled() -> Json:

@@ -1,7 +1,10 @@
 """What answers are made of, as the JSON Schemas of /openapi.json: every key of them, and no other."""
 
-from typing import get_args
+from typing import Any, get_args
 
+from server.api.forms import SUBTITLE_FIELDS
+from server.api.openapi.parameters import PARAMETERS
+from server.api.posted_transcript import POSTED
 from server.formats.render import Json
 from server.models.progress import PullState
 from server.stats import Presence
@@ -24,6 +27,7 @@ def schemas() -> Json:
         **_transcriptions(),
         **_parts(),
         **_events(),
+        **_posted(),
         "ErrorResponse": _object("Every error.", {"error": ref("Error")}),
         "Error": _object(
             "",
@@ -219,6 +223,24 @@ def _parts() -> Json:
             },
         ),
     }
+
+
+def _posted() -> Json:
+    """A transcript to be rendered, as it is checked; what shapes subtitles is as of transcriptions."""
+    whole: dict[str, Any] = POSTED.json_schema(ref_template="#/components/schemas/{model}")
+    schemas: Json = {**whole.pop("$defs"), "PostedTranscript": whole}
+    for each in PARAMETERS:
+        if each.name in SUBTITLE_FIELDS:
+            whole["properties"][each.name] = {**each.schema, "description": f"{each.text}."}
+    return {name: _plain(schema) for name, schema in schemas.items()}
+
+
+def _plain(schema: Any) -> Any:
+    """Without pydantic's titles, which repeat names; and null, which is as absent, is no default to show."""
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _plain(each) for name, each in schema.items() if (name, each) != ("default", None)}
+    return {name: each for name, each in plain.items() if name != "title" or not isinstance(each, str)}
 
 
 def _segment(description: str, more: Json) -> Json:

@@ -72,8 +72,8 @@ def _operations(document: Json) -> Iterator[str]:
                 )
             if "requestBody" in operation:
                 for content_type, content in operation["requestBody"]["content"].items():
-                    yield f"<h3>Form, {_code(content_type)}</h3>"
-                    yield _properties(content["schema"])
+                    yield f"<h3>Body, {_code(content_type)}</h3>"
+                    yield _members(content["schema"])
             yield "<h3>Answers</h3>"
             yield _table(_answers(operation, document))
 
@@ -94,7 +94,11 @@ def _schemas(schemas: Json) -> Iterator[str]:
         yield f'<h2 id="{name}">{name}</h2>'
         if "description" in schema:
             yield f"<p>{_text(schema['description'])}</p>"
-        yield _properties(schema) if "properties" in schema else f"<p>{_type(schema)}</p>"
+        yield _members(schema)
+
+
+def _members(schema: Json) -> str:
+    return _properties(schema) if "properties" in schema else f"<p>{_type(schema)}</p>"
 
 
 def _properties(schema: Json) -> str:

@@ -1,0 +1,46 @@
+"""POST /v1/audio/transcriptions/render: a transcript in, as it was or edited; text, subtitles or JSON of it out."""
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.gate.upload_pace import Pace
+from server.api.json_body import JsonBodies
+from server.api.posted_transcript import parse_posted
+from server.formats.render import render
+from server.settings import Settings
+
+HELD = 4  # times the largest body: what all that are in memory may have
+AT_ONCE = 2  # rendered; more threads would only take the processor from each other, and from the event loop
+
+router = APIRouter()
+
+
+class Renderer:
+    """Renders what is posted, in threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
+        largest = settings.max_render_bytes
+        self._settings = settings
+        self._bodies = JsonBodies(largest, HELD * largest, pace, setting="SOTTO_MAX_RENDER_MB")
+        self._threads = asyncio.Semaphore(AT_ONCE)
+
+    async def render(self, request: Request) -> tuple[str, bytes]:
+        """Content type and body of the answer."""
+        async with self._bodies.read(request) as body, self._threads:
+            return await asyncio.to_thread(self._rendered, body)
+
+    def _rendered(self, body: bytes) -> tuple[str, bytes]:
+        transcript, options = parse_posted(body, self._settings)
+        return render(transcript, options)
+
+
+@router.post("/v1/audio/transcriptions/render")
+async def render_transcript(request: Request) -> Response:
+    """Render a transcript as text, subtitles or JSON; takes no audio, and no model."""
+    renderer: Renderer = request.state.renderer
+    content_type, body = await renderer.render(request)
+    return Response(body, headers={"content-type": content_type})
