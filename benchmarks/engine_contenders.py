@@ -24,6 +24,7 @@ from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
+from server.models.known_model import KnownModel
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
@@ -104,7 +105,10 @@ class Ours:
         self._engine = Engine(self._whisper, self._limits)
         self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(
-            ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
+            ServedModel(
+                self._engine,
+                KnownModel(("scripted",), languages=self._whisper.languages, mels=self._whisper.mels),
+            )
         )
 
     def burst(self, count: int, seconds: float, beam: int) -> dict[str, Any]:

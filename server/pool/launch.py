@@ -85,12 +85,8 @@ def served(known: KnownModel, engine: EngineLike, facts: ModelFacts) -> ServedMo
     logger.info("model %s is loaded (%s; %s)", known.name, description, facts.prepared)
     return ServedModel(
         engine=engine,
-        names=known.names,
-        languages=facts.languages,
-        window_s=known.window_s,
-        mels=facts.mels,
+        known=replace(known, languages=facts.languages, mels=facts.mels),
         description=description,
         prepared=facts.prepared,
-        created=known.created,
         device_bytes=facts.device_bytes,
     )

@@ -102,7 +102,7 @@ class Registry:
             presence=presence,
             folder=known.folder,
             size_bytes=known.size_bytes,
-            languages=served.languages if served else known.languages,
+            languages=(served.known if served else known).languages,
             created=known.created,
             demo=known.demo,
             reason=stats.reason if stats else slot.reason if presence == "broken" else "",

@@ -10,11 +10,11 @@ from server.api.app import create_app
 from server.api.errors import add_handlers
 from server.options import DecodingOptions
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.registries import served_model
 from tests.support.serving import TRANSCRIPTIONS
 from tests.support.wire import content_type, field, file, form, part
 
@@ -30,7 +30,7 @@ def break_down(window: Window, options: DecodingOptions) -> WindowResult | Excep
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(break_down), ("demo", "org/demo"), ("en", "de"))
+    served = served_model(FakeEngine(break_down), ("demo", "org/demo"), ("en", "de"))
     with TestClient(
         create_app(Settings(), Registry(served), make_media()), raise_server_exceptions=False
     ) as client:

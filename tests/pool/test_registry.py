@@ -28,6 +28,7 @@ from server.whisper.tuning import FORCE_ISA
 from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
 from tests.support.hosted import pid
 from tests.support.launches import Engines, Starting
+from tests.support.registries import served_model
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def anyio_backend() -> str:
 
 
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
-    return ServedModel(engine or FakeEngine(), names=names, languages=("en",))
+    return served_model(engine or FakeEngine(), names=names, languages=("en",))
 
 
 TURBO = served("large-v3-turbo", "turbo", "openai/whisper-large-v3-turbo")
@@ -120,7 +121,7 @@ def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
 
 
 def test_ids_are_all_names_and_those_of_the_cloud() -> None:
-    assert REGISTRY.ids() == [*TURBO.names, *DEMO.names, "whisper-1"]
+    assert REGISTRY.ids() == [*TURBO.known.names, *DEMO.known.names, "whisper-1"]
     assert all(REGISTRY.find(name) for name in REGISTRY.ids())
 
 
@@ -148,9 +149,9 @@ def test_the_bundled_model_is_loaded_under_its_names() -> None:
     try:
         model = registry.default.served
         assert model
-        assert model.names[0] == "demo"
+        assert model.name == "demo"
         assert registry.find("whisper-1").served is model
-        assert {"en", "de", "es"} <= set(model.languages)
+        assert {"en", "de", "es"} <= set(model.known.languages)
         assert model.description == "demo, int8 on cpu"
         assert model.engine.stats().done == 0
     finally:
@@ -178,7 +179,7 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
         assert isinstance(model, Whisper)
         assert engine._limits == BatchLimits(3, 5, cache_bytes=7 << 20)
         assert (model.workers, model._prompt_bucket, model._dynamic_context) == (2, 16, True)
-        assert (served.mels, served.window_s) == (80, 10.0)
+        assert (served.known.mels, served.known.window_s) == (80, 10.0)
     finally:
         registry.close()
 

@@ -33,7 +33,6 @@ from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadO
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
@@ -55,6 +54,7 @@ from tests.support.fakes import (
     wait_until,
 )
 from tests.support.launches import Engines
+from tests.support.registries import served_model
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +129,7 @@ def flow(
     media: MediaDecoder | None = None,
 ) -> Iterator[Flow]:
     media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
-    model = ServedModel(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
+    model = served_model(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
     try:
         yield Flow(Pipeline(media, registry := Registry(model), max_windows=max_windows), media)
     finally:

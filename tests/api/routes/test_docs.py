@@ -12,16 +12,16 @@ from server.api.app import create_app
 from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import served_model
 
 VOID = {"meta", "br"}
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(), ("demo",), ("en",))
+    served = served_model(FakeEngine(), ("demo",), ("en",))
     with TestClient(create_app(Settings(api_keys=(SecretStr("a-key"),)), Registry(served), make_media())) as client:
         yield client
 

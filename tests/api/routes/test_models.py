@@ -12,18 +12,18 @@ from server.keep_alive import FOREVER
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.launches import Engines
+from tests.support.registries import served_model
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
-    large = ServedModel(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
+    demo = served_model(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
+    large = served_model(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
     with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
         yield client
 
@@ -41,7 +41,7 @@ def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
 def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
     keeper = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
     for name in sorted(("demo", "own"), key=lambda name: name != default):
-        served = ServedModel(FakeEngine(), (name,), ("en",))
+        served = served_model(FakeEngine(), (name,), ("en",))
         keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
     with TestClient(create_app(Settings(), Registry(keeper=keeper), make_media())) as client:
         listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
