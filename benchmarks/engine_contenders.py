@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,15 @@ class Ours:
 
     def __init__(self, model: Path, threads: int) -> None:
         settings = Settings(model=str(model), offline=True)
+        options = replace(settings.model_options("cpu"), threads=threads or settings.threads)
         before_mb = memory_mb("VmRSS")
         prepare_cpu(tune_allocator=settings.tune_allocator)
         from server.whisper.model import Whisper
 
         imported_mb = memory_mb("VmRSS")
-        self._whisper = Whisper(
-            model,
-            device="cpu",
-            threads=threads or settings.threads,
-            workers=settings.workers,
-            prompt_bucket=settings.prompt_bucket,
-        )
+        self._whisper = Whisper(model, options)
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
-        self._limits = BatchLimits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
+        self._limits = BatchLimits.on("cpu", options)
         self._engine = Engine(self._whisper, self._limits)
         self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
         self._registry = Registry(

@@ -70,15 +70,13 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Runs windows on one model. Thread-safe; `submit` never blocks."""
 
-    def __init__(
-        self, model: Model, limits: BatchLimits | None = None, *, watch: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, model: Model, limits: BatchLimits, *, watch: Callable[[], object] = lambda: None) -> None:
         """Take over `model` and start its worker threads; `close` frees both.
 
         `watch` is called, in a worker, when a batch begins and when it has ended.
         """
         self._model = model
-        self._limits = limits or BatchLimits.on(model.device)
+        self._limits = limits
         self._watch = watch
         self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
         self._queue: FairQueue[Job] = FairQueue(

@@ -40,9 +40,7 @@ class Budget:
     @classmethod
     def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
         """That of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
-        usual = BatchLimits.on(
-            device, batch=settings.batch, bulk_batch=settings.bulk_batch, beam_size=settings.beam_size
-        )
+        usual = BatchLimits.on(device, settings.model_options(device))
         set_bytes = settings.memory_budget_mb << 20
 
         def weigh(known: KnownModel) -> Need:

@@ -13,7 +13,7 @@ from server.engine.engine import Engine
 from server.engine.job import Job
 from server.engine.limits import BatchLimits
 from server.errors import Cancelled, QueueFull, Unavailable
-from server.options import DecodingOptions, Priority
+from server.options import DecodingOptions, ModelOptions, Priority
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import DecodingResult, WindowState
 from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
@@ -537,9 +537,9 @@ def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
     ],
 )
 def test_limits_suit_the_device(device: str, beam_size: int, limits: BatchLimits) -> None:
-    assert BatchLimits.on(device, beam_size=beam_size) == limits
+    assert BatchLimits.on(device, ModelOptions(beam_size=beam_size)) == limits
 
 
 def test_the_operators_word_goes_over_the_devices() -> None:
-    assert BatchLimits.on("cpu", batch=2) == BatchLimits(2, 2)
-    assert BatchLimits.on("cpu", batch=2, bulk_batch=6) == BatchLimits(2, 6)
+    assert BatchLimits.on("cpu", ModelOptions(batch=2)) == BatchLimits(2, 2)
+    assert BatchLimits.on("cpu", ModelOptions(batch=2, bulk_batch=6)) == BatchLimits(2, 6)

@@ -20,7 +20,7 @@ class OnDevice(FakeEngine):
 
     def __init__(self, recipe: WhisperLoader, name: str, **_: object) -> None:
         super().__init__()
-        self._device = recipe.device
+        self._device = recipe.options.device
 
     def facts(self) -> ModelFacts:
         return replace(FACTS, device_bytes=SIZES[self._device])

@@ -18,6 +18,7 @@ from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
+from server.engine.limits import BatchLimits
 from server.errors import (
     AudioTooLong,
     Cancelled,
@@ -280,7 +281,11 @@ async def test_two_requests_at_once_are_not_mixed_up() -> None:
     def answer(window: Window, options: DecodingOptions) -> Heard:
         return make_result(window, f" {options.prompt}{window.index}")
 
-    with flow(Engine(FakeModel(answer, workers=2))) as on, upload(tone(20)) as one, upload(tone(15)) as other:
+    with (
+        flow(Engine(FakeModel(answer, workers=2), BatchLimits())) as on,
+        upload(tone(20)) as one,
+        upload(tone(15)) as other,
+    ):
         async with (
             on.request(one, replace(ENGLISH, prompt="a")) as first,
             on.request(other, replace(ENGLISH, prompt="b")) as second,
@@ -613,7 +618,7 @@ async def test_when_all_windows_fail_there_is_one_error_and_no_noise() -> None:
 
 
 async def test_an_engine_that_has_closed_ends_the_request() -> None:
-    engine = Engine(FakeModel())
+    engine = Engine(FakeModel(), BatchLimits())
     with flow(engine) as on, upload(tone(5)) as source:
         engine.close()
         async with on.request(source) as transcription:
@@ -789,7 +794,7 @@ async def test_who_stops_iterating_leaves_nothing_behind() -> None:
 async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() -> None:
     model = FakeModel()
     model.hold()
-    with flow(Engine(model)) as on, upload(tone(20)) as source, upload(tone(1.5)) as other:
+    with flow(Engine(model, BatchLimits())) as on, upload(tone(20)) as source, upload(tone(1.5)) as other:
         async with on.request(source) as transcription:
             await asyncio.to_thread(wait_until, lambda: model.inside == 1)
             transcription.cancel()
