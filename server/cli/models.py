@@ -321,7 +321,7 @@ def _row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path 
         "repository": here.manifest.repository if here else about.repository,
         "revision": here.manifest.revision if here else None,
         "checksums": here is not None and here.has_sums,
-        "memory_bytes": _memory(known) if known else None,
+        "estimated_bytes": _estimates(known) if known else None,
     }
 
 
@@ -333,10 +333,10 @@ def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
     return "multilingual" if len(codes) > 1 else next(iter(codes), named)
 
 
-def _memory(dimensions: Dimensions) -> dict[str, dict[str, int]]:
-    """Estimates, by device and compute type."""
+def _estimates(dimensions: Dimensions) -> dict[str, dict[str, int]]:
+    """Of the memory that it takes, loaded, by device and compute type."""
     return {
-        device: {kind: dimensions.memory_bytes(kind, device) for kind in PARAMETER_BYTES}
+        device: {kind: dimensions.estimated_bytes(kind, device) for kind in PARAMETER_BYTES}
         for device in RUNTIME_BYTES
     }
 
@@ -345,14 +345,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     """One line a model."""
     lines = [("", "NAME", "SIZE", "CPU", "GPU", "LANGUAGES", "")]
     for row in rows:
-        memory = row["memory_bytes"]
+        estimated = row["estimated_bytes"]
         lines.append(
             (
                 "*" if row["default"] else "",
                 row["name"],
                 megabytes(row["size_bytes"]) if row["size_bytes"] else "?",
-                _gigabytes(memory["cpu"]["int8"]) if memory else "?",
-                _gigabytes(memory["cuda"]["float16"]) if memory else "?",
+                _gigabytes(estimated["cpu"]["int8"]) if estimated else "?",
+                _gigabytes(estimated["cuda"]["float16"]) if estimated else "?",
                 row["languages"] or "?",
                 _state(row),
             )

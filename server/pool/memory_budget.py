@@ -43,15 +43,15 @@ class Budget:
         usual = BatchLimits.on(device, settings.model_options(device))
         set_bytes = settings.memory_budget_mb << 20
 
-        def weigh(known: KnownModel) -> Need:
+        def estimate(known: KnownModel) -> Need:
             batch = max(usual.bulk, usual.interactive)
             most = _bytes(known, device, compute_type, batch, settings.beam_size)
             return Need(most, most if set_bytes else _bytes(known, device, compute_type, 1, 1))
 
         if set_bytes:
-            return cls(weigh, set_bytes, set_bytes)
+            return cls(estimate, set_bytes, set_bytes)
         there = device_bytes if device == "cuda" else (ram.allowed if (ram := memory()) else 0)
-        return cls(weigh, there * SHARES[device], there) if there else cls(weigh)
+        return cls(estimate, there * SHARES[device], there) if there else cls(estimate)
 
     def need_bytes(self, known: KnownModel) -> float:
         """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
@@ -70,4 +70,4 @@ def _bytes(known: KnownModel, device: str, compute_type: str, batch: int, beam_s
     if known.dimensions is None:
         return known.size_bytes + RUNTIME_BYTES[device]
     kind = compute_type if compute_type in PARAMETER_BYTES else "float32"
-    return known.dimensions.memory_bytes(kind, device, batch=batch, beam_size=beam_size)
+    return known.dimensions.estimated_bytes(kind, device, batch=batch, beam_size=beam_size)

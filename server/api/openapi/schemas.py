@@ -96,7 +96,7 @@ def _running() -> Json:
             "device": unless("string", "`cpu` or `cuda`; null while it isn't loaded"),
             "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
             "memory_bytes": INTEGER | {"description": "of RAM, that its processes take"},
-            "estimated_bytes": INTEGER | {"description": "what it is reckoned to take of `SOTTO_MEMORY_BUDGET_MB`"},
+            "estimated_bytes": INTEGER | {"description": "its estimated share of `SOTTO_MEMORY_BUDGET_MB`"},
             "requests": INTEGER | {"description": "that use it or wait for it"},
             "queued_windows": INTEGER,
             "running_windows": INTEGER,
