@@ -14,7 +14,7 @@ from server.models import catalog
 from server.models.catalog import ModelReference, resolve
 from server.models.catalog_file import Catalog, CatalogEntry
 from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES, Dimensions
-from server.models.folder_lock import PARTIAL, check_disk_space, megabytes
+from server.models.folder_lock import PARTIAL, check_disk_space
 from server.models.installed import (
     InstalledModel,
     default_name,
@@ -27,6 +27,8 @@ from server.models.installed import (
 )
 from server.models.progress import bar
 from server.settings import Settings
+from server.system.atomic_file import atomic_file
+from server.system.sizes import in_words
 
 EXIT_USAGE = 2
 EXIT_UNKNOWN = 3  # there are no checksums to compare with
@@ -166,13 +168,13 @@ def _remove(args: argparse.Namespace) -> int:
         if model.removable and not args.yes and not _agreed(model, default):
             return 1
         remove(model)
-        print(f"removed {model.name}: {megabytes(model.size)} in {model.folder}")
+        print(f"removed {model.name}: {in_words(model.size, 'MB')} in {model.folder}")
     return 0
 
 
 def _agreed(model: InstalledModel, default: Path | None) -> bool:
     also = " It is the default model." if model.folder == default else ""
-    question = f"Remove {model.name}, {megabytes(model.size)} in {model.folder}?{also} [y/N] "
+    question = f"Remove {model.name}, {in_words(model.size, 'MB')} in {model.folder}?{also} [y/N] "
     return input(question).strip().lower() in ("y", "yes")
 
 
@@ -232,7 +234,10 @@ def _export(args: argparse.Namespace) -> int:
     model = locate(args.name, settings.models_dir, catalogue)
     with bar(sys.stderr) as report, _written(args.file, model.size) as out:
         content = export(model, out, report)
-    print(f"{model.name} is in {args.file}: {len(content.files)} files, {megabytes(content.size)}", file=sys.stderr)
+    print(
+        f"{model.name} is in {args.file}: {len(content.files)} files, {in_words(content.size, 'MB')}",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -269,14 +274,8 @@ def _written(name: str, size: int) -> Iterator[BinaryIO]:
     if file.exists():
         raise FileExistsError(f"{file} is there already: name another, or remove it first")
     check_disk_space(file.absolute().parent, size, file.name)
-    partial = file.with_name(file.name + PARTIAL)
-    try:
-        with partial.open("wb") as out:
-            yield out
-        partial.rename(file)
-    except BaseException:  # Ctrl-C too
-        partial.unlink(missing_ok=True)
-        raise
+    with atomic_file(file) as out:
+        yield out
 
 
 @contextmanager
@@ -350,9 +349,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             (
                 "*" if row["default"] else "",
                 row["name"],
-                megabytes(row["size_bytes"]) if row["size_bytes"] else "?",
-                _gigabytes(estimated["cpu"]["int8"]) if estimated else "?",
-                _gigabytes(estimated["cuda"]["float16"]) if estimated else "?",
+                in_words(row["size_bytes"], "MB") if row["size_bytes"] else "?",
+                in_words(estimated["cpu"]["int8"], "GB") if estimated else "?",
+                in_words(estimated["cuda"]["float16"], "GB") if estimated else "?",
                 row["languages"] or "?",
                 _state(row),
             )
@@ -372,7 +371,3 @@ def _state(row: dict[str, Any]) -> str:
     if row["problem"]:
         return str(row["problem"])
     return "bundled" if row["bundled"] else row["repository"] or "local"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -14,6 +14,7 @@ from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
 from server.models.known_model import KnownModel
 from server.settings import Settings
 from server.system.machine import memory
+from server.system.sizes import in_words
 
 SHARES = {"cpu": 0.75, "cuda": 0.9}  # of what there is; the rest is for media, pages of files and other programs
 
@@ -57,8 +58,10 @@ class Budget:
         """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
         need = self.estimate(known)
         if need.least > self.most_bytes:
-            there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET_MB)"
-            raise ModelBroken(known.name, f"it needs about {need.least >> 20} MiB of memory, and may have {there}")
+            there = f"{in_words(self.most_bytes, 'MiB')} (SOTTO_MEMORY_BUDGET_MB)"
+            raise ModelBroken(
+                known.name, f"it needs about {in_words(need.least, 'MiB')} of memory, and may have {there}"
+            )
         return min(need.usual, self.limit_bytes)
 
     def missing_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
