@@ -27,7 +27,6 @@ from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
-from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats
@@ -35,6 +34,7 @@ from server.transcript import MAX_WINDOW_S, Window
 from server.transcription.pipeline import Pipeline
 from server.whisper.tuning import prepare_cpu
 from tests.support.reference_audio import decode_audio
+from tests.support.registries import registry_of
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
 LONG = "long file"
@@ -100,7 +100,7 @@ class Ours:
         self._limits = BatchLimits.on("cpu", options)
         self._engine = Engine(self._whisper, self._limits)
         self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
-        self._registry = Registry(
+        self._registry = registry_of(
             ServedModel(
                 self._engine,
                 KnownModel(("scripted",), languages=self._whisper.languages, mels=self._whisper.mels),

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
 
-from server.errors import ModelNotFound, ModelUnavailable
+from server.errors import ModelNotFound
 from server.keep_alive import FOREVER
 from server.models.available import AvailableModels
 from server.models.known_model import KnownModel
 from server.pool.launch import InProcess, Launch
-from server.pool.memory_budget import Budget, Need
+from server.pool.memory_budget import Budget
 from server.pool.pool import ModelLease, ModelPool, loaded
-from server.pool.served_model import ServedModel, Starting
 from server.pool.slot import ModelSlot
 from server.settings import Settings
 from server.stats import EngineStats, ModelState, Presence
@@ -45,22 +44,14 @@ class ModelSource(Protocol):
 class Registry:
     """The models that requests can use; the first is the default. For one event loop; `close` ends all engines."""
 
-    def __init__(
-        self,
-        *loaded: ServedModel,
-        keeper: ModelPool | None = None,
-        stock: ModelSource | None = None,
-        on_demand_s: float = FOREVER,
-    ) -> None:
-        """The models of `keeper`, and those of `stock`, which it loads when they are asked for and keeps for
-        `on_demand_s` after that; or models that are `loaded` and stay."""
-        self._pool = keeper or ModelPool(_nothing_else, Budget(lambda _: Need(0, 0)))
+    def __init__(self, pool: ModelPool, *, stock: ModelSource | None = None, on_demand_s: float = FOREVER) -> None:
+        """The models of `pool`, and those of `stock`, which it loads when they are asked for and keeps for
+        `on_demand_s` after that."""
+        self._pool = pool
         self._stock = stock
         self._stamp: object = None
         self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
         self._on_demand_s = on_demand_s
-        for served in loaded:
-            self._pool.adopt(served.known, served, FOREVER)
 
     @property
     def default(self) -> ModelSlot:
@@ -197,11 +188,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
         served.engine.close()
         keeper.close()
         raise
-    return Registry(keeper=keeper, stock=None if in_process else inventory, on_demand_s=on_demand_s)
-
-
-def _nothing_else(known: KnownModel) -> Starting:
-    raise ModelUnavailable(f"{known.name} can't be loaded here")
+    return Registry(keeper, stock=None if in_process else inventory, on_demand_s=on_demand_s)
 
 
 def _presence(slot: ModelSlot, stats: EngineStats | None) -> Presence:

@@ -35,7 +35,6 @@ from server.options import (
     UploadFd,
     VadOptions,
 )
-from server.pool.registry import Registry
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
 from server.transcription.pipeline import Pipeline
@@ -53,7 +52,7 @@ from tests.support.fakes import (
     upload,
     wait_until,
 )
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
 from tests.support.wire import Connection, field, file, form
 
@@ -176,7 +175,7 @@ async def answering(
     client, held = Client(), AsyncExitStack()
     closed: list[bool] = []
     with upload(tone(seconds)) as source:
-        transcription = Pipeline(media, Registry(model)).transcribe(source, options)
+        transcription = Pipeline(media, registry_of(model)).transcribe(source, options)
         held.callback(closed.append, True)
         held.push_async_callback(transcription.close)
         response = kind(transcription, options, held, silence_s=silence_s)
@@ -461,7 +460,7 @@ def live(engine: FakeEngine, **settings: Any) -> Iterator[str]:
     """A server in a thread, one window for each second; its address."""
     served = served_model(engine, ("demo",), ("en", "de"), window_s=1.0)
     media = make_media()
-    app = create_app(Settings(**settings), Registry(served), media)
+    app = create_app(Settings(**settings), registry_of(served), media)
     server = uvicorn.Server(uvicorn.Config(app, port=0, http="h11", ws="none", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -28,7 +28,7 @@ from server.whisper.tuning import FORCE_ISA
 from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
 from tests.support.hosted import pid
 from tests.support.launches import Engines, Starting
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
 
 TURBO = served("large-v3-turbo", "turbo", "openai/whisper-large-v3-turbo")
 DEMO = served("demo", "Whisper-Demo")
-REGISTRY = Registry(TURBO, DEMO)
+REGISTRY = registry_of(TURBO, DEMO)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
 def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
     keeper = ModelPool(loading, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
-    with closing(Registry(keeper=keeper)) as registry:
+    with closing(Registry(keeper)) as registry:
         assert registry.ids() == [*offered, "whisper-1"]
         assert registry.find("demo").name == "demo"
 
@@ -140,7 +140,7 @@ def test_a_model_is_called_by_its_first_name() -> None:
 
 def test_closing_closes_every_engine() -> None:
     engines = [FakeEngine(), FakeEngine()]
-    Registry(*(served(f"model-{number}", engine=engine) for number, engine in enumerate(engines))).close()
+    registry_of(*(served(f"model-{number}", engine=engine) for number, engine in enumerate(engines))).close()
     assert [engine.closed for engine in engines] == [True, True]
 
 
@@ -256,7 +256,7 @@ def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
     keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
     shelf = Shelf("demo", *names)
     keeper.stock(shelf.models(), 300.0)
-    return Registry(keeper=keeper, stock=shelf)
+    return Registry(keeper, stock=shelf)
 
 
 @pytest.mark.anyio
@@ -304,7 +304,7 @@ async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     shelf = Shelf("demo", "old")
     keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.stock(shelf.models(), 300.0)
-    registry = Registry(keeper=keeper, stock=shelf)
+    registry = Registry(keeper, stock=shelf)
     watching = asyncio.create_task(registry.watch())
     with closing(registry):
         shelf.names = ("demo", "new")
@@ -335,7 +335,7 @@ class SlowShelf(Shelf):
 async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
     shelf = SlowShelf("demo")
     keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    registry = Registry(keeper=keeper, stock=shelf)
+    registry = Registry(keeper, stock=shelf)
     with closing(registry):
         older = asyncio.create_task(registry.rescan())
         await eventually(lambda: shelf.looks == 1)
@@ -361,7 +361,7 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
     keeper = ModelPool(loading, Budget(lambda known: Need(0, 0)))
     keeper.stock(Shelf("bad").models(), 300.0)
-    registry = Registry(keeper=keeper)
+    registry = Registry(keeper)
     with closing(registry):
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
@@ -373,7 +373,7 @@ async def test_a_default_model_that_the_next_request_would_try_again_is_none() -
     engines, time_s = Engines(), 0.0
     keeper = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
     keeper.stock(Shelf("demo").models(), 300.0)
-    registry = Registry(keeper=keeper)
+    registry = Registry(keeper)
     with closing(registry):
         await registry.load("demo")
         await registry.unload("demo")

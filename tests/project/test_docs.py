@@ -15,9 +15,9 @@ from server.api.app import create_app
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import make_parser, run
 from server.models.catalog import SAMPLE_TEXT
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
+from tests.support.registries import registry_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_table_has_no_setting_that_is_gone() -> None:
 
 
 def test_every_route_is_listed() -> None:
-    app = create_app(Settings(), Registry(), make_media())
+    app = create_app(Settings(), registry_of(), make_media())
     for path, methods in app.wrapped.openapi()["paths"].items():
         for method in methods:
             assert f"`{method.upper()} {path}`" in README

@@ -1,8 +1,13 @@
-"""Loaded models that stay, over any engine."""
+"""Loaded models that stay, over any engine, and registries of them."""
 
 from server.engine.interface import EngineLike
+from server.errors import ModelUnavailable
+from server.keep_alive import FOREVER
 from server.models.known_model import KnownModel
-from server.pool.served_model import ServedModel
+from server.pool.memory_budget import Budget, Need
+from server.pool.pool import ModelPool
+from server.pool.registry import Registry
+from server.pool.served_model import ServedModel, Starting
 from server.transcript import MAX_WINDOW_S
 from tests.support.fakes import FakeEngine
 
@@ -18,3 +23,15 @@ def served_model(
     """A loaded model on `engine`, a `FakeEngine` unless given."""
     known = KnownModel(names, languages=languages, window_s=window_s, created=created)
     return ServedModel(engine or FakeEngine(), known)
+
+
+def registry_of(*loaded: ServedModel) -> Registry:
+    """A registry of models that are loaded and stay; the first is the default."""
+    pool = ModelPool(_nothing_else, Budget(lambda _: Need(0, 0)))
+    for served in loaded:
+        pool.adopt(served.known, served, FOREVER)
+    return Registry(pool)
+
+
+def _nothing_else(known: KnownModel) -> Starting:
+    raise ModelUnavailable(f"{known.name} can't be loaded here")

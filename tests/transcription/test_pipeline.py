@@ -55,7 +55,7 @@ from tests.support.fakes import (
     wait_until,
 )
 from tests.support.launches import Engines
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +132,7 @@ def flow(
     media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
     model = served_model(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
     try:
-        yield Flow(Pipeline(media, registry := Registry(model), max_windows=max_windows), media)
+        yield Flow(Pipeline(media, registry := registry_of(model), max_windows=max_windows), media)
     finally:
         media.close()
         engine.close()
@@ -816,7 +816,7 @@ def cold(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
     keeper = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
     try:
-        yield Flow(Pipeline(media, Registry(keeper=keeper)), media), keeper.slots[0]
+        yield Flow(Pipeline(media, Registry(keeper)), media), keeper.slots[0]
     finally:
         engines.load.set()
         media.close()

@@ -11,10 +11,9 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 
 VOID = {"meta", "br"}
 
@@ -22,7 +21,9 @@ VOID = {"meta", "br"}
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     served = served_model(FakeEngine(), ("demo",), ("en",))
-    with TestClient(create_app(Settings(api_keys=(SecretStr("a-key"),)), Registry(served), make_media())) as client:
+    with TestClient(
+        create_app(Settings(api_keys=(SecretStr("a-key"),)), registry_of(served), make_media())
+    ) as client:
         yield client
 
 

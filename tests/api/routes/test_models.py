@@ -15,7 +15,7 @@ from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.launches import Engines
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
@@ -24,7 +24,7 @@ IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 def client() -> Iterator[TestClient]:
     demo = served_model(FakeEngine(), ("demo", "whisper-demo"), ("en",), created=1_700_000_000)
     large = served_model(FakeEngine(), ("org/large v3",), ("en",), created=1_700_000_000)
-    with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
+    with TestClient(create_app(Settings(), registry_of(demo, large), make_media())) as client:
         yield client
 
 
@@ -43,7 +43,7 @@ def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str
     for name in sorted(("demo", "own"), key=lambda name: name != default):
         served = served_model(FakeEngine(), (name,), ("en",))
         keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
-    with TestClient(create_app(Settings(), Registry(keeper=keeper), make_media())) as client:
+    with TestClient(create_app(Settings(), Registry(keeper), make_media())) as client:
         listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
         assert client.get("/v1/models/demo").json()["demo"] is True
     demos = {"demo": True, "own": None, "whisper-1": True}

@@ -88,7 +88,7 @@ def serving(settings: Settings, fakes: Models) -> Iterator[TestClient]:
     keeper = ModelPool(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
     keeper.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
     keeper.stock(inventory.models(), 300.0)
-    registry = Registry(keeper=keeper, stock=inventory, on_demand_s=300.0)
+    registry = Registry(keeper, stock=inventory, on_demand_s=300.0)
     app = create_app(settings, registry, make_media())
     with TestClient(app, headers={"authorization": f"Bearer {ADMIN}"}) as client:
         yield client

@@ -9,10 +9,9 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.routes.web_page import SAMPLE_PATH, WEB, read_assets
 from server.models.catalog import SAMPLE, data_path
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
-from tests.support.registries import served_model
+from tests.support.registries import registry_of, served_model
 
 KEY = "a-key"
 IMPORT = re.compile(r"""^(?:import|export)\b[^;]*?["'](\.[^"']+)["']""", re.MULTILINE)
@@ -21,7 +20,7 @@ IMPORT = re.compile(r"""^(?:import|export)\b[^;]*?["'](\.[^"']+)["']""", re.MULT
 def client_of(*, page: bool) -> TestClient:
     served = served_model(FakeEngine(), ("demo",), ("en",))
     return TestClient(
-        create_app(Settings(api_keys=(SecretStr(KEY),), page=page), Registry(served), make_media()),
+        create_app(Settings(api_keys=(SecretStr(KEY),), page=page), registry_of(served), make_media()),
         headers={"host": "127.0.0.1"},
     )
 
