@@ -20,7 +20,7 @@ from server.engine.engine import Engine
 from server.engine.interface import EngineLike
 from server.engine.loader import WhisperLoader
 from server.engine.supervisor import SupervisedEngine
-from server.options import DecodingOptions
+from server.options import DecodingOptions, ModelOptions
 from server.system.child_process import NICENESS
 from server.transcript import Window, WindowResult
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/demo"), help="a model's folder")
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
-    recipe = WhisperLoader(given.model.resolve(), device="cpu")
+    recipe = WhisperLoader(given.model.resolve(), ModelOptions(device="cpu"))
     behind = SupervisedEngine(recipe, given.model.name)
     behind.facts()
     os.nice(NICENESS)  # as the child: where others want the cores too, the comparison would be about that

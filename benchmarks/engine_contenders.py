@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
+from server.models.known_model import KnownModel
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
-from server.pool.registry import Registry
 from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.stats import EngineStats
@@ -33,6 +34,7 @@ from server.transcript import MAX_WINDOW_S, Window
 from server.transcription.pipeline import Pipeline
 from server.whisper.tuning import prepare_cpu
 from tests.support.reference_audio import decode_audio
+from tests.support.registries import registry_of
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
 LONG = "long file"
@@ -87,24 +89,22 @@ class Ours:
 
     def __init__(self, model: Path, threads: int) -> None:
         settings = Settings(model=str(model), offline=True)
+        options = replace(settings.model_options("cpu"), threads=threads or settings.threads)
         before_mb = memory_mb("VmRSS")
         prepare_cpu(tune_allocator=settings.tune_allocator)
         from server.whisper.model import Whisper
 
         imported_mb = memory_mb("VmRSS")
-        self._whisper = Whisper(
-            model,
-            device="cpu",
-            threads=threads or settings.threads,
-            workers=settings.workers,
-            prompt_bucket=settings.prompt_bucket,
-        )
+        self._whisper = Whisper(model, options)
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
-        self._limits = BatchLimits.on("cpu", batch=settings.batch, bulk_batch=settings.bulk_batch)
+        self._limits = BatchLimits.on("cpu", options)
         self._engine = Engine(self._whisper, self._limits)
         self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
-        self._registry = Registry(
-            ServedModel(self._engine, ("scripted",), self._whisper.languages, mels=self._whisper.mels)
+        self._registry = registry_of(
+            ServedModel(
+                self._engine,
+                KnownModel(("scripted",), languages=self._whisper.languages, mels=self._whisper.mels),
+            )
         )
 
     def burst(self, count: int, seconds: float, beam: int) -> dict[str, Any]:

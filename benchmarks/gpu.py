@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.engine_models import clips, floats_of, model_folder, window_of
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.options import DecodingOptions
+from server.options import DecodingOptions, ModelOptions
 from server.transcript import MAX_WINDOW_S
 from server.whisper.tuning import prepare_cpu
 
@@ -138,11 +138,11 @@ def load(case: Case, model: Path) -> Any:
     prepare_cpu(tune_allocator=True)
     from server.whisper.model import Whisper
 
-    return Whisper(model, device=case.device, compute_type=case.compute_type, workers=case.workers)
+    return Whisper(model, ModelOptions(device=case.device, compute_type=case.compute_type, workers=case.workers))
 
 
 def limits(case: Case) -> BatchLimits:
-    return BatchLimits.on(case.device.partition(":")[0], batch=case.batch, beam_size=case.beam)
+    return BatchLimits.on(case.device.partition(":")[0], ModelOptions(batch=case.batch, beam_size=case.beam))
 
 
 def decoding(case: Case) -> DecodingOptions:

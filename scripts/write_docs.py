@@ -177,7 +177,7 @@ def models() -> str:
 
 def _model_row(entry: CatalogEntry) -> tuple[str, ...]:
     download, shape = entry.download_bytes, entry.dimensions
-    cpu, gpu = (shape.memory_bytes("int8"), shape.memory_bytes("float16", "cuda")) if shape else (0, 0)
+    cpu, gpu = (shape.estimated_bytes("int8"), shape.estimated_bytes("float16", "cuda")) if shape else (0, 0)
     others = ", ".join(f"`{name}`" for name in entry.names if name != entry.name)
     return f"`{entry.name}`", f"{(download or 0) / 1e6:,.0f} MB", _gigabytes(cpu), _gigabytes(gpu), others
 

@@ -1,4 +1,5 @@
-"""What a request asks for, in frozen dataclasses: made once at the edge, checked there, trusted after."""
+"""What a request asks for, and how a model is run, in frozen dataclasses: made once at the edge, checked there,
+trusted after."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -129,6 +130,30 @@ class TranscriptionOptions:
         tell of segments."""
         has_segments = self.stream and "segments" in self.stream_events
         return has_segments or bool(self.decoding.languages) or self.model.casefold().startswith("gpt-transcribe")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is loaded and run. 0 leaves a number to what suits the device.
+
+    `device` is auto, cpu, cuda or cuda:N, `compute_type` auto or one of CTranslate2's. `workers` batches run at the
+    same time, with `threads` CPU threads each. Previous text is cut to a multiple of `prompt_bucket` tokens.
+    `dynamic_context` lets the encoder see less than 30 s where a window is shorter: for models that were trained
+    for it. `batch` and `bulk_batch` count windows; `beam_size` is what most requests ask for. `cache_bytes` bounds
+    encoder outputs of windows that wait for another step.
+    """
+
+    device: str = "auto"
+    compute_type: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    prompt_bucket: int = 1
+    dynamic_context: bool = False
+    tune_allocator: bool = True
+    batch: int = 0
+    bulk_batch: int = 0
+    beam_size: int = 5
+    cache_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from server import keep_alive
+from server.options import ModelOptions
 
 PREFIX = "SOTTO_"
 MOST_REQUESTS = 256  # under way at once, unless SOTTO_MAX_REQUESTS says so
@@ -323,6 +324,21 @@ class Settings(BaseSettings):
     def devices(self) -> tuple[str, ...]:
         """Where each model runs, once on each."""
         return tuple(self.device.split(","))
+
+    def model_options(self, device: str) -> ModelOptions:
+        """How models are run on one of `devices`."""
+        return ModelOptions(
+            device=device,
+            compute_type=self.compute_type,
+            threads=self.threads,
+            workers=self.workers,
+            prompt_bucket=self.prompt_bucket,
+            tune_allocator=self.tune_allocator,
+            batch=self.batch,
+            bulk_batch=self.bulk_batch,
+            beam_size=self.beam_size,
+            cache_bytes=self.encoder_cache_mb << 20,
+        )
 
     @property
     def max_upload_bytes(self) -> int:

@@ -104,7 +104,7 @@ class ModelState:
     knows a few words only.
 
     `reason` goes with `broken` and, while an engine starts again, with `loading`. `estimated_bytes` is what it is
-    reckoned to take, loaded; `memory_bytes` what its processes do take, 0 where unknown. `requests` use it or
+    estimated to take, loaded; `memory_bytes` what its processes do take, 0 where unknown. `requests` use it or
     wait for it, and `queued` and `running` are their windows. Times are of the clock, in seconds since 1970:
     `expires_at` is None where it stays loaded, and while it is not loaded or in use.
     """

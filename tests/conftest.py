@@ -164,9 +164,10 @@ def scripted(scripted_model: Path) -> Iterator["Whisper"]:
 
 
 def _loaded(folder: Path) -> Iterator["Whisper"]:
+    from server.options import ModelOptions
     from server.whisper.model import Whisper
 
-    model = Whisper(folder, device="cpu", threads=1)
+    model = Whisper(folder, ModelOptions(device="cpu", threads=1))
     yield model
     model.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from server.options import ModelOptions
 from server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +58,23 @@ def test_without_settings_the_server_is_local_open_and_names_no_model() -> None:
 def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
     monkeypatch.setenv(f"SOTTO_{name.upper()}", text)
     assert getattr(Settings(), name) == value
+
+
+def test_the_options_of_a_model_are_those_of_the_settings_and_no_others() -> None:
+    assert Settings().model_options("auto") == ModelOptions()
+    settings = Settings(
+        compute_type="int16",
+        threads=3,
+        workers=5,
+        prompt_bucket=16,
+        tune_allocator=False,
+        batch=2,
+        bulk_batch=6,
+        beam_size=1,
+        encoder_cache_mb=7,
+    )
+    options = ModelOptions("cuda:1", "int16", 3, 5, 16, False, False, 2, 6, 1, 7 << 20)
+    assert settings.model_options("cuda:1") == options
 
 
 def test_the_default_folder_of_models_is_in_the_home() -> None:

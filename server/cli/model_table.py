@@ -6,8 +6,8 @@ from typing import Any
 from server.languages import NAMES, of_vocabulary
 from server.models.catalog_file import CatalogEntry
 from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES, Dimensions
-from server.models.folder_lock import megabytes
 from server.models.installed import InstalledModel
+from server.system.sizes import in_words
 
 
 def make_row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path | None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def make_row(here: InstalledModel | None, entry: CatalogEntry | None, default: P
         "repository": here.manifest.repository if here else about.repository,
         "revision": here.manifest.revision if here else None,
         "checksums": here is not None and here.has_sums,
-        "memory_bytes": _memory(known) if known else None,
+        "estimated_bytes": _estimates(known) if known else None,
     }
 
 
@@ -42,10 +42,10 @@ def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
     return "multilingual" if len(codes) > 1 else next(iter(codes), named)
 
 
-def _memory(dimensions: Dimensions) -> dict[str, dict[str, int]]:
-    """Estimates, by device and compute type."""
+def _estimates(dimensions: Dimensions) -> dict[str, dict[str, int]]:
+    """Of the memory that a loaded model takes, bytes by device and compute type."""
     return {
-        device: {kind: dimensions.memory_bytes(kind, device) for kind in PARAMETER_BYTES}
+        device: {kind: dimensions.estimated_bytes(kind, device) for kind in PARAMETER_BYTES}
         for device in RUNTIME_BYTES
     }
 
@@ -54,14 +54,14 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Print one line per model."""
     lines = [("", "NAME", "SIZE", "CPU", "GPU", "LANGUAGES", "")]
     for row in rows:
-        memory = row["memory_bytes"]
+        estimated = row["estimated_bytes"]
         lines.append(
             (
                 "*" if row["default"] else "",
                 row["name"],
-                megabytes(row["size_bytes"]) if row["size_bytes"] else "?",
-                _gigabytes(memory["cpu"]["int8"]) if memory else "?",
-                _gigabytes(memory["cuda"]["float16"]) if memory else "?",
+                in_words(row["size_bytes"], "MB") if row["size_bytes"] else "?",
+                in_words(estimated["cpu"]["int8"], "GB") if estimated else "?",
+                in_words(estimated["cuda"]["float16"], "GB") if estimated else "?",
                 row["languages"] or "?",
                 _state(row),
             )
@@ -81,7 +81,3 @@ def _state(row: dict[str, Any]) -> str:
     if row["problem"]:
         return str(row["problem"])
     return "bundled" if row["bundled"] else row["repository"] or "local"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

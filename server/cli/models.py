@@ -16,7 +16,7 @@ from server.errors import InvalidRequest, ModelUnavailable
 from server.models import catalog
 from server.models.catalog import ModelReference, resolve
 from server.models.catalog_file import Catalog
-from server.models.folder_lock import PARTIAL, check_disk_space, megabytes
+from server.models.folder_lock import PARTIAL, check_disk_space
 from server.models.installed import (
     InstalledModel,
     default_name,
@@ -29,6 +29,8 @@ from server.models.installed import (
 )
 from server.models.progress import bar
 from server.settings import Settings
+from server.system.atomic_file import atomic_file
+from server.system.sizes import in_words
 
 EXIT_USAGE = 2
 EXIT_UNKNOWN = 3  # there are no checksums to compare with
@@ -142,13 +144,13 @@ def remove_models(names: tuple[str, ...], confirmed: bool) -> int:
         if model.removable and not confirmed and not click.confirm(_question(model, default), prompt_suffix=" "):
             return 1
         remove(model)
-        print(f"removed {model.name}: {megabytes(model.size)} in {model.folder}")
+        print(f"removed {model.name}: {in_words(model.size, 'MB')} in {model.folder}")
     return 0
 
 
 def _question(model: InstalledModel, default: Path | None) -> str:
     also = " It is the default model." if model.folder == default else ""
-    return f"Remove {model.name}, {megabytes(model.size)} in {model.folder}?{also}"
+    return f"Remove {model.name}, {in_words(model.size, 'MB')} in {model.folder}?{also}"
 
 
 @models.command(
@@ -225,7 +227,7 @@ def export_model(name: str, file: str) -> int:
     model = locate(name, settings.models_dir, catalogue)
     with bar(sys.stderr) as report, _written(file, model.size) as out:
         content = export(model, out, report)
-    print(f"{model.name} is in {file}: {len(content.files)} files, {megabytes(content.size)}", file=sys.stderr)
+    print(f"{model.name} is in {file}: {len(content.files)} files, {in_words(content.size, 'MB')}", file=sys.stderr)
     return 0
 
 
@@ -271,14 +273,8 @@ def _written(name: str, size: int) -> Iterator[BinaryIO]:
     if file.exists():
         raise FileExistsError(f"{file} already exists: choose another name, or remove it first")
     check_disk_space(file.absolute().parent, size, file.name)
-    partial = file.with_name(file.name + PARTIAL)
-    try:
-        with partial.open("wb") as out:
-            yield out
-        partial.rename(file)
-    except BaseException:  # Ctrl-C too
-        partial.unlink(missing_ok=True)
-        raise
+    with atomic_file(file) as out:
+        yield out
 
 
 @contextmanager

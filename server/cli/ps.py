@@ -10,6 +10,7 @@ import click
 from server.cli.help import Command
 from server.errors import InvalidRequest, RemoteError
 from server.settings import Settings
+from server.system.sizes import in_words
 
 HEAD = ("MODEL", "STATE", "DEVICE", "TYPE", "MEMORY", "REQUESTS", "QUEUE", "LAST USE", "UNLOADS IN")
 ABOUT = """\
@@ -64,7 +65,7 @@ def _row(model: dict[str, Any], now_s: float) -> tuple[str, ...]:
         model["state"],
         model["device"] or "-",
         model["compute_type"] or "-",
-        f"{model['memory_bytes'] / 1e6:,.0f} MB" if model["memory_bytes"] else "-",
+        in_words(model["memory_bytes"], "MB") if model["memory_bytes"] else "-",
         str(model["requests"]),
         str(model["queued_windows"] + model["running_windows"]),
         "never" if last is None else f"{_span(now_s - last)} ago",

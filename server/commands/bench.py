@@ -27,6 +27,7 @@ from server.models.catalog import SAMPLE, data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.system.machine import resident_bytes
+from server.system.sizes import in_words
 from server.whisper.tuning import FORCE_ISA
 
 CLIENTS = (1, 4, 16)
@@ -79,7 +80,7 @@ class Round:
             f"{self.p50_s:.3f} s",
             f"{self.p95_s:.3f} s",
             "?" if self.cpu_s is None else f"{self.cpu_s:.3f} s",
-            _megabytes(self.peak_bytes),
+            _memory(self.peak_bytes),
         )
 
 
@@ -101,7 +102,7 @@ class BenchReport:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         lines = [
             f"Sotto {self.version}, {self.model}: a {self.audio_s:.1f} s recording, repeated; "
-            f"idle memory {_megabytes(self.idle_bytes)}",
+            f"idle memory {_memory(self.idle_bytes)}",
             "",
             table,
             "",
@@ -263,5 +264,5 @@ def percentile(ordered: Sequence[float], part: float) -> float:
     return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
 
 
-def _megabytes(size: int | None) -> str:
-    return "?" if size is None else f"{size / (1 << 20):.0f} MiB"
+def _memory(size: int | None) -> str:
+    return "?" if size is None else in_words(size, "MiB")

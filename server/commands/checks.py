@@ -4,7 +4,6 @@ Each looks at one thing and says what to do about it. They load no heavy library
 """
 
 import difflib
-import ipaddress
 import os
 import platform
 import shutil
@@ -23,7 +22,9 @@ from server.models.catalog import ModelReference
 from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
 from server.system import sandbox
+from server.system.addresses import is_loopback
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
+from server.system.sizes import in_words
 
 MEMORY_FILESYSTEMS = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
@@ -83,7 +84,7 @@ def ram() -> Check:
     found = memory()
     if found is None:
         return Check("memory", "ok", "unknown on this system")
-    text = f"{size(found.free)} free of {size(found.allowed)} available to this process"
+    text = f"{in_words(found.free, 'GiB')} free of {in_words(found.allowed, 'GiB')} available to this process"
     if found.free < LEAST_BYTES:
         return Check("memory", "note", text, "add memory: the system may kill processes that need more")
     return Check("memory", "ok", text)
@@ -99,14 +100,16 @@ def scratch(settings: Settings) -> Check:
         return Check(
             "temp", "problem", f"can't create temporary files: {error}", "set TMPDIR to a folder on a disk"
         )
-    text = f"{size(free)} free in {folder} for uploads and decoded audio"
+    text = f"{in_words(free, 'GiB')} free in {folder} for uploads and decoded audio"
     if (asked := os.environ.get("TMPDIR")) and Path(asked) != folder:
         return Check("temp", "note", text, f"TMPDIR is {asked}, which isn't writable")
     if (kind := filesystem(folder)) in MEMORY_FILESYSTEMS:
         return Check("temp", "note", f"{text}, which is in memory ({kind})", "set TMPDIR to a folder on a disk")
     most = settings.uploads_bytes + settings.spool_bytes
     if free < most and settings.model_fields_set & {"uploads_mb", "spool_mb"}:
-        return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB allow up to {size(most)}")
+        return Check(
+            "temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB allow up to {in_words(most, 'GiB')}"
+        )
     if free < LEAST_DISK_BYTES:
         return Check(
             "temp", "note", text, "free some space, or set TMPDIR to a larger disk: an hour of audio takes 115 MB"
@@ -184,7 +187,7 @@ def models_dir(settings: Settings) -> Check:
     """Where pulled models are stored."""
     folder = settings.models_dir
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    text = f"{size(shutil.disk_usage(there).free)} free for models in {folder}"
+    text = f"{in_words(shutil.disk_usage(there).free, 'GiB')} free for models in {folder}"
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check("models", "note", f"{text}, which isn't writable", "set SOTTO_MODELS_DIR to a writable folder")
     return Check("models", "ok", text)
@@ -208,13 +211,6 @@ def model(settings: Settings) -> tuple[Check, ModelReference | None]:
         return Check("model", "problem", f"{lacks}, and SOTTO_OFFLINE forbids downloading it", cure), found
     text = f"{lacks}: the first start downloads it"
     return Check("model", "note", text, "it needs network access and takes minutes"), found
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _library(name: str) -> Check:
@@ -244,7 +240,3 @@ def _cpu_name() -> str:
         return next(value.strip() for name, _, value in rows if name.strip() == "model name")
     except (OSError, StopIteration):
         return platform.machine()
-
-
-def size(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB"

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +16,7 @@ import httpx2
 
 from server.errors import InvalidRequest, RemoteError
 from server.options import TranscriptionOptions, UploadFd
+from server.system.addresses import is_loopback
 from server.transcript import Segment, Transcript, Word
 
 KEY_VARIABLES = ("SOTTO_API_KEY", "OPENAI_API_KEY")
@@ -52,7 +52,7 @@ class Client:
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=TIMEOUT,
-            trust_env=not _is_here(address.hostname),  # no proxy leads to this machine
+            trust_env=not is_loopback(address.hostname),  # no proxy leads to this machine
         )
 
     async def __aenter__(self) -> Self:
@@ -180,13 +180,6 @@ def _words(text: str, words: list[dict[str, Any]]) -> Iterator[Word]:
         begins.append(spaces[-1] if spaces else start)
     for begin, end, one in zip(begins, [*begins[1:], len(text)], words, strict=True):
         yield Word(text[begin:end], one["start"], one["end"], one["probability"])
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _may_pass(response: httpx2.Response) -> bool:

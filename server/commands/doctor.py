@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from server import __version__
@@ -133,7 +133,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
     except SottoError as error:
         return DoctorReport([Check("decode", "problem", error.message)], [], device)
     types = dict.fromkeys([*ladder, *answer["supported"]])
-    trials = [decode(recipe(settings, folder, device, each), ask) for each in types]
+    trials = [decode(loader(settings, folder, device, each), ask) for each in types]
     working = [trial.compute_type for trial in trials if not trial.error]
     picked = next((each for each in ladder if each in working), "")
     checks = [
@@ -164,30 +164,23 @@ def cure(device: str, settings: Settings) -> str:
     return "set SOTTO_DEVICE=cpu" if device != "cpu" else ""
 
 
-def recipe(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperLoader:
-    return WhisperLoader(
-        folder,
-        device=device,
-        compute_type=compute_type,
-        threads=settings.threads,
-        workers=settings.workers,
-        tune_allocator=settings.tune_allocator,
-    )
+def loader(settings: Settings, folder: Path, device: str, compute_type: str) -> WhisperLoader:
+    return WhisperLoader(folder, replace(settings.model_options(device), compute_type=compute_type))
 
 
-def decode(recipe: WhisperLoader, ask: Ask) -> Trial:
+def decode(loader: WhisperLoader, ask: Ask) -> Trial:
     """The bundled recording, with the bundled model: what that writes is known."""
-    answer = ask("decode", json.dumps(asdict(recipe), default=str))
+    answer = ask("decode", json.dumps(asdict(loader), default=str))
     error = answer.get("error", "")
     if not error and answer["text"] != SAMPLE_TEXT:
         error = f"the transcript is {answer['text'][:100]!r} instead of {SAMPLE_TEXT!r}"
     speed = 0.0 if error else round(answer["audio_s"] / answer["took_s"], 1)
-    return Trial(recipe.device, recipe.compute_type, speed, error)
+    return Trial(loader.options.device, loader.options.compute_type, speed, error)
 
 
 def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
     """The model that is to be served, as the server would load it."""
-    asked = recipe(settings, folder, device, settings.compute_type)
+    asked = loader(settings, folder, device, settings.compute_type)
     answer = ask("decode", json.dumps(asdict(asked), default=str))
     if error := answer.get("error"):
         return Check("load", "problem", error)

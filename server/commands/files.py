@@ -9,6 +9,7 @@ from pathlib import Path
 
 from server.errors import InvalidRequest
 from server.options import ResponseFormat
+from server.system.atomic_file import atomic_file
 
 STDIN = Path("-")
 EXTENSIONS: dict[ResponseFormat, str] = {
@@ -116,10 +117,5 @@ class OutputPath:
 def write(target: Path, body: bytes) -> None:
     """Write a file that appears when it is whole; an interrupt leaves nothing of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f".{target.name}.part")
-    try:
-        half.write_bytes(body)
-        half.replace(target)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
+    with atomic_file(target) as file:
+        file.write(body)

@@ -22,7 +22,7 @@ class LocalTranscriber:
         self.model = model
         self.demo = demo
         self.at_once = max(model.engine.max_batch, 2)
-        self.ahead_s = BATCHES_AHEAD * self.at_once * model.window_s
+        self.ahead_s = BATCHES_AHEAD * self.at_once * model.known.window_s
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> Transcription:
         return self._pipeline.transcribe(source, options)

@@ -60,15 +60,15 @@ def codecs() -> Answer:
     return {"reads": [kind for kind in USUAL if kind not in lacks], "lacks": lacks}
 
 
-def decode(recipe: str) -> Answer:
-    """What a model hears in the bundled recording, and how fast; `recipe` is a `WhisperLoader` in JSON."""
+def decode(loader: str) -> Answer:
+    """What a model hears in the bundled recording, and how fast; `loader` is a `WhisperLoader` in JSON."""
     from server.engine.engine import Engine
     from server.engine.loader import WhisperLoader
-    from server.options import DecodingOptions
+    from server.options import DecodingOptions, ModelOptions
     from server.transcript import SAMPLE_RATE, Span, Window
 
-    values = json.loads(recipe)
-    loaded = WhisperLoader(**{**values, "folder": Path(values["folder"])}).load()
+    values = json.loads(loader)
+    loaded = WhisperLoader(Path(values["folder"]), ModelOptions(**values["options"])).load()
     samples = _sample()
     window = Window(0, (Span(0, len(samples)),), samples=samples.tobytes())
     took_s = []

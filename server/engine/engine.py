@@ -1,9 +1,43 @@
 """The engine: windows of all requests in, results out, batched on one model.
 
-Worker threads take batches from a fair queue and bring each window one step on: encode and decode, decode again
-at the next temperature, align its words. A window that needs another step goes back into the queue with its
-encoder output, where it meets windows of other requests in the same state. Knows futures and threads; no HTTP,
-no asyncio, no files.
+A window is up to 30 s of speech. `submit` makes a job of it and gives a future; worker threads, as many as the
+model can run batches at once, do the rest. Each asks the queue for a batch (`fair_queue` says which windows that
+is) and brings all of it one step on:
+
+    encode    samples to encoder output. It is kept in the job, so that no later step pays for it again.
+    decode    one attempt: beam search at temperature 0; if the text is poor, sampling at the next temperature up
+    align     where words are in time, if the request asked for them
+
+After the step a job is finished, and its future has the result, or it goes back to the front of the queue for
+another step. There it meets windows of other requests in the same state, which have the same key; that is why
+fallbacks and alignment come in batches too. `Job.key` says what state a window is in, `WindowState` keeps it.
+
+For example, a clip C with one window and two recordings, A and B. B asked for words. The rings of the queue, on a
+CPU with one worker and batches of four:
+
+    interactive  C: c1
+    bulk         A: a1 a2 a3 | B: b1 b2
+
+    [c1]            encoded and decoded, done: C is answered while the recordings wait
+    [a1 b1 a2 b2]   encoded and decoded. a1 is done. a2 repeats itself: back, for an attempt at 0.2.
+                    b1 and b2 need their words: back, to be aligned
+
+    bulk         B: b1 b2 (align) | A: a2 (0.2) a3
+
+    [b1 b2]         aligned together, done: B is answered
+    [a2]            decoded at 0.2 from the encoder output it has, done; a3 has another key
+    [a3]            encoded and decoded, done: A is answered
+
+What may come between:
+
+- An interactive window arrives while bulk is being encoded. Encoding goes window by window on a CPU, and between
+  two of them the batch steps back: it is requeued with what is encoded, and the interactive batch goes first.
+- A request is cancelled. Its waiting windows go at once, those in a batch end after the step.
+- A batch fails. Its windows are tried one by one, so that only the bad one fails. If it was the device that
+  failed (a lost CUDA context), the engine is lost, and its supervisor starts another process.
+- Encoder outputs of waiting windows exceed `cache_bytes`. Further ones are dropped and computed again when due.
+
+Knows futures and threads; no HTTP, no asyncio, no files.
 """
 
 import logging
@@ -36,15 +70,13 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Runs windows on one model. Thread-safe; `submit` never blocks."""
 
-    def __init__(
-        self, model: Model, limits: BatchLimits | None = None, *, watch: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, model: Model, limits: BatchLimits, *, watch: Callable[[], object] = lambda: None) -> None:
         """Take over `model` and start its worker threads; `close` frees both.
 
         `watch` is called, in a worker, when a batch begins and when it has ended.
         """
         self._model = model
-        self._limits = limits or BatchLimits.on(model.device)
+        self._limits = limits
         self._watch = watch
         self.max_batch = model.workers * max(self._limits.interactive, self._limits.bulk)
         self._queue: FairQueue[Job] = FairQueue(

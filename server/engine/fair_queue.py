@@ -1,8 +1,43 @@
 """The queue in front of a model: fair between requests, two classes, batches of equal keys.
 
-Knows nothing of what it holds beyond `Item`. Interactive items go first; every fourth take starts with bulk, so
-that it never starves. Inside a class each request gets one place per round, so that a file of three hours and a
-clip of five seconds share the machine.
+A worker of the engine has time for one batch, and the queue says which. It keeps a ring of requests for each class,
+`interactive` and `bulk`; in its ring each request has its own line of items. The queue reads of an item only what
+`Item` names: whose it is, its class, and its key. Only items of equal keys can share a batch: a model decodes
+together what has equal prompt lengths, beams and temperature. Four rules make the next batch:
+
+1. Interactive items go first, and a batch that they begin is all theirs, unless classes mix (`mix_classes`: then
+   bulk fills it up). Where both wait, every fourth batch begins with bulk, so that bulk never starves.
+2. In a ring each request gives one item a round, then goes to the ring's end. A file of three hours and a clip of
+   five seconds share the batch; the file has the rest of it where it is alone.
+3. The first item sets the batch's key and its size (`limit_of`). A request whose next item has another key is
+   passed over and keeps its turn.
+4. What comes back for another step (`requeue`) goes in front of its request, and the request in front of its ring:
+   what was begun ends soon, and its encoder output is not kept for long.
+
+For example, on a CPU, with batches of four for either class. Two recordings, A and B, and a clip C wait; each
+number is a window of the request:
+
+    interactive  C: c1
+    bulk         A: a1 a2 a3 a4 a5 | B: b1 b2
+
+    batch 1  [c1]            rule 1: interactive first, and nothing fills it up
+    batch 2  [a1 b1 a2 b2]   rule 2: one of each request in a round
+
+b2 has to be decoded again at the next temperature, which is another key, and the engine requeues it. Meanwhile the
+second window of the clip has been decoded from its file:
+
+    interactive  C: c2
+    bulk         B: b2 | A: a3 a4 a5
+
+    batch 3  [c2]            rule 1
+    batch 4  [b2]            rule 4 put B in front; a3 has another key (rule 3)
+    batch 5  [a3 a4 a5]
+
+Had more of C waited, batch 4 would have been the same: every fourth begins with bulk.
+
+A worker that has waited for the first item waits a few milliseconds for more, so that windows that come together
+run together. With `spread`, for workers that have cores of their own, one that takes a batch leaves idle workers
+their share: of five windows before two idle workers one takes three and the other two.
 """
 
 import math

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from server.options import ModelOptions
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -21,12 +23,11 @@ class BatchLimits:
     max_queued: int = 4096
 
     @classmethod
-    def on(
-        cls, device: str, *, batch: int = 0, bulk_batch: int = 0, beam_size: int = 5, cache_bytes: int = 1 << 30
-    ) -> "BatchLimits":
-        """The limits that suit a device; `batch` and `bulk_batch` above 0 are the operator's word for it."""
+    def on(cls, device: str, options: ModelOptions) -> "BatchLimits":
+        """The limits that suit a device, `cpu` or `cuda`, where `options` leave them open."""
+        batch, cache_bytes = options.batch, options.cache_bytes
         if device == "cpu":
             # A CPU encodes one by one anyway, and a batch runs to its end: a short one keeps short requests quick.
-            return cls(batch or 4, bulk_batch or batch or 8, cache_bytes=cache_bytes)
-        size = batch or (16 if beam_size == 1 else 8)
+            return cls(batch or 4, options.bulk_batch or batch or 8, cache_bytes=cache_bytes)
+        size = batch or (16 if options.beam_size == 1 else 8)
         return cls(size, size, mix_classes=True, encode_together=True, spread=False, cache_bytes=cache_bytes)

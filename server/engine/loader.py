@@ -6,7 +6,7 @@ Knows which modules load one; imports them only then, for they are heavy.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from server.engine.interface import Model
 from server.engine.limits import BatchLimits
 from server.errors import ModelUnavailable
+from server.options import ModelOptions
 from server.whisper.tuning import prepare_cpu
 
 if TYPE_CHECKING:
@@ -60,33 +61,17 @@ class ModelLoader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WhisperLoader:
-    """A model in `folder` and the settings that concern it; see `whisper.model.Whisper` and `BatchLimits.on`."""
+    """The model in `folder`, and how it is to be run."""
 
     folder: Path
-    device: str = "auto"
-    compute_type: str = "auto"
-    threads: int = 0
-    workers: int = 0
-    prompt_bucket: int = 1
-    dynamic_context: bool = False
-    tune_allocator: bool = True
-    batch: int = 0
-    bulk_batch: int = 0
-    beam_size: int = 5
-    cache_bytes: int = 1 << 30
+    options: ModelOptions
 
     def load(self) -> LoadedModel:
-        prepared = prepare_cpu(tune_allocator=self.tune_allocator)  # before ctranslate2 is imported
+        prepared = prepare_cpu(tune_allocator=self.options.tune_allocator)  # before ctranslate2 is imported
         from server.whisper.devices import gpu_bytes, pick_device
 
         model, row_s = self._first_that_works()
-        limits = BatchLimits.on(
-            model.device,
-            batch=self.batch,
-            bulk_batch=self.bulk_batch,
-            beam_size=self.beam_size,
-            cache_bytes=self.cache_bytes,
-        )
+        limits = BatchLimits.on(model.device, self.options)
         cores = f"{model.workers} batches at once (CPU threads each: {model.threads})"
         facts = ModelFacts(
             languages=model.languages,
@@ -95,7 +80,7 @@ class WhisperLoader:
             compute_type=model.compute_type,
             row_s=row_s,
             prepared=f"CTranslate2 {version('ctranslate2')}, {prepared}, {cores}",
-            device_bytes=gpu_bytes(pick_device(self.device)[1]) if model.device == "cuda" else 0,
+            device_bytes=gpu_bytes(pick_device(self.options.device)[1]) if model.device == "cuda" else 0,
         )
         return LoadedModel(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
 
@@ -103,8 +88,9 @@ class WhisperLoader:
         """The model in the best compute type that its device really has, and what its first window took, s."""
         from server.whisper.devices import compute_types, pick_device
 
-        device, index = pick_device(self.device)
-        ladder = compute_types(device, index) if self.compute_type == "auto" else (self.compute_type,)
+        device, index = pick_device(self.options.device)
+        asked = self.options.compute_type
+        ladder = compute_types(device, index) if asked == "auto" else (asked,)
         failures: list[ModelUnavailable] = []
         for compute_type in ladder:
             try:
@@ -120,15 +106,7 @@ class WhisperLoader:
     def _try_out(self, device: str, compute_type: str) -> tuple["Whisper", float]:
         from server.whisper.model import Whisper
 
-        model = Whisper(
-            self.folder,
-            device=device,
-            compute_type=compute_type,
-            threads=self.threads,
-            workers=self.workers,
-            prompt_bucket=self.prompt_bucket,
-            dynamic_context=self.dynamic_context,
-        )
+        model = Whisper(self.folder, replace(self.options, device=device, compute_type=compute_type))
         began_s = time.monotonic()
         try:
             model.warm_up()

@@ -10,12 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from server.engine.loader import ModelFacts, ModelLoader
-from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, Submit
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start
+from server.engine.pending import PendingWindows
 from server.engine.process import NO_HEARTBEAT, EngineProcess
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
 from server.options import DecodingOptions, Priority
@@ -60,16 +60,6 @@ class SupervisorTimeouts:
         return f"a batch did not end within {limit_s:.0f} s" if stats.running_s > limit_s else ""
 
 
-@dataclass(eq=False, slots=True)
-class PendingWindow:
-    """A window that has no answer yet. A `may_have_crashed` ran when a process ended."""
-
-    message: Submit
-    future: Future[WindowResult] = field(default_factory=Future)
-    sent: bool = False
-    may_have_crashed: bool = False
-
-
 class SupervisedEngine:
     """`server.engine.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
 
@@ -95,8 +85,7 @@ class SupervisedEngine:
         self._ready: Ready | None = None
         self._state: EngineState = "loading"
         self._reason = ""
-        self._numbers = count()
-        self._pending: dict[int, PendingWindow] = {}  # oldest first
+        self._pending = PendingWindows()
         self._restarts = 0
         self._failed_loads = 0  # in a row
         self._starts_without_result = 0  # lives in a row that ended without a result
@@ -124,30 +113,25 @@ class SupervisedEngine:
                 raise Unavailable(self._reason)
             if self._ready and len(self._pending) >= self._ready.max_queued:
                 raise QueueFull("Too much audio is waiting for this model.")
-            flight = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
-            self._pending[flight.message.number] = flight
+            pending = self._pending.add(window, options, request, priority)
             self._send()
-        return flight.future
+        return pending.future
 
     def cancel(self, request: str) -> None:
         """Forget the windows of `request`: here at once, in the process at their next step."""
         with self._lock:
-            gone = [flight for flight in self._pending.values() if flight.message.request == request]
-            for flight in gone:
-                del self._pending[flight.message.number]
-            if self._process and any(flight.sent for flight in gone):
+            gone = self._pending.pop_request(request)
+            if self._process and any(pending.sent for pending in gone):
                 self._process.post(Cancel(request))
             self._send()
-        for flight in gone:
-            flight.future.cancel()
+        for pending in gone:
+            pending.future.cancel()
 
     def position(self, request: str) -> int:
         """As `Engine.position`, by what the process last told."""
         with self._lock:
             heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
-            running = {
-                self._pending[number].message.request for number in heartbeat.running if number in self._pending
-            }
+            running = self._pending.requests(heartbeat.running)
         if request in running:
             return 0
         return heartbeat.turns.index(request) if request in heartbeat.turns else len(heartbeat.turns)
@@ -156,9 +140,7 @@ class SupervisedEngine:
         """What the process last told, with what waits here, and how it is."""
         with self._lock:
             heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
-            waiting = [
-                flight.message for number, flight in self._pending.items() if number not in heartbeat.running
-            ]
+            waiting = self._pending.waiting(heartbeat.running)
             state: EngineState = "closed" if self._closed else self._state
             reason, ready, restarts = self._reason, self._ready, self._restarts
             pids = (self._process.pid,) if self._process else ()
@@ -194,7 +176,7 @@ class SupervisedEngine:
         if not self._settled.is_set():
             self._reason = f"The model '{self._name}' was given up while it was loaded."
             self._settled.set()
-        self._give_up(list(self._pending), Unavailable("The server is shutting down."))
+        self._give_up(self._pending.numbers(), Unavailable("The server is shutting down."))
 
     def _keep(self) -> None:
         """Let one process live after the other."""
@@ -202,7 +184,8 @@ class SupervisedEngine:
             process, why = self._run_process()
             if self._closing.is_set():
                 return
-            crashed_twice = self._take_back(process)
+            with self._lock:
+                crashed_twice = self._pending.take_back(process.heartbeat.running if process else ())
             self._give_up(
                 crashed_twice, Unavailable(f"The engine ended twice while it worked on this recording: {why}")
             )
@@ -228,20 +211,6 @@ class SupervisedEngine:
         ended = process.close()
         return process, why or ended
 
-    def _take_back(self, process: EngineProcess | None) -> list[int]:
-        """Suspect the windows that ran when `process` ended; the numbers of those that were suspects before."""
-        with self._lock:
-            sent = {number: flight for number, flight in self._pending.items() if flight.sent}
-            running = process.heartbeat.running if process else ()
-            # Where nothing is known to have run, what was on its way may have been too much.
-            ran = {number: sent[number] for number in running if number in sent} or sent
-            crashed_twice = [number for number, flight in ran.items() if flight.may_have_crashed]
-            for flight in ran.values():
-                flight.may_have_crashed = True
-            for flight in sent.values():
-                flight.sent = False
-        return crashed_twice
-
     def _decide(self, process: EngineProcess | None, why: str) -> float:
         """What comes after a process that ended: seconds until the next one."""
         with self._lock:
@@ -256,7 +225,7 @@ class SupervisedEngine:
             self._restarts += 1
             given_up = broken and self._ready is None
         if broken:
-            self._give_up(list(self._pending), Unavailable(self._reason))
+            self._give_up(self._pending.numbers(), Unavailable(self._reason))
         if given_up:
             self._closing.set()
             self._settled.set()
@@ -292,29 +261,23 @@ class SupervisedEngine:
 
     def _on_result(self, number: int, result: WindowResult | Exception) -> None:
         with self._lock:
-            flight = self._pending.pop(number, None)
+            done = self._pending.pop([number])
             self._starts_without_result = 0
             self._send()
-        if flight:
-            _settle(flight.future, result)
+        for pending in done:
+            _settle(pending.future, result)
 
     def _send(self) -> None:
-        """Hand over what is due, if there is a process for it: everything, but suspects first and one by one."""
-        if self._process is None or self._process.ready is None:
-            return
-        waiting = [flight for flight in self._pending.values() if not flight.sent]
-        suspects = [flight for flight in waiting if flight.may_have_crashed]
-        if len(waiting) < len(self._pending) and any(f.may_have_crashed for f in self._pending.values()):
-            return
-        for flight in suspects[:1] or waiting:
-            flight.sent = True
-            self._process.post(flight.message)
+        """Hand over what is due, if there is a process for it."""
+        if self._process and self._process.ready:
+            for message in self._pending.send_next():
+                self._process.post(message)
 
     def _give_up(self, numbers: Iterable[int], error: SottoError) -> None:
         with self._lock:
-            flights = [self._pending.pop(number) for number in numbers if number in self._pending]
-        for flight in flights:
-            _settle(flight.future, error)
+            given_up = self._pending.pop(numbers)
+        for pending in given_up:
+            _settle(pending.future, error)
 
 
 def _estimate_s(stats: EngineStats, facts: ModelFacts) -> float:

@@ -53,7 +53,7 @@ class Dimensions:
         """About what a conversion in float16 takes on the hub, with tokenizer and vocabulary."""
         return self.parameters * CONVERTED_BYTES + OTHER_FILES_BYTES
 
-    def memory_bytes(self, compute_type: str, device: str = "cpu", *, batch: int = 8, beam_size: int = 5) -> int:
+    def estimated_bytes(self, compute_type: str, device: str = "cpu", *, batch: int = 8, beam_size: int = 5) -> int:
         """An estimate of what the loaded model takes while it decodes `batch` windows of 30 s.
 
         Weights, plus per window the decoder's keys and values (of the encoder's output, and of half its text in

@@ -11,6 +11,7 @@ from typing import IO
 
 from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable
 from server.models import manifest
+from server.system.sizes import in_words
 
 PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,13 +74,9 @@ def check_disk_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InsufficientStorage(
-            f"{what} needs {megabytes(needed)} more in {folder}, which has {megabytes(free)} free: "
+            f"{what} needs {in_words(needed, 'MB')} more in {folder}, which has {in_words(free, 'MB')} free: "
             "make room, or take another disk (for models: SOTTO_MODELS_DIR)"
         )
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 def _lock(file: IO[str], wait: bool, folder: Path) -> None:

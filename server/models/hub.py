@@ -29,9 +29,10 @@ from server.errors import PullFailed, RepositoryNotFound, UnsupportedModel
 from server.models import manifest
 from server.models.catalog_file import NO_PINS, OPTIONAL, spelled
 from server.models.conversion import TRANSFORMERS, advice, matching
-from server.models.folder_lock import PARTIAL, check_disk_space, check_replaceable, locked, megabytes, settle
+from server.models.folder_lock import PARTIAL, check_disk_space, check_replaceable, locked, settle
 from server.models.manifest import FileInfo, Manifest, is_whole, size_of, unmatched
 from server.models.progress import Progress, Report, bar, both, ignore
+from server.system.sizes import in_words
 
 TIMEOUT_S = 15.0
 RETRIES = 4  # in a row, without one new byte
@@ -113,7 +114,7 @@ def pull(
             check_disk_space(
                 partial.parent, plan.size - sum(size_of(partial / file.name) for file in plan.files), repository
             )
-            logger.info("pulling %s (%s) into %s", repository, megabytes(plan.size), into.parent)
+            logger.info("pulling %s (%s) into %s", repository, in_words(plan.size, "MB"), into.parent)
             with bar(progress) as draw:
                 sums = _download(partial, plan, both(draw, report))
             _finish(partial, into, plan, sums)
@@ -219,7 +220,8 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
         fruitless = fruitless + 1 if size_of(path) == done else 0
         if fruitless > RETRIES:
             raise PullFailed(
-                f"{file.name} of {plan.repository} broke off at {megabytes(done)} of {megabytes(file.size)} "
+                f"{file.name} of {plan.repository} broke off at {in_words(done, 'MB')} of "
+                f"{in_words(file.size, 'MB')} "
                 f"({cause or 'the hub sends no more'}); the next pull goes on from there"
             ) from cause
         time.sleep(RETRY_WAIT_S * fruitless)

@@ -14,11 +14,12 @@ from server.models import manifest
 from server.models.catalog import BUNDLED, check_folder, missing, resolve
 from server.models.catalog_file import OPTIONAL, REQUIRED, Catalog, CatalogEntry
 from server.models.dimensions import Dimensions, read_dimensions
-from server.models.folder_lock import PARTIAL, locked, megabytes
+from server.models.folder_lock import PARTIAL, locked
 from server.models.manifest import FileInfo, Manifest
 from server.models.progress import Progress, Report, ignore
 from server.models.search_path import model_folders, repository_of
 from server.settings import Settings
+from server.system.sizes import in_words
 
 # Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
@@ -242,7 +243,7 @@ def _problem(folder: Path, model: CatalogEntry | None) -> str:
     noted = manifest.read(folder)
     if folder.name.endswith(PARTIAL):
         done = sum(manifest.size_of(folder / name) for name in noted.files)
-        return f"pull interrupted at {megabytes(done)} of {megabytes(noted.size)}"
+        return f"pull interrupted at {in_words(done, 'MB')} of {in_words(noted.size, 'MB')}"
     try:
         if model and folder.is_dir() and (lacking := missing(folder, model.files)):
             return f"incomplete: lacks {', '.join(lacking)}"

@@ -14,6 +14,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from server.system.atomic_file import atomic_file
+
 NAME = "source.json"
 CHUNK_BYTES = 1 << 20
 # One file of the folder itself, visible, and no way out of it.
@@ -52,9 +54,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Atomically: a record is whole, or it isn't there."""
-        partial = folder / f".{NAME}.partial"
-        partial.write_bytes(self.dump())
-        partial.replace(folder / NAME)
+        with atomic_file(folder / NAME) as file:
+            file.write(self.dump())
 
 
 def read(folder: Path) -> Manifest:

@@ -53,10 +53,10 @@ class InProcess:
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
-        self._recipe = loader_for(known, settings, settings.devices[0])
+        self._loader = loader_for(known, settings, settings.devices[0])
 
     def wait(self) -> ServedModel:
-        loaded = self._recipe.load()
+        loaded = self._loader.load()
         return served(self._known, Engine(loaded.model, loaded.limits), loaded.facts)
 
     def close(self) -> None:
@@ -64,20 +64,8 @@ class InProcess:
 
 
 def loader_for(known: KnownModel, settings: Settings, device: str) -> WhisperLoader:
-    return WhisperLoader(
-        known.folder,
-        device=device,
-        compute_type=settings.compute_type,
-        threads=settings.threads,
-        workers=settings.workers,
-        prompt_bucket=settings.prompt_bucket,
-        dynamic_context=known.dynamic_context,
-        tune_allocator=settings.tune_allocator,
-        batch=settings.batch,
-        bulk_batch=settings.bulk_batch,
-        beam_size=settings.beam_size,
-        cache_bytes=settings.encoder_cache_mb << 20,
-    )
+    options = replace(settings.model_options(device), dynamic_context=known.dynamic_context)
+    return WhisperLoader(known.folder, options)
 
 
 def served(known: KnownModel, engine: EngineLike, facts: ModelFacts) -> ServedModel:
@@ -85,12 +73,8 @@ def served(known: KnownModel, engine: EngineLike, facts: ModelFacts) -> ServedMo
     logger.info("model %s is loaded (%s; %s)", known.name, description, facts.prepared)
     return ServedModel(
         engine=engine,
-        names=known.names,
-        languages=facts.languages,
-        window_s=known.window_s,
-        mels=facts.mels,
+        known=replace(known, languages=facts.languages, mels=facts.mels),
         description=description,
         prepared=facts.prepared,
-        created=known.created,
         device_bytes=facts.device_bytes,
     )

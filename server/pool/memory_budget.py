@@ -14,6 +14,7 @@ from server.models.dimensions import PARAMETER_BYTES, RUNTIME_BYTES
 from server.models.known_model import KnownModel
 from server.settings import Settings
 from server.system.machine import memory
+from server.system.sizes import in_words
 
 SHARES = {"cpu": 0.75, "cuda": 0.9}  # of what there is; the rest is for media, pages of files and other programs
 
@@ -40,27 +41,27 @@ class Budget:
     @classmethod
     def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
         """That of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
-        usual = BatchLimits.on(
-            device, batch=settings.batch, bulk_batch=settings.bulk_batch, beam_size=settings.beam_size
-        )
+        usual = BatchLimits.on(device, settings.model_options(device))
         set_bytes = settings.memory_budget_mb << 20
 
-        def weigh(known: KnownModel) -> Need:
+        def estimate(known: KnownModel) -> Need:
             batch = max(usual.bulk, usual.interactive)
             most = _bytes(known, device, compute_type, batch, settings.beam_size)
             return Need(most, most if set_bytes else _bytes(known, device, compute_type, 1, 1))
 
         if set_bytes:
-            return cls(weigh, set_bytes, set_bytes)
+            return cls(estimate, set_bytes, set_bytes)
         there = device_bytes if device == "cuda" else (ram.allowed if (ram := memory()) else 0)
-        return cls(weigh, there * SHARES[device], there) if there else cls(weigh)
+        return cls(estimate, there * SHARES[device], there) if there else cls(estimate)
 
     def need_bytes(self, known: KnownModel) -> float:
         """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
         need = self.estimate(known)
         if need.least > self.most_bytes:
-            there = f"{self.most_bytes / (1 << 20):.0f} MiB (SOTTO_MEMORY_BUDGET_MB)"
-            raise ModelBroken(known.name, f"it needs about {need.least >> 20} MiB of memory, and may have {there}")
+            there = f"{in_words(self.most_bytes, 'MiB')} (SOTTO_MEMORY_BUDGET_MB)"
+            raise ModelBroken(
+                known.name, f"it needs about {in_words(need.least, 'MiB')} of memory, and may have {there}"
+            )
         return min(need.usual, self.limit_bytes)
 
     def missing_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
@@ -72,4 +73,4 @@ def _bytes(known: KnownModel, device: str, compute_type: str, batch: int, beam_s
     if known.dimensions is None:
         return known.size_bytes + RUNTIME_BYTES[device]
     kind = compute_type if compute_type in PARAMETER_BYTES else "float32"
-    return known.dimensions.memory_bytes(kind, device, batch=batch, beam_size=beam_size)
+    return known.dimensions.estimated_bytes(kind, device, batch=batch, beam_size=beam_size)

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
 
-from server.errors import ModelNotFound, ModelUnavailable
+from server.errors import ModelNotFound
 from server.keep_alive import FOREVER
 from server.models.available import AvailableModels
 from server.models.known_model import KnownModel
 from server.pool import cloud_ids
 from server.pool.launch import InProcess, Launch
-from server.pool.memory_budget import Budget, Need
+from server.pool.memory_budget import Budget
 from server.pool.pool import ModelLease, ModelPool, loaded
-from server.pool.served_model import ServedModel, Starting
 from server.pool.slot import ModelSlot
 from server.settings import Settings
 from server.stats import EngineStats, ModelState, Presence
@@ -42,23 +41,21 @@ class Registry:
 
     def __init__(
         self,
-        *loaded: ServedModel,
-        keeper: ModelPool | None = None,
+        pool: ModelPool,
+        *,
         stock: ModelSource | None = None,
         on_demand_s: float = FOREVER,
         cloud_model_ids: bool = True,
     ) -> None:
-        """The models of `keeper`, and those of `stock`, which it loads when they are asked for and keeps for
-        `on_demand_s` after that; or models that are `loaded` and stay. With `cloud_model_ids` requests may name the
-        default one by the ids under which clouds host Whisper."""
-        self._pool = keeper or ModelPool(_nothing_else, Budget(lambda _: Need(0, 0)))
+        """The models of `pool`, and those of `stock`, which it loads when they are asked for and keeps for
+        `on_demand_s` after that. With `cloud_model_ids` requests may name the default one by the ids under which
+        clouds host Whisper."""
+        self._pool = pool
         self._stock = stock
         self._stamp: object = None
         self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
         self._on_demand_s = on_demand_s
         self._cloud_model_ids = cloud_model_ids
-        for served in loaded:
-            self._pool.adopt(served.known, served, FOREVER)
 
     @property
     def default(self) -> ModelSlot:
@@ -104,7 +101,7 @@ class Registry:
             presence=presence,
             folder=known.folder,
             size_bytes=known.size_bytes,
-            languages=served.languages if served else known.languages,
+            languages=(served.known if served else known).languages,
             created=known.created,
             demo=known.demo,
             reason=stats.reason if stats else slot.reason if presence == "broken" else "",
@@ -211,7 +208,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
         keeper.close()
         raise
     return Registry(
-        keeper=keeper,
+        keeper,
         stock=None if in_process else inventory,
         on_demand_s=on_demand_s,
         cloud_model_ids=settings.cloud_model_ids,
@@ -220,10 +217,6 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
 
 def _folded(name: str) -> str:
     return name.strip().casefold()
-
-
-def _nothing_else(known: KnownModel) -> Starting:
-    raise ModelUnavailable(f"{known.name} can't be loaded here")
 
 
 def _presence(slot: ModelSlot, stats: EngineStats | None) -> Presence:

@@ -1,42 +1,29 @@
 """Models as the flow sees them: being loaded, and loaded."""
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from server.engine.interface import EngineLike
 from server.models.known_model import KnownModel
-from server.transcript import MAX_WINDOW_S
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model: its engine, its names (the first is its id) and what is known of it.
+    """A loaded model: its engine, and what is known of it, its languages and mel bands as it says itself.
 
     `device_bytes` is all the memory of its GPU, of several the smallest one's, 0 on a CPU; `prepared` what its
     process was set up with.
     """
 
     engine: EngineLike
-    names: tuple[str, ...]
-    languages: tuple[str, ...]
-    window_s: float = MAX_WINDOW_S
-    mels: int = 80
+    known: KnownModel
     description: str = ""
     prepared: str = ""
     device_bytes: int = 0
-    created: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def name(self) -> str:
-        return self.names[0]
-
-    @property
-    def known(self) -> KnownModel:
-        """What would be known of it, were it not loaded."""
-        return KnownModel(
-            self.names, languages=self.languages, window_s=self.window_s, mels=self.mels, created=self.created
-        )
+        return self.known.name
 
 
 class Starting(Protocol):

@@ -6,17 +6,13 @@ from server.pool.served_model import ServedModel
 from server.transcript import WindowResult
 
 LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
-
-
 LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
-
-
 UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
 
 
 def check_language(decoding: DecodingOptions, model: ServedModel) -> None:
     for language in decoding.languages or [decoding.language]:
-        if language is not None and language not in model.languages:
+        if language is not None and language not in model.known.languages:
             raise UnknownLanguage(language, param="languages" if decoding.languages else "language")
 
 

@@ -17,7 +17,7 @@ from faster_whisper.transcribe import get_suppressed_tokens
 from server.audio.mel import frames_of, log_mel, mel_filters, padded
 from server.errors import ModelUnavailable
 from server.languages import NAMES
-from server.options import DecodingOptions
+from server.options import DecodingOptions, ModelOptions
 from server.system.machine import usable_cpus
 from server.transcript import (
     MAX_FRAMES,
@@ -45,30 +45,18 @@ CONTEXT_MARGIN = 200
 class Whisper:
     """A loaded model. Calls are thread-safe and release the GIL while they compute."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        device: str = "auto",
-        compute_type: str = "auto",
-        threads: int = 0,
-        workers: int = 0,
-        prompt_bucket: int = 1,
-        dynamic_context: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, options: ModelOptions) -> None:
         """Load the model in folder `path`, which must be complete: nothing is downloaded.
 
-        `device` is auto, cpu, cuda or cuda:N; `workers` 0 is what suits it, `threads` 0 shares the usable CPUs
-        among them. Previous text is cut to a multiple of `prompt_bucket` tokens. `dynamic_context` lets the encoder
-        see less than 30 s where a window is shorter: for models that were trained for it.
-        Raises `ModelUnavailable` with the cause.
+        Without `threads` the usable CPUs are shared among the workers. Raises `ModelUnavailable` with the cause.
         """
-        self.device, index = pick_device(device)
-        self.compute_type = compute_types(self.device, index)[0] if compute_type == "auto" else compute_type
-        self.workers = workers or pick_workers(self.device)
-        self.threads = threads or max(1, usable_cpus() // self.workers)
-        self._prompt_bucket = prompt_bucket
-        self._dynamic_context = dynamic_context
+        self.device, index = pick_device(options.device)
+        wanted = options.compute_type
+        self.compute_type = compute_types(self.device, index)[0] if wanted == "auto" else wanted
+        self.workers = options.workers or pick_workers(self.device)
+        self.threads = options.threads or max(1, usable_cpus() // self.workers)
+        self._prompt_bucket = options.prompt_bucket
+        self._dynamic_context = options.dynamic_context
         if not (path / "tokenizer.json").is_file():
             raise ModelUnavailable(f"The model in {path} can't be loaded: it has no tokenizer.json")
         try:

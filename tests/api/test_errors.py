@@ -9,12 +9,11 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.errors import add_handlers
 from server.options import DecodingOptions
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS
 from tests.support.wire import content_type, field, file, form, part
 
@@ -30,9 +29,9 @@ def break_down(window: Window, options: DecodingOptions) -> WindowResult | Excep
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(break_down), ("demo", "org/demo"), ("en", "de"))
+    served = served_model(FakeEngine(break_down), ("demo", "org/demo"), ("en", "de"))
     with TestClient(
-        create_app(Settings(), Registry(served), make_media()), raise_server_exceptions=False
+        create_app(Settings(), registry_of(served), make_media()), raise_server_exceptions=False
     ) as client:
         yield client
 

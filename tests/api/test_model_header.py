@@ -10,12 +10,11 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.errors import Unavailable
 from server.options import DecodingOptions
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, serving
 
 AUDIO = wav()
@@ -28,8 +27,8 @@ def answer(window: Window, options: DecodingOptions) -> WindowResult | Exception
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    models = [ServedModel(FakeEngine(answer), (name, f"{name}-alias"), ("en",)) for name in ("first", ODD)]
-    with TestClient(create_app(Settings(), Registry(*models), make_media())) as client:
+    models = [served_model(FakeEngine(answer), (name, f"{name}-alias"), ("en",)) for name in ("first", ODD)]
+    with TestClient(create_app(Settings(), registry_of(*models), make_media())) as client:
         yield client
 
 

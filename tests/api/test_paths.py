@@ -6,11 +6,10 @@ from openai import AzureOpenAI, DefaultHttpxClient
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.bad_inputs import DATA, wav
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, Running
 from tests.support.wire import Connection, content_type, field, file, form
 
@@ -22,8 +21,8 @@ AUDIO = file(wav())
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(), ("demo", "org/demo"), ("en",))
-    with TestClient(create_app(Settings(), Registry(served), make_media())) as client:
+    served = served_model(FakeEngine(), ("demo", "org/demo"), ("en",))
+    with TestClient(create_app(Settings(), registry_of(served), make_media())) as client:
         yield client
 
 

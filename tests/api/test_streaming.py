@@ -35,8 +35,6 @@ from server.options import (
     UploadFd,
     VadOptions,
 )
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
 from server.transcription.pipeline import Pipeline
@@ -54,6 +52,7 @@ from tests.support.fakes import (
     upload,
     wait_until,
 )
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
 from tests.support.wire import Connection, field, file, form
 
@@ -178,11 +177,11 @@ async def answering(
 ) -> AsyncIterator[tuple[Client, asyncio.Task[None]]]:
     """A response that is being sent: a window for each second and a rest. What it held is closed at its end."""
     media = media or make_media()
-    model = ServedModel(engine, ("demo",), ("en", "de"), window_s=1.0)
+    model = served_model(engine, ("demo",), ("en", "de"), window_s=1.0)
     client, held = Client(), AsyncExitStack()
     closed: list[bool] = []
     with upload(tone(seconds)) as source:
-        transcription = Pipeline(media, Registry(model)).transcribe(source, options)
+        transcription = Pipeline(media, registry_of(model)).transcribe(source, options)
         held.callback(closed.append, True)
         held.push_async_callback(transcription.close)
         response = kind(transcription, options, held, silence_s=silence_s)
@@ -516,9 +515,9 @@ class Counted(HeartbeatResponse):
 @contextmanager
 def live(engine: FakeEngine, **settings: Any) -> Iterator[str]:
     """A server in a thread, one window for each second; its address."""
-    served = ServedModel(engine, ("demo",), ("en", "de"), window_s=1.0)
+    served = served_model(engine, ("demo",), ("en", "de"), window_s=1.0)
     media = make_media()
-    app = create_app(Settings(**settings), Registry(served), media)
+    app = create_app(Settings(**settings), registry_of(served), media)
     server = uvicorn.Server(uvicorn.Config(app, port=0, http="h11", ws="none", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,10 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import serving
 
 KEY = "sesame-0123456789abcdefghij"
@@ -23,14 +22,13 @@ SPEECH = "en_00.wav"
 UNASKED = """
 import sys
 from server.api.app import create_app
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
-from server.pool.served_model import ServedModel
+from tests.support.registries import registry_of, served_model
 from starlette.testclient import TestClient
 from tests.support.fakes import FakeEngine
-served = ServedModel(FakeEngine(), ("demo",), ("en",))
-with TestClient(create_app(Settings(), Registry(served), make_media())) as client:
+served = served_model(FakeEngine(), ("demo",), ("en",))
+with TestClient(create_app(Settings(), registry_of(served), make_media())) as client:
     client.get("/v1/models")
 sys.exit(any(name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) for name in sys.modules))
 """
@@ -107,7 +105,7 @@ def test_a_missing_extra_is_said_and_hinders_nothing(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http._log_exporter", None)
-    served = ServedModel(FakeEngine(), ("demo",), ("en",))
-    with TestClient(create_app(Settings(), Registry(served), make_media())) as client:
+    served = served_model(FakeEngine(), ("demo",), ("en",))
+    with TestClient(create_app(Settings(), registry_of(served), make_media())) as client:
         assert client.get("/v1/models").status_code == 200
     assert "telemetry configuration failed" in caplog.text

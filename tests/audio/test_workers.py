@@ -38,13 +38,13 @@ EVERYTHING = VadOptions(enabled=False, window_s=1.0)
 ENDINGS = ["crash", "abort", "exit", "kill"]
 PARENT = """
 import sys, time
-from server.audio.media_decoder import Media
+from server.audio.media_decoder import MediaDecoder
 from server.options import UploadFd, VadOptions
 from server.audio.workers import MediaWorkers
 from server.system.machine import children_of
 from tests.support.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
-media = Media(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
+media = MediaDecoder(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
     tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)
     media.open(source, VadOptions(), on_window=tell)

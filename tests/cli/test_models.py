@@ -122,7 +122,7 @@ def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert by_name["demo"]["window_s"] == 10
     tiny = by_name[NAME]
     assert (tiny["repository"], tiny["revision"], tiny["checksums"]) == (TINY, "1" * 40, True)
-    assert by_name["small"]["memory_bytes"]["cpu"]["int8"] > 241_000_000
+    assert by_name["small"]["estimated_bytes"]["cpu"]["int8"] > 241_000_000
     assert by_name["small"]["size_bytes"] == pytest.approx(486_212_372, rel=0.005)
 
 

@@ -80,12 +80,12 @@ def test_table_has_a_line_for_each_model(server: Server, capsys: pytest.CaptureF
     server.answer = told(IDLE, BUSY, RESTING, LOADING, BROKEN)
     assert run(["ps"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "MODEL  STATE    DEVICE  TYPE  MEMORY  REQUESTS  QUEUE  LAST USE   UNLOADS IN",
-        "demo   loaded   cpu     int8  312 MB  0         0      never      never",
-        "small  loaded   cpu     int8  312 MB  2         11     10 s ago   in use",
-        "tiny   loaded   cpu     int8  312 MB  0         0      5 min ago  100 s",
-        "base   loading  -       -     -       0         0      never      never",
-        "turbo  broken   cpu     int8  312 MB  0         0      3 h ago    never",
+        "MODEL  STATE    DEVICE  TYPE  MEMORY    REQUESTS  QUEUE  LAST USE   UNLOADS IN",
+        "demo   loaded   cpu     int8  312.4 MB  0         0      never      never",
+        "small  loaded   cpu     int8  312.4 MB  2         11     10 s ago   in use",
+        "tiny   loaded   cpu     int8  312.4 MB  0         0      5 min ago  100 s",
+        "base   loading  -       -     -         0         0      never      never",
+        "turbo  broken   cpu     int8  312.4 MB  0         0      3 h ago    never",
         "turbo: it was killed by SIGKILL",
     ]
 

@@ -148,7 +148,7 @@ def test_the_first_compute_type_that_works_is_picked(
     settings: Settings, asked: str, failing: set[str], picked: str, status: str, runs: bool
 ) -> None:
     def ask(question: str, *arguments: str) -> Answer:
-        if question == "decode" and json.loads(arguments[0])["compute_type"] in failing:
+        if question == "decode" and json.loads(arguments[0])["options"]["compute_type"] in failing:
             return {"error": "it was ended by SIGILL"}
         return ask_here(question, *arguments)
 

@@ -10,13 +10,12 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.support import wire
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 
 KEY = "sk-0123456789abcdefghijklmnop"
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
@@ -27,8 +26,8 @@ INVALID = "invalid_request_error"
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     settings = Settings(api_keys=(SecretStr(KEY),), max_upload_mb=1)
-    served = ServedModel(FakeEngine(), ("demo",), ("en", "de"))
-    app = create_app(settings, Registry(served), make_media(max_audio_s=30))
+    served = served_model(FakeEngine(), ("demo",), ("en", "de"))
+    app = create_app(settings, registry_of(served), make_media(max_audio_s=30))
     with TestClient(app, headers={"authorization": f"Bearer {KEY}"}) as client:
         yield client
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.options import DecodingOptions
+from server.options import DecodingOptions, ModelOptions
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Window, WindowResult
 from server.whisper.model import Whisper
 from tests.conftest import RECORDINGS, samples_of, window_of
@@ -82,7 +82,7 @@ def through_engine(model: Whisper, batch: list[Asked], limit: int) -> list[Windo
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whisper]:
     """Random weights: what it says is noise, and as good for comparing as anything."""
-    model = Whisper(build(tmp_path_factory.mktemp("random")), device="cpu", threads=1)
+    model = Whisper(build(tmp_path_factory.mktemp("random")), ModelOptions(device="cpu", threads=1))
     yield model
     model.close()
 

@@ -3,16 +3,17 @@ import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 
+from server.engine import engine as engine_module
 from server.engine.engine import Engine
 from server.engine.job import Job
 from server.engine.limits import BatchLimits
 from server.errors import Cancelled, QueueFull, Unavailable
-from server.options import DecodingOptions, Priority
+from server.options import DecodingOptions, ModelOptions, Priority
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import DecodingResult, WindowState
 from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
@@ -359,6 +360,27 @@ def test_what_failed_is_tried_again_with_the_failures_of_other_requests() -> Non
     ]
 
 
+def test_the_example_in_the_docstring_is_true() -> None:
+    model = Stepping()
+    numbers = {"a1": 1, "a2": 2, "a3": 3, "b1": 4, "b2": 5, "c1": 6}
+    engine = Engine(model, BatchLimits(4, 4))
+    with closing(engine):
+        model.hold()
+        futures = [engine.submit(make_window(99), GREEDY, request="other")]
+        wait_until(lambda: model.inside == 1)
+        for name, number in numbers.items():
+            options = FAILS if name == "a2" else WORDS if name[0] == "b" else GREEDY
+            priority: Priority = "interactive" if name[0] == "c" else "bulk"
+            futures.append(engine.submit(make_window(number), options, request=name[0], priority=priority))
+        model.release()
+        for future in futures:
+            future.result(DEADLINE_S)
+    batches = [windows for step, windows in model.steps if step != "encode" and windows != [99]]
+    example = re.findall(r"^ +\[(.*)\] ", str(engine_module.__doc__), re.MULTILINE)
+    assert batches == [[numbers[name] for name in names.split()] for names in example]
+    assert len(example) == 5
+
+
 def test_sampled_windows_share_a_batch_as_far_as_best_of_allows() -> None:
     fails = replace(FAILS, best_of=2)
     assert ("generate 0.2", [0, 1, 2]) in stepped(Stepping(), fails, fails, fails)
@@ -515,9 +537,9 @@ def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
     ],
 )
 def test_limits_suit_the_device(device: str, beam_size: int, limits: BatchLimits) -> None:
-    assert BatchLimits.on(device, beam_size=beam_size) == limits
+    assert BatchLimits.on(device, ModelOptions(beam_size=beam_size)) == limits
 
 
 def test_the_operators_word_goes_over_the_devices() -> None:
-    assert BatchLimits.on("cpu", batch=2) == BatchLimits(2, 2)
-    assert BatchLimits.on("cpu", batch=2, bulk_batch=6) == BatchLimits(2, 6)
+    assert BatchLimits.on("cpu", ModelOptions(batch=2)) == BatchLimits(2, 2)
+    assert BatchLimits.on("cpu", ModelOptions(batch=2, bulk_batch=6)) == BatchLimits(2, 6)

@@ -1,11 +1,13 @@
 """The queue's promises: fair between requests, no class starves, batches of equal keys, bounded, closable."""
 
+import re
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from server.engine import fair_queue
 from server.engine.fair_queue import BULK_EVERY, FairQueue
 from server.errors import QueueFull, Unavailable
 from server.options import Priority
@@ -91,6 +93,21 @@ def test_bulk_may_step_back_where_it_took_nobodys_turn() -> None:
 def test_a_batch_holds_one_key_and_the_rest_keeps_its_place() -> None:
     queue = queue_of(Thing("a", "a", key=1), Thing("b", "b", key=2), Thing("c", "c", key=1))
     assert drain(queue, 8) == [["a", "c"], ["b"]]
+
+
+def test_the_example_in_the_docstring_is_true() -> None:
+    queue = queue_of(
+        Thing("C", "c1", "interactive"),
+        *(Thing("A", f"a{number}") for number in range(1, 6)),
+        *(Thing("B", f"b{number}") for number in (1, 2)),
+    )
+    taken = [take(queue, 4), take(queue, 4)]
+    queue.requeue([Thing("B", "b2", key="the next temperature")])
+    queue.put(Thing("C", "c2", "interactive"))
+    taken += [take(queue, 4) for _ in range(3)]
+    example = re.findall(r"batch \d +\[(.*)\]", str(fair_queue.__doc__))
+    assert taken == [names.split() for names in example]
+    assert len(example) == 5
 
 
 def test_what_nobody_wants_any_more_is_dropped() -> None:

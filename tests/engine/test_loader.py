@@ -8,6 +8,7 @@ import pytest
 
 from server.engine.loader import WhisperLoader
 from server.errors import ModelUnavailable
+from server.options import ModelOptions
 from server.whisper.model import Whisper
 
 DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
@@ -15,7 +16,7 @@ DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
 
 @pytest.fixture
 def recipe(scripted_model: Path) -> WhisperLoader:
-    return WhisperLoader(scripted_model, device="cpu", threads=1, workers=1, tune_allocator=False)
+    return WhisperLoader(scripted_model, ModelOptions(device="cpu", threads=1, workers=1, tune_allocator=False))
 
 
 def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
@@ -65,7 +66,7 @@ def test_what_the_operator_asked_for_gives_way_to_nothing(
 ) -> None:
     let_fail(monkeypatch, "int8")
     with pytest.raises(ModelUnavailable, match=DEAD):
-        replace(recipe, compute_type="int8").load()
+        replace(recipe, options=replace(recipe.options, compute_type="int8")).load()
 
 
 def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(

@@ -20,7 +20,7 @@ class OnDevice(FakeEngine):
 
     def __init__(self, recipe: WhisperLoader, name: str, **_: object) -> None:
         super().__init__()
-        self._device = recipe.device
+        self._device = recipe.options.device
 
     def facts(self) -> ModelFacts:
         return replace(FACTS, device_bytes=SIZES[self._device])
@@ -30,7 +30,7 @@ class OnDevice(FakeEngine):
     ("devices", "size"), [("cuda:0", 80), ("cuda:0,cuda:1", 24), ("cuda:2,cuda:0", 80), ("cuda:2", 0)]
 )
 def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, devices: str, size: int) -> None:
-    monkeypatch.setattr("server.pool.launch.Supervised", OnDevice)
+    monkeypatch.setattr("server.pool.launch.SupervisedEngine", OnDevice)
     launch = Launch(KnownModel(("m",)), Settings(device=devices))
     assert launch.wait().device_bytes == size * GIB
     launch.close()
@@ -45,7 +45,7 @@ def test_where_one_can_not_begin_none_is_left(monkeypatch: pytest.MonkeyPatch) -
         begun.append(OnDevice(recipe, name))
         return begun[0]
 
-    monkeypatch.setattr("server.pool.launch.Supervised", begin)
+    monkeypatch.setattr("server.pool.launch.SupervisedEngine", begin)
     with pytest.raises(RuntimeError, match="new thread"):
         Launch(KnownModel(("m",)), Settings(device="cuda:0,cuda:1"))
     assert begun[0].closed

@@ -69,6 +69,6 @@ def test_need_is_estimated_for_the_largest_batch_of_the_settings() -> None:
     assert need.least < need.usual
 
 
-def test_a_model_of_unknown_dimensions_is_reckoned_by_its_files() -> None:
+def test_a_model_of_unknown_dimensions_is_estimated_by_its_files() -> None:
     need = Budget.of(Settings(), "cpu", "int8", 0).estimate(UNKNOWN)
     assert need.usual == need.least > 1 << 30

@@ -28,6 +28,7 @@ from server.whisper.tuning import FORCE_ISA
 from tests.support.fakes import DEADLINE_S, FakeEngine, eventually, make_window, peek
 from tests.support.hosted import pid
 from tests.support.launches import Engines, Starting
+from tests.support.registries import registry_of, served_model
 
 
 @pytest.fixture
@@ -36,12 +37,12 @@ def anyio_backend() -> str:
 
 
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
-    return ServedModel(engine or FakeEngine(), names=names, languages=("en",))
+    return served_model(engine or FakeEngine(), names=names, languages=("en",))
 
 
 TURBO = served("large-v3-turbo", "turbo", "openai/whisper-large-v3-turbo")
 DEMO = served("demo", "Whisper-Demo")
-REGISTRY = Registry(TURBO, DEMO)
+REGISTRY = registry_of(TURBO, DEMO)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +92,13 @@ HOSTED = (
 
 @pytest.mark.parametrize("name", HOSTED)
 def test_id_of_a_whisper_that_clouds_host_means_the_default_model(name: str) -> None:
-    registry = Registry(DEMO, served("tiny"))
+    registry = registry_of(DEMO, served("tiny"))
     assert registry.find(name) is registry.default
 
 
 @pytest.mark.parametrize("name", HOSTED)
 def test_id_of_a_whisper_that_clouds_host_is_unknown_where_these_are_off(name: str) -> None:
-    registry = Registry(DEMO, cloud_model_ids=False)
+    registry = registry_of(DEMO, cloud_model_ids=False)
     with pytest.raises(ModelNotFound):
         registry.find(name)
     assert registry.find("whisper-1") is registry.default
@@ -105,7 +106,7 @@ def test_id_of_a_whisper_that_clouds_host_is_unknown_where_these_are_off(name: s
 
 def test_installed_model_wins_its_name_from_the_clouds() -> None:
     large = served("large-v3", "whisper-large-v3", "openai/whisper-large-v3")
-    registry = Registry(DEMO, large)
+    registry = registry_of(DEMO, large)
     assert registry.find("whisper-large-v3").served is large
     assert registry.find("OpenAI/Whisper-large-v3").served is large
     assert registry.find("whisper-large-v2").served is DEMO
@@ -113,7 +114,7 @@ def test_installed_model_wins_its_name_from_the_clouds() -> None:
 
 @pytest.mark.anyio
 async def test_no_other_model_is_loaded_or_unloaded_by_an_id_that_clouds_host() -> None:
-    registry = Registry(DEMO)
+    registry = registry_of(DEMO)
     for manage in (registry.load, registry.unload):
         with pytest.raises(ModelNotFound):
             await manage("whisper-large-v3")
@@ -172,7 +173,7 @@ def test_name_of_a_megabyte_that_begins_like_a_cloud_s_costs_no_time() -> None:
 
 
 def test_ids_are_all_names_and_those_of_the_cloud() -> None:
-    assert REGISTRY.ids() == [*TURBO.names, *DEMO.names, "whisper-1"]
+    assert REGISTRY.ids() == [*TURBO.known.names, *DEMO.known.names, "whisper-1"]
     assert all(REGISTRY.find(name) for name in REGISTRY.ids())
 
 
@@ -180,7 +181,7 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
 def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
     keeper = ModelPool(loading, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
-    with closing(Registry(keeper=keeper)) as registry:
+    with closing(Registry(keeper)) as registry:
         assert registry.ids() == [*offered, "whisper-1"]
         assert registry.find("demo").name == "demo"
 
@@ -191,7 +192,7 @@ def test_a_model_is_called_by_its_first_name() -> None:
 
 def test_closing_closes_every_engine() -> None:
     engines = [FakeEngine(), FakeEngine()]
-    Registry(*(served(f"model-{number}", engine=engine) for number, engine in enumerate(engines))).close()
+    registry_of(*(served(f"model-{number}", engine=engine) for number, engine in enumerate(engines))).close()
     assert [engine.closed for engine in engines] == [True, True]
 
 
@@ -200,9 +201,9 @@ def test_the_bundled_model_is_loaded_under_its_names() -> None:
     try:
         model = registry.default.served
         assert model
-        assert model.names[0] == "demo"
+        assert model.name == "demo"
         assert registry.find("whisper-1").served is model
-        assert {"en", "de", "es"} <= set(model.languages)
+        assert {"en", "de", "es"} <= set(model.known.languages)
         assert model.description == "demo, int8 on cpu"
         assert model.engine.stats().done == 0
     finally:
@@ -230,7 +231,7 @@ def test_settings_reach_the_model_and_its_engine(monkeypatch: pytest.MonkeyPatch
         assert isinstance(model, Whisper)
         assert engine._limits == BatchLimits(3, 5, cache_bytes=7 << 20)
         assert (model.workers, model._prompt_bucket, model._dynamic_context) == (2, 16, True)
-        assert (served.mels, served.window_s) == (80, 10.0)
+        assert (served.known.mels, served.known.window_s) == (80, 10.0)
     finally:
         registry.close()
 
@@ -307,7 +308,7 @@ def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
     keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
     shelf = Shelf("demo", *names)
     keeper.stock(shelf.models(), 300.0)
-    return Registry(keeper=keeper, stock=shelf)
+    return Registry(keeper, stock=shelf)
 
 
 @pytest.mark.anyio
@@ -355,7 +356,7 @@ async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     shelf = Shelf("demo", "old")
     keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     keeper.stock(shelf.models(), 300.0)
-    registry = Registry(keeper=keeper, stock=shelf)
+    registry = Registry(keeper, stock=shelf)
     watching = asyncio.create_task(registry.watch())
     with closing(registry):
         shelf.names = ("demo", "new")
@@ -386,7 +387,7 @@ class SlowShelf(Shelf):
 async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
     shelf = SlowShelf("demo")
     keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    registry = Registry(keeper=keeper, stock=shelf)
+    registry = Registry(keeper, stock=shelf)
     with closing(registry):
         older = asyncio.create_task(registry.rescan())
         await eventually(lambda: shelf.looks == 1)
@@ -412,7 +413,7 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
     keeper = ModelPool(loading, Budget(lambda known: Need(0, 0)))
     keeper.stock(Shelf("bad").models(), 300.0)
-    registry = Registry(keeper=keeper)
+    registry = Registry(keeper)
     with closing(registry):
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
@@ -424,7 +425,7 @@ async def test_a_default_model_that_the_next_request_would_try_again_is_none() -
     engines, time_s = Engines(), 0.0
     keeper = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
     keeper.stock(Shelf("demo").models(), 300.0)
-    registry = Registry(keeper=keeper)
+    registry = Registry(keeper)
     with closing(registry):
         await registry.load("demo")
         await registry.unload("demo")

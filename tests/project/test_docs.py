@@ -18,9 +18,9 @@ from server.api.openapi.document import ERRORS
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import sotto
 from server.models.catalog import SAMPLE_TEXT
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
+from tests.support.registries import registry_of
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = sorted(
@@ -76,7 +76,7 @@ def test_every_setting_is_described(name: str) -> None:
 
 
 def test_every_route_is_listed() -> None:
-    app = create_app(Settings(), Registry(), make_media())
+    app = create_app(Settings(), registry_of(), make_media())
     for path, methods in app.wrapped.openapi()["paths"].items():
         for method in methods:
             assert f"| `{method.upper()} {path}` |" in text_of("docs/api.md")

@@ -16,7 +16,7 @@ WORDS = "__init__ errors settings options transcript languages keep_alive stats 
 ROOMS: dict[str, str] = {
     "system": "",
     "formats": "",
-    "models": "",
+    "models": "system",
     "monitoring": "system",
     "audio": "system",
     "whisper": "audio.mel system",
@@ -25,7 +25,7 @@ ROOMS: dict[str, str] = {
     "transcription": "pool audio",
     "api": "transcription pool models audio formats monitoring system",
     "commands": "api transcription pool engine whisper audio models formats monitoring system",
-    "cli": "commands models",
+    "cli": "commands models system",
 }
 
 # Inside `api/` there is an order: a line imports from itself and from the lines above.

@@ -16,13 +16,12 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.gate.gate import Gate
 from server.engine.supervisor import SupervisedEngine
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import DEADLINE_S, make_media, wait_until
 from tests.support.hosted import QUICK, FakeRecipe, kill, supervised
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
 
 SPEECH = "en_02.wav"
@@ -146,7 +145,7 @@ def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) 
 
 
 def over(engine: SupervisedEngine) -> Gate:
-    return create_app(Settings(), Registry(ServedModel(engine, ("fake",), ("en",))), make_media())
+    return create_app(Settings(), registry_of(served_model(engine, ("fake",), ("en",))), make_media())
 
 
 def transcribed(client: TestClient, prompt: str = "") -> httpx2.Response:

@@ -17,12 +17,11 @@ from server.api.forms import parse_form
 from server.api.openapi.parameters import PARAMETERS
 from server.errors import InvalidRequest
 from server.options import TranscriptionOptions
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Task
 from tests.support.bad_inputs import speech, wav
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.wire import content_type, field, file, form, part
 
 SETTINGS = Settings()
@@ -85,8 +84,10 @@ def parsed(form: FormData, task: Task) -> TranscriptionOptions | InvalidRequest:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(), ("demo",), ("en", "de", "zh"))
-    with TestClient(create_app(SETTINGS, Registry(served), make_media())) as client:  # raises what would be a 500
+    served = served_model(FakeEngine(), ("demo",), ("en", "de", "zh"))
+    with TestClient(
+        create_app(SETTINGS, registry_of(served), make_media())
+    ) as client:  # raises what would be a 500
         yield client
 
 

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from server.api.app import create_app
 from server.options import RESPONSE_FORMATS, SUBTITLE_FORMATS
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
+from tests.support.registries import registry_of
 
 RENDER = "/v1/audio/transcriptions/render"
 WORD = ("word", "start", "end", "probability")
@@ -76,7 +76,7 @@ odd = st.tuples(fitting, st.dictionaries(st.sampled_from(WHOLE), anything, max_s
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), Registry(), make_media())) as client:  # raises what would be a 500
+    with TestClient(create_app(Settings(), registry_of(), make_media())) as client:  # raises what would be a 500
         yield client
 
 

@@ -18,12 +18,11 @@ from server.audio.media_decoder import MediaDecoder
 from server.audio.workers import MediaWorkers
 from server.errors import InvalidRequest
 from server.options import VadOptions
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.fakes import DEADLINE_S, FakeEngine, upload, wait_until
 from tests.support.hostile import hostile
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS
 
 pytestmark = [
@@ -58,8 +57,8 @@ def media(workers: MediaWorkers) -> Iterator[MediaDecoder]:
 
 @pytest.fixture(scope="module")
 def client(media: MediaDecoder) -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(), ("demo",), ("en",))
-    with TestClient(create_app(Settings(), Registry(served), media)) as client:
+    served = served_model(FakeEngine(), ("demo",), ("en",))
+    with TestClient(create_app(Settings(), registry_of(served), media)) as client:
         yield client
 
 

@@ -66,10 +66,10 @@ def resident_mib(server: Running) -> float:
 
 
 def need_mib(models_dir: Path) -> float:
-    """What one of the models is reckoned to take."""
+    """What one of the models is estimated to take."""
     dimensions = read_dimensions(models_dir / "one" / "model.bin")
     assert dimensions
-    return dimensions.memory_bytes("int8", batch=8, beam_size=5) / MIB
+    return dimensions.estimated_bytes("int8", batch=8, beam_size=5) / MIB
 
 
 def test_a_model_is_loaded_on_demand_and_gives_its_memory_back(server: Running) -> None:

@@ -8,6 +8,7 @@ from server.models.known_model import KnownModel
 from server.pool.served_model import ServedModel
 from server.stats import EngineState, EngineStats
 from tests.support.fakes import DEADLINE_S, FakeEngine
+from tests.support.registries import served_model
 
 
 class Engines:
@@ -45,7 +46,7 @@ class Starting:
             raise ModelUnavailable(self._engines.fails)
         engine = Process(self._engines)
         self._engines.running.append(engine)
-        return ServedModel(engine, self._known.names, ("en",))
+        return served_model(engine, self._known.names, ("en",))
 
     def close(self) -> None:
         self._closed = True

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def reference_of(folder: Path) -> WhisperModel:
-    """faster-whisper with the model in `folder`, computing as `Whisper(folder, device="cpu", threads=1)` does.
+    """faster-whisper with the model in `folder`, computing as `Whisper` does on a CPU with one thread.
 
     BLAS sums its spectrogram in an order that depends on the CPU, on the number of threads and on the recording's
     length. It equals ours but for the last bits (tests/audio/test_mel.py), which int8 can make a time token's 0.02

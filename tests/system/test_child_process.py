@@ -16,8 +16,8 @@ from tests.support.fakes import DEADLINE_S, wait_until
 ROLES = ["loading", "echo", "deaf", "stuck"]
 PARENT = """
 import sys, time
-from server.system.child_process import Child, clean_environment
-child = Child("tests.support.stub_child", sys.argv[1], environment=clean_environment())
+from server.system.child_process import ChildProcess, clean_environment
+child = ChildProcess("tests.support.stub_child", sys.argv[1], environment=clean_environment())
 print(child.channel.recv(100).decode(), flush=True)
 time.sleep(600)
 """

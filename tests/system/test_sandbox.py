@@ -13,9 +13,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cage needs 
 ROOT = Path(__file__).parents[2]
 CONFINED = """
 import os, resource, sys, time
-from server.system.sandbox import Limits, confine, keep_only, end_with
+from server.system.sandbox import ProcessLimits, confine, keep_only, end_with
 file = os.open(sys.argv[1], os.O_RDWR)
-confine(Limits(memory_bytes=64 << 20, cpu_s=1, file_bytes=1000))
+confine(ProcessLimits(memory_bytes=64 << 20, cpu_s=1, file_bytes=1000))
 """
 
 

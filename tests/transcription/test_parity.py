@@ -14,7 +14,7 @@ import pytest
 from faster_whisper import WhisperModel
 
 from server.audio.mel import loudest, mel_filters
-from server.options import DecodingOptions
+from server.options import DecodingOptions, ModelOptions
 from server.transcript import CONTEXT_SAMPLES, Span, Window, WindowResult, Word
 from server.transcription.sequential import in_sequence
 from server.whisper.model import Whisper
@@ -116,7 +116,7 @@ def test_long_recordings_do_too(demo: Whisper, reference: WhisperModel, name: st
 def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Whisper, WhisperModel]]:
     """A model of random weights, ours and theirs: it says all that a trained one hardly ever does."""
     path = build(tmp_path_factory.mktemp("random"))
-    model = Whisper(path, device="cpu", threads=1)
+    model = Whisper(path, ModelOptions(device="cpu", threads=1))
     yield model, reference_of(path)
     model.close()
 

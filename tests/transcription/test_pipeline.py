@@ -18,6 +18,7 @@ from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
+from server.engine.limits import BatchLimits
 from server.errors import (
     AudioTooLong,
     Cancelled,
@@ -33,7 +34,6 @@ from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadO
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
@@ -55,6 +55,7 @@ from tests.support.fakes import (
     wait_until,
 )
 from tests.support.launches import Engines
+from tests.support.registries import registry_of, served_model
 
 pytestmark = pytest.mark.anyio
 
@@ -129,9 +130,9 @@ def flow(
     media: MediaDecoder | None = None,
 ) -> Iterator[Flow]:
     media = media or make_media(spool_bytes=spool_bytes, max_audio_s=max_audio_s)
-    model = ServedModel(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
+    model = served_model(engine, names=("demo",), languages=("en", "de", "es"), window_s=window_s)
     try:
-        yield Flow(Pipeline(media, registry := Registry(model), max_windows=max_windows), media)
+        yield Flow(Pipeline(media, registry := registry_of(model), max_windows=max_windows), media)
     finally:
         media.close()
         engine.close()
@@ -280,7 +281,11 @@ async def test_two_requests_at_once_are_not_mixed_up() -> None:
     def answer(window: Window, options: DecodingOptions) -> Heard:
         return make_result(window, f" {options.prompt}{window.index}")
 
-    with flow(Engine(FakeModel(answer, workers=2))) as on, upload(tone(20)) as one, upload(tone(15)) as other:
+    with (
+        flow(Engine(FakeModel(answer, workers=2), BatchLimits())) as on,
+        upload(tone(20)) as one,
+        upload(tone(15)) as other,
+    ):
         async with (
             on.request(one, replace(ENGLISH, prompt="a")) as first,
             on.request(other, replace(ENGLISH, prompt="b")) as second,
@@ -613,7 +618,7 @@ async def test_when_all_windows_fail_there_is_one_error_and_no_noise() -> None:
 
 
 async def test_an_engine_that_has_closed_ends_the_request() -> None:
-    engine = Engine(FakeModel())
+    engine = Engine(FakeModel(), BatchLimits())
     with flow(engine) as on, upload(tone(5)) as source:
         engine.close()
         async with on.request(source) as transcription:
@@ -789,7 +794,7 @@ async def test_who_stops_iterating_leaves_nothing_behind() -> None:
 async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() -> None:
     model = FakeModel()
     model.hold()
-    with flow(Engine(model)) as on, upload(tone(20)) as source, upload(tone(1.5)) as other:
+    with flow(Engine(model, BatchLimits())) as on, upload(tone(20)) as source, upload(tone(1.5)) as other:
         async with on.request(source) as transcription:
             await asyncio.to_thread(wait_until, lambda: model.inside == 1)
             transcription.cancel()
@@ -811,7 +816,7 @@ def cold(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
     keeper = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
     keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
     try:
-        yield Flow(Pipeline(media, Registry(keeper=keeper)), media), keeper.slots[0]
+        yield Flow(Pipeline(media, Registry(keeper)), media), keeper.slots[0]
     finally:
         engines.load.set()
         media.close()

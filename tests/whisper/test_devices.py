@@ -10,6 +10,7 @@ import ctranslate2
 import pytest
 
 from server.errors import ModelUnavailable
+from server.options import ModelOptions
 from server.whisper import devices
 from server.whisper.devices import CUBLAS_WHEEL, compute_types, cublas_advice, load_cublas, pick_device
 from server.whisper.model import Whisper
@@ -44,7 +45,7 @@ def test_without_a_gpu_the_cpu_is_taken(asked: str) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_that_is_not_there_is_refused(asked: str, scripted_model: Path) -> None:
     with pytest.raises(ModelUnavailable, match=f"SOTTO_DEVICE={asked}: .* 0 CUDA devices"):
-        Whisper(scripted_model, device=asked)
+        Whisper(scripted_model, ModelOptions(device=asked))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from server.errors import ModelUnavailable
-from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions
+from server.options import FALLBACK_TEMPERATURES, MAX_PROMPT, DecodingOptions, ModelOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult
 from server.whisper.decoding import DecodingResult, WindowState
 from server.whisper.model import CONTEXT_BUCKETS, Whisper
@@ -208,7 +208,9 @@ def test_where_the_model_stops_inside_a_window_the_rest_is_not_consumed(
 
 
 def test_what_is_no_speech_is_never_written(tmp_path: Path) -> None:
-    model = Whisper(build(tmp_path, script=Script("(music) Hello ♪ there [sic]")), device="cpu", threads=1)
+    model = Whisper(
+        build(tmp_path, script=Script("(music) Hello ♪ there [sic]")), ModelOptions(device="cpu", threads=1)
+    )
     text = text_of(alone(model, window_of(NOISE)))
     model.close()
     assert "Hello" in text
@@ -755,7 +757,7 @@ def test_logprobs_and_words_tell_the_same_probabilities(demo: Whisper) -> None:
 
 @pytest.mark.parametrize("text", [" 你好，世界", " Grüße 😀 aus Köln", " สวัสดีครับ", " नमस्ते"])
 def test_bytes_make_up_texts_of_any_script(tmp_path: Path, text: str) -> None:
-    model = Whisper(build(tmp_path, script=Script(text)), device="cpu", threads=1)
+    model = Whisper(build(tmp_path, script=Script(text)), ModelOptions(device="cpu", threads=1))
     result = alone(model, window_of(NOISE), LOGPROBS)
     model.close()
     assert text_of(result) == text
@@ -867,7 +869,7 @@ def test_a_broken_model_is_unavailable(
     shutil.copytree(scripted_model, folder)
     spoil(folder)
     with pytest.raises(ModelUnavailable) as refused:
-        Whisper(folder, device="cpu", threads=1)
+        Whisper(folder, ModelOptions(device="cpu", threads=1))
     assert str(folder) in refused.value.message
     assert "download" not in refused.value.message
 
@@ -878,7 +880,7 @@ def test_a_broken_model_is_unavailable(
 @pytest.fixture(scope="module")
 def dynamic(demo_model: Path) -> Iterator[Whisper]:
     """The demo model, which was trained for it, seeing no more than a window needs."""
-    model = Whisper(demo_model, device="cpu", threads=1, dynamic_context=True)
+    model = Whisper(demo_model, ModelOptions(device="cpu", threads=1, dynamic_context=True))
     yield model
     model.close()
 
@@ -921,7 +923,7 @@ def test_previous_text_goes_behind_the_users_prompt(demo: Whisper, watched: Watc
 
 
 def test_previous_text_is_cut_to_the_bucket_and_the_users_prompt_never(demo_model: Path) -> None:
-    model = Whisper(demo_model, device="cpu", threads=1, prompt_bucket=16)
+    model = Whisper(demo_model, ModelOptions(device="cpu", threads=1, prompt_bucket=16))
     options = replace(ENGLISH, prompt="Anna and Tom", previous_tokens=tuple(range(1000, 1050)))
     prompt = model.start(window_of(NOISE), options).prompt
     model.close()

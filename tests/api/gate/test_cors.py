@@ -6,11 +6,10 @@ from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.bad_inputs import wav
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS
 from tests.support.wire import content_type, field, file, form
 
@@ -22,7 +21,7 @@ ASKED = "authorization, content-type, x-stainless-lang, x-stainless-retry-count"
 
 
 def client_of(**settings: object) -> TestClient:
-    registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+    registry = registry_of(served_model(FakeEngine(), ("demo",), ("en",)))
     return TestClient(create_app(Settings.model_validate(settings), registry, make_media()))
 
 

@@ -14,9 +14,9 @@ from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS
 from server.api.paths import OPEN_PATHS
 from server.errors import Cancelled, MethodNotAllowed, SottoError
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media
+from tests.support.registries import registry_of
 
 DOCUMENT = describe()
 FORMS = Path(__file__).parents[3] / "server/api/forms.py"
@@ -41,13 +41,13 @@ def test_document_is_valid() -> None:
 
 
 def test_document_is_what_is_served() -> None:
-    app = create_app(Settings(), Registry(), make_media()).wrapped
+    app = create_app(Settings(), registry_of(), make_media()).wrapped
     assert app.openapi() == DOCUMENT
     assert app.openapi() is app.openapi()  # every 404 lists its paths
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    generated = FastAPI.openapi(create_app(Settings(), Registry(), make_media()).wrapped)["paths"]
+    generated = FastAPI.openapi(create_app(Settings(), registry_of(), make_media()).wrapped)["paths"]
     served = {(method, path) for path, methods in generated.items() for method in methods}
     assert {(method, path) for method, path, _ in operations()} == served
 

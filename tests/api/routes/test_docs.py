@@ -11,18 +11,19 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 
 VOID = {"meta", "br"}
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    served = ServedModel(FakeEngine(), ("demo",), ("en",))
-    with TestClient(create_app(Settings(api_keys=(SecretStr("a-key"),)), Registry(served), make_media())) as client:
+    served = served_model(FakeEngine(), ("demo",), ("en",))
+    with TestClient(
+        create_app(Settings(api_keys=(SecretStr("a-key"),)), registry_of(served), make_media())
+    ) as client:
         yield client
 
 

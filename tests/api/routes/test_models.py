@@ -13,19 +13,19 @@ from server.keep_alive import FOREVER
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.launches import Engines
+from tests.support.registries import registry_of, served_model
 
 IDS = ["demo", "whisper-demo", "org/large v3", "whisper-1"]
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    demo = ServedModel(FakeEngine(), ("demo", "whisper-demo"), ("en", "de"), created=1_700_000_000)
-    large = ServedModel(FakeEngine(), ("org/large v3",), ("en", "de"), created=1_700_000_000)
-    with TestClient(create_app(Settings(), Registry(demo, large), make_media())) as client:
+    demo = served_model(FakeEngine(), ("demo", "whisper-demo"), ("en", "de"), created=1_700_000_000)
+    large = served_model(FakeEngine(), ("org/large v3",), ("en", "de"), created=1_700_000_000)
+    with TestClient(create_app(Settings(), registry_of(demo, large), make_media())) as client:
         yield client
 
 
@@ -54,9 +54,9 @@ def test_list_has_the_languages_of_a_model_once(client: TestClient) -> None:
 def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
     keeper = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
     for name in sorted(("demo", "own"), key=lambda name: name != default):
-        served = ServedModel(FakeEngine(), (name,), ("en",))
+        served = served_model(FakeEngine(), (name,), ("en",))
         keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
-    with TestClient(create_app(Settings(), Registry(keeper=keeper), make_media())) as client:
+    with TestClient(create_app(Settings(), Registry(keeper), make_media())) as client:
         listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
         assert client.get("/v1/models/demo").json()["demo"] is True
     demos = {"demo": True, "own": None, "whisper-1": True}
@@ -99,7 +99,7 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
 
 def test_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
     admin = {"authorization": "Bearer admin"}
-    registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+    registry = registry_of(served_model(FakeEngine(), ("demo",), ("en",)))
     settings = Settings.model_validate({"admin_keys": ["admin"]})
     with TestClient(create_app(settings, registry, make_media())) as client:
         assert client.delete("/v1/models/whisper-large-v3", headers=admin).status_code == 404

@@ -27,6 +27,7 @@ from tests.contract.schemas import fits
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import FakeEngine, make_media, wait_until
 from tests.support.model_folders import WHOLE, filled, pulled
+from tests.support.registries import served_model
 from tests.support.serving import TRANSCRIPTIONS
 
 ADMIN = "admin-key-0123456789abcdefgh"
@@ -48,7 +49,7 @@ class Models:
 
     def serve(self, known: KnownModel) -> ServedModel:
         engine = self.engines[known.name] = FakeEngine()
-        return ServedModel(engine, known.names, ("en",))
+        return served_model(engine, known.names, ("en",))
 
 
 class Start:
@@ -93,7 +94,7 @@ def serving(settings: Settings, fakes: Models) -> Iterator[TestClient]:
     keeper = ModelPool(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
     keeper.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
     keeper.stock(inventory.models(), 300.0)
-    registry = Registry(keeper=keeper, stock=inventory, on_demand_s=300.0)
+    registry = Registry(keeper, stock=inventory, on_demand_s=300.0)
     app = create_app(settings, registry, make_media())
     with TestClient(app, headers={"authorization": f"Bearer {ADMIN}"}) as client:
         yield client

@@ -16,13 +16,12 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.models import hub as pulling
 from server.models import pulls
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.contract.schemas import fits
 from tests.support.fakes import FakeEngine, make_media
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.model_folders import WHOLE, fill_disk
+from tests.support.registries import registry_of, served_model
 
 NAME = "distil-large-v2"  # of the catalog, and not pinned there: any content will do
 TINY = "Systran/faster-distil-whisper-large-v2"
@@ -56,7 +55,7 @@ def make(models: Path) -> Iterator[Make]:
     opened: list[TestClient] = []
 
     def client(**settings: object) -> TestClient:
-        registry = Registry(ServedModel(FakeEngine(), ("demo",), ("en",)))
+        registry = registry_of(served_model(FakeEngine(), ("demo",), ("en",)))
         chosen = Settings.model_validate({"models_dir": models, "admin_keys": [ADMIN], **settings})
         app = create_app(chosen, registry, make_media())
         one = TestClient(app, headers={"authorization": f"Bearer {ADMIN}"}, raise_server_exceptions=False)

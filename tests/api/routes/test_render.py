@@ -14,9 +14,9 @@ from server.api.gate.upload_pace import Pace
 from server.api.json_body import JsonBodies
 from server.api.posted_transcript import MAX_TIME_S
 from server.errors import Unavailable
-from server.pool.registry import Registry
 from server.settings import Settings
 from tests.support.fakes import make_media, wait_until
+from tests.support.registries import registry_of
 from tests.support.serving import REQUEST_S, Running, serving
 from tests.support.wire import Connection
 
@@ -37,7 +37,7 @@ KEY = "render-key-0123456789abcdef"
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     """A server without a model: none is needed."""
-    with TestClient(create_app(Settings(), Registry(), make_media())) as client:
+    with TestClient(create_app(Settings(), registry_of(), make_media())) as client:
         yield client
 
 
@@ -218,7 +218,7 @@ def test_other_methods_are_not_allowed(client: TestClient) -> None:
 
 def test_a_key_is_needed_where_keys_are_set() -> None:
     settings = Settings.model_validate({"api_keys": KEY})
-    with TestClient(create_app(settings, Registry(), make_media())) as client:
+    with TestClient(create_app(settings, registry_of(), make_media())) as client:
         refused(client.post(RENDER, json=body()), 401)
         assert client.post(RENDER, json=body(), headers={"authorization": f"Bearer {KEY}"}).text == SRT
 
@@ -228,7 +228,7 @@ def test_a_body_above_the_limit_is_refused(chunked: bool) -> None:
     settings = Settings.model_validate({"max_render_mb": 1})
     content = json.dumps(body()).encode() + b" " * (1 << 20)
     headers = {"content-type": "application/json"}
-    with TestClient(create_app(settings, Registry(), make_media())) as client:
+    with TestClient(create_app(settings, registry_of(), make_media())) as client:
         answer = client.post(RENDER, content=iter([content]) if chunked else content, headers=headers)
         assert "SOTTO_MAX_RENDER_MB" in refused(answer, 413)["message"]
         assert client.post(RENDER, content=content[: 1 << 20], headers=headers).text == SRT

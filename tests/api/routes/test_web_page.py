@@ -9,19 +9,18 @@ from starlette.testclient import TestClient
 from server.api.app import create_app
 from server.api.routes.web_page import SAMPLE_PATH, WEB, read_assets
 from server.models.catalog import SAMPLE, data_path
-from server.pool.registry import Registry
-from server.pool.served_model import ServedModel
 from server.settings import Settings
 from tests.support.fakes import FakeEngine, make_media
+from tests.support.registries import registry_of, served_model
 
 KEY = "a-key"
 IMPORT = re.compile(r"""^(?:import|export)\b[^;]*?["'](\.[^"']+)["']""", re.MULTILINE)
 
 
 def client_of(*, page: bool) -> TestClient:
-    served = ServedModel(FakeEngine(), ("demo",), ("en",))
+    served = served_model(FakeEngine(), ("demo",), ("en",))
     return TestClient(
-        create_app(Settings(api_keys=(SecretStr(KEY),), page=page), Registry(served), make_media()),
+        create_app(Settings(api_keys=(SecretStr(KEY),), page=page), registry_of(served), make_media()),
         headers={"host": "127.0.0.1"},
     )
 
