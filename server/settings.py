@@ -328,9 +328,9 @@ class Settings(BaseSettings):
         return self.spool_mb << 20
 
 
-def settings_with(given: object, *names: str) -> Settings:
-    """The settings, with what `given`, a command line, has under `names` in place of the environment's."""
-    return Settings(**{name: getattr(given, name) for name in names if getattr(given, name) is not None})
+def settings_with(**options: object) -> Settings:
+    """The settings, in which `options` of a command line that are not None replace the environment's."""
+    return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _reachable(host: str) -> str:

@@ -1,1 +1,1 @@
-"""What each command accepts: argparse, nothing heavy."""
+"""The options and arguments of each command, by click. Loads nothing heavy."""

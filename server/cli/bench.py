@@ -1,69 +1,65 @@
-"""What `sotto bench` takes."""
+"""The options of `sotto bench`."""
 
-import argparse
 import math
 from pathlib import Path
 
+import click
+
+from server.cli.help import Command
+from server.cli.parameters import Counts, Seconds, model_option
 from server.settings import settings_with
 
 ABOUT = """\
-Measure how fast recordings are transcribed: for one client, for 4 and for 16, each of whom sends
-the recording again when its text has come. Prints a table for an issue report."""
+Measure how fast recordings are transcribed by 1, 4 and 16 concurrent clients. Each client sends
+the recording again as soon as it has its text. Prints a table that you can paste into an issue."""
 EXAMPLES = """\
 examples:
   sotto bench                                    the bundled model and recording
   sotto bench talk.mp3 --model small             your own
-  sotto bench --server http://127.0.0.1:8000     a running server, its uploads and queue included
+  sotto bench --server http://127.0.0.1:8000     a running server, with its uploads and queue
   sotto bench --clients 1,64 --seconds 60 --json
 
-speed: seconds of audio in a second, all clients together; RTF: the same, the other way round;
-p50, p95: half the answers came within this time, 95% within that"""
+speed: seconds of audio transcribed per second, all clients together; RTF: the inverse;
+p50, p95: half of the requests, and 95% of them, took at most this long"""
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `bench` to the command line; it sets `run`, which takes what was given."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure how fast it is here",
-        description=ABOUT,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; default: a bundled one")
-    parser.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
-    parser.add_argument("--server", metavar="URL", help="measure this server instead")
-    parser.add_argument("--clients", type=_counts, default=(1, 4, 16), metavar="N[,N...]", help="default: 1,4,16")
-    parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="of each round; default: 10")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=_bench)
-
-
-def _bench(args: argparse.Namespace) -> int:
+@click.command(cls=Command, help=ABOUT, short_help="measure transcription speed", epilog=EXAMPLES)
+@click.argument(
+    "file",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="[FILE]",
+    required=False,
+    help="a recording; default: a bundled one",
+)
+@model_option
+@click.option("--server", metavar="URL", help="measure this server instead")
+@click.option(
+    "--clients", type=Counts(), default=(1, 4, 16), metavar="N[,N...]", help="concurrent clients; default: 1,4,16"
+)
+@click.option(
+    "--seconds",
+    type=Seconds(0, math.inf, max_open=True),
+    default=10.0,
+    metavar="S",
+    help="length of each round; default: 10",
+)
+@click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+def bench(
+    file: Path | None,
+    model: str | None,
+    server: str | None,
+    clients: tuple[int, ...],
+    seconds: float,
+    as_json: bool,
+) -> int:
     from server.commands.bench import bench
 
     return bench(
-        settings_with(args, "model"),
-        args.file,
-        server=args.server,
-        model=args.model or "" if args.server else "",
-        clients=args.clients,
-        round_s=args.seconds,
-        as_json=args.json,
+        settings_with(model=model),
+        file,
+        server=server,
+        model=model or "" if server else "",
+        clients=clients,
+        round_s=seconds,
+        as_json=as_json,
     )
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    counts = tuple(int(each) if each.strip().isdecimal() else 0 for each in text.split(","))
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of counts such as 1,4,16")
-    return counts
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds

@@ -1,26 +1,27 @@
-"""What a shell completes of the command line, as a script for it. The only home of shtab."""
+"""`sotto completion`: scripts with which shells complete the command line."""
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+import click
+from click.shell_completion import shell_complete
 
-import shtab
+from server.cli.help import Command
 
-FILES = ("FILE", "DIR|FILE")
-
-
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script that has `shell` complete what `parser` takes."""
-    for action in _actions(parser):
-        if action.type is Path or action.metavar in FILES:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell=shell))
+PROGRAM = "sotto"
+COMPLETE_VARIABLE = "_SOTTO_COMPLETE"  # by which a script asks `sotto` for completions
+SHELLS = ("bash", "zsh", "fish")
+EXAMPLES = """\
+examples:
+  sotto completion bash > ~/.local/share/bash-completion/completions/sotto
+  sotto completion zsh > "${fpath[1]}/_sotto"
+  sotto completion fish > ~/.config/fish/completions/sotto.fish"""
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """All that `parser` takes, its commands' too."""
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _actions(command)
+@click.command(
+    cls=Command,
+    help="Print a script with which a shell completes commands, options, models and files.",
+    short_help="print a shell completion script",
+    epilog=EXAMPLES,
+)
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL", help=", ".join(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> int:
+    return shell_complete(context.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE, f"{shell}_source")

@@ -1,148 +1,107 @@
 """The command line. Nothing heavy is imported until a command needs it: `sotto --help` is instant."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+import click
+from click.shell_completion import shell_complete
 from pydantic import ValidationError
 
 from server import __version__
-from server.cli.bench import add_to as add_bench
-from server.cli.models import add_to as add_models
-from server.cli.ps import add_to as add_ps
-from server.cli.transcribe import add_to as add_transcribe
+from server.cli.bench import bench
+from server.cli.completion import COMPLETE_VARIABLE, PROGRAM, completion
+from server.cli.doctor import doctor
+from server.cli.help import Group
+from server.cli.models import models
+from server.cli.ps import ps
+from server.cli.serve import serve
+from server.cli.transcribe import transcribe
 from server.errors import InvalidRequest, SottoError, told
-from server.settings import PREFIX, settings_with
+from server.settings import PREFIX
 
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 EXAMPLES = """\
 examples:
-  sotto transcribe talk.mp3             its text
-  sotto serve --model small             a server on http://127.0.0.1:8000
-  sotto doctor                          what would run here, and what lacks
-  sotto COMMAND --help                  more of each
+  sotto transcribe talk.mp3             print its text
+  sotto serve --model small             start a server on http://127.0.0.1:8000
+  sotto doctor                          check this machine
+  sotto COMMAND --help                  show details and examples
 
 Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that SOTTO_CONFIG names."""
-SERVE_EXAMPLES = """\
-examples:
-  sotto serve --model turbo
-  SOTTO_API_KEYS=$(openssl rand -hex 16) sotto serve --host 0.0.0.0
 
-Everything else is a setting: environment variables SOTTO_<NAME>, or keys of the TOML file that
-SOTTO_CONFIG names. `sotto doctor` tells what is wrong with them."""
-COMPLETION_EXAMPLES = """\
-examples:
-  sotto completion bash > ~/.local/share/bash-completion/completions/sotto
-  sotto completion zsh > "${fpath[1]}/_sotto"
-  sotto completion fish > ~/.config/fish/completions/sotto.fish"""
+
+@click.group(
+    cls=Group,
+    commands=[serve, doctor, transcribe, bench, models, ps, completion],
+    help="Speech to text on your own machine, behind OpenAI's audio API.",
+    epilog=EXAMPLES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="sotto %(version)s")
+@click.pass_context
+def sotto(context: click.Context) -> int:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return EXIT_USAGE
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit status. Errors are one line on stderr."""
-    parser = make_parser()
-    args = parser.parse_args(arguments)
-    if args.command is None:
-        parser.print_help()
-        return EXIT_USAGE
     try:
-        status: int = args.run(args)
+        status = _complete() if COMPLETE_VARIABLE in os.environ else _invoke(arguments)
         sys.stdout.flush()
         return status
+    except click.UsageError as error:
+        print(f"sotto: {_usage(error)}", file=sys.stderr)
+        return EXIT_USAGE
     except ValidationError as error:
         print(f"sotto: {_explain(error)}", file=sys.stderr)
         return EXIT_USAGE
     except InvalidRequest as error:
         print(f"sotto: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BrokenPipeError:  # whoever read has had enough; the flush at the end must not complain
+    except BrokenPipeError:  # the reader has closed the pipe; the flush at exit must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SottoError, OSError) as error:
         print(f"sotto: {told(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, click.Abort):  # Abort: at a prompt
+        return EXIT_INTERRUPTED
 
 
-def _serve(args: argparse.Namespace) -> int:
-    from server.commands.serve import serve
-
-    return serve(settings_with(args, "host", "port", "model"))
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from server.commands.doctor import doctor
-
-    return doctor(settings_with(args, "model"), as_json=args.json)
+def _invoke(arguments: Sequence[str]) -> int:
+    try:
+        with sotto.make_context(PROGRAM, list(arguments)) as context:
+            status: int = sotto.invoke(context)
+            return status
+    except click.exceptions.Exit as ended:  # after --help and --version
+        return ended.exit_code
 
 
-def _completion(args: argparse.Namespace) -> int:
-    from server.cli.completion import script
+def _complete() -> int:
+    """Answer a shell that runs a script of `sotto completion`."""
+    return shell_complete(sotto, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
 
-    print(script(make_parser(), args.shell))
-    return 0
+
+def _usage(error: click.UsageError) -> str:
+    """The mistake and where to read more, in one line; click breaks some of its messages into lines."""
+    message = " ".join(error.format_message().split())
+    return f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message
 
 
 def _explain(error: ValidationError) -> str:
-    """What is wrong with which setting, as the user wrote it."""
+    """The settings that are wrong, by the names that the user knows, and why."""
     wrong = []
     for item in error.errors():
         name = f"{PREFIX}{'_'.join(map(str, item['loc'][:1])).upper()}"
         if item["type"] == "extra_forbidden":
-            wrong.append(f"{os.environ.get(f'{PREFIX}CONFIG')} has {item['loc'][0]!r}, which is no setting")
+            wrong.append(f"{os.environ.get(f'{PREFIX}CONFIG')} has {item['loc'][0]!r}, which is not a setting")
             continue
         source = "" if name in os.environ else " (or the option of that name)"
         wrong.append(f"{name}{source}: {item['msg']}")
     return "; ".join(wrong)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """All commands; what is given has `run`, which takes it."""
-    parser = argparse.ArgumentParser(
-        prog="sotto",
-        description="Speech to text on your own machine, behind OpenAI's audio API.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"sotto {__version__}")
-    commands = parser.add_subparsers(dest="command", title="commands")
-
-    serve = commands.add_parser(
-        "serve",
-        help="run the server",
-        description="Run the server until Ctrl-C, which lets requests under way end; a second one doesn't.",
-        epilog=SERVE_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    serve.add_argument("--host", help="address to listen on (SOTTO_HOST, 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (SOTTO_PORT, 8000)")
-    serve.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
-    serve.set_defaults(run=_serve)
-
-    doctor = commands.add_parser(
-        "doctor",
-        help="tell what would run here",
-        description="Try everything that the server needs, and tell what to do about what lacks. "
-        "Exits with 0 if the server would run, with 1 if not. Contacts no other machine.",
-    )
-    doctor.add_argument("--json", action="store_true", help="for programs: docs/doctor.schema.json")
-    doctor.add_argument("--model", help="catalog name, directory or repository id (SOTTO_MODEL, demo)")
-    doctor.set_defaults(run=_doctor)
-
-    add_transcribe(commands)
-    add_bench(commands)
-    add_models(commands)
-    add_ps(commands)
-
-    completion = commands.add_parser(
-        "completion",
-        help="print a script with which a shell completes all this",
-        description="Print a script with which a shell completes commands, options and files.",
-        epilog=COMPLETION_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    completion.set_defaults(run=_completion)
-    return parser

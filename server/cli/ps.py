@@ -1,46 +1,37 @@
-"""`sotto ps`: which models a running server has in memory, and how busy each is."""
+"""`sotto ps`: the models that a running server has in memory, and how busy each is."""
 
-import argparse
 import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import click
+
+from server.cli.help import Command
 from server.errors import InvalidRequest, RemoteError
 from server.settings import Settings
 
 HEAD = ("MODEL", "STATE", "DEVICE", "TYPE", "MEMORY", "REQUESTS", "QUEUE", "LAST USE", "UNLOADS IN")
 ABOUT = """\
-Show the models that a running server has in memory. MEMORY is what their processes
-take, of RAM; QUEUE counts windows of audio, of up to 30 s each, that wait or run."""
-KEY = "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the key"
+Show the models that a running server has in memory. MEMORY is the RAM that their processes use;
+QUEUE counts windows of audio, of up to 30 s each, that are waiting or running."""
+KEY = "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key"
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `ps` to the command line."""
-    parser = commands.add_parser(
-        "ps",
-        help="show what a running server has loaded",
-        description=ABOUT,
-        epilog=KEY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--server", metavar="URL", help="its address (http://127.0.0.1:8000; SOTTO_HOST, SOTTO_PORT)"
-    )
-    parser.add_argument("--json", action="store_true", help="everything that is known, for programs")
-    parser.set_defaults(run=_ps)
-
-
-def _ps(args: argparse.Namespace) -> int:
-    told = asyncio.run(_ask(args.server or _address(Settings())))
-    print(json.dumps(told, indent=2) if args.json else "\n".join(_table(told["models"], told["time"])))
+@click.command(cls=Command, help=ABOUT, short_help="show the models that a running server has loaded", epilog=KEY)
+@click.option(
+    "--server", metavar="URL", help="the server's address (http://127.0.0.1:8000; SOTTO_HOST, SOTTO_PORT)"
+)
+@click.option("--json", "as_json", is_flag=True, help="all details, machine-readable")
+def ps(server: str | None, as_json: bool) -> int:
+    answer = asyncio.run(_ask(server or _address(Settings())))
+    print(json.dumps(answer, indent=2) if as_json else "\n".join(_table(answer["models"], answer["time"])))
     return 0
 
 
 def _address(settings: Settings) -> str:
     if not settings.port:
-        raise InvalidRequest("SOTTO_PORT is 0, which may be any port: name the server's address by --server")
+        raise InvalidRequest("SOTTO_PORT is 0, which means any port: give the server's address with --server")
     return settings.url()
 
 
@@ -50,15 +41,15 @@ async def _ask(url: str) -> dict[str, Any]:
     async with Client(url) as client:
         answer = await client.get("/api/ps")
     try:
-        told: dict[str, Any] = answer.json()
-        list(_table(told["models"], told["time"]))
+        status: dict[str, Any] = answer.json()
+        list(_table(status["models"], status["time"]))
     except (ValueError, LookupError, TypeError) as error:
         raise RemoteError(f"{url} does not answer as a Sotto server does") from error
-    return told
+    return status
 
 
 def _table(models: list[dict[str, Any]], now_s: float) -> Iterator[str]:
-    """A line for each model below the head, in columns."""
+    """The heading and a line per model, in columns."""
     lines = [HEAD, *(_row(model, now_s) for model in models)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -41,7 +41,7 @@ REASONS = {
     "no AVX-512": "CTranslate2 picks other instructions",
     "allocator tuned": "freed memory is kept for reuse",
     "allocator as it is": "SOTTO_TUNE_ALLOCATOR is off, or this is not glibc",
-    "batches at once": "in small steps threads wait for each other longer than they help",
+    "batches at once": "small steps gain nothing from more threads",
 }
 
 
@@ -100,7 +100,7 @@ class BenchReport:
         rows = [head, ("---:",) * len(head), *(each.row for each in self.rounds)]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         lines = [
-            f"Sotto {self.version}, {self.model}: {self.audio_s:.1f} s of audio again and again; "
+            f"Sotto {self.version}, {self.model}: a {self.audio_s:.1f} s recording, repeated; "
             f"idle memory {_megabytes(self.idle_bytes)}",
             "",
             table,
@@ -146,7 +146,7 @@ async def _of_server(url: str, model: str, work: "Bench") -> BenchReport:
         name = model or (await client.get("/v1/models")).json()["data"][0]["id"]
         version = (await client.get("/health")).json()["version"]
         audio_s, idle_bytes, rounds = await work.go(client, ServerGauge(client))
-    return BenchReport(Path(name).name, audio_s, idle_bytes, rounds, ["by a server"], [], version)
+    return BenchReport(Path(name).name, audio_s, idle_bytes, rounds, ["measured through a server"], [], version)
 
 
 def _with_reason(chosen: str) -> str:

@@ -1,6 +1,6 @@
-"""What can be told of a start before anything is loaded: the server logs it, `sotto doctor` shows it among more.
+"""Checks of this machine and these settings: the server logs them when it starts, `sotto doctor` shows them.
 
-Each check looks at one thing and says what to do about it. They load no heavy library and contact nobody.
+Each looks at one thing and says what to do about it. They load no heavy library and make no connections.
 """
 
 import difflib
@@ -82,58 +82,62 @@ def cpu() -> Check:
 def ram() -> Check:
     found = memory()
     if found is None:
-        return Check("memory", "ok", "it can't be told here")
-    text = f"{size(found.free)} free of {size(found.allowed)} that this process may use"
+        return Check("memory", "ok", "unknown on this system")
+    text = f"{size(found.free)} free of {size(found.allowed)} available to this process"
     if found.free < LEAST_BYTES:
-        return Check("memory", "note", text, "give it more: without it the system ends processes as they grow")
+        return Check("memory", "note", text, "add memory: the system may kill processes that need more")
     return Check("memory", "ok", text)
 
 
 def scratch(settings: Settings) -> Check:
-    """Where uploads and decoded audio lie."""
+    """Where uploads and decoded audio are stored."""
     try:
         folder = Path(tempfile.gettempdir())
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Check("temp", "problem", f"no file can be made there: {error}", "set TMPDIR to a folder on a disk")
+        return Check(
+            "temp", "problem", f"can't create temporary files: {error}", "set TMPDIR to a folder on a disk"
+        )
     text = f"{size(free)} free in {folder} for uploads and decoded audio"
     if (asked := os.environ.get("TMPDIR")) and Path(asked) != folder:
-        return Check("temp", "note", text, f"TMPDIR names {asked}, where no file can be made")
+        return Check("temp", "note", text, f"TMPDIR is {asked}, which isn't writable")
     if (kind := filesystem(folder)) in MEMORY_FILESYSTEMS:
-        return Check("temp", "note", f"{text}, which is memory ({kind})", "set TMPDIR to a folder on a disk")
+        return Check("temp", "note", f"{text}, which is in memory ({kind})", "set TMPDIR to a folder on a disk")
     most = settings.uploads_bytes + settings.spool_bytes
     if free < most and settings.model_fields_set & {"uploads_mb", "spool_mb"}:
-        return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB let them grow to {size(most)}")
+        return Check("temp", "note", text, f"SOTTO_UPLOADS_MB and SOTTO_SPOOL_MB allow up to {size(most)}")
     if free < LEAST_DISK_BYTES:
         return Check(
-            "temp", "note", text, "free more, or set TMPDIR to a larger disk: an hour of audio takes 115 MB"
+            "temp", "note", text, "free some space, or set TMPDIR to a larger disk: an hour of audio takes 115 MB"
         )
     return Check("temp", "ok", text)
 
 
 def files(settings: Settings) -> Check:
-    """Whether connections and requests will find enough of them."""
+    """Whether the limit of open files is enough for all connections and requests."""
     requests, most = settings.max_requests or MOST_REQUESTS, open_files()
-    text = f"{most:g} may be open, for {settings.max_connections} connections and {requests} requests at most"
+    text = f"{most:g} open files allowed"
+    load = f"{settings.max_connections} connections, {requests} requests"
     if most < settings.max_connections + FILES_PER_REQUEST * requests + OWN_FILES:
-        return Check("files", "note", text, "raise that (ulimit -Hn), or lower SOTTO_MAX_CONNECTIONS")
-    return Check("files", "ok", text)
+        cure = "raise the limit (ulimit -Hn), or lower SOTTO_MAX_CONNECTIONS"
+        return Check("files", "note", f"{text} (too few for {load})", cure)
+    return Check("files", "ok", f"{text} (enough for {load})")
 
 
 def cages() -> Check:
-    """What holds a process that a stranger's file has taken over."""
+    """Whether a process that a malicious file has taken over is contained."""
     if sys.platform != "linux":
-        text = "this system can't confine what decodes uploads: a file that crashes it ends the server"
-        return Check("confinement", "note", text, "let only those send files whom you trust")
+        text = "upload decoding can't be sandboxed on this system: a file that crashes it ends the server"
+        return Check("confinement", "note", text, "accept files only from people you trust")
     if version := sandbox.landlock_version():
-        return Check("confinement", "ok", f"limits, and Landlock version {version}, hold what decodes uploads")
-    text = "limits hold what decodes uploads; Landlock, which keeps it from files and network, is not there"
-    return Check("confinement", "note", text, "use Linux 5.13 or later, with Landlock among its security modules")
+        return Check("confinement", "ok", f"upload decoding is sandboxed (rlimits, Landlock {version})")
+    text = "upload decoding is limited by rlimits only; without Landlock it can reach files and network"
+    return Check("confinement", "note", text, "use Linux 5.13 or later with Landlock enabled")
 
 
 def address(settings: Settings) -> Check:
-    """Whether somebody can listen there: asked before a model is loaded for nothing."""
+    """Whether the server can listen there: checked before a model is loaded for nothing."""
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -142,7 +146,7 @@ def address(settings: Settings) -> Check:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
-        choice = "choose another address by --host or SOTTO_HOST, another port by --port or SOTTO_PORT (0: any)"
+        choice = "choose another address with --host or SOTTO_HOST, another port with --port or SOTTO_PORT (0: any)"
         return Check("address", "problem", f"can't listen on {host} port {port}: {error.strerror}", choice)
     return Check("address", "ok", f"{host} port {port or '0 (any)'} is free")
 
@@ -151,40 +155,38 @@ def keys(settings: Settings) -> Check:
     """Whether other machines can reach a server without keys."""
     admin = f", and {len(settings.admin_keys)} for admins" if settings.admin_keys else ""
     if settings.api_keys:
-        return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; who has none is refused")
+        return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; requests without a key are rejected")
     if is_loopback(settings.host):
-        return Check("keys", "ok", f"none{admin}, and only this machine can reach the server")
+        return Check("keys", "ok", f"none set{admin}; the server is reachable from this machine only")
     return Check(
         "keys",
         "note",
-        f"listening on {settings.host} without API keys: whoever reaches this address can use the server",
-        "make a key (openssl rand -hex 24), set SOTTO_API_KEYS to it, and send it as 'Authorization: Bearer <key>'",
+        f"listening on {settings.host} without API keys: anyone who can reach this address can use the server",
+        "create a key (openssl rand -hex 24), put it in SOTTO_API_KEYS, send it as 'Authorization: Bearer <key>'",
     )
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[Check]:
-    """Variables that look like settings and are none."""
+    """Variables that have the prefix of settings, but name none."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     return [Check("settings", "note", f"there is no setting {name}", _meant(name, known)) for name in unknown]
 
 
 def given(settings: Settings, environment: Mapping[str, str] = os.environ) -> Check:
-    """Which settings are not the defaults, and where they come from. Never the keys."""
+    """Settings that differ from the defaults, and where they come from; keys are not shown."""
     names = sorted(name for name in settings.model_fields_set if name in Settings.model_fields)
     told = [_told(name, settings, environment) for name in names]
-    return Check("settings", "ok", ", ".join(told) or "all as they come")
+    return Check("settings", "ok", ", ".join(told) or "all defaults")
 
 
 def models_dir(settings: Settings) -> Check:
-    """Where pulled models are kept."""
+    """Where pulled models are stored."""
     folder = settings.models_dir
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     text = f"{size(shutil.disk_usage(there).free)} free for models in {folder}"
     if not there.is_dir() or not os.access(there, os.W_OK):
-        return Check(
-            "models", "note", f"{text}, where none can be put", "set SOTTO_MODELS_DIR to a folder of yours"
-        )
+        return Check("models", "note", f"{text}, which isn't writable", "set SOTTO_MODELS_DIR to a writable folder")
     return Check("models", "ok", text)
 
 
@@ -199,13 +201,13 @@ def model(settings: Settings) -> tuple[Check, ModelReference | None]:
         text = f"{found.name} only knows digits and a few sentences"
         return Check("model", "note", text, "for real speech: sotto models pull base"), found
     if found.folder:
-        return Check("model", "ok", f"{found.name} is here, in {found.folder}: nothing has to be downloaded"), found
-    lacks = f"{found.name} is not in {found.target}"
+        return Check("model", "ok", f"{found.name} is installed in {found.folder}"), found
+    lacks = f"{found.name} is not installed in {found.target}"
     if settings.offline:
-        cure = f"place the files of {found.repository} there, or set SOTTO_OFFLINE=0 to have them downloaded"
-        return Check("model", "problem", f"{lacks}, and SOTTO_OFFLINE forbids to download it", cure), found
+        cure = f"place the files of {found.repository} there, or set SOTTO_OFFLINE=0 to download them"
+        return Check("model", "problem", f"{lacks}, and SOTTO_OFFLINE forbids downloading it", cure), found
     text = f"{lacks}: the first start downloads it"
-    return Check("model", "note", text, "that start needs the network, and takes minutes"), found
+    return Check("model", "note", text, "it needs network access and takes minutes"), found
 
 
 def is_loopback(host: str) -> bool:
@@ -219,7 +221,7 @@ def _library(name: str) -> Check:
     try:
         return Check("libraries", "ok", f"{name} {version(name)}")
     except PackageNotFoundError:
-        return Check("libraries", "problem", f"{name} is not installed", "install Sotto again, with what it needs")
+        return Check("libraries", "problem", f"{name} is not installed", "reinstall Sotto with its dependencies")
 
 
 def _told(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
@@ -228,7 +230,7 @@ def _told(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
     if environment.get(variable):
         return f"{variable}={value}"
     file = environment.get(f"{PREFIX}CONFIG")
-    return f"{variable}={value} (by {f'{file} or ' if file else ''}the command line)"
+    return f"{variable}={value} (from {f'{file} or ' if file else ''}the command line)"
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

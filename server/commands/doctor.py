@@ -1,6 +1,6 @@
-"""`sotto doctor`: what would run here, how fast, and what to do about what would not.
+"""`sotto doctor`: checks whether the server can run here and how fast, and says how to fix what is missing.
 
-Everything heavy is tried in a process of its own (`trial`): a library that crashes is one line on the page.
+Heavy libraries are tried in a child process (`probe`): one that crashes becomes a line of the report.
 """
 
 import json
@@ -58,7 +58,7 @@ class DoctorReport:
         return not any(check.status == "problem" for check in self.checks)
 
     def page(self) -> str:
-        lines = [f"sotto {__version__} would {'' if self.runs else 'NOT '}run here{self._how}"]
+        lines = [f"sotto {__version__} {self._verdict}"]
         for check in self.checks:
             lines.append(f"{check.status:<8} {check.name:<12} {check.text}")
             if check.advice:
@@ -69,12 +69,15 @@ class DoctorReport:
         return json.dumps({"schema": SCHEMA, "version": __version__, "runs": self.runs, **asdict(self)}, indent=2)
 
     @property
-    def _how(self) -> str:
-        return f", in {self.compute_type} on {self.device}" if self.compute_type else ""
+    def _verdict(self) -> str:
+        problems = sum(check.status == "problem" for check in self.checks)
+        if problems:
+            return f"can't run here: {problems} problem{'s' if problems > 1 else ''}"
+        return f"is ready: {self.compute_type} on {self.device.upper()}"
 
 
 def doctor(settings: Settings, *, as_json: bool) -> int:
-    """Print the page; returns an exit status: 0 if the server would run."""
+    """Print the report; returns an exit status: 0 if the server can run."""
     report = examine(settings, ask_child)
     print(report.json() if as_json else report.page())
     return 0 if report.runs else 1
@@ -88,7 +91,7 @@ def ask_child(question: str, *arguments: str) -> Answer:
         with child.channel.makefile() as channel:
             said = channel.read()
     except TimeoutError:
-        return {"error": f"it has not ended within {TRIAL_S:g} s"}
+        return {"error": f"it did not finish within {TRIAL_S:g} s"}
     finally:
         status = child.close(END_S)
     answer: Answer = json.loads(said) if said else {"error": described(status)}
@@ -111,9 +114,7 @@ def examine(settings: Settings, ask: Ask) -> DoctorReport:
         is_here,
     ]
     if reads.status == "problem":
-        return DoctorReport(
-            [*checks, Check("decode", "note", "not tried: without FFmpeg (av) no recording is read")], []
-        )
+        return DoctorReport([*checks, Check("decode", "note", "skipped: FFmpeg (av) can't read recordings")], [])
     device = ask("device", settings.devices[0])
     if error := device.get("error"):
         return DoctorReport([*checks, Check("decode", "problem", error)], [])
@@ -138,9 +139,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
     checks = [
         Check("decode", "note", f"{trial.compute_type} on {device} fails: {trial.error}")
         if trial.error
-        else Check(
-            "decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {trial.speed:.0f} times real time"
-        )
+        else Check("decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {trial.speed:.0f}x real time")
         for trial in trials
     ]
     return DoctorReport([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
@@ -151,10 +150,10 @@ def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Che
     if not picked:
         return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure(device, settings))
     if settings.compute_type != "auto":
-        return Check("pick", "ok", f"{picked} on {device}, as SOTTO_COMPUTE_TYPE says")
+        return Check("pick", "ok", f"{picked} on {device}, set by SOTTO_COMPUTE_TYPE")
     is_best = picked == ladder[0]
     return Check(
-        "pick", "ok" if is_best else "note", f"{picked} on {device}: the first that works of {', '.join(ladder)}"
+        "pick", "ok" if is_best else "note", f"{picked} on {device}: the first of {', '.join(ladder)} that works"
     )
 
 
@@ -181,7 +180,7 @@ def decode(recipe: WhisperLoader, ask: Ask) -> Trial:
     answer = ask("decode", json.dumps(asdict(recipe), default=str))
     error = answer.get("error", "")
     if not error and answer["text"] != SAMPLE_TEXT:
-        error = f"it writes {answer['text'][:100]!r} instead of {SAMPLE_TEXT!r}"
+        error = f"the transcript is {answer['text'][:100]!r} instead of {SAMPLE_TEXT!r}"
     speed = 0.0 if error else round(answer["audio_s"] / answer["took_s"], 1)
     return Trial(recipe.device, recipe.compute_type, speed, error)
 
@@ -193,16 +192,16 @@ def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
     if error := answer.get("error"):
         return Check("load", "problem", error)
     speed = answer["audio_s"] / answer["took_s"]
-    return Check("load", "ok", f"{folder.name} in {answer['compute_type']}: {speed:.0f} times real time")
+    return Check("load", "ok", f"{folder.name} in {answer['compute_type']}: {speed:.0f}x real time")
 
 
 def codecs(answer: Answer) -> Check:
     if error := answer.get("error"):
-        text = f"FFmpeg (av) does not read the bundled recording: {error}"
-        return Check("codecs", "problem", text, "install Sotto again, with the versions of requirements.lock")
+        text = f"FFmpeg (av) can't read the bundled recording: {error}"
+        return Check("codecs", "problem", text, "reinstall Sotto with the versions in requirements.lock")
     reads = f"FFmpeg reads {', '.join(answer['reads'])} and more"
     if lacks := answer["lacks"]:
-        return Check("codecs", "note", f"{reads}, but not {', '.join(lacks)}", "install av as a wheel")
+        return Check("codecs", "note", f"{reads}, but not {', '.join(lacks)}", "install av from a wheel")
     return Check("codecs", "ok", reads)
 
 
@@ -218,26 +217,26 @@ def media(settings: Settings) -> Check:
             with closing(recording):
                 duration_s = recording.finished.result(MEDIA_S)
     except Exception as error:  # a library that can't be loaded, a process that doesn't start: a line on the page
-        return Check("media", "problem", f"no recording can be decoded: {error or type(error).__name__}")
-    return Check("media", "ok", f"a recording of {duration_s:.1f} s was decoded by a process of its own")
+        return Check("media", "problem", f"recordings can't be decoded: {error or type(error).__name__}")
+    return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a process of its own")
 
 
 def gpu(answer: Answer, settings: Settings) -> list[Check]:
     """What the driver tells, what CTranslate2 sees of it, and whether cuBLAS is there."""
     if error := answer.get("error"):
-        return [Check("gpu", "problem", f"CTranslate2 can't be loaded: {error}", "install Sotto again")]
+        return [Check("gpu", "problem", f"CTranslate2 can't be loaded: {error}", "reinstall Sotto")]
     from_driver = gpus_of_driver()
-    told = "; ".join(from_driver) or "the driver shows none"
+    told = "; ".join(from_driver) or "the driver reports no GPU"
     if not answer["count"]:
         if from_driver:
-            cure = "it needs driver 525 or later, its wheel for x86-64, and no CUDA_VISIBLE_DEVICES that hides them"
-            return [Check("gpu", "note", f"{told}; CTranslate2 sees none of that", cure)]
+            cure = "use driver 525 or later and CTranslate2's x86-64 wheel, and check CUDA_VISIBLE_DEVICES"
+            return [Check("gpu", "note", f"{told}; CTranslate2 finds none", cure)]
         return [Check("gpu", "ok", "none")]
-    checks = [Check("gpu", "ok", f"{told}; CTranslate2 sees {answer['count']}")]
+    checks = [Check("gpu", "ok", f"{told}; CTranslate2 finds {answer['count']}")]
     if answer["cublas"]:
         return [*checks, Check("cublas", "ok", "found")]
-    used = "the CPU is used instead" if settings.device in ("auto", "cpu") else "nothing can be computed"
-    return [*checks, Check("cublas", "note", f"cuBLAS 12 is not found: {used}", f"run {answer['advice']}")]
+    used = "the CPU is used instead" if settings.device in ("auto", "cpu") else "nothing can run on the GPU"
+    return [*checks, Check("cublas", "note", f"cuBLAS 12 not found: {used}", f"run {answer['advice']}")]
 
 
 def gpus_of_driver() -> list[str]:

@@ -63,7 +63,7 @@ def _inside(directory: Path) -> Iterator[InputFile | tuple[Path, OSError | Nothi
     for error in wrong:
         yield Path(error.filename), error
     if not count and not wrong:
-        yield directory, NothingFound("no recordings in it")
+        yield directory, NothingFound("it contains no recordings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class OutputPath:
         def value(match: re.Match[str]) -> str:
             if match[1] not in values:
                 names = ", ".join(f"{{{name}}}" for name in values)
-                raise InvalidRequest(f"--output knows {names}, not {match[0]}")
+                raise InvalidRequest(f"--output accepts {names}, not {match[0]}")
             return values[match[1]]
 
         return Path(_NAMED.sub(value, self.where))
@@ -103,14 +103,14 @@ class OutputPath:
     def check(self, recordings: Sequence[InputFile], made: Sequence[ResponseFormat]) -> None:
         """Raise `InvalidRequest` if two results would be one file, or one would be a recording."""
         if self.is_directory and Path(self.where).exists() and not Path(self.where).is_dir():
-            raise InvalidRequest(f"--output {self.where}: that is no directory and no name of a result")
+            raise InvalidRequest(f"--output {self.where} is neither a directory nor the name of a result")
         sources = {recording.path.absolute() for recording in recordings}
         targets = Counter(self.target(recording, each) for recording in recordings for each in made)
         for target, results in targets.items():
             if results > 1:
                 raise InvalidRequest(f"{results} results would be written to {target}")
             if target.absolute() in sources:
-                raise InvalidRequest(f"{target} is a recording: the result would be written over it")
+                raise InvalidRequest(f"{target} is a recording: the result would overwrite it")
 
 
 def write(target: Path, body: bytes) -> None:

@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
             print(f"Ready. Try:\n{example(self._settings, port)}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        logger.info("stopping; requests under way have %g s", self._settings.grace_seconds)
+        logger.info("shutting down; waiting up to %g s for running requests", self._settings.grace_seconds)
         cutting = asyncio.create_task(self._cut_short())
         await super().shutdown(sockets)
         cutting.cancel()
@@ -87,7 +87,7 @@ def _end(*_: object) -> NoReturn:
 
 
 def check_environment(settings: Settings) -> None:
-    """Log what is worth knowing of this machine and these settings; raise OSError for what must not be so."""
+    """Log the notes on this machine and these settings; raises OSError for a problem."""
     for check in short(settings):
         if check.status == "problem":
             raise OSError(str(check))

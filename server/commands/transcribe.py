@@ -140,7 +140,7 @@ def _plan(order: TranscribeJob, failures: Failures) -> list[FileJob]:
         if missing := tuple(each for each in order.formats if not _is_done(recording, each, order)):
             jobs.append(FileJob(recording, missing, _size(recording.path)))
     if done := len(recordings) - len(jobs):
-        print(f"sotto: {done} of {len(recordings)} done before; --overwrite does them again", file=sys.stderr)
+        print(f"sotto: {done} of {len(recordings)} already done; --overwrite redoes them", file=sys.stderr)
     return jobs
 
 
@@ -156,7 +156,7 @@ def _size(path: Path) -> int:
 def _standard_input() -> Iterator[IO[bytes]]:
     """All of it, on disk."""
     if sys.stdin.isatty():
-        raise InvalidRequest("standard input is a terminal: lead a recording into it")
+        raise InvalidRequest("standard input is a terminal: pipe a recording to it")
     with tempfile.TemporaryFile() as kept:
         copyfileobj(sys.stdin.buffer, kept)
         yield kept

@@ -23,6 +23,17 @@ ENGLISH, SPANISH = DATA / "en_00.wav", DATA / "es_00.wav"
 ENGLISH_TEXT, SPANISH_TEXT = "The party ends at two o'clock.", "El tren empieza a las seis."
 
 
+# A line from the help of each command.
+COMMANDS = {
+    "serve": "  sotto serve --model turbo",
+    "doctor": "Exits with 0 if the server can run, with 1 if not. Makes no network connections.",
+    "transcribe": "  sotto transcribe talk.mp3 --server http://box:8000    use a running server",
+    "bench": "  sotto bench talk.mp3 --model small             your own",
+    "models": "3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C",
+    "ps": "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key",
+    "completion": '  sotto completion zsh > "${fpath[1]}/_sotto"',
+}
+
 pytestmark = pytest.mark.usefixtures("cpu_offline", "logging_as_before")
 
 
@@ -48,21 +59,42 @@ def test_help_and_version_as_a_user_asks_for_them(option: str) -> None:
     process = sotto(option)
     out, err = process.communicate(timeout=END_S)
     assert (process.returncode, err) == (0, "")
-    assert out.startswith("usage: sotto" if option == "--help" else f"sotto {__version__}\n")
+    assert out.startswith("Usage: sotto" if option == "--help" else f"sotto {__version__}\n")
     assert option == "--version" or {"serve", "transcribe"} <= set(out.split())
 
 
 def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
-    assert "usage: sotto" in capsys.readouterr().out
+    assert "Usage: sotto" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["serve", "transcribe"])
-def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run([command, "--help"])
-    assert caught.value.code == 0
-    assert f"usage: sotto {command}" in capsys.readouterr().out
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_each_command_has_help(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, option]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: sotto {command} ")
+    assert f"\n  {COMMANDS[command]}\n" in out  # in a line of its own, as it was written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["modles"], "No such command 'modles'. Did you mean 'models'? (see sotto --help)"),
+        (["models", "pul"], "No such command 'pul'. Did you mean 'pull'? (see sotto models --help)"),
+        (["serve", "--prt", "1"], "No such option '--prt'. Did you mean '--port'? (see sotto serve --help)"),
+        (
+            ["serve", "--port", "x"],
+            "Invalid value for '--port': 'x' is not a valid integer. (see sotto serve --help)",
+        ),
+        (["transcribe"], "Missing argument 'FILE...'. (see sotto transcribe --help)"),
+    ],
+)
+def test_a_usage_error_is_one_line_that_says_where_to_read_more(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr() == ("", f"sotto: {message}\n")
 
 
 @pytest.mark.parametrize(

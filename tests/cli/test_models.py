@@ -1,5 +1,6 @@
 """`sotto models`, in this process where that shows it and in one of its own where only that does."""
 
+import io
 import json
 import os
 import re
@@ -62,21 +63,24 @@ def error_of(captured: Captured) -> str:
 
 @pytest.mark.parametrize("verb", ["list", "ls", "pull", "remove", "rm", "path", "verify", "export", "import"])
 def test_each_verb_has_help(verb: str, capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(["models", verb, "--help"])
-    assert caught.value.code == 0
-    assert "usage: sotto models" in capsys.readouterr().out
+    assert run(["models", verb, "--help"]) == 0
+    assert f"Usage: sotto models {verb} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["fetch"], ["pull"], ["path", "a", "b"], ["export", "tiny"]])
+@pytest.mark.parametrize("arguments", [["fetch"], ["pull"], ["path", "a", "b"], ["export", "tiny"]])
 def test_a_mistake_in_the_command_is_2(arguments: list[str], capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(["models", *arguments])
-    assert caught.value.code == 2
-    assert "usage: sotto" in capsys.readouterr().err
+    assert run(["models", *arguments]) == 2
+    assert "(see sotto models" in error_of(capsys)
 
 
 # list
+
+
+def test_without_a_command_the_list_is_shown(capsys: Captured) -> None:
+    assert run(["models", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert run(["models"]) == 0
+    assert capsys.readouterr().out == listed
 
 
 def rows(captured: Captured) -> list[list[str]]:
@@ -99,7 +103,10 @@ def test_list_shows_what_is_there_and_the_default(models: Path, capsys: Captured
 def test_list_all_shows_what_could_be_pulled(capsys: Captured) -> None:
     assert run(["models", "ls", "--all"]) == 0
     turbo = next(row for row in rows(capsys) if row[0] == "large-v3-turbo")
-    assert " ".join(turbo[1:]) == "1,620.8 MB 2.2 GB 3.8 GB multilingual not here: sotto models pull large-v3-turbo"
+    assert (
+        " ".join(turbo[1:])
+        == "1,620.8 MB 2.2 GB 3.8 GB multilingual not installed: sotto models pull large-v3-turbo"
+    )
 
 
 def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -140,11 +147,11 @@ def test_pulled_model_is_there_and_is_not_pulled_twice(hub: Hub, models: Path, c
     out = capsys.readouterr().out.splitlines()
     assert out == [
         f"{NAME} is in {models / 'Systran--faster-distil-whisper-large-v2'}, from the hub",
-        f"demo is there already: {ROOT / 'models/demo'}",
+        f"demo is already here: {ROOT / 'models/demo'}",
     ]
     hub.requests.clear()
     assert run(["models", "pull", NAME]) == 0
-    assert f"{NAME} is there already" in capsys.readouterr().out
+    assert f"{NAME} is already here" in capsys.readouterr().out
     assert hub.requests == []
     assert run(["models", "verify", NAME]) == 0
 
@@ -194,7 +201,7 @@ def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> N
         process.kill()
         process.wait()
     assert (process.returncode, out) == (130, b"")
-    assert err.decode().strip() == "sotto: stopped; `sotto models pull distil-large-v2` goes on from there"
+    assert err.decode().strip() == "sotto: stopped; `sotto models pull distil-large-v2` resumes the download"
     assert run(["models", "list"]) == 0
     assert "pull interrupted at 0.3 MB of 1.1 MB" in capsys.readouterr().out
     hub.cuts.clear()
@@ -217,23 +224,27 @@ def test_path_is_for_scripts(models: Path, capsys: Captured) -> None:
     assert "it lacks tokenizer.json" in error_of(capsys)
 
 
-@pytest.mark.parametrize(("answer", "gone"), [("y", True), ("Yes", True), ("n", False), ("", False)])
+class Terminal(io.StringIO):
+    """Standard input at which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("y\n", 0), ("Yes\n", 0), ("n\n", 1), ("\n", 1), ("perhaps\nno\n", 1), ("", 130)],
+    ids=["y", "Yes", "n", "Enter", "unclear", "Ctrl-D"],
+)
 def test_remove_asks(
-    answer: str, gone: bool, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    answer: str, status: int, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     filled(models / "clinic", *WHOLE)
     monkeypatch.setenv("SOTTO_MODEL", "clinic")
-    asked: list[str] = []
-
-    def ask(question: str) -> str:
-        asked.append(question)
-        return answer
-
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", ask)
-    assert run(["models", "remove", "clinic"]) == (0 if gone else 1)
-    assert (models / "clinic").exists() is not gone
-    (question,) = asked
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert run(["models", "remove", "clinic"]) == status
+    assert (models / "clinic").exists() is (status != 0)
+    question = capsys.readouterr().out
     assert question.startswith("Remove clinic, 0.0 MB in ")
     assert "It is the default model. [y/N]" in question
 
@@ -262,7 +273,7 @@ def test_verify_tells_by_its_status(models: Path, capsys: Captured) -> None:
     assert run(["models", "verify"]) == 3
     assert capsys.readouterr().out.splitlines()[1:] == [
         "demo: all files match their checksums",
-        "clinic: placed by hand, there are no checksums; to record them: --record",
+        "clinic: placed by hand, no checksums; to record them, add --record",
         "me/small: all files match their checksums",
     ]
     assert run(["models", "verify", "--record", "clinic"]) == 0
@@ -287,7 +298,7 @@ def test_model_goes_by_a_file_to_another_machine(
     file = tmp_path / "small.tar"
     assert run(["models", "export", "me/small", str(file)]) == 0
     assert run(["models", "export", "me/small", str(file)]) == 1  # never over another
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     monkeypatch.setenv("SOTTO_MODELS_DIR", str(tmp_path / "there"))
     monkeypatch.setenv("SOTTO_OFFLINE", "1")
     assert run(["models", "import", str(file)]) == 0

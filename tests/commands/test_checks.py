@@ -67,16 +67,17 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "memory", lambda: Memory(4 << 30, 3 << 30))
     assert ram().status == "ok"
     monkeypatch.setattr(checks, "memory", lambda: Memory(4 << 30, 1 << 29))
-    assert (ram().status, ram().text) == ("note", "0.5 GiB free of 4.0 GiB that this process may use")
+    assert (ram().status, ram().text) == ("note", "0.5 GiB free of 4.0 GiB available to this process")
 
 
 def test_fewer_files_than_connections_and_requests_may_need_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(max_connections=100, max_requests=10)
     monkeypatch.setattr(checks, "open_files", lambda: math.inf)
+    assert files(settings).text == "inf open files allowed (enough for 100 connections, 10 requests)"
     assert files(settings).status == "ok"
     monkeypatch.setattr(checks, "open_files", lambda: 200)
     assert files(settings).status == "note"
-    assert files(settings).text == "200 may be open, for 100 connections and 10 requests at most"
+    assert files(settings).text == "200 open files allowed (too few for 100 connections, 10 requests)"
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_folder_for_decoded_audio_is_a_disk_with_room(temp: Path, monkeypatch:
     assert str(temp) in scratch(Settings(spool_mb=1, uploads_mb=1)).text
     assert "SOTTO_SPOOL_MB" in scratch(Settings(spool_mb=1 << 40)).advice
     monkeypatch.setattr(checks, "filesystem", lambda _: "tmpfs")
-    assert "which is memory (tmpfs)" in scratch(Settings(spool_mb=1, uploads_mb=1)).text
+    assert "which is in memory (tmpfs)" in scratch(Settings(spool_mb=1, uploads_mb=1)).text
     assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "note"
 
 
@@ -109,7 +110,7 @@ def test_defaults_are_no_reason_for_a_note_but_a_full_disk_is(temp: Path, monkey
 def test_a_folder_for_decoded_audio_that_is_not_used_is_told(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(temp / "absent"))
     check = scratch(Settings(spool_mb=1, uploads_mb=1))
-    assert (check.status, check.advice) == ("note", f"TMPDIR names {temp / 'absent'}, where no file can be made")
+    assert (check.status, check.advice) == ("note", f"TMPDIR is {temp / 'absent'}, which isn't writable")
 
 
 def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,7 @@ def test_a_library_that_is_not_installed_is_a_problem(monkeypatch: pytest.Monkey
     assert {check.status for check in libraries()} == {"ok"}
     monkeypatch.setattr(checks, "LIBRARIES", ("no-such-library",))
     assert [str(check) for check in libraries()] == [
-        "no-such-library is not installed; install Sotto again, with what it needs"
+        "no-such-library is not installed; reinstall Sotto with its dependencies"
     ]
 
 
@@ -142,7 +143,7 @@ def test_settings_are_told_with_where_they_come_from_but_never_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOTTO_MODELS_DIR", raising=False)
-    assert given(Settings(), {}).text == "all as they come"
+    assert given(Settings(), {}).text == "all defaults"
     file = tmp_path / "sotto.toml"
     file.write_text('beam_size = 1\napi_keys = ["from-file"]\n')
     environment = {"SOTTO_CONFIG": str(file), "SOTTO_PORT": "9000", "SOTTO_API_KEYS": "laptop from-variable"}
@@ -150,8 +151,8 @@ def test_settings_are_told_with_where_they_come_from_but_never_keys(
         monkeypatch.setenv(name, value)
     text = given(Settings(model="small"), environment).text
     assert text == (
-        f"SOTTO_API_KEYS=(not shown), SOTTO_BEAM_SIZE=1 (by {file} or the command line), "
-        f"SOTTO_MODEL=small (by {file} or the command line), SOTTO_PORT=9000"
+        f"SOTTO_API_KEYS=(not shown), SOTTO_BEAM_SIZE=1 (from {file} or the command line), "
+        f"SOTTO_MODEL=small (from {file} or the command line), SOTTO_PORT=9000"
     )
 
 
@@ -192,4 +193,4 @@ def test_a_model_of_one_s_own_catalog_is_known(tmp_path: Path) -> None:
 
 def test_keys_are_counted(tmp_path: Path) -> None:
     assert "2 set, and 1 for admins;" in keys(Settings(api_keys="a,b", admin_keys="c")).text
-    assert "none, and 1 for admins," in keys(Settings(admin_keys="c")).text
+    assert "none set, and 1 for admins;" in keys(Settings(admin_keys="c")).text

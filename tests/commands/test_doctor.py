@@ -14,6 +14,7 @@ import ctranslate2
 import jsonschema
 import pytest
 
+from server import __version__
 from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
@@ -126,7 +127,7 @@ def test_a_process_that_never_ends_is_an_answer(
     child("import threading; threading.Event().wait()")
     monkeypatch.setattr(doctor, "TRIAL_S", 0.1)
     monkeypatch.setattr(doctor, "END_S", 0.0)
-    assert "not ended" in ask_child("cuda")["error"]
+    assert "did not finish within 0.1 s" in ask_child("cuda")["error"]
 
 
 # Machines that are made up
@@ -188,7 +189,7 @@ def test_a_device_that_computes_nonsense_does_not_work(settings: Settings) -> No
 
     report = examine(settings, ask)
     assert not report.runs
-    assert report.trials[0].error == f"it writes 'You' instead of {SAMPLE_TEXT!r}"
+    assert report.trials[0].error == f"the transcript is 'You' instead of {SAMPLE_TEXT!r}"
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 def test_a_gpu_is_told_and_used(settings: Settings) -> None:
     report = examine(settings, ask_here)
     assert (report.device, report.compute_type, report.runs) == ("cuda:0", "float16", True)
-    assert found(report, "gpu").text == "NVIDIA Made Up, 81920 MiB, 80000 MiB, 999.1; CTranslate2 sees 1"
+    assert found(report, "gpu").text == "NVIDIA Made Up, 81920 MiB, 80000 MiB, 999.1; CTranslate2 finds 1"
     assert found(report, "cublas").status == "ok"
     jsonschema.validate(json.loads(report.json()), SCHEMA)
 
@@ -234,7 +235,7 @@ def test_a_gpu_that_only_the_driver_sees_is_told(settings: Settings, gpu: pytest
     gpu.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
     report = examine(settings, ask_here)
     assert (report.device, report.runs) == ("cpu", True)
-    assert "CTranslate2 sees none" in found(report, "gpu").text
+    assert "CTranslate2 finds none" in found(report, "gpu").text
     report = examine(settings.model_copy(update={"device": "cuda"}), ask_here)
     assert (report.device, report.runs) == ("", False)
     assert "SOTTO_DEVICE=cuda" in found(report, "decode").text
@@ -271,7 +272,7 @@ def test_the_model_that_is_to_be_served_is_loaded_too(
         return ask_here(question, *arguments)
 
     here = settings.model_copy(update={"model": str(scripted_model), "device": "cpu"})
-    assert found(examine(here, ask), "load").text == f"{scripted_model.name} in int8: 30 times real time"
+    assert found(examine(here, ask), "load").text == f"{scripted_model.name} in int8: 30x real time"
     assert asked[-1] == str(scripted_model)
 
 
@@ -306,7 +307,7 @@ def test_what_keeps_recordings_from_being_decoded_is_a_problem(
 ) -> None:
     monkeypatch.setattr("server.audio.media_decoder.open_media", lambda _: 1 / 0)
     check = doctor.media(settings)
-    assert (check.status, check.text) == ("problem", "no recording can be decoded: division by zero")
+    assert (check.status, check.text) == ("problem", "recordings can't be decoded: division by zero")
 
 
 def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,13 +323,13 @@ def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.Monke
 def test_the_page_has_a_line_for_each_check_and_what_to_do_below() -> None:
     checks = [Check("cpu", "ok", "fast"), Check("keys", "problem", "none", "make one")]
     first, *lines = DoctorReport(checks, []).page().splitlines()
-    assert "would NOT run" in first
+    assert first == f"sotto {__version__} can't run here: 1 problem"
     assert [line.split() for line in lines] == [
         ["ok", "cpu", "fast"],
         ["problem", "keys", "none"],
         ["->", "make", "one"],
     ]
-    assert "would run here, in int8 on cpu" in DoctorReport(checks[:1], [], "cpu", "int8").page()
+    assert f"sotto {__version__} is ready: int8 on CPU\n" in DoctorReport(checks[:1], [], "cpu", "int8").page()
 
 
 @pytest.mark.usefixtures("no_media")

@@ -54,7 +54,7 @@ HOMES: dict[str, str] = {
     "httpx": "models.hub",
     "httpx2": "commands.client",
     "prometheus_client": "monitoring.prometheus",
-    "shtab": "cli.completion",
+    "click": "cli.*",
     "opentelemetry": "api.tracing",
     "tqdm": "commands.transcribe models.progress",
     "pydantic": "cli.main settings",

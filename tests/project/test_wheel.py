@@ -52,7 +52,7 @@ def test_bundled_model_is_whole(wheel: Path) -> None:
     archive = ZipFile(wheel)
     demo = tomllib.loads(archive.read("server/_data/catalog.toml").decode())["models"]["demo"]
     sums = {name: hashlib.sha256(archive.read(f"server/_data/demo/{name}")).hexdigest() for name in demo["files"]}
-    assert sums == demo["sha256"]
+    assert sums == {name: facts["sha256"] for name, facts in demo["pinned"].items()}
     assert archive.read("server/_data/demo/sample.wav") == (ROOT / "models/demo/sample.wav").read_bytes()
 
 
