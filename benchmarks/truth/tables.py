@@ -19,6 +19,8 @@ def tables(comparison: Comparison) -> str:
 def _totals(comparison: Comparison) -> Iterator[str]:
     minutes = sum(pair.recording.duration_s for pair in comparison.pairs) / 60
     yield f"{len(comparison.pairs)} recordings, {minutes:.1f} minutes, {len(comparison.scored)} with a reference."
+    if comparison.refused:
+        yield f"Not decoded, so given to neither: {', '.join(each.name for each in comparison.refused)}."
     yield ""
     yield from _table(
         ("", "Sotto", "faster-whisper"),

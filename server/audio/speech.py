@@ -23,9 +23,6 @@ Floats = npt.NDArray[np.float32]
 CHUNK = 512  # samples per probability: 32 ms, fixed by Silero at 16 kHz
 CONTEXT = 64  # samples of the previous chunk that each chunk starts with
 HYSTERESIS = 0.15  # speech ends below threshold - HYSTERESIS
-MAX_PAUSE_S = (
-    2.0  # as faster-whisper: a shorter silence inside speech is part of it, and Whisper hears better with it
-)
 
 
 @dataclass(frozen=True, slots=True)

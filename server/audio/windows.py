@@ -5,13 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from server.audio.speech import MAX_PAUSE_S, Samples, SpeechEnd, SpeechEvent, SpeechStart
+from server.audio.speech import Samples, SpeechEnd, SpeechEvent, SpeechStart
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech pauses in that time
-
-
+MAX_PAUSE_S = 2.0  # as faster-whisper: a shorter silence in speech is part of it, and Whisper hears better with it
 SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
 
 

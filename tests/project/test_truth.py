@@ -125,7 +125,8 @@ def test_tables_hold_every_figure_and_go_between_a_document_s_marks(tmp_path: Pa
         Pair(recording("red blue", words=[["red", 0.0, 0.3]]), red := _timed("red"), red),
         pair(recording(kind="noise"), "Thank | you", ""),
     )
-    text = tables(Comparison(pairs, Run(wall_s=3.0), Run(cpu_s=4.0)))
+    text = tables(Comparison(pairs, Run(wall_s=3.0), Run(cpu_s=4.0), refused=(recording(),)))
+    assert "given to neither: a.wav." in text
     assert "| English | 2 | 50.0 % (1) | 50.0 % (1) | +0.0 |" in text
     assert "Sotto 2 words in 1 recordings, faster-whisper 0 in 0" in text
     assert "| `a.wav` | Thank \\| you | – |" in text

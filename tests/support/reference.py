@@ -15,15 +15,20 @@ Floats = npt.NDArray[np.float32]
 
 
 def reference_of(folder: Path) -> WhisperModel:
-    """faster-whisper with the model in `folder`, computing as `Whisper` does on a CPU with one thread.
+    """faster-whisper with the model in `folder`, computing as `Whisper` does on a CPU with one thread."""
+    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    share_spectrogram(model)
+    return model
+
+
+def share_spectrogram(model: WhisperModel) -> None:
+    """Let faster-whisper decode from our spectrogram in place of its own.
 
     BLAS sums its spectrogram in an order that depends on the CPU, on the number of threads and on the recording's
     length. It equals ours but for the last bits (tests/audio/test_mel.py), which int8 can make a time token's 0.02
     s of, or another language of silence. So both get ours, and all that follows must be equal.
     """
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
     model.feature_extractor = _SharedSpectrogram(**model.feat_kwargs)
-    return model
 
 
 class _SharedSpectrogram(FeatureExtractor):  # type: ignore[misc]  # has no types
