@@ -31,6 +31,10 @@ class Examples(click.Command):
 
     context_class = Context
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """The same for every command, whatever its context: click keeps the option that it makes of them first."""
+        return ["-h", "--help"]
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
         with formatter.indentation():

@@ -39,7 +39,7 @@ Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that S
     help="Speech to text on your own machine, behind OpenAI's audio API.",
     epilog=EXAMPLES,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, message="sotto %(version)s")
 @click.pass_context

@@ -157,7 +157,7 @@ def test_second_signal_ends_at_once(stop: signal.Signals) -> None:
         with sent(server):
             server.wait_until_busy()
             server.process.send_signal(stop)
-            server.wait_for_line("stopping")
+            server.wait_for_line("shutting down")
             began = time.monotonic()
             server.process.send_signal(stop)
             assert server.wait_for_end() == 128 + stop
