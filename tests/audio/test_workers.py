@@ -394,7 +394,9 @@ def no_more_files(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.EMFILE, "Too many open files")
 
 
-@pytest.mark.parametrize("what", ["socket.socketpair", "server.audio.workers.ChildProcess"], ids=["a channel", "a parent"])
+@pytest.mark.parametrize(
+    "what", ["socket.socketpair", "server.audio.workers.ChildProcess"], ids=["a channel", "a parent"]
+)
 def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
     patient: Case, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
