@@ -1,1 +1,1 @@
-"""HTTP in OpenAI's shape. Only here fastapi and starlette are imported."""
+"""The HTTP API in OpenAI's shape. Only here fastapi and starlette are imported."""

@@ -1,4 +1,4 @@
-"""The application: every route behind the gate, built once, with nothing global."""
+"""The application: every route behind the gate, built once, without globals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ from server.transcription.pipeline import Pipeline
 
 
 def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> Gate:
-    """The ASGI application over a `registry`, which it closes when it shuts down, and `media`."""
+    """Return the ASGI application over `media` and a `registry`, which it closes on shutdown."""
 
     catalogue = catalog.of(settings)
     pulls = Pulls(settings, catalogue)
@@ -58,11 +58,11 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
             watching.cancel()
             await asyncio.to_thread(registry.close)
 
-    # FastAPI's own page would load its script from another host; redirects of slashes would lose bodies.
+    # FastAPI's own page loads its script from another host; redirects between slashes would drop request bodies.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=TELEMETRY)
     app.add_middleware(Named)
     document = describe()
-    app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI wants it replaced
+    app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI expects it to be replaced
     add_handlers(app)
     for module in (transcriptions, render, models, ps, health, docs):
         app.include_router(module.router)
@@ -71,6 +71,6 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
 
 
 def _cpus(registry: Registry) -> int | None:
-    """How many do the work; None where a GPU does."""
+    """The number of CPUs that do the work; None on a GPU."""
     on_gpu = any(stats.device.startswith("cuda") for stats in registry.stats().values())
     return None if on_gpu else usable_cpus()

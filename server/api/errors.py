@@ -1,4 +1,4 @@
-"""The one place where errors become responses: always OpenAI's envelope, whatever went wrong."""
+"""The one place where errors become responses, always in OpenAI's envelope."""
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -12,11 +12,11 @@ from server.formats.render import Json
 
 
 def error_response(error: SottoError) -> JSONResponse:
-    """`error` as a client sees it."""
+    """Return the response that reports `error` to a client."""
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    else:  # OpenAI's clients would repeat a whole upload, twice, for what it can't cure
+    else:  # OpenAI's clients would otherwise retry twice, sending the whole upload again for nothing
         headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allow
@@ -24,17 +24,17 @@ def error_response(error: SottoError) -> JSONResponse:
 
 
 def error_body(error: SottoError) -> Json:
-    """The envelope."""
+    """Return OpenAI's error envelope."""
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
 def fault() -> SottoError:
-    """What a client is told of a fault of ours: nothing. The traceback is for the log."""
+    """Return the error for a fault of the server. It gives no details; the traceback goes to the log."""
     return SottoError("The server had an error while processing your request. Sorry about that!")
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Make `app` answer every failure in the envelope."""
+    """Make `app` report every failure in the envelope."""
     app.add_exception_handler(SottoError, _known)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -48,7 +48,7 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette itself refuses: unknown paths, wrong methods, forms that can't be parsed."""
+    """Answer Starlette's own errors: unknown paths, wrong methods, forms that can't be parsed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     if error.status_code == 404:
         return error_response(NotFound(f"Invalid URL ({_asked(request)}). {_way(request)}"))
@@ -60,17 +60,17 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """No route asks FastAPI to validate anything. Its text would name files of this server's."""
+    """Hide FastAPI's message, which would name files of this server; no route uses its validation."""
     return error_response(InvalidRequest("The request is invalid."))
 
 
 async def _gone(request: Request, error: Exception) -> JSONResponse:
-    """Nobody reads this; it ends the request without a traceback."""
+    """End the request without a traceback; the client is gone and reads no response."""
     return error_response(Cancelled("The client closed the connection."))
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
-    """Starlette raises it again, for the log, and for that uvicorn closes the connection."""
+    """Answer an unexpected error. Starlette raises it again: it is logged, and uvicorn closes the connection."""
     answer = error_response(fault())
     answer.headers["connection"] = "close"
     return answer
@@ -81,7 +81,7 @@ def _asked(request: Request) -> str:
 
 
 def _way(request: Request) -> str:
-    """Where a client should have gone."""
+    """Suggest the path that the client meant, or list the paths that exist."""
     if near := suggestion(request.url.path, request.app.openapi()["paths"]):
         return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
     return f"This server only turns speech into text: it has {_paths(request.app)}."

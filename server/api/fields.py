@@ -1,4 +1,4 @@
-"""The fields of a form, in every spelling that clients have for them; what they mean is `forms`' business.
+"""The fields of a form, in every spelling that clients use; `forms` interprets them.
 
 `x` is also read from `x[]`, `x[][]`, `x[0]`, and `extra_body[x]`, which openai-node makes of a literal
 `extra_body`; a list also from one JSON array; an object from `x[key]` or from one JSON object.
@@ -17,12 +17,12 @@ from server.errors import InvalidRequest
 
 YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off"})
-UNSET = frozenset({"", "null", "None", "undefined"})  # what is left of a value that its client did not have
+UNSET = frozenset({"", "null", "None", "undefined"})  # how clients serialize a missing value
 
 MAX_JSON_ENTRIES = 1_000
 
 _SPELLING = re.compile(r"(?:extra_body\[(\w+)(?:\[\])?\]|(\w+))((?:\[\w*\])*)")
-_KEY = re.compile(r"\[([^\W\d]\w*)\]")  # an index is no key
+_KEY = re.compile(r"\[([^\W\d]\w*)\]")  # an array index is not a key
 
 Choice = TypeVar("Choice", bound=str)
 Value = str | UploadFile
@@ -31,7 +31,7 @@ Value = str | UploadFile
 class Fields:
     """The text fields of a form, by the names `x` and `x[key]`; an empty one counts as absent.
 
-    Every method raises `InvalidRequest` that names the field if its value is not what the method gives.
+    Every method raises `InvalidRequest` naming the field if its value has the wrong type or is out of range.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, Value]]) -> None:
@@ -47,7 +47,7 @@ class Fields:
         return len(self._values)
 
     def text(self, name: str) -> str:
-        """The last value of a field, or an empty string."""
+        """Return the last value of a field, or an empty string."""
         texts = self._texts(name)
         return texts[-1] if texts else ""
 
@@ -80,11 +80,11 @@ class Fields:
         return frozenset(_known(name, value, allowed) for value in self.items(name))
 
     def items(self, name: str) -> list[str]:
-        """The values of a list, doubles dropped."""
+        """Return the values of a list without duplicates."""
         return list(dict.fromkeys(item for value in self._texts(name) for item in _listed(name, value)))
 
     def members(self, name: str) -> "Fields":
-        """The members of an object, as fields `name[key]`; those in parts of their own count before JSON's."""
+        """Return the members of an object as fields `name[key]`; separate parts override those in JSON."""
         value = self.text(name)
         listed = _parsed(name, value).items() if value.startswith("{") else ()
         in_json = [(f"{name}[{key}]", _unicode(str(member))) for key, member in listed]
@@ -103,12 +103,12 @@ class Fields:
 
 
 def invalid(name: str, message: str) -> InvalidRequest:
-    """The error for a bad value of field `name`."""
+    """Return the error for a bad value of field `name`."""
     return InvalidRequest(message, param=name.partition("[")[0], code="invalid_value")
 
 
 def quoted(value: str) -> str:
-    """What a client sent, short enough to send back."""
+    """Quote a value that a client sent, shortened for an error message."""
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 
@@ -117,7 +117,7 @@ def listing(names: Iterable[str]) -> str:
 
 
 def _name(spelling: str) -> str:
-    """`x` for every spelling of it, `x[key]` for a member; what is no spelling of anything stands for itself."""
+    """Normalize a field name: `x` for every spelling of it, `x[key]` for a member; other names stay unchanged."""
     match = _SPELLING.fullmatch(spelling)
     if not match:
         return spelling
@@ -151,7 +151,7 @@ def _listed(name: str, value: str) -> Iterator[str]:
 
 
 def _parsed(name: str, value: str) -> Any:
-    """JSON, once it is known to be neither long nor deep."""
+    """Parse JSON; raises `InvalidRequest` if it is invalid, too long or nested too deeply."""
     if sum(value.count(mark) for mark in "[{,") > MAX_JSON_ENTRIES:
         raise invalid(name, f"'{name}' has more than {MAX_JSON_ENTRIES} entries.")
     try:
@@ -161,5 +161,5 @@ def _parsed(name: str, value: str) -> Any:
 
 
 def _unicode(text: str) -> str:
-    """`text` without the half characters that JSON can spell, and that nothing can write."""
+    """Return `text` without lone surrogates, which JSON can spell but no encoding can write."""
     return text.encode(errors="replace").decode()

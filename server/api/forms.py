@@ -1,4 +1,4 @@
-"""The form of a request in, a checked `TranscriptionOptions` out: what every field means."""
+"""From the form of a request to a checked `TranscriptionOptions`: the meaning of every field."""
 
 import re
 from dataclasses import replace
@@ -32,13 +32,13 @@ from server.options import (
 from server.settings import Settings
 from server.transcript import Task
 
-UNFIT_FOR_KEYWORDS = re.compile(r"[<>\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # markup, and all that ends a line
+UNFIT_FOR_KEYWORDS = re.compile(r"[<>\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # markup and line breaks
 SUBTITLE_FIELDS = ("max_line_width", "max_line_count", "min_cue_seconds", "max_cue_seconds")
-PROMPT_CHARACTERS = 6_000  # 223 tokens count; a token is rarely longer than 20 characters
+PROMPT_CHARACTERS = 6_000  # more than the 223 tokens that count; a token is rarely longer than 20 characters
 
 
 def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFile, TranscriptionOptions]:
-    """The file and the options of a request. Raises `InvalidRequest` naming the field."""
+    """Return the file and the options of a request. Raises `InvalidRequest` naming the field."""
     fields = Fields(form.multi_items())
     model = _model(fields)
     response_format = _response_format(fields, model)
@@ -72,7 +72,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
             hotwords=_hotwords(fields),
             beam_size=fields.whole("beam_size", settings.beam_size, 1, MAX_BEAM_SIZE),
             temperatures=_temperatures(fields),
-            # Made only where they are shown: both cost an alignment of every window.
+            # Computed only on request: both need an alignment of every window.
             word_timestamps=("word" in granularities and shows_words) or subtitles is not None,
             token_logprobs="logprobs" in include and (stream or response_format == "json"),
         ),
@@ -89,7 +89,7 @@ def _model(fields: Fields) -> str:
 
 
 def keep_alive_s(fields: Fields) -> float | None:
-    """How long the model is to stay loaded, if that is said."""
+    """Return how long the model stays loaded, in seconds; None if the request doesn't say."""
     value = fields.text("keep_alive")
     try:
         return keep_alive.parse(value) if value else None
@@ -121,7 +121,7 @@ def _response_format(fields: Fields, model: str) -> ResponseFormat:
 
 
 def subtitle_options(fields: Fields, response_format: ResponseFormat, *, stream: bool) -> SubtitleOptions | None:
-    """How cues are to be shaped, if any of the fields for it is there."""
+    """Return the requested shape of cues; None if no field asks for one."""
     given = next((name for name in SUBTITLE_FIELDS if fields.text(name)), None)
     if given is None:
         return None
@@ -145,7 +145,7 @@ def subtitle_options(fields: Fields, response_format: ResponseFormat, *, stream:
 
 
 def _languages(fields: Fields) -> tuple[str | None, tuple[str, ...]]:
-    """The language, if it is given; and those of `languages`, of which a single one is given by that."""
+    """Return the language, if given, and the candidates in `languages`; a single candidate counts as given."""
     asked = fields.text("language")
     language = _code("language", asked) if asked and asked.lower() != "auto" else None
     languages = tuple(dict.fromkeys(_code("languages", each) for each in fields.items("languages")))
@@ -173,13 +173,13 @@ def _hotwords(fields: Fields) -> str:
 
 
 def _temperatures(fields: Fields) -> tuple[float, ...]:
-    """The fallback ladder for 0 or nothing; a value above 0 stands alone."""
+    """Return the fallback ladder for 0 or no value; a value above 0 is used alone."""
     temperature = fields.number("temperature", 0, 0, 1)
     return (temperature,) if temperature > 0 else FALLBACK_TEMPERATURES
 
 
 def _vad(fields: Fields) -> VadOptions:
-    """Voice detection as `chunking_strategy` has it; `vad_filter=false` turns it off whatever that says."""
+    """Return the voice detection that `chunking_strategy` asks for; `vad_filter=false` turns it off in any case."""
     return replace(_chunking_strategy(fields), enabled=fields.flag("vad_filter", True))
 
 
@@ -202,7 +202,7 @@ def _chunking_strategy(fields: Fields) -> VadOptions:
 
 
 def _check_speakers(fields: Fields) -> None:
-    """Names and voices of known speakers are taken, as many as OpenAI takes, and not used: nobody is told apart."""
+    """Check known speakers against OpenAI's limits; they are not used, as there is no diarization."""
     if len(fields.items("known_speaker_names")) > MAX_SPEAKERS:
         raise invalid("known_speaker_names", f"'known_speaker_names' must be at most {MAX_SPEAKERS}.")
     if len(fields.items("known_speaker_references")) > MAX_SPEAKERS:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it with h11: with our words where a request never becomes one, and with less patience.
+"""uvicorn's HTTP/1.1 protocol on h11, with OpenAI's envelope for malformed requests and with shorter timeouts.
 
 h11, since httptools loses the body of a POST that offers `Upgrade: h2c`, as every JDK client does.
 """
@@ -27,10 +27,10 @@ logger = logging.getLogger("server.access")
 
 
 class Protocol(H11Protocol):
-    """Refuses in OpenAI's envelope what is no HTTP, and lets offers of another protocol pass unremarked.
+    """Rejects malformed HTTP in OpenAI's envelope, and ignores offers to upgrade without a warning.
 
-    Hangs up on whoever does not send a request, or does not take an answer; what a request's body may take, the
-    gate decides. Needs `settings` in the state of the application's lifespan.
+    Closes connections whose client sends no request or doesn't read its response; the gate limits the time for a
+    body. Needs `settings` in the state of the application's lifespan.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,7 +41,7 @@ class Protocol(H11Protocol):
         if len(self.connections) > self._settings.max_connections:
             self._refuse(Unavailable("The server has as many connections as it takes. Please try again later."))
             return
-        # uvicorn has it run between requests, but not before the first one.
+        # uvicorn starts this timer between requests, but not before the first one.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -58,8 +58,8 @@ class Protocol(H11Protocol):
             self._head_timer = self.loop.call_later(self._settings.head_timeout_seconds, self._give_up_on_head)
 
     def send_400_response(self, msg: str) -> None:
-        """Called while the parser's complaint is being handled, which tells the kind of fault."""
-        if self.cycle and not self.cycle.response_complete:  # a body breaks off: to its request, the client left
+        """Called while the parser's exception, which gives the kind of fault, is being handled."""
+        if self.cycle and not self.cycle.response_complete:  # the body is broken: for its request, a disconnect
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         error = sys.exception()
@@ -76,7 +76,7 @@ class Protocol(H11Protocol):
             self._head_timer = None
 
     def _refuse(self, error: SottoError) -> None:
-        """Hang up, with `error` for an answer unless one is on its way."""
+        """Close the connection, after sending `error` unless a response has begun."""
         response = error_response(error)
         response.headers["x-request-id"] = _logged(error)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -91,11 +91,11 @@ class Protocol(H11Protocol):
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing is wrong with an offer: the answer in HTTP/1.1 declines it."""
+        """Suppress uvicorn's warning: an offer is no fault, and the response in HTTP/1.1 declines it."""
 
 
 def _logged(error: SottoError) -> str:
-    """Write it down; the id under which that is found."""
+    """Log the error; return the id under which the log has it."""
     refusal = new_request_id()
     token = request_id.set(refusal)
     logger.info("refused unread: %d %s", error.status, error)
@@ -104,7 +104,8 @@ def _logged(error: SottoError) -> str:
 
 
 def _give_up_on_silence(connection: socket.socket, patience_s: float) -> None:
-    """On Linux, let the kernel end `connection` when its peer was gone, or took nothing, for so long."""
+    """On Linux, let the kernel close `connection` if its peer is unreachable, or reads nothing, for
+    `patience_s`."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

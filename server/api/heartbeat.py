@@ -1,6 +1,6 @@
-"""An answer that begins before its work has ended, and the client that may be gone by then.
+"""A response that begins before its work has ended, and clients that disconnect meanwhile.
 
-What fails before the first byte is an error response like any other; what fails later is told inside.
+A failure before the first byte is an ordinary error response; a later one is reported in the body.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from server.api.errors import error_body, fault
 from server.errors import SottoError, Unavailable
 from server.formats.render import Json, to_json
 
-HEARTBEAT_S = 10.0  # proxies and clients hang up after 30 s without a byte, some of them
-LAST_WORD_S = 5.0  # in which a client that reads slowly may take why its answer ends
-# Comments are the only filler that every client takes: a `retry:`, an `id:` or an empty event ends OpenAI's
+HEARTBEAT_S = 10.0  # some proxies and clients disconnect after 30 s without a byte
+LAST_WORD_S = 5.0  # for a slow client to read the error that ends its response
+# Comments are the only filler that every client accepts: a `retry:`, an `id:` or an empty event ends OpenAI's
 # Python client.
 COMMENT = b": still working\r\n\r\n"
 DONE = b"data: [DONE]\r\n\r\n"
@@ -30,14 +30,14 @@ Item = TypeVar("Item")
 
 
 class Cancellable(Protocol):
-    """What an answer waits for; once cancelled, whoever waits for it gets `Cancelled`."""
+    """Work that a response waits for; once it is cancelled, waiting for it raises `Cancelled`."""
 
     def cancel(self) -> object: ...
 
 
 @asynccontextmanager
 async def ended_with_client(receive: Receive, work: Cancellable) -> AsyncIterator[None]:
-    """Cancel `work` as soon as the client is gone. Its body was read, so nothing else can come from it."""
+    """Cancel `work` as soon as the client disconnects. The body has been read, so no other message can arrive."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -53,7 +53,7 @@ async def ended_with_client(receive: Receive, work: Cancellable) -> AsyncIterato
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a response that begins early is written: what fills a silence, and an error inside of it."""
+    """The format of a response that begins early: the filler for silences, and an error in the body."""
 
     content_type: str
     filler: bytes
@@ -61,10 +61,10 @@ class Framing:
 
 
 class HeartbeatResponse(Response):
-    """Sends `chunks` as they come. A None among them has nothing to send, and leaves room for a heartbeat.
+    """Sends `chunks` as they arrive; a None among them is an opportunity for a heartbeat.
 
-    A heartbeat is the filler of `framing`, where nothing was sent for `silence_s`. Cancels `work`, which `chunks`
-    wait for, when the client leaves. `held` is closed at the end: what the work needs, itself included.
+    A heartbeat is the filler of `framing`, sent after `silence_s` without a byte. When the client disconnects,
+    cancels `work`, which `chunks` wait for. Closes `held`, the work and its resources, at the end.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class HeartbeatResponse(Response):
             except (Exception, asyncio.CancelledError) as error:
                 if not answer.begun:
                     raise
-                # For the gate's log: by its status all is well.
+                # For the log, as the status says success.
                 known = scope.setdefault("state", {})["failure"] = _known(error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORD_S):
@@ -112,7 +112,7 @@ class HeartbeatResponse(Response):
 
 
 class _DeferredAnswer:
-    """An answer whose head is sent with its first bytes. Each call waits while the client does not read."""
+    """A response whose head is sent with its first bytes. Each call waits while the client does not read."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
         self.begun = False
@@ -122,7 +122,7 @@ class _DeferredAnswer:
 
     @property
     def silent_s(self) -> float:
-        """Since something was sent, or since the beginning."""
+        """Seconds since something was sent, or since the beginning."""
         return _now_s() - self._sent_s
 
     async def write(self, chunk: bytes) -> None:
@@ -137,7 +137,7 @@ class _DeferredAnswer:
 
 
 async def ticking(items: AsyncGenerator[Item], every_s: float) -> AsyncGenerator[Item | None]:
-    """`items`, and None whenever none has come for `every_s`."""
+    """Yield `items`, and None whenever `every_s` passes without one."""
     async with aclosing(items):
         coming = asyncio.ensure_future(anext(items))
         try:
@@ -155,7 +155,7 @@ async def ticking(items: AsyncGenerator[Item], every_s: float) -> AsyncGenerator
 
 
 def data(*events: Json) -> bytes:
-    """Server-sent events in OpenAI's live form: `data:` lines that end in CRLF."""
+    """Return server-sent events in OpenAI's live form: `data:` lines that end in CRLF."""
     return "".join(f"data: {to_json(event)}\r\n\r\n" for event in events).encode()
 
 
@@ -173,10 +173,10 @@ async def stop(task: asyncio.Future[Any]) -> None:
 
 
 def _known(error: BaseException) -> SottoError:
-    """`error` as the client may see it; the log has the rest."""
+    """Return `error` as the client may see it; the log has the details."""
     if isinstance(error, SottoError):
         return error
-    if isinstance(error, asyncio.CancelledError):  # only uvicorn cancels: a stop has waited for as long as it may
+    if isinstance(error, asyncio.CancelledError):  # only uvicorn cancels, after a shutdown's grace period
         return Unavailable("The server is shutting down.")
     logger.error("failed after the answer had begun", exc_info=error)
     return fault()

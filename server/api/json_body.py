@@ -1,4 +1,4 @@
-"""A request's body of JSON, in memory: not too long, not too slow, and not too much of it at once."""
+"""Reads JSON bodies into memory, with limits on size, time, and the total held at once."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +11,10 @@ from server.errors import InvalidRequest, Unavailable, UploadTooLarge
 
 
 class JsonBodies:
-    """Reads bodies of one route. For one thread."""
+    """Reads the bodies of one route. Not thread-safe."""
 
     def __init__(self, max_bytes: int, total_bytes: int, pace: Pace, *, setting: str) -> None:
-        """`setting` is the name of that which says `max_bytes`; `total_bytes` are for all that are held at once."""
+        """`setting` names the setting behind `max_bytes`; `total_bytes` limits all bodies held at once."""
         self.max_bytes = max_bytes
         self.setting = setting
         self._total_bytes = total_bytes
@@ -23,10 +23,10 @@ class JsonBodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, which counts until the block ends.
+        """Yield the whole body, which counts until the block ends.
 
-        Raises `InvalidRequest` if it is not said to be JSON, `UploadTooLarge`, `UploadTooSlow`, and `Unavailable`
-        where others hold as much as there may be.
+        Raises `InvalidRequest` if its content type is not JSON, `UploadTooLarge`, `UploadTooSlow`, and
+        `Unavailable` if the bodies of other requests fill `total_bytes`.
         """
         _check_content_type(request.headers.get("content-type", ""))
         counted: RequestBody = request.state.body
@@ -45,7 +45,7 @@ class JsonBodies:
 
 
 class _Body:
-    """One that is being read."""
+    """A body that is being read."""
 
     deadline: float | None = None
 

@@ -1,4 +1,4 @@
-"""A transcript that a client posts, in the shape of `verbose_json`, and how it is to be rendered."""
+"""A transcript that a client posts in the shape of `verbose_json`, and the options for rendering it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -24,8 +24,8 @@ from server.transcript import Segment, Task, Transcript, Word
 
 MAX_TIME_S = 3_600_000.0  # a thousand hours
 MAX_ENTRIES = 200_000  # of each list; an hour of fast speech has 15000 words
-# Characters of text times columns of a cue, which is what shaping takes time for: ten seconds for fourteen hours of
-# real speech in cues of two lines of 42, but minutes of a thread where every word is a letter.
+# Characters of text times columns of a cue, which bounds the time of shaping: ten seconds for fourteen hours of
+# real speech in cues of two lines of 42, but minutes of a thread if every word is a single letter.
 MAX_SHAPED = 80_000_000
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
@@ -63,7 +63,7 @@ class PostedSegment:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PostedTranscript:
-    """Members that it does not have, as `usage`, are ignored; null is as absent."""
+    """Unknown members, such as `usage`, are ignored; null means absent."""
 
     segments: Annotated[list[PostedSegment], Field(max_length=MAX_ENTRIES, fail_fast=True)]
     response_format: ResponseFormat
@@ -84,7 +84,7 @@ POSTED = TypeAdapter(PostedTranscript)
 
 
 def parse_posted(body: bytes, settings: Settings) -> tuple[Transcript, TranscriptionOptions]:
-    """The transcript and the options of how it is rendered. Raises `InvalidRequest` naming the member."""
+    """Return the transcript and the options for rendering it. Raises `InvalidRequest` naming the member."""
     try:
         posted = POSTED.validate_json(body)
     except ValidationError as error:
@@ -114,12 +114,12 @@ def _invalid(path: str | None, message: str) -> InvalidRequest:
 
 
 def _path(location: Sequence[int | str]) -> str:
-    """`segments[3].start`, as OpenAI names members of JSON."""
+    """Return a path like `segments[3].start`, as OpenAI names members of JSON."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _check_times(posted: PostedTranscript) -> None:
-    """Raise `InvalidRequest` where something ends before it starts, or segments are not in order."""
+    """Raise `InvalidRequest` if a word or segment ends before it starts, or segments are not in order."""
     _check_ends("words", posted.words)
     _check_ends("segments", posted.segments)
     before_s = 0.0
@@ -139,7 +139,7 @@ def _check_ends(name: str, parts: Sequence[PostedWord | PostedSegment] | None) -
 
 
 def _check_amount(segments: Sequence[Segment], subtitles: SubtitleOptions) -> None:
-    """Raise `InvalidRequest` where shaping so much text into such large cues would take too long."""
+    """Raise `InvalidRequest` if shaping so much text into such large cues would take too long."""
     columns = subtitles.max_line_width * subtitles.max_line_count
     characters = sum(len(segment.text) for segment in segments)
     if characters * columns > MAX_SHAPED:
@@ -181,7 +181,7 @@ def _segments(posted: PostedTranscript) -> Iterator[Segment]:
 
 
 def _segment(number: int, posted: PostedSegment) -> Segment:
-    """What is absent is as of a segment in which nothing is doubtful."""
+    """Fill in absent members; absent scores count as full confidence."""
     return Segment(
         id=number if posted.id is None else posted.id,
         seek=posted.seek or 0,

@@ -1,7 +1,7 @@
-"""A transcription as it comes: as events, or as JSON with spaces before it.
+"""Streams a transcription while it is made: as events, or as JSON preceded by spaces.
 
-Nothing leaves until the file has turned out to be audio; then the first event, or a filler after some silence.
-Where that takes too long, because others are decoded first, the status is settled without it.
+Nothing is sent until the file is known to be audio; then the first event, or a filler after some silence. If
+that takes too long, because others are decoded first, the status is sent without waiting for it.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from server.transcript import Transcript
 from server.transcription.pipeline import SegmentGroup, Transcription
 
 LOOK_S = 1.0
-LONGEST_S = 25.0  # without a byte: some proxies and clients hang up after 30 s
-SPACED_JSON = Framing(JSON, b" ", lambda error: to_json(error_body(error)).encode())  # readers skip the spaces
+LONGEST_S = 25.0  # without a byte: some proxies and clients disconnect after 30 s
+SPACED_JSON = Framing(JSON, b" ", lambda error: to_json(error_body(error)).encode())  # JSON parsers skip the spaces
 
 Step = SegmentGroup | Transcript
 
@@ -38,7 +38,7 @@ def event_stream(
     *,
     silence_s: float = HEARTBEAT_S,
 ) -> HeartbeatResponse:
-    """Server-sent events in OpenAI's live form, `[DONE]` behind the last."""
+    """Return server-sent events in OpenAI's live form, ending in `[DONE]`."""
     events = _events(_steps(transcription, silence_s), transcription, options)
     return HeartbeatResponse(events, SERVER_SENT_EVENTS, transcription, held, silence_s=silence_s)
 
@@ -46,13 +46,13 @@ def event_stream(
 def heartbeat_json(
     transcription: Transcription, options: TranscriptionOptions, held: AsyncExitStack, *, silence_s: float
 ) -> HeartbeatResponse:
-    """A JSON answer with a space before it for every `silence_s` of work."""
+    """Return a JSON response that sends a space after every `silence_s` of work."""
     json = _json(_steps(transcription, silence_s), options)
     return HeartbeatResponse(json, SPACED_JSON, transcription, held, silence_s=silence_s)
 
 
 async def _steps(transcription: Transcription, silence_s: float) -> AsyncGenerator[Step | None]:
-    """What comes of a transcription, the whole last; None every now and then, once its status may be settled."""
+    """Yield the results, the whole transcript last; None at intervals, once the status may be sent."""
     began_s = _now_s()
     async with aclosing(ticking(_results(transcription), min(LOOK_S, silence_s))) as steps:
         async for step in steps:
@@ -82,7 +82,7 @@ async def _events(
 
 
 async def _last_events(transcript: Transcript, options: TranscriptionOptions) -> bytes:
-    # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
+    # Formatting tens of thousands of words takes a few hundred milliseconds: not on the event loop.
     return await asyncio.to_thread(lambda: data(done(transcript, options))) + DONE
 
 
@@ -93,7 +93,7 @@ async def _json(steps: AsyncGenerator[Step | None], options: TranscriptionOption
 
 
 class _ProgressEvents:
-    """How far a transcription is, told again whenever something in it has changed."""
+    """Reports the progress of a transcription whenever it changes."""
 
     def __init__(self, transcription: Transcription) -> None:
         self._transcription = transcription
@@ -102,7 +102,7 @@ class _ProgressEvents:
         self._last: Json = {}
 
     def changed(self, step: Step | None) -> Json | None:
-        """The event that follows `step`, None where it would be the one before."""
+        """Return the event that follows `step`, None if it would equal the one before."""
         match step:
             case SegmentGroup():
                 self._done_s = step.done_s

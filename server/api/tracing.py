@@ -1,6 +1,6 @@
-"""Traces of requests, for an OpenTelemetry collector that the standard environment variables name.
+"""Traces of requests, for an OpenTelemetry collector set by the standard environment variables.
 
-FastAPI makes them, and loads what sends them only where there is a collector. Spans have no text, and no key.
+FastAPI makes them, and loads the exporter only if a collector is set. Spans contain neither text nor keys.
 """
 
 from fastapi.telemetry import TelemetryConfig
@@ -11,16 +11,16 @@ from server.api.paths import WATCHED
 from server.logs import request_id
 
 TELEMETRY: TelemetryConfig = {
-    "auto_configure": True,  # by OTEL_EXPORTER_OTLP_ENDPOINT; without it, nothing
-    "metrics": False,  # these are Prometheus'
-    "logs": False,  # they would hold messages of exceptions
+    "auto_configure": True,  # from OTEL_EXPORTER_OTLP_ENDPOINT; does nothing without it
+    "metrics": False,  # Prometheus has them
+    "logs": False,  # they would contain messages of exceptions
     "operation_spans": False,
     "exclude": lambda scope: scope["path"] in WATCHED,
 }
 
 
 class Named:
-    """Gives a request's span its id, and its model as soon as that is known."""
+    """Adds the request id to a request's span, and the model as soon as it is known."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

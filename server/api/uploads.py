@@ -1,4 +1,4 @@
-"""The body of a request in: its form within bounds, its file on disk. What the fields mean is not known here."""
+"""Reads the body of a request: a form within limits, its file on disk. `forms` interprets the fields."""
 
 import asyncio
 import re
@@ -18,21 +18,21 @@ from server.system.scratch import ScratchFolder
 
 MAX_FILES = 8
 MAX_FIELDS = 200
-MAX_TEXT_BYTES = 16 << 20  # all text parts, held in memory: four reference clips of 10 s as data URLs must pass
+MAX_TEXT_BYTES = 16 << 20  # all text parts, held in memory; must allow four reference clips of 10 s as data URLs
 
-# Python has charsets that take minutes to decode a few megabytes, and some that give half characters.
+# Some of Python's charsets take minutes to decode a few megabytes, and some yield lone surrogates.
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
-# Not one inside another parameter's quotes. Possessive, so that nothing is tried twice.
+# Not inside another parameter's quotes. Possessive, so that it doesn't backtrack.
 EXTENDED_NAME = re.compile(
     rb"""(?:[^"]|"(?:[^"\\]|\\.)*+")*?;\s*filename\*\s*=\s*"?[\w-]+'[\w-]*'([^\s;"]+)""", re.IGNORECASE
 )
 
 
 async def read_form(request: Request) -> FormData:
-    """The parsed form; its files lie on disk or, where they are small, in memory. To be closed.
+    """Return the parsed form, which the caller closes; its files are on disk or, if small, in memory.
 
-    Raises `InvalidRequest`, and `Unavailable` where the disk, or memory for text, takes no more.
+    Raises `InvalidRequest`, and `Unavailable` if the disk, or memory for text, is full.
     """
     _check_content_type(request.headers.get("content-type", ""))
     parser = _BoundedParser(request, request.state.media.scratch, request.state.ticket)
@@ -43,16 +43,16 @@ async def read_form(request: Request) -> FormData:
             raise InvalidRequest(f"Could not parse multipart form: {error.message}") from error
         except OSError as error:
             raise _full(error) from error
-    named = request.path_params.get("model")  # of Azure's clients, who may leave the field out
+    named = request.path_params.get("model")  # in the path of Azure's clients, which may omit the field
     return FormData([*form.multi_items(), ("model", named)]) if named and not form.get("model") else form
 
 
 async def on_disk(upload: UploadFile) -> UploadFd:
-    """A descriptor of the upload; a small one still lies in memory and is written out first."""
+    """Return a descriptor of the upload; a small one is written to disk first."""
     if not upload.size:
         raise UndecodableAudio("It is empty.")
     try:
-        descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to have one
+        descriptor = await asyncio.to_thread(upload.file.fileno)  # a spooled file moves to disk to get a descriptor
         await asyncio.to_thread(upload.file.flush)
     except OSError as error:
         raise _full(error) from error
@@ -60,8 +60,8 @@ async def on_disk(upload: UploadFile) -> UploadFd:
 
 
 class _BoundedParser(MultiPartParser):
-    """Starlette's, but its files lie in `scratch`, the text parts together have a limit, also beside those of other
-    requests, and a form that ends too early is an error."""
+    """Starlette's parser with files in `scratch`, limits on the text of this form and of all forms together, and
+    an error for a truncated form."""
 
     def __init__(self, request: Request, scratch: ScratchFolder, ticket: Ticket) -> None:
         super().__init__(
@@ -104,12 +104,12 @@ class _BoundedParser(MultiPartParser):
         async with aclosing(body):
             async for chunk in body:
                 yield chunk
-        if not self._ended:  # raised in here, the parser closes its files
+        if not self._ended:  # raised here, so that the parser closes its files
             raise MultiPartException("It ends too early.")
 
 
 def _extended_name(disposition: bytes) -> bytes:
-    """The file name of a part that has none but `filename*=UTF-8''...`, fit to be quoted; else nothing.
+    """Return the file name of a part that only has `filename*=UTF-8''...`, safe to quote; else nothing.
 
     RFC 7578 forbids that parameter (RFC 5987's) in forms, so the parser ignores it; some clients send no other.
     """
@@ -124,7 +124,7 @@ def _full(error: OSError) -> Unavailable:
 
 
 def _check_content_type(given: str) -> None:
-    """Starlette would take any other body for an empty form."""
+    """Reject other content types, which Starlette would parse as an empty form."""
     kind, parameters = parse_options_header(given)
     if kind != b"multipart/form-data":
         raise InvalidRequest(

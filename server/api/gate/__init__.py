@@ -1,1 +1,1 @@
-"""What every request passes before its route: limits, keys, CORS, the access record."""
+"""The middlewares that every request passes before its route: limits, keys, CORS, the access record."""

@@ -1,4 +1,4 @@
-"""Each request leaves a line in the log and its counts in the metrics, once it has ended."""
+"""Writes a log line and updates the metrics for each request that has ended."""
 
 import json
 import logging
@@ -21,9 +21,11 @@ logger = logging.getLogger("server.access")
 
 
 class AccessLog:
-    """Middleware: makes an `AccessRecord` of what passes and of what the others left in the request's state.
+    """Middleware: makes an `AccessRecord` from the messages that pass and from the state that other middlewares
+    set.
 
-    Outside of all that refuses, inside of what still reads a refused body: a client may leave meanwhile.
+    It wraps every middleware that rejects requests, but not the one that drains a rejected body: the client may
+    disconnect during that.
     """
 
     def __init__(self, app: ASGIApp, requests: RequestMetrics, *, with_text: bool) -> None:
@@ -46,9 +48,9 @@ class AccessLog:
 
 
 class ObservedAnswer:
-    """What an answer was: its status, 0 if there was none, and for an error's `reason` what its envelope says.
+    """The status of a response (0 if there was none) and, for an error, the `reason` from its envelope.
 
-    `client_left` is whether the client went before the answer had ended.
+    `client_left` is True if the client disconnected before the response was complete.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
@@ -100,7 +102,7 @@ def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: 
 
 
 def _ending(answer: ObservedAnswer, *, refused: bool, failure: SottoError | None) -> tuple[Ending, str]:
-    """How it ended, and why; `failure` came after the answer had begun with a status that knows none."""
+    """Return how the request ended, and why; `failure` happened after a successful status had been sent."""
     if answer.client_left:
         return "left", ""
     if failure:
@@ -111,30 +113,30 @@ def _ending(answer: ObservedAnswer, *, refused: bool, failure: SottoError | None
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route that took a request, or would have; empty where there is none."""
+    """Return the template of the route that took the request, or would have; empty if no route matches."""
     path: str = scope["path"]
     return getattr(scope.get("route"), "path", path if path in TRANSCRIBING else "")
 
 
 def _reason(body: bytes) -> str:
-    """What an error's envelope says, for one line of a log, which nothing that a client sent can break."""
+    """Return the message of an error's envelope as one printable line of a log, whatever the client sent."""
     try:
         error = json.loads(body)["error"]
-        # Of a prompt nothing is for the log, and messages quote what is wrong.
+        # A prompt must not reach the log, and messages quote the invalid value.
         message = f"in {error['param']}" if error["param"] in PROMPTS else error["message"]
         return _shown(message, error["code"] or error["type"])
-    except (ValueError, LookupError, TypeError):  # an answer that is no envelope
+    except (ValueError, LookupError, TypeError):  # not an error envelope
         return ""
 
 
 def _shown(message: str, code: str) -> str:
-    """For one line of a log."""
+    """Format an error as one printable line for the log."""
     text = f"{code}: {message}"[:REASON_CHARACTERS]
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _with_work(access: AccessRecord, work: RequestProgress, with_text: bool) -> AccessRecord:
-    """`access` with what there is to tell of a transcription."""
+    """Return `access` with the figures of a transcription."""
     return replace(
         access,
         model=work.model,

@@ -1,7 +1,8 @@
-"""How much the server takes on at once: what is refused before it is read, and when to come back.
+"""Admission control: rejects requests before their body is read, and estimates when to retry.
 
-What was let in is never refused for what came later. Of all limits but that of audio the last eighth is kept for
-small uploads; and these wait for short recordings only, as the engine goes to them first.
+An admitted request is not rejected because of later ones. The last eighth of every limit but that of audio is
+reserved for small uploads, and these count only short recordings as waiting before them, since the engine
+prefers those.
 """
 
 import math
@@ -18,16 +19,16 @@ from server.settings import MOST_REQUESTS, Settings
 from server.stats import ServerLoad
 
 SMALL_BYTES = 2 << 20  # a minute of 16 kHz WAV, several of anything compressed
-SMALL_UPLOAD_SHARE = 8  # one in so many places is for small uploads
-CPU_REQUESTS = 32  # for each CPU
-QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # at most, and for each CPU
-TEXT_BYTES = 64 << 20  # of all forms, in memory as long as their requests are
-LITTLE_TEXT_BYTES = 64 << 10  # for which there is always room: any prompt
-MAX_RETRY_S = 60  # OpenAI's clients ignore more
+SMALL_UPLOAD_SHARE = 8  # the reserved share: one in eight
+CPU_REQUESTS = 32  # per CPU
+QUEUE_S, CPU_QUEUE_S = 14_400.0, 3_600.0  # the maximum, and the limit per CPU
+TEXT_BYTES = 64 << 20  # of all forms; kept in memory until their requests end
+LITTLE_TEXT_BYTES = 64 << 10  # per request, always accepted: enough for any prompt
+MAX_RETRY_S = 60  # OpenAI's clients ignore longer delays
 
 
 class RequestProgress(Protocol):
-    """A transcription: how much of its audio is done, how much is left as far as is known, and more to tell."""
+    """Progress of a transcription: audio done, audio left as far as it is known, and details for the log."""
 
     done_s: float
     wait_s: float | None
@@ -53,7 +54,7 @@ class RequestProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """What there may be at once, of all and of one client."""
+    """Limits on concurrent work, in total and per client."""
 
     requests: int
     uploads: int
@@ -66,7 +67,7 @@ class AdmissionLimits:
 
     @classmethod
     def of(cls, settings: Settings, *, cpus: int | None) -> "AdmissionLimits":
-        """Those of `settings`; what these leave open, by the number of CPUs, or for a GPU if that is None."""
+        """Take the limits from `settings`; unset ones depend on the number of CPUs (None for a GPU)."""
         requests = settings.max_requests or min(MOST_REQUESTS, CPU_REQUESTS * (cpus or MOST_REQUESTS))
         queue_s = settings.max_queue_seconds or min(QUEUE_S, CPU_QUEUE_S * (cpus or QUEUE_S))
         return cls(
@@ -82,7 +83,7 @@ class AdmissionLimits:
 
 
 class Ticket:
-    """A request that was let in, and what it holds until it ends. `deadline` is by the loop's clock."""
+    """An admitted request and the resources it holds until it ends. `deadline` is by the event loop's clock."""
 
     def __init__(self, admission: "Admission", client: str, declared_bytes: int, deadline: float | None) -> None:
         self.client = client
@@ -91,12 +92,12 @@ class Ticket:
         self.text_bytes = 0
         self.uploading = True
         self.deadline = deadline
-        self.model = ""  # its name, once it is known
+        self.model = ""  # the model's name, once it is known
         self.work: RequestProgress | None = None
         self._admission = admission
 
     def receive(self, received_bytes: int, *, more: bool) -> None:
-        """Note how much of the body has come; raises `Unavailable` if it was not declared and there is no room."""
+        """Record the bytes received; raises `Unavailable` if they exceed the declared size and there is no room."""
         self.uploading = more
         if received_bytes > self.upload_bytes:
             self.upload_bytes = received_bytes
@@ -115,23 +116,23 @@ class Ticket:
 
 
 class Admission:
-    """Lets requests in as long as there is room. For one thread."""
+    """Admits requests while there is room. Not thread-safe."""
 
     def __init__(
         self, limits: AdmissionLimits, *, spooled: Callable[[], int] = lambda: 0, speed: Throughput | None = None
     ) -> None:
-        """`spooled` tells the bytes of decoded audio on disk."""
+        """`spooled` returns the bytes of decoded audio on disk."""
         self._limits = limits
         self._spooled = spooled
         self._speed = speed or Throughput()
         self._tickets: list[Ticket] = []
-        self._ended = 0  # requests that are gone
-        self._ended_s = 0.0  # audio done by them
+        self._ended = 0  # number of requests that have ended
+        self._ended_s = 0.0  # seconds of audio that they had done
         self._refused: Counter[str] = Counter()
 
     @contextmanager
     def admit(self, client: str, declared_bytes: int, deadline: float | None = None) -> Iterator[Ticket]:
-        """A place for a request, until the block ends. Raises `Unavailable` and `RateLimited`."""
+        """Hold a place for a request until the block ends. Raises `Unavailable` and `RateLimited`."""
         ticket = Ticket(self, client, declared_bytes, deadline)
         self.look()
         self._check(ticket)
@@ -145,12 +146,12 @@ class Admission:
             self.look()
 
     def look(self) -> None:
-        """See how far the work has come; called whenever its amount changes."""
+        """Update the measured speed; called whenever the amount of work changes."""
         busy = any(ticket.work for ticket in self._tickets)
         self._speed.look(self._ended_s + _done_s(self._tickets), busy=busy)
 
     def load(self) -> ServerLoad:
-        """What there is now."""
+        """Return the current load."""
         self.look()
         return ServerLoad(
             requests=len(self._tickets),
@@ -163,7 +164,7 @@ class Admission:
         )
 
     def check_room_for(self, ticket: Ticket) -> None:
-        """Raise `Unavailable` if the uploads beside that of `ticket` leave it no room on the disk."""
+        """Raise `Unavailable` if the other uploads leave no room on the disk for that of `ticket`."""
         others = [other.upload_bytes for other in self._tickets if other is not ticket]
         if any(others) and sum(others) + ticket.upload_bytes > self._room(self._limits.upload_bytes, ticket):
             raise self._full("upload_bytes", "no room left for uploads (SOTTO_UPLOADS_MB)")
@@ -211,20 +212,20 @@ class Admission:
         return RateLimited(text, retry_after_s=retry_s)
 
     def _until_half_are_done_s(self, some: list[Ticket]) -> float:
-        """Seconds of audio to be heard until half of `some` are through, if all requests take turns."""
+        """Return the seconds of audio to process until half of `some` are done, if all requests take turns."""
         left = sorted(map(self._expected_s, some))
         half_s = left[(len(left) - 1) // 2] if left else 0.0
         return sum(min(self._expected_s(ticket), half_s) for ticket in self._tickets)
 
     def _retry_after_s(self, work_s: float) -> int:
-        """Whole seconds that the server takes for `work_s` of audio, within what clients heed."""
+        """Return the seconds that `work_s` of audio takes, rounded up, within the delays that clients respect."""
         speed = self._speed.value
         if speed is None:
             return Unavailable.retry_after_s
         return min(max(1, math.ceil(work_s / speed)), MAX_RETRY_S)
 
     def _waiting_s(self, tickets: list[Ticket], new: Ticket) -> float:
-        """Audio of `tickets` that `new` would have to wait for."""
+        """Return the seconds of audio in `tickets` that `new` would have to wait for."""
         left = map(self._ticket_s, tickets)
         return sum(left_s for left_s in left if left_s <= INTERACTIVE_S or not new.small)
 
@@ -232,11 +233,11 @@ class Admission:
         return sum(map(self._ticket_s, tickets))
 
     def _ticket_s(self, ticket: Ticket) -> float:
-        """What is left of one request. Headers may claim anything; beyond the longest audio nobody is heard."""
+        """Return the seconds left in a request, capped at the longest audio allowed: headers may claim anything."""
         return min(ticket.work.left_s, self._limits.audio_s) if ticket.work else 0.0
 
     def _expected_s(self, ticket: Ticket) -> float:
-        """The same, or what is usual where nothing is known yet."""
+        """Return the same, or the average of past requests where nothing is known yet."""
         return self._ticket_s(ticket) or self._ended_s / max(1, self._ended)
 
 

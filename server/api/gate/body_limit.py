@@ -1,4 +1,4 @@
-"""How large the body of a request may be."""
+"""The size limit of request bodies."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +7,7 @@ from server.errors import UploadTooLarge
 
 
 class BodyLimit:
-    """Middleware: raises `UploadTooLarge` at a declared length above `max_bytes`, or when the body passes it."""
+    """Middleware: raises `UploadTooLarge` if the declared length or the bytes received exceed `max_bytes`."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

@@ -1,31 +1,31 @@
-"""CORS: which web pages may read this server's answers.
+"""CORS: which web pages may read this server's responses.
 
-Browsers ask first, in a preflight without the key, and hide each answer that doesn't name the page's origin: errors
-and event streams too. That keeps no request away, and no program: keys do.
+Browsers send a preflight without the key first, and hide each response that doesn't name the page's origin,
+errors and event streams included. CORS stops neither requests nor other programs: keys do.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Without this scripts can't read them.
+# Scripts can read only the headers listed here.
 EXPOSED = "X-Request-ID, OpenAI-Processing-Ms, Retry-After, X-Should-Retry, X-Sotto-Model"
-PREFLIGHT_S = 7200  # as long as Chromium remembers an answer
+PREFLIGHT_S = 7200  # the longest that Chromium caches a preflight
 VARY = (
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
 )
 
 
 class Cors:
-    """Middleware: answers preflights, and gives every answer the headers of its origin.
+    """Middleware: answers preflights, and adds the CORS headers for the origin to every response.
 
-    `origins` is `*`, a comma-separated list, or `none`, which leaves browsers to their own rule.
+    `origins` is `*`, a comma-separated list, or `none`, which leaves browsers to the same-origin rule.
     """
 
     def __init__(self, app: ASGIApp, origins: str, *, has_keys: bool) -> None:
         self._app = app
         self._origins = {origin.strip() for origin in origins.split(",")} - {"none"}
-        # Any page of the internet, into a network that browsers guard, without a key: that stays shut.
+        # Without a key, no page of the internet may reach into a private network that browsers protect.
         self._private_network = has_keys or "*" not in self._origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +43,7 @@ class Cors:
         await app(scope, receive, with_headers)
 
     def _headers(self, origin: str) -> dict[str, str]:
-        """What every answer to a page of `origin` carries."""
+        """Return the CORS headers of every response to a page of `origin`."""
         allowed = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
         if "*" in self._origins:
             return allowed
@@ -54,7 +54,7 @@ class Cors:
         return bool(self._origins) and method == "OPTIONS" and "access-control-request-method" in headers
 
     def _preflight(self, asked: Headers) -> Response:
-        """Everything asked for is allowed, by its name: `*` would not cover `Authorization`."""
+        """Allow everything that the preflight asks for, by name: `*` would not cover `Authorization`."""
         headers = {
             "access-control-allow-methods": asked["access-control-request-method"],
             "access-control-max-age": str(PREFLIGHT_S),

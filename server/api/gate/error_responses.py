@@ -1,4 +1,4 @@
-"""Refusals of the gate's own, and a stop of the server, as answers in OpenAI's envelope."""
+"""Turns the gate's own errors, and a shutdown of the server, into responses in OpenAI's envelope."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from server.errors import SottoError, Unavailable
 
 
 class ErrorResponses:
-    """Middleware: answers what the middlewares inside it raise; sets `state["refused"]` for the log."""
+    """Middleware: answers errors that inner middlewares raise; sets `state["refused"]` for the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,7 +27,7 @@ class ErrorResponses:
         except SottoError as error:
             scope["state"]["refused"] = True
             await error_response(error)(scope, receive, send)
-        except asyncio.CancelledError:  # only uvicorn cancels: a stop has waited for as long as it may
+        except asyncio.CancelledError:  # only uvicorn cancels, after a shutdown's grace period
             if begun:
                 raise
             await error_response(Unavailable("The server is shutting down."))(scope, receive, send)

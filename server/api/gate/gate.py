@@ -1,10 +1,10 @@
-"""The gate: what is decided before a byte of a body is read.
+"""The gate: every decision that is made before a byte of a body is read.
 
-Pure ASGI, outermost: preflights, key, size of the body, and whether there is room for it. A refusal reads nothing;
-what the client still sends is discarded for a moment, so that it can read the answer (a closed socket would look
-like a broken connection, and SDKs would send it all again).
+Pure ASGI, outermost: preflights, key, size of the body, and whether there is room for it. A rejection doesn't
+read the body; the rest of the upload is discarded for a moment, so that the client can read the response (a
+closed socket would look like a broken connection, and SDKs would retry the upload).
 
-What a middleware finds out of a request, and those outside of it or a route need, is in `scope["state"]`.
+Middlewares pass results to outer middlewares and to routes in `scope["state"]`.
 """
 
 from collections.abc import Set
@@ -32,7 +32,7 @@ from server.settings import Settings
 def middlewares(
     settings: Settings, admission: Admission, requests: RequestMetrics, open_paths: Set[str]
 ) -> list[Middleware]:
-    """The gate's order, outermost first: a request passes it from the top, its answer from the bottom."""
+    """Return the middlewares, outermost first: a request passes them from the top, its response from the bottom."""
     pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
     return [
         Middleware(NormalizedPaths),
@@ -41,7 +41,7 @@ def middlewares(
         Middleware(AccessLog, requests, with_text=settings.log_text),
         Middleware(Cors, settings.cors_origins, has_keys=bool(settings.api_keys)),
         Middleware(ErrorResponses),
-        # What these raise is answered by the one above.
+        # ErrorResponses, above, answers what the following raise.
         Middleware(KeyCheck, settings, open_paths=open_paths),
         Middleware(BodyLimit, settings.max_upload_bytes),
         Middleware(TranscriptionAdmission, admission, pace, settings.request_timeout_seconds),
@@ -49,7 +49,7 @@ def middlewares(
 
 
 class Gate:
-    """Wraps the whole application; the server's own start and stop go straight to it."""
+    """Wraps the whole application; lifespan events bypass the middlewares."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Gate:
         *,
         open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
-        """Paths in `open_paths` need no key."""
+        """Requests to paths in `open_paths` need no key."""
         self.wrapped = app
         self._outermost: ASGIApp = app
         for middleware, args, kwargs in reversed(middlewares(settings, admission, requests, open_paths)):

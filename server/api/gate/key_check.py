@@ -1,4 +1,4 @@
-"""Which requests need a key, and which keys are good for them."""
+"""Checks the API key of requests that need one."""
 
 from collections.abc import Set
 
@@ -11,9 +11,10 @@ from server.settings import Settings
 
 
 class KeyCheck:
-    """Middleware: raises `Unauthorized` without a key that is needed; none is for `open_paths`.
+    """Middleware: raises `Unauthorized` if a required key is missing or wrong; `open_paths` need none.
 
-    Sets `state["key_name"]`, empty where no key was needed, and `state["keys"]`, for routes that need an admin key.
+    Sets `state["key_name"]`, empty where no key was needed, and `state["keys"]`, for routes that need an admin
+    key.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, *, open_paths: Set[str]) -> None:

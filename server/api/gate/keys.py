@@ -1,4 +1,4 @@
-"""API keys: which are let in, under which names, and where clients put theirs."""
+"""API keys: which are valid, their names, and where clients send them."""
 
 import base64
 import hmac
@@ -14,21 +14,21 @@ NamedKey = tuple[str, bytes]
 
 
 class Keys:
-    """The keys of this server; without ordinary ones it is open, but for what takes an admin key."""
+    """The keys of this server; without ordinary ones it is open, except for routes that need an admin key."""
 
     def __init__(self, keys: Iterable[str], admin_keys: Iterable[str] = ()) -> None:
-        """Each key may have a name before it; those that share one count as the same client's."""
+        """Each key may be preceded by a name; keys that share one count as the same client."""
         self._keys = _named(keys, "key")
         self._admin_keys = _named(admin_keys, "admin key")
 
     def check(self, headers: Headers) -> str:
-        """The name of the key that a request came with, empty where none is needed. Raises `Unauthorized`."""
+        """Return the name of the request's key, empty if none is needed. Raises `Unauthorized`."""
         if self._keys:
             return _checked([*self._keys, *self._admin_keys], headers)
         return _match(self._admin_keys, headers) or ""
 
     def check_admin(self, headers: Headers) -> None:
-        """Raises `Unauthorized` without a key, `PermissionDenied` for one that is no admin key."""
+        """Raise `Unauthorized` without a valid key, `PermissionDenied` if it is not an admin key."""
         if not self._admin_keys:
             raise PermissionDenied(f"{DENIED}, and this server has none (SOTTO_ADMIN_KEYS).")
         _checked([*self._keys, *self._admin_keys], headers)
@@ -42,7 +42,7 @@ def _named(keys: Iterable[str], otherwise: str) -> list[NamedKey]:
 
 
 def _checked(keys: list[NamedKey], headers: Headers) -> str:
-    """The name of the one of `keys` that came. Raises `Unauthorized`."""
+    """Return the name of the request's key in `keys`. Raises `Unauthorized`."""
     if name := _match(keys, headers):
         return name
     if not (offered := next(filter(None, _offered(headers)), None)):
@@ -54,14 +54,14 @@ def _checked(keys: list[NamedKey], headers: Headers) -> str:
 
 
 def _match(keys: list[NamedKey], headers: Headers) -> str | None:
-    # Every key is compared, and each in constant time: the answer's delay tells nothing about any.
+    # Compare every key, each in constant time, so that the response time reveals nothing about them.
     offered = [given.encode() for given in _offered(headers) if given]
     found = [name for given in offered for name, key in keys if hmac.compare_digest(given, key)]
     return found[0] if found else None
 
 
 def _offered(headers: Headers) -> Iterator[str]:
-    """What may be the key: Bearer (OpenAI's clients), Basic's password (Nextcloud), `api-key` (Azure's clients)."""
+    """Yield possible keys: Bearer (OpenAI's clients), Basic's password (Nextcloud), `api-key` (Azure's clients)."""
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield credentials.strip()
@@ -78,5 +78,5 @@ def _password(credentials: str) -> str:
 
 
 def _masked(key: str) -> str:
-    """Enough of a key to recognise it by, as OpenAI shows it; short ones not at all."""
+    """Return enough of a key to recognize it, as OpenAI shows it; short keys are hidden completely."""
     return f"{key[:8]}***{key[-4:]}" if len(key) > 20 else "***"

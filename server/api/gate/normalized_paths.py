@@ -1,4 +1,4 @@
-"""One address for each route, whichever of its spellings a client uses."""
+"""Rewrites every spelling of a route's path to its one address."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -6,7 +6,7 @@ from server.api.paths import normalized, request_line
 
 
 class NormalizedPaths:
-    """Middleware: rewrites the path; what the client wrote stays in `state["request_line"]`, for the log."""
+    """Middleware: rewrites the path; the client's original is kept in `state["request_line"]`, for the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

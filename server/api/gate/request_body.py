@@ -1,14 +1,14 @@
-"""The body of a request as it is read: the one place where its bytes are counted."""
+"""Counts the bytes of a request's body as they are read."""
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
 
 class RequestBody:
-    """Its `receive` counts what passes; the middlewares inside find it in `scope["state"]["body"]`.
+    """Wraps `receive` and counts what passes; inner middlewares find it in `scope["state"]["body"]`.
 
-    `declared_bytes` is 0 where the length is unknown. `is_unread`: some of it has still to come.
-    `is_held_back`: the client waits for 100 Continue, so it has sent none and won't after a refusal.
+    `declared_bytes` is 0 if the length is unknown. `is_unread`: part of the body has not arrived yet.
+    `is_held_back`: the client waits for 100 Continue, so it has sent nothing and won't after a rejection.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -20,7 +20,7 @@ class RequestBody:
         self._receive = receive
 
     async def receive(self) -> Message:
-        """The next message, counted."""
+        """Return the next message and count its bytes."""
         message = await self._receive()
         if message["type"] == "http.request":
             self.read_bytes += len(message.get("body", b""))

@@ -1,4 +1,4 @@
-"""An answer that comes before its request's body was read reaches its client all the same."""
+"""Makes sure that a response sent before its request's body was read reaches the client."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ DISCARD_S = 2.0
 
 
 class ResponseGuard:
-    """Middleware: discards what an answer left unread, before the answer ends. Sets `state["body"]`."""
+    """Middleware: discards the unread body before the response ends. Sets `state["body"]`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,7 +22,7 @@ class ResponseGuard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start" and body.is_unread:
-                # Else uvicorn would read on to the body's end, however far that is.
+                # Otherwise uvicorn would read the whole rest of the body, however long it is.
                 MutableHeaders(scope=message)["connection"] = "close"
             elif _is_end(message) and body.is_unread and not body.is_held_back:
                 await send({**message, "more_body": True})
@@ -38,10 +38,10 @@ def _is_end(message: Message) -> bool:
 
 
 async def _discard(body: RequestBody) -> None:
-    """Read on for a moment, and throw away what comes; then only hold the connection.
+    """Read and discard the body for a moment; then only keep the connection open.
 
-    A socket that closes with bytes unread is reset, and Node's fetch, which writes what it has before it looks
-    for an answer, would throw for that.
+    Closing a socket with unread bytes resets it, and Node's fetch, which writes its data before it looks for a
+    response, would throw.
     """
     stop_at = body.read_bytes + DISCARD_BYTES
     try:

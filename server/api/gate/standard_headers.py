@@ -1,4 +1,4 @@
-"""The headers that every answer carries, and the id by which its request is found in the log."""
+"""The headers of every response, and the request id that the log uses."""
 
 import time
 from urllib.parse import quote
@@ -9,13 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.api.gate.admission import Ticket
 from server.logs import new_request_id, request_id
 
-API_VERSION = "2020-10-01"  # OpenAI's only one
-PLAIN = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # what a header can hold as it is; `%` and all else is percent-encoded
+API_VERSION = "2020-10-01"  # OpenAI's only version
+PLAIN = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # unchanged in a header; `%` and all others are percent-encoded
 
 
 class StandardHeaders:
-    """Middleware: gives each request an id, which is in each line of the log meanwhile, and its answer OpenAI's
-    headers and the name of the model that did the work."""
+    """Middleware: gives each request an id, which its log lines contain, and each response OpenAI's headers and
+    the name of the model that did the work."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

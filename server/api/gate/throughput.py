@@ -1,13 +1,13 @@
-"""How fast the server works through audio, as it turned out over the last minutes."""
+"""The speed at which the server has processed audio in the last minutes."""
 
 import time
 from collections.abc import Callable
 
-HALF_LIFE_S = 120.0  # of work: after so much more of it, what was measured counts half
+HALF_LIFE_S = 120.0  # of work: after so many seconds of it, older measurements count half
 
 
 class Throughput:
-    """Seconds of audio for each second in which there was something to do; idle time doesn't count."""
+    """Seconds of audio per second of work; idle time doesn't count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -18,7 +18,7 @@ class Throughput:
         self._spent_s = 0.0
 
     def look(self, total_s: float, *, busy: bool) -> None:
-        """Tell how much audio is done since the start, and whether there is more from now on: at each change."""
+        """Record the audio done since the start, s, and whether there is work from now on; call at each change."""
         now = self._clock()
         spent_s = now - self._looked_s if self._busy else 0.0
         kept = 0.5 ** (spent_s / HALF_LIFE_S)
@@ -28,5 +28,5 @@ class Throughput:
 
     @property
     def value(self) -> float | None:
-        """None until something was done."""
+        """The speed; None until something was done."""
         return self._audio_s / self._spent_s if self._audio_s > 0 and self._spent_s > 0 else None

@@ -1,4 +1,4 @@
-"""Transcriptions are admitted before their body is read, and hold a place until they end."""
+"""Admits transcriptions before their body is read; each holds a place until it ends."""
 
 import asyncio
 
@@ -11,9 +11,9 @@ from server.api.paths import TRANSCRIBING, client_address
 
 
 class TranscriptionAdmission:
-    """Middleware: raises `Unavailable` or `RateLimited` where there is no room; the place is `state["ticket"]`.
+    """Middleware: raises `Unavailable` or `RateLimited` if there is no room; the place is `state["ticket"]`.
 
-    `timeout_s` is how long a request may take in all, its upload included; 0: as long as it likes.
+    `timeout_s` limits the whole request, its upload included; 0 means no limit.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission, pace: Pace, timeout_s: float) -> None:
@@ -34,5 +34,5 @@ class TranscriptionAdmission:
             await self._app(scope, PacedReceive(receive, body, ticket, self._pace), send)
 
     def _deadline(self) -> float | None:
-        """By the loop's clock."""
+        """Return the deadline by the event loop's clock."""
         return asyncio.get_running_loop().time() + self._timeout_s if self._timeout_s else None

@@ -1,4 +1,4 @@
-"""The body of a request that was let in, as it comes: not too slowly, and no more than there is room for."""
+"""Reads the body of an admitted request: enforces a minimum pace and the room for uploads."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from server.errors import RequestTimeout, UploadTooSlow
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What an upload may fall behind `bytes_per_s`: `patience_s`; 0 bytes: anything."""
+    """The minimum pace of an upload, which it may fall behind by `patience_s`; 0 bytes means no minimum."""
 
     bytes_per_s: int
     patience_s: float
 
 
 class Upload(Protocol):
-    """A body that is counted as it comes: `uploading` until it is whole. `deadline` is by the loop's clock."""
+    """A body counted as it arrives: `uploading` until it is complete. `deadline` is by the event loop's clock."""
 
     uploading: bool
     deadline: float | None
@@ -28,18 +28,18 @@ class Upload(Protocol):
 
 
 class PacedReceive:
-    """A `Receive` that raises where the body of `ticket` comes too slowly; once it is whole, a plain one."""
+    """A `Receive` that raises if the body of `ticket` arrives too slowly; has no effect once it is complete."""
 
     def __init__(self, receive: Receive, body: RequestBody, ticket: Upload, pace: Pace) -> None:
-        """`body` counts what comes by `receive`."""
+        """`body` counts the bytes that `receive` returns."""
         self._receive = receive
         self._body = body
         self._ticket = ticket
         self._pace = pace
-        self._patience_s = pace.patience_s  # what is left of it
+        self._patience_s = pace.patience_s  # the patience left
 
     async def __call__(self) -> Message:
-        """Raises `UploadTooSlow`, `RequestTimeout`, and `Unavailable` where there is no room left."""
+        """Raise `UploadTooSlow`, `RequestTimeout`, and `Unavailable` if there is no room left."""
         if not self._ticket.uploading:
             return await self._receive()
         message = await self._in_time()
@@ -47,7 +47,7 @@ class PacedReceive:
         return message
 
     async def _in_time(self) -> Message:
-        """The next part. Only the waiting for it counts, not what the server does in between."""
+        """Return the next part. Only the wait for it counts, not the server's work in between."""
         clock = asyncio.get_running_loop().time
         began, before = clock(), self._body.read_bytes
         try:

@@ -1,7 +1,7 @@
-"""The whole API as an OpenAPI 3.1 document: what /openapi.json serves and /docs shows.
+"""The whole API as an OpenAPI 3.1 document, which /openapi.json serves and /docs shows.
 
-Written by hand, since the routes read forms and write answers that FastAPI knows nothing of; tests hold it
-against the routes, the fields that are read, the errors there are and the answers that are given.
+Written by hand, since the routes read forms and write responses that FastAPI has no knowledge of; tests compare
+it with the routes, the fields that are read, the errors that exist and actual responses.
 """
 
 from typing import Any
@@ -39,14 +39,14 @@ ERRORS = {
     507: "The disk is full.",
 }
 RETRIED = (429, 503)
-OF_A_MODEL = (400, 500, 503)  # errors that may come when it is known which model is to do the work
+OF_A_MODEL = (400, 500, 503)  # errors that are possible once the model is known
 EVERYWHERE = (401, 500)
 RENDERS = (400, 401, 408, 413, 500, 503)
 UPLOADS = (400, 401, 404, 408, 413, 429, 500, 503)
 
 
 def describe() -> dict[str, Any]:
-    """The document. The same for every server of this version: it tells nothing of settings."""
+    """Return the document. It is the same for every server of this version: it contains no settings."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -234,7 +234,7 @@ def _property(parameter: Parameter) -> Json:
 
 
 def _answers(plain: str, verbose: str) -> Json:
-    """What a recording's text comes as; `response_format` chooses."""
+    """Return the content types of a transcription; `response_format` chooses."""
     return {
         "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
         "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",

@@ -1,6 +1,6 @@
-"""The form fields of a transcription, described once: /openapi.json, /docs and docs/api.md all say this.
+"""The form fields of a transcription, described once for /openapi.json, /docs and docs/api.md.
 
-Says nothing of how a field is read; `forms` knows that, and a test holds the two together.
+`forms` knows how a field is read; a test compares the two.
 """
 
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ CUES = SubtitleOptions()
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`name` as it stands in the form, a list's with its brackets; `description` in Markdown, of one line.
+    """`name` as it appears in the form, a list's with its brackets; `description` in Markdown, on one line.
 
-    `ours`: no field of OpenAI's. A schema without a default means what the description says.
+    `ours`: an extension of OpenAI's API. Without a default in the schema, the description gives it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Parameter:
 
     @property
     def text(self) -> str:
-        """The description, and whose field it is."""
+        """The description, and whether the field is an extension."""
         return f"{self.description}. Not OpenAI's" if self.ours else self.description
 
 

@@ -1,4 +1,4 @@
-"""What answers are made of, as the JSON Schemas of /openapi.json: every key of them, and no other."""
+"""The JSON Schemas of responses in /openapi.json: every key of them, and no other."""
 
 from typing import Any, get_args
 
@@ -17,12 +17,12 @@ SECONDS: Json = {"type": "number", "minimum": 0, "description": "seconds"}
 
 
 def ref(name: str) -> Json:
-    """A reference to one of `schemas`."""
+    """Return a reference to one of `schemas`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def schemas() -> Json:
-    """All of them, by name."""
+    """Return all schemas by name."""
     return {
         **_transcriptions(),
         **_parts(),
@@ -155,7 +155,7 @@ def _verbose(task: Task, usage: Json) -> Json:
 
 
 def _events() -> Json:
-    """What OpenAI's streams have not, and what any stream may hold."""
+    """Return the schemas of this server's own events, and the union of all events of a stream."""
     events = ("TextDelta", "TextDone", "SegmentEvent", "ProgressEvent", "ErrorResponse")
     return {
         "SegmentEvent": _segment(
@@ -226,7 +226,7 @@ def _parts() -> Json:
 
 
 def _posted() -> Json:
-    """A transcript to be rendered, as it is checked; what shapes subtitles is as of transcriptions."""
+    """Return the schema of a transcript to be rendered, with the subtitle fields of a transcription."""
     whole: dict[str, Any] = POSTED.json_schema(ref_template="#/components/schemas/{model}")
     schemas: Json = {**whole.pop("$defs"), "PostedTranscript": whole}
     for each in PARAMETERS:
@@ -236,7 +236,7 @@ def _posted() -> Json:
 
 
 def _plain(schema: Any) -> Any:
-    """Without pydantic's titles, which repeat names; and null, which is as absent, is no default to show."""
+    """Remove pydantic's titles, which repeat names, and null as a default, since it means absent."""
     if not isinstance(schema, dict):
         return schema
     plain = {name: _plain(each) for name, each in schema.items() if (name, each) != ("default", None)}

@@ -1,7 +1,8 @@
-"""GET /docs: the OpenAPI document as a page to read; no script, no file beside it, no other host.
+"""GET /docs: the OpenAPI document as an HTML page, without scripts, further files or other hosts.
 
-Not Swagger UI: those who package its 1.5 MB of minified script for Python leave its licence out (fastapi-offline,
-fastapi-swagger, each kept by one person) or are too old for OpenAPI 3.1 (swagger-ui-bundle).
+Not Swagger UI: the packages that bring its 1.5 MB of minified script to Python omit its license
+(fastapi-offline, fastapi-swagger, each maintained by one person) or are too old for OpenAPI 3.1
+(swagger-ui-bundle).
 """
 
 import base64
@@ -39,12 +40,12 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """The page; it needs no key, as it tells nothing of this server but its version."""
+    """Return the page; it needs no key, as it reveals nothing about this server but its version."""
     return HTMLResponse(page(request.app.openapi()), headers=HEADERS)
 
 
 def page(document: Json) -> str:
-    """`document`, an OpenAPI one, in HTML."""
+    """Render an OpenAPI `document` as HTML."""
     info = document["info"]
     return "\n".join(
         [
@@ -116,7 +117,7 @@ def _property(schema: Json, need: str) -> str:
 
 
 def _type(schema: Json) -> str:
-    """What a value may be, in a few words."""
+    """Describe the type of a value in a few words."""
     match schema:
         case {"$ref": reference}:
             name = escape(reference.rpartition("/")[2])
@@ -148,5 +149,5 @@ def _code(text: str) -> str:
 
 
 def _text(markdown: str) -> str:
-    """The little Markdown that descriptions use."""
+    """Render the small part of Markdown that descriptions use."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(markdown))

@@ -1,4 +1,4 @@
-"""GET /health and /ready, which need no key, and GET /metrics: whether the server works, and how hard."""
+"""GET /health and /ready, which need no key, and GET /metrics: the server's state and load."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
-    """Whether the server is alive: answers at once, whatever runs and whatever has failed."""
+    """Report that the server is alive; responds at once, whatever runs and whatever has failed."""
     registry: Registry = request.state.registry
     every = registry.stats().values()
     queue = {
@@ -31,7 +31,7 @@ async def health(request: Request) -> JSONResponse:
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
-    """Whether a request would be served now; if not, 503 and why. Starts media workers that are gone."""
+    """Report whether a request would be served now; if not, 503 and why. Restarts media workers that exited."""
     registry: Registry = request.state.registry
     if hindrance := registry.not_ready_reason():
         raise Unavailable(hindrance)
@@ -43,7 +43,7 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     series: Metrics = request.state.metrics
     meter: MemoryReader = request.state.meter
     groups = _processes(request.state.registry, request.state.media)

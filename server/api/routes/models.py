@@ -1,6 +1,6 @@
-"""Models, /v1/models and /v1/models/{id}: GET is what a client's menu shows.
+"""Models, /v1/models and /v1/models/{id}: GET lists them, as clients' menus show them.
 
-POST pulls a model from the hub, and events tell how far it is; DELETE removes it. Both take an admin key.
+POST pulls a model from the hub and streams its progress; DELETE removes it. Both need an admin key.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from server.pool.registry import Registry
 from server.settings import Settings
 
 OWNER = "sotto"
-# A JSON array that holds strings alone, as `indent` writes it. No string of JSON holds a line break.
+# A JSON array of strings only, as `indent` writes it. A JSON string contains no line break.
 TEXTS = re.compile(r'\[\n(?: +"[^\n]*",?\n)+ +\](?=,?\n)')
 
 router = APIRouter()
@@ -32,24 +32,24 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """List the ids that requests may name, aliases included; the demo model's only while it is the default."""
+    """List the ids that requests may use, aliases included; the demo model's only while it is the default."""
     registry: Registry = request.state.registry
     entries = [_entry(registry, name) for name in registry.ids()]
     for entry in entries:
-        if entry["root"] != entry["id"]:  # its model's own entry has them, up to a hundred
+        if entry["root"] != entry["id"]:  # an alias; the model's own entry lists the languages, up to a hundred
             del entry["languages"]
     return _pretty({"object": "list", "data": entries})
 
 
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> Response:
-    """Describe one model; ids with a slash come encoded or bare."""
+    """Describe one model; ids with a slash may be percent-encoded or not."""
     return _pretty(_entry(request.state.registry, model))
 
 
 @router.delete("/v1/models/{model:path}")
 async def delete(request: Request, model: str) -> Response:
-    """Delete a model's files, which takes an admin key; not while it is used, and never the default one's."""
+    """Delete a model's files; needs an admin key. Fails for a model in use and for the default model."""
     registry: Registry = request.state.registry
     slot = registry.named(model)
     request.state.keys.check_admin(request.headers)
@@ -81,7 +81,8 @@ def _entry(registry: Registry, name: str) -> dict[str, object]:
 
 
 def _pretty(content: dict[str, object]) -> Response:
-    """As OpenAI writes models, and nothing else: people read these in a terminal. Texts are on one line."""
+    """Indent JSON, as OpenAI does for models only, for reading in a terminal; arrays of strings stay on one
+    line."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     return Response(TEXTS.sub(_on_one_line, text), media_type="application/json")
 
@@ -91,7 +92,7 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 
 async def _pull_events(waiting: PullSubscription, registry: Registry) -> AsyncGenerator[bytes | None]:
-    """How far a pull is whenever that has changed, and last that it is done."""
+    """Yield the progress of a pull whenever it changes, then its completion."""
     before: Progress | None = None
     async with aclosing(waiting.steps()) as steps:
         async for progress in steps:

@@ -1,4 +1,4 @@
-"""/api/ps: the models that are in memory. To load and unload them takes an admin key, to look an ordinary one."""
+"""/api/ps: the models in memory. Loading and unloading need an admin key, reading an ordinary one."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ router = APIRouter()
 
 @router.get("/api/ps")
 async def running(request: Request) -> JSONResponse:
-    """Tell which models are loaded, and how busy each is."""
+    """List the loaded models, and how busy each is."""
     registry: Registry = request.state.registry
     models = [_entry(state) for state in registry.states() if _is_running(state)]
     return JSONResponse({"time": round(time.time()), "models": models})
@@ -29,7 +29,7 @@ async def running(request: Request) -> JSONResponse:
 
 @router.post("/api/ps/{model:path}")
 async def load(request: Request, model: str) -> JSONResponse:
-    """Load a model, and answer once it is; `keep_alive` says how long it stays."""
+    """Load a model, and respond once it is loaded; `keep_alive` sets how long it stays."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
     return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
@@ -37,7 +37,7 @@ async def load(request: Request, model: str) -> JSONResponse:
 
 @router.delete("/api/ps/{model:path}")
 async def unload(request: Request, model: str) -> JSONResponse:
-    """Unload a model, and answer once its memory is free; `wait` until nobody uses it."""
+    """Unload a model, and respond once its memory is free; with `wait`, after the requests that use it."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
     wait_s = math.inf if _query(request).flag("wait", False) else 0.0
@@ -54,7 +54,7 @@ def _query(request: Request) -> Fields:
 
 
 def _is_running(state: ModelState) -> bool:
-    """Also where it is broken after it was loaded: then it has a device."""
+    """Return True if the model is loading or loaded, or has failed after loading: then it still has a device."""
     return state.presence in ("loading", "loaded") or bool(state.device)
 
 

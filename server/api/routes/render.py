@@ -1,4 +1,4 @@
-"""POST /v1/audio/transcriptions/render: a transcript in, as it was or edited; text, subtitles or JSON of it out."""
+"""POST /v1/audio/transcriptions/render: renders a transcript, original or edited, as text, subtitles or JSON."""
 
 import asyncio
 
@@ -12,14 +12,14 @@ from server.api.posted_transcript import parse_posted
 from server.formats.render import render
 from server.settings import Settings
 
-HELD = 4  # times the largest body: what all that are in memory may have
-AT_ONCE = 2  # rendered; more threads would only take the processor from each other, and from the event loop
+HELD = 4  # limit of all bodies in memory, in multiples of the largest body
+AT_ONCE = 2  # concurrent renders; more threads would only compete with each other and the event loop
 
 router = APIRouter()
 
 
 class Renderer:
-    """Renders what is posted, in threads."""
+    """Renders posted transcripts in threads."""
 
     def __init__(self, settings: Settings) -> None:
         pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
@@ -29,7 +29,7 @@ class Renderer:
         self._threads = asyncio.Semaphore(AT_ONCE)
 
     async def render(self, request: Request) -> tuple[str, bytes]:
-        """Content type and body of the answer."""
+        """Return the content type and body of the response."""
         async with self._bodies.read(request) as body, self._threads:
             return await asyncio.to_thread(self._rendered, body)
 
@@ -40,7 +40,7 @@ class Renderer:
 
 @router.post("/v1/audio/transcriptions/render")
 async def render_transcript(request: Request) -> Response:
-    """Render a transcript as text, subtitles or JSON; takes no audio, and no model."""
+    """Render a transcript as text, subtitles or JSON; needs neither audio nor a model."""
     renderer: Renderer = request.state.renderer
     content_type, body = await renderer.render(request)
     return Response(body, headers={"content-type": content_type})

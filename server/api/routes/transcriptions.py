@@ -1,4 +1,4 @@
-"""POST /v1/audio/transcriptions and /translations: an upload in, its text in the format asked for out."""
+"""POST /v1/audio/transcriptions and /translations: transcribe an upload in the requested format."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -51,6 +51,6 @@ async def _answer(request: Request, task: Task) -> Response:
             return heartbeat_json(transcription, options, held.pop_all(), silence_s=spaces_s)
         async with ended_with_client(request.receive, transcription):
             transcript = await transcription.result()
-    # Tens of thousands of words are a few hundred milliseconds of formatting: not on the loop.
+    # Formatting tens of thousands of words takes a few hundred milliseconds: not on the event loop.
     content_type, body = await asyncio.to_thread(render, transcript, options)
     return Response(body, headers={"content-type": content_type})

@@ -1,6 +1,6 @@
-"""GET / and what it loads from /assets: the page for people, which lives on the public API alone.
+"""GET / and its files in /assets: the web page, which uses only the public API.
 
-Its files are read once, when the application is built; whatever else lies beside them can't be asked for.
+Its files are read once, when the application is built; no other file of the folder is served.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ POLICY = (
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
-    "cache-control": "no-cache",  # kept, and asked about: an upgrade shows at once, and the rest is a 304
+    "cache-control": "no-cache",  # cached but revalidated: an upgrade shows at once, and an unchanged file is a 304
     "content-security-policy": POLICY,
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
@@ -53,7 +53,7 @@ Assets = Mapping[str, Asset]
 
 
 def read_assets(folder: Path = WEB) -> Assets:
-    """Every file of the page by its address, and a recording to try it with; the page itself is at `/`."""
+    """Return every file of the page by its address, with the page itself at `/`, and a sample recording."""
     files = {
         f"/assets/{path.relative_to(folder).as_posix()}": Asset(path.read_bytes(), TYPES[path.suffix])
         for path in sorted(folder.rglob("*"))
@@ -64,7 +64,7 @@ def read_assets(folder: Path = WEB) -> Assets:
 
 
 def page_router(assets: Assets) -> APIRouter:
-    """A route for each of `assets`; none of them needs a key."""
+    """Return a router that serves each of `assets` without a key."""
     return APIRouter(
         routes=[Route(path, _sender(asset), include_in_schema=False) for path, asset in assets.items()]
     )
