@@ -1,6 +1,6 @@
-"""The record of a request that has ended: a line of the log, and the source of its metrics.
+"""The record of a finished request: a line of the log, and the source of its metrics.
 
-Of what was said in it nothing is here, unless the operator asks for that. Knows no HTTP.
+Contains nothing that was said in the recording, unless the operator asks for it. Independent of HTTP.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,12 +11,12 @@ Ending = Literal["answered", "refused", "failed", "left"]
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """A request that has ended; `why`, unless it was answered or its client left.
+    """A finished request; `why` is set unless it was answered or its client disconnected.
 
-    `path` is as the client wrote it, `route` the template that it fits, empty if it fits none. The rest is of
-    transcriptions: `model` is the served one's name, `audio_s` what was decoded, `done_s` what of it was heard,
-    `wait_s` the time until the model began with it, `run_s` from there to the end. `text` and `prompt` are None
-    unless they are to be logged.
+    `path` is as the client wrote it, `route` the template that matches it, empty if none does. The other fields
+    are for transcriptions: `model` is the name of the model served, `audio_s` the audio decoded, `done_s` the
+    part of it transcribed, `wait_s` the time until the model began, `run_s` from there to the end. `text` and
+    `prompt` are None unless they are to be logged.
     """
 
     client: str
@@ -39,7 +39,7 @@ class AccessRecord:
     text: str | None = None
 
     def __str__(self) -> str:
-        """In one line, what is always there first."""
+        """One line of the log; the fields that every request has come first."""
         parts = [f"{self.status} {self.total_s:8.3f}s {self.method} {self.path} {self.client}"]
         parts += [f"({self.key})"] if self.key else []
         parts += [self.model] if self.model else []
@@ -52,7 +52,7 @@ class AccessRecord:
         return " ".join(parts)
 
     def fields(self) -> dict[str, Any]:
-        """Each with a name of its own, times to the millisecond; without what there is nothing to say of."""
+        """Return the fields under unique names, without absent ones; times are rounded to milliseconds."""
         told = {name: value for name, value in asdict(self).items() if value is not None and value != ""}
         times = {name: round(value, 3) for name, value in told.items() if isinstance(value, float)}
         return {"message": f"{self.method} {self.path} {self.status}"} | told | times

@@ -1,4 +1,4 @@
-"""What the server's processes and its GPUs hold of memory, read when somebody asks. Not for an event loop."""
+"""Memory of the server's processes and GPUs, read on demand. Blocking: not for an event loop."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Kind = Literal["main", "engine", "media"]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Processes that count together; `model` is that of engines."""
+    """Processes that are counted together; `model` is set for engines."""
 
     kind: Kind
     model: str
@@ -21,7 +21,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class GroupMemory:
-    """What a group holds. In `resident_bytes` a page that processes share counts for each of them."""
+    """The memory of a group. `resident_bytes` counts a shared page once for each process."""
 
     group: Group
     resident_bytes: int
@@ -39,7 +39,7 @@ class MemoryReader:
         self._nvml = nvml
 
     def read(self, groups: Iterable[Group]) -> MemorySnapshot:
-        """What these hold, and all GPUs; 0 where it can't be told. From any thread."""
+        """Return the memory of `groups` and of all GPUs; 0 where it can't be read. Thread-safe."""
         return MemorySnapshot(tuple(map(_held, groups)), tuple(self._nvml.gpus()))
 
 

@@ -1,6 +1,6 @@
-"""How much memory NVIDIA's GPUs hold, asked of the driver's own library. The only home of NVML.
+"""Memory of NVIDIA's GPUs, read through the driver's own library. The only module that uses NVML.
 
-Makes no CUDA context, and takes no memory of a GPU. Where there is no driver there are no GPUs.
+Creates no CUDA context and takes no GPU memory. Without a driver the list of GPUs is empty.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ LIBRARY = "libnvidia-ml.so.1"  # comes with the driver
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """Of the GPU that NVML numbers so, of all processes on it."""
+    """The memory of the GPU with this NVML index, as used by all processes."""
 
     index: int
     used_bytes: int
@@ -28,7 +28,7 @@ class MemoryInfo(ctypes.Structure):
 
 
 class Nvml:
-    """Opens the library when it is first asked, and not again where that failed."""
+    """Loads the library on first use, and doesn't try again after a failure."""
 
     def __init__(self, load: Callable[[str], Any] = ctypes.CDLL) -> None:
         self._load = load
@@ -37,7 +37,7 @@ class Nvml:
         self._lock = threading.Lock()
 
     def gpus(self) -> list[GpuMemory]:
-        """Those that can be asked; none where there are none. From any thread."""
+        """Return the GPUs that can be read; empty if there are none. Thread-safe."""
         with self._lock:
             if not self._tried:
                 self._tried, self._library = True, self._open()

@@ -1,6 +1,6 @@
-"""All Prometheus series: of requests that have ended as they are counted, the rest made when they are asked for.
+"""All Prometheus series: those of finished requests are counted, the rest are computed on each scrape.
 
-Knows no engine and no gate, only what they tell of themselves.
+Knows only the statistics of engine and gate.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +57,7 @@ HISTOGRAMS: dict[str, tuple[str, Callable[[EngineStats], Durations]]] = {
 
 
 class EngineCollector(Collector):
-    """Turns the statistics of all engines, by model, into series."""
+    """Exports the statistics of all engines, by model, as series."""
 
     def __init__(self, engines: Callable[[], Mapping[str, EngineStats]]) -> None:
         self._engines = engines
@@ -81,7 +81,7 @@ class EngineCollector(Collector):
 
 
 class LoadCollector(Collector):
-    """Turns what the server has taken on into series."""
+    """Exports the server's current load as series."""
 
     def __init__(self, load: Callable[[], ServerLoad]) -> None:
         self._load = load
@@ -96,7 +96,7 @@ class LoadCollector(Collector):
 
 
 class ModelsCollector(Collector):
-    """Turns how models come and go into series."""
+    """Exports loads and unloads of models as series."""
 
     def __init__(self, models: Callable[[], Iterable[ModelState]]) -> None:
         self._models = models
@@ -111,7 +111,7 @@ class ModelsCollector(Collector):
 
 
 class MediaCollector(Collector):
-    """Turns what became of the processes that decode into series."""
+    """Exports the outcomes of the media processes as series."""
 
     def __init__(self, media: Callable[[], MediaStats]) -> None:
         self._media = media
@@ -123,7 +123,7 @@ class MediaCollector(Collector):
 
 
 class ReadingsCollector(Collector):
-    """Turns what processes and GPUs hold into series."""
+    """Exports the memory of processes and GPUs as series."""
 
     def __init__(self) -> None:
         self.readings = MemorySnapshot()
@@ -141,7 +141,7 @@ class ReadingsCollector(Collector):
 
 
 class Metrics:
-    """A registry of its own, so that two applications in a process don't collide."""
+    """All series, in a registry of its own, so that two applications in one process don't collide."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Metrics:
         self._registry.register(self._readings)
 
     def render(self, readings: MemorySnapshot) -> bytes:
-        """All series in Prometheus' text format, `readings` among them."""
+        """Return all series, including `readings`, in Prometheus' text format."""
         self._readings.readings = readings
         return generate_latest(self._registry)
 
@@ -169,7 +169,7 @@ class Metrics:
 def _filled(
     family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[str, float]]
 ) -> CounterMetricFamily | GaugeMetricFamily:
-    """`family`, with a series for each value of its one label."""
+    """Return `family` with a series added for each value of its one label."""
     for label, value in values:
         family.add_metric([label], value)
     return family

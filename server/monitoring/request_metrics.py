@@ -1,4 +1,4 @@
-"""HTTP requests as Prometheus counters and histograms, kept in the main process. Knows no HTTP."""
+"""HTTP requests as Prometheus counters and histograms, kept in the main process. Independent of HTTP."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,10 @@ METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 
 class RequestMetrics(Collector):
-    """Counts requests as they end, in a registry of its own."""
+    """Counts requests when they end, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which no dashboard uses
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, which no dashboard uses
         self._registry = CollectorRegistry()
         self._requests = self._counter(
             "http_requests", "Requests that have ended.", "route", "method", "status", "model"
@@ -38,7 +38,7 @@ class RequestMetrics(Collector):
 
     def add(self, access: AccessRecord) -> None:
         model = access.model
-        method = access.method if access.method in METHODS else ""  # else anybody could make series without end
+        method = access.method if access.method in METHODS else ""  # else clients could create endless series
         self._requests.labels(access.route, method, access.status, model).inc()
         self._totals.labels(access.route, model).observe(access.total_s)
         if access.wait_s is not None:
