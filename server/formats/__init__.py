@@ -1,1 +1,1 @@
-"""A transcript out: JSON, text, subtitles, stream events. Pure functions."""
+"""Renders a transcript as JSON, text, subtitles or stream events. Pure functions."""

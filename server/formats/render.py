@@ -1,7 +1,7 @@
-"""What goes on the wire: a finished transcript as json, text, srt, vtt or verbose_json, byte for byte as OpenAI's.
+"""Renders a finished transcript as json, text, srt, vtt or verbose_json, byte for byte like OpenAI's.
 
-Shapes follow live answers of api.openai.com (openai/openai-dotnet, tests/SessionRecords) where the published
-schema and they differ. Pure functions of values; knows nothing of HTTP beyond a content type.
+Shapes follow live responses of api.openai.com (openai/openai-dotnet, tests/SessionRecords) where they differ
+from the published schema. Pure functions of values; the only trace of HTTP is a content type.
 """
 
 import json
@@ -19,7 +19,7 @@ from server.transcript import Segment, Transcript, Word
 Json = dict[str, object]
 
 JSON = "application/json"
-PLAIN = "text/plain; charset=utf-8"  # subtitles too: that is what the cloud answers
+PLAIN = "text/plain; charset=utf-8"  # for subtitles too, as OpenAI's cloud does
 
 WORST_LOGPROB = -100.0  # below any threshold a client may filter by
 
@@ -29,31 +29,31 @@ _SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet r
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A content type and what writes a body of it; a dict becomes compact JSON."""
+    """A content type and the function that writes the body; a dict becomes compact JSON."""
 
     content_type: str
     write: Callable[[Transcript, TranscriptionOptions], str | Json]
 
 
 def render(transcript: Transcript, options: TranscriptionOptions) -> tuple[str, bytes]:
-    """Content type and body (UTF-8) of the answer in `options.response_format`."""
+    """Return the content type and body (UTF-8) for `options.response_format`."""
     chosen = FORMATS[options.response_format]
     body = chosen.write(transcript, options)
     return chosen.content_type, (body if isinstance(body, str) else to_json(body)).encode()
 
 
 def to_json(value: Json) -> str:
-    """Compact JSON on one line, not escaped to ASCII. Raises ValueError on NaN, which JSON has not."""
+    """Return compact JSON on one line, not escaped to ASCII. Raises ValueError on NaN, which JSON doesn't have."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def usage(duration_s: float) -> Json:
-    """`{"type":"duration","seconds":n}`, whole seconds rounded up from the duration that is reported."""
+    """Return `{"type":"duration","seconds":n}`, the reported duration rounded up to whole seconds."""
     return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
 
 
 def token_usage(transcript: Transcript) -> Json:
-    """The usage of `gpt-*` models: ten tokens for a second of audio, begun tenths whole; the text's own tokens."""
+    """Return the usage of `gpt-*` models: ten tokens per second of audio, rounded up, and the text's tokens."""
     audio_tokens = math.ceil(_ms(transcript.duration_s) / 100)
     text_tokens = transcript.prompt_tokens
     output_tokens = sum(segment.text_tokens for segment in transcript.segments)
@@ -67,7 +67,7 @@ def token_usage(transcript: Transcript) -> Json:
 
 
 def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
-    """`token`, `logprob` and `bytes` (a list of integers) of every text token whose logprob was asked for."""
+    """Return `token`, `logprob` and `bytes` (a list of integers) of every text token with a logprob."""
     return [
         {"token": each.token, "logprob": _score(each.logprob, WORST_LOGPROB), "bytes": list(each.bytes)}
         for segment in segments
@@ -76,24 +76,24 @@ def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
 
 
 def language_dicts(transcript: Transcript) -> list[Json]:
-    """`[{"code": "en"}]`, or nothing where nobody speaks: no language could be told then."""
+    """Return `[{"code": "en"}]`, or an empty list without speech, as no language can be detected then."""
     return [{"code": transcript.language}] if transcript.segments else []
 
 
 def json_answer(transcript: Transcript, options: TranscriptionOptions) -> Json:
-    """What `json` answers, not yet written."""
+    """Return the members of the `json` format, not yet serialized."""
     answer: Json = {"text": transcript.text}
     if options.decoding.token_logprobs:
         answer["logprobs"] = logprob_dicts(transcript.segments)
     if transcript.task == "translate":
-        return answer  # OpenAI's translations carry no more
+        return answer  # OpenAI's translations have only the text
     if options.reports_languages:
         answer["languages"] = language_dicts(transcript)
     return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
 
 
 def segment_dict(segment: Segment) -> Json:
-    """The ten fields of openai/whisper, all required by Go and Rust clients; `start` and `end` in seconds."""
+    """Return openai/whisper's ten fields, all required by Go and Rust clients; `start` and `end` in seconds."""
     return {
         "id": segment.id,
         "seek": segment.seek,
@@ -109,14 +109,13 @@ def segment_dict(segment: Segment) -> Json:
 
 
 def verbose_segment(segment: Segment, *, with_words: bool, dialect: ResponseDialect = "openai") -> Json:
-    """`segment_dict`, with its words inside if they are wanted: bare, or with their punctuation in the nested
-    dialect."""
+    """Return `segment_dict`, with its words if requested: bare, or with punctuation in the nested dialect."""
     words: Json = {"words": word_dicts(segment.words or (), bare=dialect == "openai")} if with_words else {}
     return segment_dict(segment) | words
 
 
 def word_dict(word: Word, *, bare: bool = True) -> Json:
-    """`word` (without spaces, `bare` also without punctuation around it), `start`, `end` in seconds, and
+    """Return `word` (without spaces, `bare` also without punctuation around it), `start`, `end` in seconds, and
     `probability`, which OpenAI does not send."""
     return {
         "word": bare_word(word.word) if bare else word.word.strip(),
@@ -127,14 +126,15 @@ def word_dict(word: Word, *, bare: bool = True) -> Json:
 
 
 def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[Json]:
-    """`word_dict` of every word that has more than spaces."""
+    """Return `word_dict` of every word that is not blank."""
     return [word_dict(word, bare=bare) for word in words if word.word.strip()]
 
 
 def bare_word(text: str) -> str:
-    """`text` without spaces and punctuation at both ends: `Hello` for ` Hello,`, but `o'clock`, `50%`, `-5`.
+    """Return `text` without spaces and punctuation at both ends: `Hello` for ` Hello,`, but `o'clock`, `50%`,
+    `-5`.
 
-    Punctuation that stands alone keeps its place, so that no word of the transcript is missing or empty.
+    Punctuation that stands alone is kept, so that no word of the transcript is missing or empty.
     """
     stripped = text.strip()
     start, end = 0, len(stripped)
@@ -146,12 +146,12 @@ def bare_word(text: str) -> str:
 
 
 def is_edge(char: str) -> bool:
-    """Whether `char` is left off at the ends of a word: a space, or punctuation that is not read aloud."""
+    """Return True if `char` is stripped from the ends of words: a space, or punctuation that is not read aloud."""
     return char.isspace() or (unicodedata.category(char).startswith("P") and char not in _SPOKEN)
 
 
 def timestamp(milliseconds: int, separator: str) -> str:
-    """`HH:MM:SS,mmm` with the separator of the format; hours always, three digits of them where needed."""
+    """Return `HH:MM:SS,mmm` with the format's separator; hours are always there, with three digits where needed."""
     seconds, milliseconds = divmod(milliseconds, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -198,7 +198,7 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
     if with_words and not nested:
         answer["words"] = word_dicts(transcript.words)
     if transcript.task == "transcribe":
-        answer["usage"] = usage(transcript.duration_s)  # never in tokens: the schema has only this one here
+        answer["usage"] = usage(transcript.duration_s)  # never in tokens: verbose_json has only this schema
     return answer
 
 
@@ -212,7 +212,7 @@ FORMATS: dict[ResponseFormat, Format] = {
 
 
 def _cues(transcript: Transcript, options: TranscriptionOptions) -> Iterator[Cue]:
-    """Cues of the shape that is asked for, or one for every segment that has something to show."""
+    """Yield cues in the requested shape, or one for every segment with visible text."""
     if options.subtitles:
         yield from make_cues(transcript, options.subtitles)
         return
@@ -236,10 +236,10 @@ def _ms(seconds: float) -> int:
 
 
 def _seconds(seconds: float) -> float:
-    """Seconds in whole milliseconds: every format tells the same time, and JSON is free of float noise."""
+    """Round to whole milliseconds, so that all formats agree and JSON is free of float noise."""
     return _ms(seconds) / 1000
 
 
 def _score(value: float, worst: float) -> float:
-    """A score that a model failed to compute (NaN, infinite) is the worst one: filters drop it, JSON holds it."""
+    """Replace a score that is NaN or infinite by the worst one: filters drop it, and JSON can hold it."""
     return value if math.isfinite(value) else worst

@@ -1,6 +1,6 @@
-"""A transcription as the events of a stream: OpenAI's, and this server's own (`sotto.*`) where they are asked for.
+"""The events of a streamed transcription: OpenAI's, and this server's own (`sotto.*`) on request.
 
-Pure functions of values; knows neither how an event travels nor when.
+Pure functions of values, independent of transport and timing.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from server.transcript import Segment, Transcript
 
 
 class DeltaWriter:
-    """Tells the segments of one transcription, which must come in order.
+    """Converts the segments of one transcription, which must come in order, to events.
 
     Its deltas, joined, are the text of `done`: trimmed at both ends.
     """
@@ -19,10 +19,10 @@ class DeltaWriter:
     def __init__(self, options: TranscriptionOptions) -> None:
         self._options = options
         self._begun = False
-        self._space = ""  # at the end of what was told: it counts only if text follows
+        self._space = ""  # trailing whitespace held back: it counts only if more text follows
 
     def segment(self, segment: Segment) -> Iterator[Json]:
-        """The events of a finished segment: a delta, unless it is blank, and itself if that was asked for."""
+        """Yield the events of a finished segment: a delta unless it is blank, and the segment itself on request."""
         if delta := self._delta(segment.text):
             event: Json = {"type": "transcript.text.delta", "delta": delta}
             if self._options.decoding.token_logprobs:
@@ -46,7 +46,7 @@ class DeltaWriter:
 
 
 def done(transcript: Transcript, options: TranscriptionOptions) -> Json:
-    """The last event: what `json` would answer, with usage in tokens only, for the schema has no other here."""
+    """Return the last event: the members of `json`, with usage only in tokens, as the event's schema requires."""
     answer = json_answer(transcript, options)
     if not options.counts_tokens:
         answer.pop("usage", None)
@@ -54,9 +54,9 @@ def done(transcript: Transcript, options: TranscriptionOptions) -> Json:
 
 
 def progress(done_s: float, total_hint_s: float | None, queue_position: int, language: str | None = None) -> Json:
-    """How far the segments have come, of how much (absent where nothing is claimed), behind how many requests.
+    """Return the progress event: audio done, the total if the file states one, both s, and the requests ahead.
 
-    `language` is the recording's, once something was heard.
+    `language` is the recording's, once speech was recognized.
     """
     event: Json = {"type": "sotto.progress", "done_s": round(done_s * 1000) / 1000}
     if total_hint_s is not None:

@@ -1,7 +1,7 @@
-"""Cues of chosen size, made of words with times: few lines of some width, broken where speech and sense pause.
+"""Builds cues of a chosen size from timed words: lines of limited width, broken at pauses and punctuation.
 
-Pure. Two questions have one answer, the cheapest split of a sequence: which words make a cue, and which of these a
-line. A unit is what is never torn: a word, in languages without spaces the least that may stand at an edge.
+Pure. Splitting words into cues and cues into lines are both solved as the cheapest split of a sequence. A unit
+is never split: it is a word or, in languages without spaces, the smallest part that may stand at an edge.
 """
 
 import re
@@ -15,34 +15,35 @@ from server.options import SubtitleOptions
 from server.transcript import Segment, Transcript
 
 MIN_CUE_MS = 1  # players and parsers drop a cue that ends where it begins
-LONG_PAUSE_MS = 1000  # no cue goes on over so much silence
+LONG_PAUSE_MS = 1000  # a cue does not continue across so much silence
 
-# What a boundary between two units is worth as a break, from 0 to 1; a pause adds its part of a long one.
+# The quality of a break between two units, from 0 to 1; a pause adds its share of a long one.
 SENTENCE, CLAUSE = 1.0, 0.4
 SENTENCE_ENDS = frozenset(".!?…。！？｡।؟۔")
 CLAUSE_ENDS = frozenset(",;:،؛、，；：､–—")
-CLOSING = frozenset("\"'”’»›)]}」』）】》〉")  # may follow either
+CLOSING = frozenset("\"'”’»›)]}」』）】》〉")  # may follow punctuation of both kinds
 
-# What a cue costs: 1, the square of how full it is, and these; so cues are few, evenly filled and whole in sense.
-NO_BREAK_COST = 1.5  # ending where there is no break
-INNER_BREAK_COST = 0.7  # holding a break inside
-TOO_SHORT_COST = 2.0  # no time to read it
-# What a line costs: enough that there are as few as can be, the square of its width, and this.
+# The cost of a cue: 1, the square of its fill, and these; so cues are few, evenly filled and end at natural
+# breaks.
+NO_BREAK_COST = 1.5  # ending where there is no natural break
+INNER_BREAK_COST = 0.7  # containing a natural break
+TOO_SHORT_COST = 2.0  # too short to read
+# The cost of a line: a constant that keeps lines few, the square of its width, and this.
 LINE = 10.0
 NO_BREAK_LINE_COST = 0.3
 
-# All its dashes: "--->" less one dash would be an arrow still. From the first of them on: else a long rule takes
-# quadratic time.
+# Matches all dashes: "--->" with one dash fewer would still contain an arrow. The lookbehind starts at the first
+# of them: otherwise a long rule would take quadratic time.
 _ARROW = re.compile("(?<!-)--+>")
 _PIECE = re.compile(r"\s*\S+")
-# Not at the beginning of a line, not at its end: small kana, prolonged sounds and Thai vowels, beside punctuation.
+# Characters besides punctuation that may not begin or end a line: small kana, prolonged sounds, Thai vowels.
 _NOT_FIRST = frozenset("ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々ๆะาำๅ%％‰°")
 _NOT_LAST = frozenset("เแโใไ¿¡$￥")
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Lines to show from `start_ms` to `end_ms`; none is empty, none ends a cue or begins another."""
+    """Lines to show from `start_ms` to `end_ms`; none is empty or could be parsed as the end or start of a cue."""
 
     start_ms: int
     end_ms: int
@@ -51,20 +52,20 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    text: str  # with the space before it, if there is one
+    text: str  # with the space before it, if any
     start_ms: int
     end_ms: int
 
 
 def cue_text(text: str) -> str:
-    """`text` on one line and without `-->`, so that it cannot end its cue or begin another one."""
-    # Only line breaks are folded: a narrow or ideographic space inside a line is meant.
+    """Return `text` on one line and without `-->`, so that it cannot end its cue or begin another one."""
+    # Only line breaks are folded: a narrow or ideographic space inside a line is intended.
     lines = (line.strip() for line in text.splitlines())
     return _ARROW.sub("->", " ".join(line for line in lines if line))
 
 
 def columns(text: str) -> int:
-    """How wide `text` is on a screen: Chinese, Japanese and Korean characters take two columns, accents none."""
+    """Return the display width of `text`: Chinese, Japanese and Korean characters count two, accents none."""
     return sum(
         0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(char) in "WF")
         for char in text
@@ -72,10 +73,10 @@ def columns(text: str) -> int:
 
 
 def make_cues(transcript: Transcript, options: SubtitleOptions) -> Iterator[Cue]:
-    """The cues of `transcript`, whose segments should have words; they are in order and don't overlap.
+    """Yield the cues of `transcript`, in order and without overlap; its segments should have words.
 
-    A cue lasts from its first word to the end of its last, longer only if that is less than the minimum and nothing
-    is in the way; never beyond the recording. A word wider than a line has a line of its own.
+    A cue lasts from its first word to the end of its last; a shorter one is extended to the minimum, but not
+    into the next cue or beyond the recording. A word wider than a line gets its own line.
     """
     units = list(_glued(_units(transcript.segments)))
     cues = [cue for run in _runs(units) for cue in _cut(run, options)]
@@ -92,7 +93,7 @@ def make_cues(transcript: Transcript, options: SubtitleOptions) -> Iterator[Cue]
 
 
 def _units(segments: Iterable[Segment]) -> Iterator[_Unit]:
-    """Every word that has something to show, none before the one in front of it."""
+    """Yield every word with visible text; none starts before its predecessor."""
     clock_ms = 0
     for segment in segments:
         for text, start, end in _words(segment):
@@ -103,7 +104,7 @@ def _units(segments: Iterable[Segment]) -> Iterator[_Unit]:
 
 
 def _words(segment: Segment) -> Iterator[tuple[str, float, float]]:
-    """The words of a segment; of one that has none (nothing but punctuation), its text spread over its time."""
+    """Yield the words of a segment; without words (only punctuation), spread its text over its time."""
     if segment.words:
         for word in segment.words:
             yield word.word, word.start, word.end
@@ -116,7 +117,7 @@ def _words(segment: Segment) -> Iterator[tuple[str, float, float]]:
 
 
 def _glued(units: Iterable[_Unit]) -> Iterator[_Unit]:
-    """The units that may stand at an edge: without a space between, punctuation stays with what it belongs to."""
+    """Join units that may not be separated: without a space between, punctuation stays with its word."""
     held: list[_Unit] = []
     for unit in units:
         if held and _may_part(held[-1].text, unit.text):
@@ -132,18 +133,18 @@ def _joined(units: list[_Unit]) -> _Unit:
 
 
 def _may_part(before: str, after: str) -> bool:
-    """Whether a line may end with `before` where the next begins with `after`."""
+    """Return True if a line may end with `before` and the next begin with `after`."""
     if after[0].isspace():
         return True
     first = unicodedata.category(after[0])
     holds_on = after[0] in _NOT_FIRST or first[0] == "M" or first in ("Pe", "Pf", "Po", "Pd")
     opens = before[-1] in _NOT_LAST or unicodedata.category(before[-1]) in ("Ps", "Pi")
-    # What has no width at all would not fill a line, however many there are.
+    # Characters of zero width would not fill a line, however many there are.
     return not (holds_on or opens) and columns(after) > 0
 
 
 def _runs(units: list[_Unit]) -> Iterator[list[_Unit]]:
-    """The units between long pauses."""
+    """Split the units at long pauses."""
     run: list[_Unit] = []
     for unit in units:
         if run and unit.start_ms - run[-1].end_ms >= LONG_PAUSE_MS:
@@ -155,7 +156,7 @@ def _runs(units: list[_Unit]) -> Iterator[list[_Unit]]:
 
 
 def _cut(units: list[_Unit], options: SubtitleOptions) -> Iterator[list[_Unit]]:
-    """The cues of a run: each fits into its lines and its time, unless it is a single unit."""
+    """Split a run into cues; each fits into its lines and its time, unless it is a single unit."""
     ruler = _Ruler(units)
     worth = [_break_score(before, after) for before, after in pairwise(units)] + [SENTENCE]
     worth_before = list(accumulate(worth, initial=0.0))
@@ -178,7 +179,7 @@ def _cut(units: list[_Unit], options: SubtitleOptions) -> Iterator[list[_Unit]]:
 
 
 def _lines(units: list[_Unit], limit: int) -> Iterator[str]:
-    """As few lines as they fit into, of about one width, broken where the sense does."""
+    """Split units into as few lines as possible, of similar width, preferably at natural breaks."""
     ruler = _Ruler(units)
     worth = [_break_score(before, after) for before, after in pairwise(units)] + [SENTENCE]
 
@@ -193,7 +194,7 @@ def _lines(units: list[_Unit], limit: int) -> Iterator[str]:
 
 
 def _break_score(before: _Unit, after: _Unit) -> float:
-    """How good a place for a break is between two units."""
+    """Return the quality of a break between two units, from 0 to 1."""
     text = before.text.rstrip("".join(CLOSING)) or before.text
     mark = SENTENCE if text[-1] in SENTENCE_ENDS else CLAUSE if text[-1] in CLAUSE_ENDS else 0.0
     pause = max(after.start_ms - before.end_ms, 0) / LONG_PAUSE_MS
@@ -201,7 +202,7 @@ def _break_score(before: _Unit, after: _Unit) -> float:
 
 
 class _Ruler:
-    """Widths of lines made of units, whose first space doesn't count."""
+    """Widths of lines made of units, not counting the first space."""
 
     def __init__(self, units: list[_Unit]) -> None:
         self._spaces = [unit.text[0].isspace() for unit in units]
@@ -212,7 +213,7 @@ class _Ruler:
         return self._ends[end] - self._ends[start] - self._spaces[start]
 
     def reach(self, start: int, limit: int, lines: int) -> int:
-        """One past the last unit that fits into so many lines from `start` on; at least one is in each."""
+        """Return the end of the units that fit into `lines` lines from `start` on; each line has at least one."""
         if start not in self._reach:
             end = start
             for _ in range(lines):
@@ -224,11 +225,12 @@ class _Ruler:
 
 
 def _cheapest(count: int, cost: Callable[[int, int], float | None]) -> Iterator[tuple[int, int]]:
-    """Where to split `count` things so that the costs of the parts, each from a start to an end, are least in sum.
+    """Split `count` items so that the sum of the costs of the parts is minimal; yield (start, end) of each part.
 
-    What a part can't be costs None, and so does every longer one to the same end; one thing alone is always a part.
+    `cost` returns None for an impossible part, for which every longer part with the same end is impossible too;
+    a single item is always possible.
     """
-    best = [(0.0, 0)]  # of the first so many things: what they cost, and where their last part starts
+    best = [(0.0, 0)]  # for each prefix: its cost, and the start of its last part
     for end in range(1, count + 1):
         tries = []
         for start in reversed(range(end)):

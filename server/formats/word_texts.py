@@ -1,7 +1,7 @@
-"""Words as answers have them, without punctuation, back in the text of their segments. Pure.
+"""Maps the bare words of a response back to the text of their segments. Pure.
 
-`verbose_json` has "Hello" where the model gave " Hello,". Cues are made of the latter, so that nothing of the text
-is lost: what stands between two words is shared among them.
+`verbose_json` has "Hello" where the model gave " Hello,". Cues are made of the latter, so that no text is lost:
+characters between two words are divided between them.
 """
 
 import unicodedata
@@ -11,11 +11,11 @@ from dataclasses import replace
 from server.formats.render import bare_word, is_edge
 from server.transcript import Segment, Word
 
-_OPENING = frozenset("¿¡")  # beside brackets and quotation marks, to Unicode: they belong to the word behind them
+_OPENING = frozenset("¿¡")  # opening, though not by their Unicode category: they belong to the next word
 
 
 def with_texts(segment: Segment) -> Segment:
-    """`segment` with words that, joined, are its text; without words where they are not those of the text."""
+    """Return `segment` with words that, joined, are its text; without words if they don't match the text."""
     words = segment.words or ()
     texts, end = _fit(segment.text, [bare_word(word.word) for word in words], 0)
     rest = segment.text[end:]
@@ -26,7 +26,7 @@ def with_texts(segment: Segment) -> Segment:
 
 
 def distributed(segments: Sequence[Segment], words: Sequence[Word]) -> Iterator[Segment]:
-    """`segments` with their share of `words`, all of them in order: those of its text, or else of its time."""
+    """Distribute `words`, which are in order, among `segments`: by text, or else by time."""
     bare = [bare_word(word.word) for word in words]
     first = 0
     for number, segment in enumerate(segments, 1):
@@ -38,7 +38,7 @@ def distributed(segments: Sequence[Segment], words: Sequence[Word]) -> Iterator[
 
 
 def _fit(text: str, bare: Sequence[str], first: int) -> tuple[list[str], int]:
-    """What of `text` belongs to each word from `bare[first]` on, for as long as they follow in it; and the end."""
+    """Return the text of each word from `bare[first]` on, as long as they match, and the end of the last."""
     texts: list[str] = []
     end = 0
     for at in range(first, len(bare)):
@@ -54,7 +54,7 @@ def _fit(text: str, bare: Sequence[str], first: int) -> tuple[list[str], int]:
 
 
 def _closing(gap: str) -> int:
-    """How many characters of what stands behind a word belong to it: up to a space or what opens the next one."""
+    """Count the characters after a word that belong to it: up to a space or to opening punctuation."""
     space = next((at for at, char in enumerate(gap) if char.isspace()), None)
     if space is not None:
         return space
@@ -65,5 +65,5 @@ def _closing(gap: str) -> int:
 
 
 def _is_gap(text: str) -> bool:
-    """Whether nothing in `text` is part of a word."""
+    """Return True if nothing in `text` is part of a word."""
     return all(map(is_edge, text))
