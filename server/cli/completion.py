@@ -1,4 +1,4 @@
-"""`sotto completion`: scripts with which shells complete the command line."""
+"""`sotto completion`: scripts that let shells complete the command line."""
 
 import click
 from click.shell_completion import shell_complete
@@ -6,7 +6,7 @@ from click.shell_completion import shell_complete
 from server.cli.help import Command
 
 PROGRAM = "sotto"
-COMPLETE_VARIABLE = "_SOTTO_COMPLETE"  # by which a script asks `sotto` for completions
+COMPLETE_VARIABLE = "_SOTTO_COMPLETE"  # set by a script that asks `sotto` for completions
 SHELLS = ("bash", "zsh", "fish")
 EXAMPLES = """\
 examples:

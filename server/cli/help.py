@@ -1,4 +1,4 @@
-"""How help looks: texts keep their line breaks, options can have sections, commands can have aliases."""
+"""The layout of help: texts keep their line breaks, options can have sections, commands can have aliases."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,12 +27,12 @@ class Option(click.Option):
 
 
 class Examples(click.Command):
-    """A command whose epilog keeps its indentation, which click would take for a docstring's."""
+    """A command whose epilog keeps its indentation, which click would strip like a docstring's."""
 
     context_class = Context
 
     def get_help_option_names(self, ctx: click.Context) -> list[str]:
-        """The same for every command, whatever its context: click keeps the option that it makes of them first."""
+        """Return the same names for every command; click caches the help option that it builds first."""
         return ["-h", "--help"]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported until a command needs it: `sotto --help` is instant."""
+"""The command line. Imports heavy modules only in the command that needs them: `sotto --help` is instant."""
 
 import os
 import sys
@@ -64,13 +64,13 @@ def run(arguments: Sequence[str]) -> int:
     except InvalidRequest as error:
         print(f"sotto: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BrokenPipeError:  # the reader has closed the pipe; the flush at exit must not complain
+    except BrokenPipeError:  # the reader has closed the pipe; avoids an error from the flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SottoError, OSError) as error:
         print(f"sotto: {told(error)}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, click.Abort):  # Abort: at a prompt
+    except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a prompt
         return EXIT_INTERRUPTED
 
 
@@ -89,13 +89,13 @@ def _complete() -> int:
 
 
 def _usage(error: click.UsageError) -> str:
-    """The mistake and where to read more, in one line; click breaks some of its messages into lines."""
+    """Return the mistake and the help command on one line; click wraps some of its messages."""
     message = " ".join(error.format_message().split())
     return f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message
 
 
 def _explain(error: ValidationError) -> str:
-    """The settings that are wrong, by the names that the user knows, and why."""
+    """Return the invalid settings, by the names that the user knows, and the reasons."""
     wrong = []
     for item in error.errors():
         name = f"{PREFIX}{'_'.join(map(str, item['loc'][:1])).upper()}"

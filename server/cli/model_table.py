@@ -11,7 +11,7 @@ from server.system.sizes import in_words
 
 
 def make_row(here: InstalledModel | None, entry: CatalogEntry | None, default: Path | None) -> dict[str, Any]:
-    """All fields of a model that is installed, or in the catalog, or both."""
+    """Return all fields of a model that is installed, in the catalog, or both."""
     known = here.dimensions if here else entry and entry.dimensions
     about = entry or CatalogEntry("", Path())  # not in the catalog: the defaults
     return {
@@ -35,7 +35,7 @@ def make_row(here: InstalledModel | None, entry: CatalogEntry | None, default: P
 
 
 def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
-    """The one language of the catalog's entry, "multilingual", or None if neither it nor the vocabulary says."""
+    """Return the one language of the catalog's entry or vocabulary, "multilingual", or None if neither is known."""
     if named in NAMES:
         return named
     codes = of_vocabulary(dimensions.vocabulary) if dimensions else ()
@@ -43,7 +43,7 @@ def _languages(named: str | None, dimensions: Dimensions | None) -> str | None:
 
 
 def _estimates(dimensions: Dimensions) -> dict[str, dict[str, int]]:
-    """Of the memory that a loaded model takes, bytes by device and compute type."""
+    """Return the estimated memory of a loaded model, in bytes, by device and compute type."""
     return {
         device: {kind: dimensions.estimated_bytes(kind, device) for kind in PARAMETER_BYTES}
         for device in RUNTIME_BYTES

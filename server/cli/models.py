@@ -185,7 +185,7 @@ def verify_models(names: tuple[str, ...], record: bool) -> int:
 
 
 def _verify_one(model: InstalledModel, record: bool) -> int:
-    """Check one and print the result; 0 if its files are intact, 1 if not, EXIT_UNKNOWN without checksums."""
+    """Verify a model and print the result; 0 if intact, 1 if not, EXIT_UNKNOWN without checksums."""
     if model.problem:
         print(f"{model.name}: {model.problem}")
         return 1
@@ -204,7 +204,7 @@ def _verify_one(model: InstalledModel, record: bool) -> int:
 
 
 def _verify_by_hand(model: InstalledModel) -> int:
-    """Compare a model without recorded checksums with the catalog's, if it has any."""
+    """Compare a model without recorded checksums with those in the catalog, if there are any."""
     if model.model and model.model.pinned:
         with bar(sys.stderr) as report:
             others = differing(model, report)
@@ -262,7 +262,7 @@ def import_model(source: str, label: str | None, link: bool) -> int:
 
 @contextmanager
 def _written(name: str, size: int) -> Iterator[BinaryIO]:
-    """A file to write, renamed when it is complete, which never replaces another; `-` is standard output."""
+    """Open a new file, renamed when it is complete, that never replaces another; `-` is standard output."""
     if name == "-":
         if sys.stdout.isatty():
             raise ModelUnavailable("standard output is a terminal: name a file, or pipe it to a command")
@@ -292,7 +292,7 @@ def _start() -> tuple[Settings, Catalog]:
 
 
 def _default(settings: Settings, catalogue: Catalog) -> Path | None:
-    """The folder of the model that a server would load; None if it would have to be fetched."""
+    """Return the folder of the model that a server would load; None if it would have to be downloaded."""
     try:
         return resolve(default_name(settings, catalogue), settings.models_dir, catalogue).folder
     except ModelUnavailable:

@@ -1,4 +1,4 @@
-"""Types of options, and the names of models that a shell completes."""
+"""Types of options, and shell completion of model names."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class Counts(click.ParamType[tuple[int, ...], Any]):
 
 
 class Seconds(click.FloatRange):
-    """A length of time; unlike click's own range it excludes NaN."""
+    """A duration in seconds; unlike click's own range it excludes NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds = super().convert(value, param, ctx)
@@ -59,17 +59,17 @@ class Seconds(click.FloatRange):
 
 
 def complete_installed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Models on this machine."""
+    """Complete the models on this machine."""
     return _matching(_installed, incomplete)
 
 
 def complete_known(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Models on this machine and in the catalog."""
+    """Complete the models on this machine and in the catalog."""
     return _matching(_known, incomplete)
 
 
 def _matching(names: Callable[[], Iterator[str]], incomplete: str) -> list[CompletionItem]:
-    """Folders if a path was begun, else names; none where the settings are wrong, which a command would report."""
+    """Complete folders if a path was begun, else names; none with invalid settings, which commands report."""
     if incomplete.startswith((".", "/", "~")):
         return [CompletionItem(incomplete, type="dir")]
     try:

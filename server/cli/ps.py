@@ -50,7 +50,7 @@ async def _ask(url: str) -> dict[str, Any]:
 
 
 def _table(models: list[dict[str, Any]], now_s: float) -> Iterator[str]:
-    """The heading and a line per model, in columns."""
+    """Yield the heading and a line per model, in columns."""
     lines = [HEAD, *(_row(model, now_s) for model in models)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -74,7 +74,7 @@ def _row(model: dict[str, Any], now_s: float) -> tuple[str, ...]:
 
 
 def _span(seconds: float) -> str:
-    """A length of time in its largest unit."""
+    """Format a duration in its largest unit."""
     whole = max(0, round(seconds))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if whole >= 2 * size:

@@ -1,4 +1,4 @@
-"""The options of `sotto transcribe`, and the request that they make."""
+"""The options of `sotto transcribe`, and the request that they describe."""
 
 from functools import partial
 from pathlib import Path
@@ -171,7 +171,7 @@ def transcribe(
 
 
 def _subtitles(shape: CueShape, formats: tuple[ResponseFormat, ...]) -> SubtitleOptions | None:
-    """How cues are to be shaped; None without any option for it."""
+    """Return the requested shape of cues; None without any option for it."""
     if all(value is None for value in shape.values()):
         return None
     if not set(formats) & set(SUBTITLE_FORMATS):
