@@ -1,1 +1,1 @@
-"""What each `sotto` command does, `serve` included."""
+"""The work of each `sotto` command, `serve` included."""

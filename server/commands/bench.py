@@ -1,7 +1,7 @@
 """`sotto bench`: how fast this machine, or a server, transcribes for one client and for many.
 
-Each client sends a recording, waits for its text and sends it again, for as long as a round lasts. What is printed
-names versions and hardware, and neither hosts nor paths.
+Each client sends a recording, waits for its text and sends it again until the round ends. The report names
+versions and hardware, but no hosts or paths.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from server.whisper.tuning import FORCE_ISA
 CLIENTS = (1, 4, 16)
 ROUND_S = 10.0
 LOOK_S = 0.1
-# Of what a model tells when it is loaded: why it was chosen.
+# The reasons for the choices that a model reports when it is loaded.
 REASONS = {
     "int8": "the smallest and on a CPU the fastest",
     "float16": "what GPUs are made for",
@@ -48,7 +48,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the work takes now; None where it can't be told."""
+    """Current memory and CPU time of the work; None where unknown."""
 
     memory_bytes: int | None = None
     cpu_s: float | None = None
@@ -60,7 +60,7 @@ class Gauge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`clients` who asked all the time. `speed` is in seconds of audio a second, `cpu_s` for one of audio."""
+    """Results of `clients` that never pause. `speed` is in times real time, `cpu_s` per second of audio."""
 
     clients: int
     requests: int
@@ -86,7 +86,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What was measured, on what. `chosen` is what the model's process runs with, and why."""
+    """The measurements and their conditions. `chosen` lists the settings of the model's process, with reasons."""
 
     model: str
     audio_s: float
@@ -121,7 +121,7 @@ def bench(
     round_s: float = ROUND_S,
     as_json: bool = False,
 ) -> int:
-    """Measure and print; `model` is one of the `server`'s, by default its default one. Returns an exit status."""
+    """Measure and print; `model` is one of the server's, by default its default model. Returns an exit status."""
     logs.set_up("warning", settings.log_format)
     work = Bench(recording or data_path(SAMPLE), clients, round_s, model)
     if server:
@@ -156,7 +156,7 @@ def _with_reason(chosen: str) -> str:
 
 
 class OwnGauge:
-    """This process."""
+    """Measures this process."""
 
     async def read(self) -> Usage:
         spent = os.times()
@@ -164,7 +164,7 @@ class OwnGauge:
 
 
 class ServerGauge:
-    """All processes of a server, as /metrics tells."""
+    """Measures all processes of a server, through /metrics."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -178,12 +178,12 @@ class ServerGauge:
 
 
 def _sum(metrics: str, name: str) -> float:
-    """All series of a name, together."""
+    """Return the sum of all series of a name."""
     return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE)))
 
 
 class Bench:
-    """A recording and how often, by how many, it is to be transcribed."""
+    """Measures a recording with each number of concurrent clients."""
 
     def __init__(self, recording: Path, clients: Sequence[int], round_s: float, model: str = "") -> None:
         self._recording = recording
@@ -192,8 +192,8 @@ class Bench:
         self._options = TranscriptionOptions(model=model, decoding=DecodingOptions())
 
     async def go(self, transcriber: Transcriber, gauge: Gauge) -> tuple[float, int | None, list[Round]]:
-        """How long the recording is, s; memory before the rounds, and these."""
-        audio_s, _ = await self._ask(transcriber)  # once for caches and allocators
+        """Return the recording's length, s; the memory before the rounds, bytes; and the rounds."""
+        audio_s, _ = await self._ask(transcriber)  # warm up caches and allocators
         idle = await gauge.read()
         rounds = [await self._round(transcriber, gauge, clients, audio_s) for clients in self._clients]
         return audio_s, idle.memory_bytes, rounds
@@ -228,7 +228,7 @@ class Bench:
         return latencies
 
     async def _ask(self, transcriber: Transcriber) -> tuple[float, float]:
-        """The recording's length and how long its text took, s."""
+        """Return the recording's length and the time until its text arrived, both s."""
         began_s = time.monotonic()
         with self._recording.open("rb") as file:
             source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, self._recording.name)
@@ -242,7 +242,7 @@ class Bench:
 
 @asynccontextmanager
 async def _peak(gauge: Gauge) -> AsyncIterator[list[int]]:
-    """The memory at many times, until it is left."""
+    """Sample the memory until the block ends."""
     seen: list[int] = []
 
     async def look() -> None:
@@ -260,7 +260,7 @@ async def _peak(gauge: Gauge) -> AsyncIterator[list[int]]:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """The least of `ordered` that `part` of them don't exceed."""
+    """Return the smallest of `ordered` that the share `part` of them doesn't exceed."""
     return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
 
 

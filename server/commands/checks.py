@@ -1,6 +1,6 @@
 """Checks of this machine and these settings: the server logs them when it starts, `sotto doctor` shows them.
 
-Each looks at one thing and says what to do about it. They load no heavy library and make no connections.
+Each check covers one thing and suggests a fix. They load no heavy library and make no connections.
 """
 
 import difflib
@@ -30,7 +30,7 @@ MEMORY_FILESYSTEMS = ("tmpfs", "ramfs")
 LEAST_BYTES = 1 << 30  # of memory: the bundled model takes a third of it, all processes together
 LEAST_DISK_BYTES = 1 << 30
 
-FILES_PER_REQUEST = 4  # upload, decoded audio, the worker's line and a spare one
+FILES_PER_REQUEST = 4  # upload, decoded audio, the connection to a worker and a spare one
 OWN_FILES = 100
 
 LIBRARIES = ("ctranslate2", "faster-whisper", "av", "onnxruntime")
@@ -40,7 +40,7 @@ Status = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found. A note is worth knowing; with a problem the server would not run."""
+    """The result of a check. A note is for information; a problem prevents the server from running."""
 
     name: str
     status: Status
@@ -52,7 +52,7 @@ class Check:
 
 
 def short(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Check]:
-    """Everything here, in the order of the page."""
+    """Run the checks that the server logs when it starts, in the order of the page."""
     return [
         cpu(),
         ram(),
@@ -71,7 +71,7 @@ def python() -> Check:
 
 
 def libraries() -> list[Check]:
-    """Which versions are installed; whether they can be loaded shows when they are tried."""
+    """Check which versions are installed; whether they can be loaded shows when they are used."""
     return [_library(name) for name in LIBRARIES]
 
 
@@ -91,7 +91,7 @@ def ram() -> Check:
 
 
 def scratch(settings: Settings) -> Check:
-    """Where uploads and decoded audio are stored."""
+    """Check the folder of uploads and decoded audio."""
     try:
         folder = Path(tempfile.gettempdir())
         with tempfile.TemporaryFile(dir=folder):
@@ -118,7 +118,7 @@ def scratch(settings: Settings) -> Check:
 
 
 def files(settings: Settings) -> Check:
-    """Whether the limit of open files is enough for all connections and requests."""
+    """Check that the limit of open files is enough for all connections and requests."""
     requests, most = settings.max_requests or MOST_REQUESTS, open_files()
     text = f"{most:g} open files allowed"
     load = f"{settings.max_connections} connections, {requests} requests"
@@ -129,7 +129,7 @@ def files(settings: Settings) -> Check:
 
 
 def cages() -> Check:
-    """Whether a process that a malicious file has taken over is contained."""
+    """Check that a process compromised by a malicious file is contained."""
     if sys.platform != "linux":
         text = "upload decoding can't be sandboxed on this system: a file that crashes it ends the server"
         return Check("confinement", "note", text, "accept files only from people you trust")
@@ -140,7 +140,7 @@ def cages() -> Check:
 
 
 def address(settings: Settings) -> Check:
-    """Whether the server can listen there: checked before a model is loaded for nothing."""
+    """Check that the server can listen on its address, before a model is loaded in vain."""
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -155,7 +155,7 @@ def address(settings: Settings) -> Check:
 
 
 def keys(settings: Settings) -> Check:
-    """Whether other machines can reach a server without keys."""
+    """Check that a server without keys can't be reached from other machines."""
     admin = f", and {len(settings.admin_keys)} for admins" if settings.admin_keys else ""
     if settings.api_keys:
         return Check("keys", "ok", f"{len(settings.api_keys)} set{admin}; requests without a key are rejected")
@@ -170,21 +170,21 @@ def keys(settings: Settings) -> Check:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[Check]:
-    """Variables that have the prefix of settings, but name none."""
+    """Check for variables with the prefix of settings that match none."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     return [Check("settings", "note", f"there is no setting {name}", _meant(name, known)) for name in unknown]
 
 
 def given(settings: Settings, environment: Mapping[str, str] = os.environ) -> Check:
-    """Settings that differ from the defaults, and where they come from; keys are not shown."""
+    """List the settings that differ from the defaults, and their sources; keys are not shown."""
     names = sorted(name for name in settings.model_fields_set if name in Settings.model_fields)
     told = [_told(name, settings, environment) for name in names]
     return Check("settings", "ok", ", ".join(told) or "all defaults")
 
 
 def models_dir(settings: Settings) -> Check:
-    """Where pulled models are stored."""
+    """Check the folder of pulled models."""
     folder = settings.models_dir
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     text = f"{in_words(shutil.disk_usage(there).free, 'GiB')} free for models in {folder}"
@@ -194,7 +194,7 @@ def models_dir(settings: Settings) -> Check:
 
 
 def model(settings: Settings) -> tuple[Check, ModelReference | None]:
-    """Whether the default model is here, and what was found."""
+    """Check that the default model is installed, and return what was found."""
     try:
         catalogue = catalog.of(settings)
         found = catalog.resolve(default_name(settings, catalogue), settings.models_dir, catalogue)

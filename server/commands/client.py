@@ -1,7 +1,7 @@
-"""Asks a server like this one, for commands that don't do the work themselves. The only home of httpx2.
+"""A client of a Sotto server, for commands that don't do the work themselves. The only module that uses httpx2.
 
-Waits and asks again where the server says when it will have room. A transcription comes as a stream, so that its
-progress is known, and is made again what the server made it of: any format can be written from it.
+Retries after the delay that the server suggests. A transcription is streamed, so that its progress is known, and
+converted back to a `Transcript`, so that any format can be written from it.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from server.system.addresses import is_loopback
 from server.transcript import Segment, Transcript, Word
 
 KEY_VARIABLES = ("SOTTO_API_KEY", "OPENAI_API_KEY")
-TIMEOUT = httpx2.Timeout(10.0, read=600.0, write=60.0)  # a stream says something every 10 s, once it has begun
+TIMEOUT = httpx2.Timeout(10.0, read=600.0, write=60.0)  # once it has begun, a stream sends something every 10 s
 RETRIED = (429, 503)
 TRIES = 20
-WAIT_S = 2.0  # where the server doesn't say how long
+WAIT_S = 2.0  # used if the server gives no delay
 MAX_WAIT_S = 60.0
 AT_ONCE = 4
-AHEAD_S = 600.0  # of audio under way; another recording is sent where there is less
+AHEAD_S = 600.0  # of audio under way; below it, another recording is sent
 DATA = "data:"
-DEFAULT = "whisper-1"  # means the default model
+DEFAULT = "whisper-1"  # stands for the default model
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Client:
-    """A server's address, with `/v1` behind it or not, and a key: by default that of SOTTO_API_KEY or
-    OPENAI_API_KEY. Raises `RemoteError` for every answer that is an error."""
+    """A server's address, with or without `/v1`, and a key: by default from SOTTO_API_KEY or OPENAI_API_KEY.
+    Raises `RemoteError` for every error response."""
 
     at_once = AT_ONCE
     ahead_s = AHEAD_S
@@ -52,7 +52,7 @@ class Client:
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=TIMEOUT,
-            trust_env=not is_loopback(address.hostname),  # no proxy leads to this machine
+            trust_env=not is_loopback(address.hostname),  # no proxy for this machine
         )
 
     async def __aenter__(self) -> Self:
@@ -62,14 +62,14 @@ class Client:
         await self._http.aclose()
 
     async def get(self, path: str) -> httpx2.Response:
-        """What the server has at `path`."""
+        """Return the response to GET `path`."""
         async with self.answer("GET", path) as response:
             await response.aread()
             return response
 
     @asynccontextmanager
     async def answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
-        """An answer that is no error, its body not read yet. While there is no room it is asked for again."""
+        """Yield a successful response, its body not read yet. Retries while the server has no room."""
         for tries in range(1, TRIES + 1):
             try:
                 async with self._http.stream(method, path, **content) as response:
@@ -86,7 +86,7 @@ class Client:
             await self._sleep(_wait_s(response))
 
     async def is_demo(self, model: str) -> bool:
-        """Whether the server calls that model (empty: its default) a demo. One that doesn't say has none."""
+        """Return True if the server calls that model (empty: its default) a demo; False if it doesn't say."""
         try:
             response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
             return bool(response.json().get("demo"))
@@ -94,12 +94,12 @@ class Client:
             return False
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
-        """Send `source` and have it transcribed; it must stay open until that is closed."""
+        """Start transcribing `source`, which must stay open until the result is closed."""
         return RemoteTranscription(self, source, options)
 
 
 class RemoteTranscription:
-    """A transcription that the server makes: like `pipeline.Transcription` to whoever waits for it."""
+    """A transcription by the server, with the interface of `pipeline.Transcription`."""
 
     def __init__(self, client: Client, source: UploadFd, options: TranscriptionOptions) -> None:
         self.done_s = 0.0
@@ -116,7 +116,7 @@ class RemoteTranscription:
         return await asyncio.shield(self._run)
 
     async def close(self) -> None:
-        """Hang up; the server gives the work up then."""
+        """Close the connection; the server then cancels the work."""
         self._run.cancel()
         await asyncio.gather(self._run, return_exceptions=True)
 
@@ -132,7 +132,7 @@ class RemoteTranscription:
         return Transcript(task, spoken[0]["code"], None, self.done_s, tuple(self._segments))
 
     async def _follow(self, response: httpx2.Response) -> dict[str, Any]:
-        """Take up the stream's events; the last of them."""
+        """Process the stream's events; return the last one."""
         async for line in response.aiter_lines():
             event = json.loads(line.removeprefix(DATA)) if line.startswith(f"{DATA} {{") else {}
             match event.get("type"):
@@ -167,7 +167,7 @@ def _segment(event: dict[str, Any]) -> Segment:
 
 
 def _words(text: str, words: list[dict[str, Any]]) -> Iterator[Word]:
-    """Words with their spaces and punctuation, which the API leaves out: each ends before the next one's."""
+    """Yield words with the spaces and punctuation that the API omits: each ends before the next one's."""
     starts, position = [], 0
     for one in words:
         found = text.find(one["word"], position)
@@ -183,7 +183,7 @@ def _words(text: str, words: list[dict[str, Any]]) -> Iterator[Word]:
 
 
 def _may_pass(response: httpx2.Response) -> bool:
-    """Whether it helps to ask again, as far as the server says."""
+    """Return True if the server's response allows a retry."""
     return response.status_code in RETRIED and response.headers.get("x-should-retry") != "false"
 
 
@@ -193,7 +193,7 @@ def _wait_s(response: httpx2.Response) -> float:
 
 
 def _reason(response: httpx2.Response) -> str:
-    """What the envelope of an error says, if it is one; and where a key would come from."""
+    """Return the message of an error's envelope, if there is one; and where a key is expected."""
     hint = f" The key sent is that of {', or else '.join(KEY_VARIABLES)}." if response.status_code == 401 else ""
     try:
         return str(response.json()["error"]["message"]) + hint

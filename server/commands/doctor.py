@@ -1,6 +1,6 @@
-"""`sotto doctor`: checks whether the server can run here and how fast, and says how to fix what is missing.
+"""`sotto doctor`: checks whether the server can run here and how fast, and suggests fixes.
 
-Heavy libraries are tried in a child process (`probe`): one that crashes becomes a line of the report.
+Heavy libraries are tried in a child process (`probe`): a crash becomes a line of the report.
 """
 
 import json
@@ -24,19 +24,19 @@ from server.settings import Settings
 from server.system.child_process import ChildProcess, described
 
 MODULE = "server.commands.probe"
-TRIAL_S = 600.0  # a large model may come from a slow disk
+TRIAL_S = 600.0  # a large model may load from a slow disk
 MEDIA_S = 60.0
 END_S = 5.0
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader")
 SMI_S = 30.0
-SCHEMA = 1  # goes up when a program that reads the JSON has to change
+SCHEMA = 1  # increases when programs that read the JSON have to change
 
 Ask = Callable[..., Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The bundled recording, decoded in one compute type; `speed` is in times real time, 0 where it failed."""
+    """The bundled recording, decoded in one compute type; `speed` is in times real time, 0 if it failed."""
 
     device: str
     compute_type: str
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """All that was looked at, and what the server would compute on and in: nothing where that is empty."""
+    """All checks, and the device and compute type that the server would use; empty if none works."""
 
     checks: list[Check]
     trials: list[Trial]
@@ -84,7 +84,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 
 
 def ask_child(question: str, *arguments: str) -> Answer:
-    """What a process of its own answers; `error` if it crashes, or does not end."""
+    """Return a child process's answer; `error` if it crashes or times out."""
     child = ChildProcess(MODULE, question, *arguments, environment=environment())
     try:
         child.channel.settimeout(TRIAL_S)
@@ -99,7 +99,7 @@ def ask_child(question: str, *arguments: str) -> Answer:
 
 
 def examine(settings: Settings, ask: Ask) -> DoctorReport:
-    """Look at everything, in the order of the page."""
+    """Run all checks, in the order of the page."""
     is_here, found = model(settings)
     reads = codecs(ask("codecs"))
     checks = [
@@ -146,7 +146,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
 
 
 def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Check:
-    """What the server would compute in, and why."""
+    """Report the compute type that the server would use, and why."""
     if not picked:
         return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure(device, settings))
     if settings.compute_type != "auto":
@@ -158,7 +158,7 @@ def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Che
 
 
 def cure(device: str, settings: Settings) -> str:
-    """What is left to try where no compute type works; empty where nothing is."""
+    """Return what to try if no compute type works; empty if nothing is left."""
     if settings.compute_type != "auto":
         return "set SOTTO_COMPUTE_TYPE=auto"
     return "set SOTTO_DEVICE=cpu" if device != "cpu" else ""
@@ -169,7 +169,7 @@ def loader(settings: Settings, folder: Path, device: str, compute_type: str) -> 
 
 
 def decode(loader: WhisperLoader, ask: Ask) -> Trial:
-    """The bundled recording, with the bundled model: what that writes is known."""
+    """Decode the bundled recording with the bundled model, whose output is known."""
     answer = ask("decode", json.dumps(asdict(loader), default=str))
     error = answer.get("error", "")
     if not error and answer["text"] != SAMPLE_TEXT:
@@ -179,7 +179,7 @@ def decode(loader: WhisperLoader, ask: Ask) -> Trial:
 
 
 def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
-    """The model that is to be served, as the server would load it."""
+    """Load the model to be served, as the server would."""
     asked = loader(settings, folder, device, settings.compute_type)
     answer = ask("decode", json.dumps(asdict(asked), default=str))
     if error := answer.get("error"):
@@ -199,7 +199,7 @@ def codecs(answer: Answer) -> Check:
 
 
 def media(settings: Settings) -> Check:
-    """Decode the bundled recording as an upload is decoded: confined, on disk."""
+    """Decode the bundled recording as the server decodes an upload: in a confined process, from disk."""
     try:
         from server.audio.media_decoder import open_media
 
@@ -209,13 +209,13 @@ def media(settings: Settings) -> Check:
             recording = media.open(source, VadOptions(), on_window=lambda _: None)
             with closing(recording):
                 duration_s = recording.finished.result(MEDIA_S)
-    except Exception as error:  # a library that can't be loaded, a process that doesn't start: a line on the page
+    except Exception as error:  # failed imports and processes become lines of the report
         return Check("media", "problem", f"recordings can't be decoded: {error or type(error).__name__}")
     return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a process of its own")
 
 
 def gpu(answer: Answer, settings: Settings) -> list[Check]:
-    """What the driver tells, what CTranslate2 sees of it, and whether cuBLAS is there."""
+    """Check the driver, the GPUs that CTranslate2 sees, and that cuBLAS is there."""
     if error := answer.get("error"):
         return [Check("gpu", "problem", f"CTranslate2 can't be loaded: {error}", "reinstall Sotto")]
     from_driver = gpus_of_driver()
@@ -233,7 +233,7 @@ def gpu(answer: Answer, settings: Settings) -> list[Check]:
 
 
 def gpus_of_driver() -> list[str]:
-    """A line for each GPU: name, memory, free memory, driver. Empty without NVIDIA's tool."""
+    """Return a line for each GPU: name, memory, free memory, driver. Empty without NVIDIA's tool."""
     if not shutil.which(SMI[0]):
         return []
     try:

@@ -1,4 +1,4 @@
-"""Which recordings a command line names, and where what is made of each is written. Knows nothing of audio."""
+"""Finds the recordings that a command line names, and the paths of their results. Independent of audio."""
 
 import os
 import re
@@ -29,7 +29,7 @@ _NAMED = re.compile(r"\{(\w*)\}")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to transcribe; `below` is its folder, seen from the directory that was named."""
+    """A file to transcribe; `below` is its folder, relative to the directory on the command line."""
 
     path: Path
     below: Path = Path()
@@ -40,11 +40,11 @@ class InputFile:
 
 
 class NothingFound(InvalidRequest):
-    """A directory that was named can't be read, or has no recordings."""
+    """A directory on the command line can't be read, or has no recordings."""
 
 
 def find(named: Iterable[Path]) -> Iterator[InputFile | tuple[Path, OSError | NothingFound]]:
-    """Every file that is named, and all in directories whose name is that of a recording; or what is wrong."""
+    """Yield every file in `named`, and all recordings, by extension, in its directories; or paths with errors."""
     for path in named:
         if path == STDIN or not path.is_dir():
             yield InputFile(path)
@@ -69,16 +69,17 @@ def _inside(directory: Path) -> Iterator[InputFile | tuple[Path, OSError | Nothi
 
 @dataclass(frozen=True, slots=True)
 class OutputPath:
-    """Where results go: a directory, or a file, whose path may have `{stem}`, `{name}`, `{folder}`, `{ext}` in it.
+    """The destination of results: a directory, or a file path with optional `{stem}`, `{name}`, `{folder}`,
+    `{ext}`.
 
-    In a directory, recordings that were found in folders get folders of the same names.
+    In a directory, results are placed in the same subfolders as their recordings.
     """
 
     where: str = BESIDE
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is one or will be: what is not there and looks like a result is none."""
+        """True if it is a directory or will become one; a missing path that looks like a result is a file."""
         path = Path(self.where)
         looks_like_file = _NAMED.search(self.where) or path.suffix[1:] in EXTENSIONS.values()
         return path.is_dir() or not looks_like_file
@@ -102,7 +103,7 @@ class OutputPath:
         return Path(_NAMED.sub(value, self.where))
 
     def check(self, recordings: Sequence[InputFile], made: Sequence[ResponseFormat]) -> None:
-        """Raise `InvalidRequest` if two results would be one file, or one would be a recording."""
+        """Raise `InvalidRequest` if two results have the same path, or one would overwrite a recording."""
         if self.is_directory and Path(self.where).exists() and not Path(self.where).is_dir():
             raise InvalidRequest(f"--output {self.where} is neither a directory nor the name of a result")
         sources = {recording.path.absolute() for recording in recordings}
@@ -115,7 +116,7 @@ class OutputPath:
 
 
 def write(target: Path, body: bytes) -> None:
-    """Write a file that appears when it is whole; an interrupt leaves nothing of it."""
+    """Write a file atomically; an interrupt leaves no partial file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as file:
         file.write(body)

@@ -1,4 +1,4 @@
-"""The engine of the server in this process, for commands that need no server."""
+"""Runs the server's engine in this process, for commands that need no server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from server.pool.served_model import ServedModel
 from server.settings import Settings
 from server.transcription.pipeline import Pipeline, Transcription
 
-BATCHES_AHEAD = 2  # full ones, kept ready of the recordings under way
+BATCHES_AHEAD = 2  # full batches kept ready, from the recordings under way
 
 
 class LocalTranscriber:
@@ -30,10 +30,10 @@ class LocalTranscriber:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[LocalTranscriber]:
-    """Load the model that `settings` name, and end everything at the end."""
+    """Load the model that `settings` name; shut everything down when the block ends."""
     registry = load(settings, in_process=True)
     model = registry.default.served
-    assert model  # noqa: S101 - loaded in this process, or that has failed
+    assert model  # noqa: S101 - loaded in this process, or an error was raised
     media = open_media(settings, Scanner())
     try:
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)

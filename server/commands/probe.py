@@ -1,6 +1,6 @@
-"""The child process in which `sotto doctor` tries something out, and which may crash on it.
+"""The child process in which `sotto doctor` tries things that may crash.
 
-Its answer is one JSON object. What it loads, it loads late: a library that can't be loaded is an answer too.
+Answers with one JSON object. Imports are late, so that a library that can't be loaded is reported too.
 """
 
 import json
@@ -17,14 +17,14 @@ from server.system.child_process import attach
 if TYPE_CHECKING:
     from server.audio.decode import Samples
 
-RUNS = 2  # the first one pays for what comes only once
+RUNS = 2  # the first one includes one-time costs
 SAMPLE_LIMIT_S = 60.0
 
 Answer = dict[str, Any]
 
 
 def answer(question: str, *arguments: str) -> Answer:
-    """What one of `QUESTIONS` leads to; `error` alone where that fails."""
+    """Return the answer to one of `QUESTIONS`; only `error` if it fails."""
     try:
         return QUESTIONS[question](*arguments)
     except Exception as error:  # the boundary of a process
@@ -32,14 +32,14 @@ def answer(question: str, *arguments: str) -> Answer:
 
 
 def cuda() -> Answer:
-    """How many GPUs CTranslate2 sees, and whether it could compute on them."""
+    """Return the number of GPUs that CTranslate2 sees, and whether cuBLAS can be loaded."""
     from server.whisper.devices import cublas_advice, gpus, load_cublas
 
     return {"count": gpus(), "cublas": load_cublas(), "advice": cublas_advice()}
 
 
 def device(asked: str) -> Answer:
-    """What a setting comes down to, the compute types that are tried there, and all that there are."""
+    """Return the device for a setting, the compute types to try on it, and all that it supports."""
     from server.whisper.devices import compute_types, pick_device, supported_types
 
     name, index = pick_device(asked)
@@ -52,7 +52,7 @@ def device(asked: str) -> Answer:
 
 
 def codecs() -> Answer:
-    """Usual kinds of recordings that can be read, and that can't, once one has been read."""
+    """Return the usual kinds of recordings that can and can't be read, after decoding one."""
     from server.audio.decode import USUAL, lacking
 
     _sample()
@@ -61,7 +61,7 @@ def codecs() -> Answer:
 
 
 def decode(loader: str) -> Answer:
-    """What a model hears in the bundled recording, and how fast; `loader` is a `WhisperLoader` in JSON."""
+    """Return the text of the bundled recording, and the speed; `loader` is a `WhisperLoader` in JSON."""
     from server.engine.engine import Engine
     from server.engine.loader import WhisperLoader
     from server.options import DecodingOptions, ModelOptions
@@ -86,7 +86,7 @@ def decode(loader: str) -> Answer:
 
 
 def _sample() -> "Samples":
-    """The bundled recording."""
+    """Return the bundled recording."""
     import numpy as np
 
     from server.audio.decode import open_audio
@@ -106,7 +106,7 @@ QUESTIONS: dict[str, Callable[..., Answer]] = {
 
 def main() -> NoReturn:
     channel, (question, *arguments) = attach()
-    logging.disable()  # what it has to say is its answer
+    logging.disable()  # the answer is the only output
     channel.sendall(json.dumps(answer(question, *arguments)).encode())
     os._exit(0)
 

@@ -24,13 +24,13 @@ from server.settings import Settings
 from server.system.machine import allow_open_files
 
 DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
-ANSWER_S = 5  # after the grace, for telling those who still wait
+ANSWER_S = 5  # after the grace period, to send 503 to the remaining requests
 
 logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, saying last of all how to use it, and ending as we promise."""
+    """uvicorn that prints an example once it is ready, and answers 503 after the grace period."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -51,21 +51,21 @@ class Server(uvicorn.Server):
         cutting.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first signal, end at the second; children notice by themselves."""
+        """Shut down on the first signal, exit at once on the second; children notice by themselves."""
         if self.should_exit:
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
 
     async def _cut_short(self) -> None:
-        """Once the grace is over, let every request that is left end with a 503: uvicorn alone would not wait."""
+        """After the grace period, end the remaining requests with a 503; uvicorn alone would not wait for them."""
         await asyncio.sleep(self._settings.grace_seconds)
         for task in self.server_state.tasks:
             task.cancel()
 
 
 def serve(settings: Settings) -> int:
-    """Load the model, listen until a signal comes, end what is under way. Returns an exit status."""
-    # Without a handler, the first process of a container hears no SIGTERM at all. To be stopped is a success.
+    """Load the model, listen until a signal arrives, finish running requests. Returns an exit status."""
+    # Without a handler, PID 1 of a container ignores SIGTERM. Being stopped counts as success.
     signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
     check_environment(settings)
@@ -87,7 +87,7 @@ def _end(*_: object) -> NoReturn:
 
 
 def check_environment(settings: Settings) -> None:
-    """Log the notes on this machine and these settings; raises OSError for a problem."""
+    """Log the notes of the checks; raises OSError for a problem."""
     for check in short(settings):
         if check.status == "problem":
             raise OSError(str(check))
@@ -96,7 +96,7 @@ def check_environment(settings: Settings) -> None:
 
 
 def example(settings: Settings, port: int) -> str:
-    """A curl command to paste, for a recording that is at hand."""
+    """Return a curl command to paste, for a recording that exists here."""
     key = '-H "Authorization: Bearer YOUR_KEY" ' if settings.api_keys else ""
     url = shlex.quote(f"{settings.url(port)}/v1/audio/transcriptions")
     file = shlex.quote(str(data_path(SAMPLE)))

@@ -1,4 +1,4 @@
-"""`sotto transcribe`: recordings in, text out, several under way at once, by this process or by a server."""
+"""`sotto transcribe`: transcribes recordings, several at once, in this process or on a server."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from server.settings import Settings
 from server.transcript import Transcript
 
 LOOK_S = 0.1
-UNOPENED = 2  # recordings at a time of which nobody knows yet how long they are
+UNOPENED = 2  # recordings started at a time while their length is unknown
 DEMO = "sotto: the demo model only knows digits and a few sentences; for real speech: sotto {} --model small"
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
@@ -31,7 +31,7 @@ Failures = list[tuple[Path, Exception]]
 
 
 class Transcribing(Protocol):
-    """One recording under way."""
+    """A recording being transcribed."""
 
     done_s: float
 
@@ -44,7 +44,7 @@ class Transcribing(Protocol):
 
 
 class Transcriber(Protocol):
-    """This process's engine, or a server: busy with `at_once` recordings, or with fewer of `ahead_s`."""
+    """This process's engine, or a server: fully used by `at_once` recordings, or by fewer with `ahead_s` left."""
 
     @property
     def at_once(self) -> int: ...
@@ -57,7 +57,7 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TranscribeJob:
-    """What the command line asks for. Without `output`, text goes to standard output."""
+    """The request of the command line. Without `output`, text goes to standard output."""
 
     named: tuple[Path, ...]
     formats: tuple[ResponseFormat, ...]
@@ -68,7 +68,7 @@ class TranscribeJob:
 
 @dataclass(slots=True, eq=False)
 class FileJob:
-    """A recording, the formats that are to be made of it, and how far it is."""
+    """A recording, its output formats, and its progress."""
 
     recording: InputFile
     formats: tuple[ResponseFormat, ...]
@@ -76,7 +76,7 @@ class FileJob:
     under_way: Transcribing | None = None
     text: bytes = b""  # for standard output
     ended: bool = False
-    heard_s: float = 0.0  # once it has ended
+    heard_s: float = 0.0  # set once it has ended
 
     @property
     def done_s(self) -> float:
@@ -84,16 +84,16 @@ class FileJob:
 
     @property
     def known_s(self) -> float:
-        """How long it is, as far as is known; 0 if it isn't."""
+        """The length of the recording as far as it is known, s; 0 if it isn't."""
         return self.done_s + (self.under_way.left_s if self.under_way else 0.0)
 
     def end(self) -> None:
-        """Let go of all but what there is to tell."""
+        """Release everything but the figures for the summary."""
         self.heard_s, self.under_way, self.ended = self.done_s, None, True
 
 
 def transcribe(settings: Settings, order: TranscribeJob, server: str | None = None) -> int:
-    """Transcribe every recording; one that fails is reported and the others go on. Returns an exit status."""
+    """Transcribe every recording; a failed one is reported and the others continue. Returns an exit status."""
     logs.set_up("warning", settings.log_format)
     failures: Failures = []
     with ExitStack() as held:
@@ -129,7 +129,7 @@ def _here(settings: Settings, work: "Run") -> None:
 
 
 def _plan(order: TranscribeJob, failures: Failures) -> list[FileJob]:
-    """What is to be done: what is done already is not, and what can't be found has failed."""
+    """Return the jobs that are left to do; add recordings that can't be found to `failures`."""
     found = list(find(order.named))
     recordings = [one for one in found if isinstance(one, InputFile)]
     failures += [one for one in found if not isinstance(one, InputFile)]
@@ -154,7 +154,7 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _standard_input() -> Iterator[IO[bytes]]:
-    """All of it, on disk."""
+    """Copy all of standard input to disk."""
     if sys.stdin.isatty():
         raise InvalidRequest("standard input is a terminal: pipe a recording to it")
     with tempfile.TemporaryFile() as kept:
@@ -163,7 +163,7 @@ def _standard_input() -> Iterator[IO[bytes]]:
 
 
 class Run:
-    """All jobs of one command; what fails is added to `failures`."""
+    """All jobs of one command; errors are added to `failures`."""
 
     def __init__(
         self, jobs: Sequence[FileJob], order: TranscribeJob, failures: Failures, stdin: IO[bytes] | None = None
@@ -178,11 +178,11 @@ class Run:
 
     @property
     def model(self) -> str:
-        """As a server is asked for it; empty means its default."""
+        """The model's name in requests to a server; empty means its default."""
         return self._order.options.model
 
     async def go(self, transcriber: Transcriber) -> None:
-        """Begin one after the other, as soon as there is room."""
+        """Start one recording after another, as soon as there is room."""
         with tqdm(disable=None, leave=False, file=sys.stderr, bar_format=BAR, dynamic_ncols=True) as bar:
             watching = asyncio.create_task(self._watch(bar))
             try:
@@ -191,7 +191,7 @@ class Run:
                         await self._wait_for_room(transcriber)
                         self._under_way.add(job)
                         group.create_task(self._do(job, transcriber, bar))
-            except ExceptionGroup as errors:  # standard output takes no more
+            except ExceptionGroup as errors:  # standard output is closed or full
                 raise errors.exceptions[0] from None
             finally:
                 watching.cancel()
@@ -200,7 +200,7 @@ class Run:
             self._sum_up(spent_s)
 
     async def _wait_for_room(self, transcriber: Transcriber) -> None:
-        """Return once another recording would have work sooner than those under way are through."""
+        """Wait until `transcriber` has room for another recording."""
         while (
             len(self._under_way) >= transcriber.at_once
             or sum(job.known_s == 0 for job in self._under_way) >= UNOPENED
@@ -214,7 +214,7 @@ class Run:
             transcript = await self._transcribe(job, transcriber)
             bodies = await asyncio.to_thread(self._rendered, job, transcript)
             self._hand_out(job, bodies)
-        except Exception as error:  # whatever is wrong with one recording, the others go on
+        except Exception as error:  # whatever is wrong with one recording, the others continue
             self._failures.append((job.recording.path, error))
         job.end()
         self._under_way.discard(job)
@@ -244,7 +244,7 @@ class Run:
             write(self._order.output.target(job.recording, made), body)
 
     def _print(self, bar: tqdm) -> None:
-        """Standard output gets what it can in the order of the command line."""
+        """Print finished texts in the order of the command line."""
         while self._printed < len(self._jobs) and self._jobs[self._printed].ended:
             job = self._jobs[self._printed]
             self._printed += 1
@@ -255,7 +255,7 @@ class Run:
                 job.text = b""
 
     async def _watch(self, bar: tqdm) -> None:
-        """Show how far all is; recordings may have turned out to be short or long."""
+        """Show the progress of all recordings; estimates may have changed."""
         while True:
             self._moved.set()
             bar.n = sum(job.done_s for job in self._jobs)
@@ -267,7 +267,7 @@ class Run:
             await asyncio.sleep(LOOK_S)
 
     def _expected_s(self) -> float:
-        """How long all recordings are: those that nobody has opened, as the others are for their size."""
+        """Return the total length of all recordings, s; that of unopened ones is estimated from their size."""
         known = [job for job in self._jobs if job.known_s or job.ended]
         known_s, size = sum(job.known_s for job in known), sum(job.size for job in known)
         left = sum(job.size for job in self._jobs) - size
