@@ -112,8 +112,8 @@ def _file(form: FormData) -> UploadFile:
 def _response_format(fields: Fields, model: str) -> ResponseFormat:
     if fields.text("response_format") == "diarized_json":
         raise InvalidRequest(
-            f"response_format 'diarized_json' is not compatible with model {quoted(model)}: diarization is not "
-            f"installed. Use one of {listing(RESPONSE_FORMATS)} instead.",
+            f"response_format 'diarized_json' is not compatible with model {quoted(model)}: this server has no "
+            f"diarization. Use one of {listing(RESPONSE_FORMATS)} instead.",
             param="response_format",
             code="unsupported_value",
         )

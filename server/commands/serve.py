@@ -23,7 +23,7 @@ from server.pool.registry import Registry, load
 from server.settings import Settings
 from server.system.machine import allow_open_files
 
-DEMO = "The demo model only knows a few words. For real speech: sotto serve --model small"
+DEMO = "The demo model only knows a few words. For real speech: sotto models pull base"
 ANSWER_S = 5  # after the grace period, to send 503 to the remaining requests
 
 logger = logging.getLogger(__name__)

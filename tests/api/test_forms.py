@@ -399,7 +399,7 @@ def test_diarized_json_is_refused_as_an_unfit_format_and_says_why() -> None:
     error = refused(("response_format", "diarized_json"))
     assert (error.param, error.code) == ("response_format", "unsupported_value")
     assert error.message.startswith("response_format 'diarized_json' is not compatible with model 'whisper-1'")
-    assert "diarization is not installed" in error.message
+    assert "this server has no diarization" in error.message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from server.models.catalog import SAMPLE_TEXT
 from tests.browser.conftest import PHONE, Opener, Tab
 from tests.support.serving import serving
 
-WARNING = "Demo model: it only knows digits and a few sentences. For real speech: sotto serve --model small"
+WARNING = "Demo model: it only knows digits and a few sentences. For real speech: sotto models pull base"
 
 
 def warning_of(tab: Tab) -> Locator:

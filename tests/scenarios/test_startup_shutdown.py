@@ -36,7 +36,9 @@ def sent(server: Running, body: bytes = LONG) -> Iterator[Connection]:
 
 
 def test_only_of_the_demo_model_the_log_warns(scripted_model: Path) -> None:
-    warning = re.compile(r"WARNING\s+The demo model only knows a few words\. For real speech: sotto serve --model")
+    warning = re.compile(
+        r"WARNING\s+The demo model only knows a few words\. For real speech: sotto models pull base"
+    )
     with serving(model="demo") as demo, serving(model=scripted_model) as other:
         assert warning.search(demo.log)
         assert not warning.search(other.log)

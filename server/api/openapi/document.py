@@ -12,7 +12,8 @@ from server.api.openapi.schemas import INTEGER, TEXT, ref, schemas
 from server.formats.render import Json
 
 DESCRIPTION = """\
-OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it:
+OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it. For a
+server on port 8000 of this machine:
 `curl localhost:8000/v1/audio/transcriptions -F model=whisper-1 -F file=@speech.mp3`
 
 Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
