@@ -116,7 +116,7 @@ def pull(names: tuple[str, ...], latest: bool) -> int:
 def _pull_one(found: ModelReference, name: str, settings: Settings, catalogue: Catalog, latest: bool) -> None:
     from server.models.sources import FetchOrder, fetch  # heavy
 
-    if found.model and found.model.path:
+    if found.repository is None:
         raise InvalidRequest(f"{found.name} is a folder on this machine ({found.target}): it has no revisions")
     try:
         fetched = fetch(FetchOrder(found, settings, catalogue, latest=latest, progress=sys.stderr))

@@ -46,12 +46,12 @@ class AvailableModels:
 
     def stamp(self) -> object:
         """Something that is another one when a model has come or gone, or a file of one."""
+        further = [folder for each in self._catalog.elsewhere for folder in model_folders(each)]
         try:
-            further = [folder for each in self._catalog.elsewhere for folder in model_folders(each)]
-            folders = [self._models_dir, *self._models_dir.iterdir(), *further]
-            return {str(folder): folder.stat().st_mtime_ns for folder in folders}
-        except OSError:
-            return None
+            own = [self._models_dir, *self._models_dir.iterdir()]
+        except OSError:  # none, or not ours to read
+            own = []
+        return {str(folder): _modified_ns(folder) for folder in (*own, *further)}
 
     def _found(self, name: str, settings: Settings) -> KnownModel:
         found = catalog.resolve(name, self._models_dir, self._catalog)
@@ -87,6 +87,14 @@ def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tupl
     if told in NAMES:
         return (str(told),)
     return of_vocabulary(dimensions.vocabulary) if dimensions else ()
+
+
+def _modified_ns(folder: Path) -> int:
+    """0 where it can't be seen, as with a link to nowhere."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _created(folder: Path) -> int:

@@ -193,11 +193,19 @@ def _repository(name: str, models_dir: Path, catalog: Catalog) -> ModelReference
 
 
 def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
-    """The same, with its folder: the first of `places` that is whole; as it is where none is."""
+    """The same, with its folder: the first of `places` that is whole; as it is where none is.
+
+    Raises for a folder of the models directory that can't be used. Those elsewhere are other programs': one that
+    can't be used doesn't keep the model from being fetched.
+    """
     for folder in places:
-        if not missing(folder, found.files) and not manifest.read(folder).misfits(folder):
-            check_folder(folder)
-            return replace(found, folder=folder)
+        try:
+            if not missing(folder, found.files) and not manifest.read(folder).misfits(folder):
+                check_folder(folder)
+                return replace(found, folder=folder)
+        except (OSError, ModelUnavailable):
+            if folder.parent == found.target.parent:
+                raise
     return found
 
 

@@ -2,16 +2,16 @@
 linked."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from server.errors import ModelUnavailable, PullFailed
 from server.models.bundle import checked_label
 from server.models.catalog import check_folder
-from server.models.catalog_file import Catalog
+from server.models.catalog_file import OPTIONAL, Catalog
 from server.models.folder_lock import check_disk_space, growing, locked
-from server.models.installed import facts_of, files_in
-from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, read, size_of
+from server.models.installed import LICENSE_FILES, facts_of, files_in
+from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, is_whole, read, size_of
 from server.models.progress import Progress, Report, ignore
 
 
@@ -53,14 +53,24 @@ def import_folder(
 
 
 def copy_pinned(
-    folder: Path, pinned: Mapping[str, FileInfo], target: Path, origin: Manifest, *, report: Report = ignore
+    folder: Path,
+    files: Sequence[str],
+    pinned: Mapping[str, FileInfo],
+    target: Path,
+    origin: Manifest,
+    *,
+    report: Report = ignore,
 ) -> Path:
     """Fetch a model from a folder, where every file that is pinned has to be as it is pinned; returns `target`.
+
+    `files` are the patterns of the model's files; what is whole already stays.
 
     Raises PullFailed for one that isn't, NoRoom, ModelLocked.
     """
     with locked(target):
-        _copy(folder, files_in(folder), target, origin, report, pinned)
+        if not is_whole(target, files):  # another process may have fetched it while this one waited
+            names = files_in(folder, (*files, *OPTIONAL, *LICENSE_FILES))
+            _copy(folder, names, target, origin, report, pinned)
     return target
 
 
@@ -76,11 +86,14 @@ def _copy(
     total = sum(size_of(folder / name) for name in names)
     check_disk_space(target.parent, total, target.name)
     files: dict[str, FileInfo] = {}
+    recorded = read(folder).files
     with growing(target) as partial:
         for name in names:
             done = sum(facts.size for facts in files.values())
             report(Progress(f"copying {target.name}", done, total, name))
             files[name] = _copy_file(folder / name, partial / name)
+            if (noted := recorded.get(name)) and noted.sha256 and noted != files[name]:
+                raise PullFailed(f"{folder / name} is damaged: it does not match its checksum")
         for name, facts in (pinned or {}).items():
             if files.get(name) != facts:
                 raise PullFailed(f"{folder / name} is not the file that Sotto's catalog has")

@@ -96,7 +96,16 @@ def best(models_dir: Path, catalog: Catalog) -> str:
     the largest one; without any, the same of those elsewhere; without any, the bundled one."""
     usable = [each for each in installed(models_dir, catalog) if not (each.problem or each.is_bundled)]
     best = min(usable, key=lambda each: (not each.is_own, _rank(each), -each.size), default=None)
-    return best.name if best else BUNDLED
+    return _resolvable(best, models_dir, catalog) if best else BUNDLED
+
+
+def _resolvable(model: InstalledModel, models_dir: Path, catalog: Catalog) -> str:
+    """The model's name, or its path where the name is none that SOTTO_MODEL takes, or means another folder."""
+    try:
+        folder = resolve(model.name, models_dir, catalog).folder
+    except ModelUnavailable:
+        folder = None
+    return model.name if folder and folder.resolve() == model.folder.resolve() else str(model.folder)
 
 
 def locate(name: str, models_dir: Path, catalog: Catalog) -> InstalledModel:
@@ -220,12 +229,18 @@ def _folders(models_dir: Path) -> Iterator[Path]:
     """The folders that hold a model, or the beginning of one."""
     if not models_dir.is_dir():
         return
-    for folder in sorted(models_dir.iterdir()):
-        whole = folder.with_name(folder.name.removesuffix(PARTIAL))
+    yield from (folder for folder in sorted(models_dir.iterdir()) if _may_hold_model(folder))
+
+
+def _may_hold_model(folder: Path) -> bool:
+    """By its files' names; False for one that may not be read, such as the `lost+found` of a disk."""
+    whole = folder.with_name(folder.name.removesuffix(PARTIAL))
+    try:
         if folder.name.startswith(".") or not folder.is_dir() or (folder != whole and whole.exists()):
-            continue
-        if folder != whole or any((folder / name).exists() for name in ("model.bin", "config.json")):
-            yield folder
+            return False
+        return folder != whole or any((folder / name).exists() for name in ("model.bin", "config.json"))
+    except OSError:
+        return False
 
 
 def _names_of(folder: Path, models_dir: Path, catalog: Catalog) -> tuple[str, ...]:

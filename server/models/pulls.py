@@ -41,7 +41,7 @@ class Pulls:
         would have to be downloaded and may not.
         """
         found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalog)
-        if found.folder is None and self._settings.offline:
+        if found.folder is None and self._settings.offline and not _has_local_source(found, self._settings):
             raise PermissionDenied(
                 f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
                 "There, `sotto models import` brings it.",
@@ -57,6 +57,12 @@ class Pulls:
 
         if found.folder is None:
             sources.fetch(sources.FetchOrder(found, self._settings, self._catalog, report=report))
+
+
+def _has_local_source(found: ModelReference, settings: Settings) -> bool:
+    """Whether SOTTO_OFFLINE leaves a source: a folder, or an exported file."""
+    named = found.model is not None and found.model.bundle is not None
+    return named or any(source not in ("index", "hub") for source in settings.model_sources)
 
 
 class PullSubscription:

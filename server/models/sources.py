@@ -133,6 +133,19 @@ def _bundle(order: FetchOrder) -> Attempts:
 
 
 def _folder(folder: Path, order: FetchOrder) -> Attempts:
+    """What `_in_folder` finds; a folder that can't be read, such as a share that is gone, is an attempt that
+    fails."""
+    try:
+        yield from list(_in_folder(folder, order))
+    except OSError as error:
+        yield str(folder), partial(_fail, f"{folder} can't be read: {error.strerror}")
+
+
+def _fail(reason: str) -> Path:
+    raise PullFailed(reason)
+
+
+def _in_folder(folder: Path, order: FetchOrder) -> Attempts:
     """The model's folder among those in there, or a file that `export` made of it."""
     model = order.found.model
     named = (*(model.names if model else ()), order.found.name, order.found.target.name)
@@ -151,7 +164,8 @@ def _copied(folder: Path, order: FetchOrder) -> Path:
 
     origin = Manifest(order.repository, order.revision, source=str(folder))
     with bar(order.progress) as draw:
-        return copy_pinned(folder, order.pinned, order.found.target, origin, report=both(draw, order.report))
+        report = both(draw, order.report)
+        return copy_pinned(folder, order.found.files, order.pinned, order.found.target, origin, report=report)
 
 
 def _imported(file: Path, order: FetchOrder) -> Path:

@@ -30,7 +30,7 @@ SOURCE = "the package index"
 LOOK_S = 0.2
 # Into a folder, as a file: no dependency, no build, no script of a package. Its cache would keep a second copy.
 PIP = """
-    -m pip download --quiet --disable-pip-version-check --no-input --no-cache-dir --no-deps --only-binary=:all:
+    -P -m pip download --quiet --disable-pip-version-check --no-input --no-cache-dir --no-deps --only-binary=:all:
     --ignore-requires-python --require-hashes --retries=2
 """.split()
 

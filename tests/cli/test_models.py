@@ -164,6 +164,8 @@ def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured)
     assert (folder / "model.bin").read_bytes() == FILES["model.bin"]
     assert run(["models", "pull", "--latest", NAME]) == 0
     assert (folder / "model.bin").read_bytes() == b"newer"
+    filled(models / "clinic", *WHOLE)
+    assert run(["models", "pull", "--latest", "clinic"]) == 2
     assert run(["models", "pull", "--latest", "demo"]) == 2
     assert "it has no revisions" in capsys.readouterr().err
 

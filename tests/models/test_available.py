@@ -97,6 +97,14 @@ def test_the_stamp_changes_when_a_model_comes_or_a_file_of_one(tmp_path: Path) -
     assert stamps[-1] == str(inventory.stamp())
 
 
+def test_a_link_to_nowhere_does_not_hide_what_comes(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    inventory = stock(tmp_path)
+    before = inventory.stamp()
+    filled(tmp_path / "new", *WHOLE)
+    assert inventory.stamp() != before
+
+
 def test_the_window_of_the_encoder_is_as_the_settings_say(tmp_path: Path) -> None:
     assert not stock(tmp_path).chosen[0].dynamic_context
     assert stock(tmp_path, encoder_window="auto").chosen[0].dynamic_context

@@ -325,6 +325,17 @@ def test_a_cached_repository_that_the_catalog_lacks_is_found_by_its_id(tmp_path:
     assert half.is_dir()
 
 
+def test_a_useless_folder_elsewhere_does_not_stand_in_for_the_model(tmp_path: Path) -> None:
+    pointer = filled(tmp_path / "share" / "small", *WHOLE)
+    (pointer / "model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    known = catalog.load(elsewhere=[tmp_path / "share"])
+    assert catalog.resolve("small", tmp_path / "models", known).folder is None
+    (tmp_path / "models").mkdir()
+    pointer.rename(tmp_path / "models" / "small")
+    with pytest.raises(ModelUnavailable, match="only a Git LFS pointer"):
+        catalog.resolve("small", tmp_path / "models", known)
+
+
 def test_settings_say_where_else_models_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert catalog.of(Settings()).elsewhere == (tmp_path / "hub",)

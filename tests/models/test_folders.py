@@ -114,13 +114,31 @@ def test_progress_names_each_file(source: Path, models: Path) -> None:
     assert all(step.done < step.total for step in steps)
 
 
+def test_damage_is_not_given_new_checksums(source: Path, models: Path) -> None:
+    folder = folders.import_folder(source, models, NOTHING_KNOWN)
+    content = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(content[:-1] + b"!")
+    with pytest.raises(PullFailed, match=r"model\.bin is damaged: it does not match its checksum"):
+        folders.import_folder(folder, models, NOTHING_KNOWN, label="again")
+    assert not (models / "again").exists()
+
+
+def test_every_file_of_the_entry_is_copied_once(source: Path, models: Path) -> None:
+    filled(source, "extra.json")
+    target, origin = models / "me--small", Manifest(REPOSITORY, source="a share")
+    for _ in range(2):  # the second finds it whole, as one that waited for the first
+        folders.copy_pinned(source, (*WHOLE, "extra.json"), {}, target, origin)
+        (source / "extra.json").write_text("other")
+    assert (target / "extra.json").read_text() == "{}"
+
+
 def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Path, known: Catalog) -> None:
     (small,) = known.models
     target, origin = models / "me--small", Manifest(REPOSITORY, source="a share")
-    folders.copy_pinned(source, small.pinned, target, origin)
+    folders.copy_pinned(source, small.files, small.pinned, target, origin)
     assert manifest.read(target).source == "a share"
     installed.remove(installed.locate("small", models, known))
     (source / "vocabulary.json").write_text("{}")
     with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalog has"):
-        folders.copy_pinned(source, small.pinned, target, origin)
+        folders.copy_pinned(source, small.files, small.pinned, target, origin)
     assert not target.exists()

@@ -9,7 +9,7 @@ import pytest
 
 from server.errors import ModelUnavailable, PermissionDenied
 from server.models import catalog, manifest
-from server.models.catalog import load
+from server.models.catalog import load, resolve
 from server.models.catalog_file import Catalog, CatalogEntry
 from server.models.folder_lock import locked
 from server.models.installed import (
@@ -341,3 +341,26 @@ def test_a_hand_placed_model_is_compared_with_the_catalog(models: Path, tmp_path
     (folder / "model.bin").write_text("!!")
     (folder / "tokenizer.json").unlink()
     assert differing(mine) == ["model.bin", "tokenizer.json"]
+
+
+def test_a_name_that_no_setting_takes_gives_way_to_the_path(models: Path, known: Catalog) -> None:
+    folder = filled(models / "mein Modell", *WHOLE)
+    assert best(models, known) == str(folder)
+    assert resolve(best(models, known), models, known).folder == folder
+
+
+def test_a_folder_that_can_not_be_looked_into_is_passed_over(
+    models: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the `lost+found` of a disk, which only root may enter."""
+    filled(models / "lost+found")
+    filled(models / "clinic", *WHOLE)
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert best(models, known) == "clinic"

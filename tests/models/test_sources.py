@@ -1,5 +1,6 @@
 """Where a model is fetched from: a hub and an index on this machine, folders, files made by `export`."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -222,6 +223,19 @@ def test_a_file_that_is_gone_is_passed_over(model: CatalogEntry, tmp_path: Path)
     assert fetch(ordered(named, tmp_path)).source == "the package index"
     with pytest.raises(ModelUnavailable, match=r"no\.tar can't be read: No such file"):
         fetch(ordered(named, tmp_path / "else", model_sources=str(tmp_path)))
+
+
+def test_a_share_that_can_not_be_read_is_passed_over(
+    hub: Hub, model: CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = filled(tmp_path / "share")
+
+    def stale(folder: Path, patterns: object) -> list[str]:
+        raise OSError(errno.ESTALE, "Stale file handle", str(folder))
+
+    monkeypatch.setattr("server.models.sources.missing", stale)
+    hub.repositories[NAME] = Repository(dict(FILES))
+    assert fetch(ordered(model, tmp_path, model_sources=f"{share},hub")).source == "the hub"
 
 
 def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> None:

