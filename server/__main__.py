@@ -1,4 +1,4 @@
-"""`python -m server` and the command `sotto`."""
+"""Runs the command line: `python -m server` and the command `sotto`."""
 
 import sys
 

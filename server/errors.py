@@ -1,9 +1,9 @@
-"""Every error of the program that a caller may see, each with its status, type, code and param.
+"""Every error that a client may see, each with its status, type, code and param.
 
     SottoError                       500  server_error
     ├── InvalidRequest               400  invalid_request_error
-    │   ├── MalformedRequest         400  no HTTP; 431: too long a head; 501: an encoding that isn't known
-    │   ├── UndecodableAudio         400  the file is no audio, or broken
+    │   ├── MalformedRequest         400  not HTTP; 431: head too long; 501: unknown encoding
+    │   ├── UndecodableAudio         400  the file is not audio, or corrupt
     │   ├── AudioTooShort            400  below 0.1 s
     │   ├── AudioTooLong             400  above SOTTO_MAX_AUDIO_SECONDS
     │   └── UnknownLanguage          400
@@ -15,34 +15,34 @@
     ├── UploadTooSlow                408
     ├── ModelBusy                    409  it can't be unloaded while requests use it
     ├── UploadTooLarge               413
-    ├── RateLimited                  429  this client has too much under way
-    ├── TookTooLong                  503  longer than SOTTO_REQUEST_TIMEOUT_SECONDS
+    ├── RateLimited                  429  this client has too many requests in progress
+    ├── RequestTimeout               503  longer than SOTTO_REQUEST_TIMEOUT_SECONDS
     ├── Unavailable                  503  the server is full, starting or stopping
-    │   └── QueueFull                503  the engine's queue; the pipeline never meets it
-    ├── Cancelled                    499  nobody waits for the answer any more
-    ├── Refused                      500  another server, which a command asked, tells an error or nothing
+    │   └── QueueFull                503  the engine's queue; the pipeline never reaches its limit
+    ├── Cancelled                    499  the client no longer waits for the answer
+    ├── RemoteError                  500  another server, contacted by a command, returned an error or no answer
     └── ModelUnavailable             500  a model can't be found or loaded
-        ├── UnsuitableModel          400  the hub's repository holds none that runs here
-        ├── NotOnHub                 404
-        ├── ModelLocked              409  somebody else is writing it
-        ├── PullFailed               502  the hub doesn't give it
-        ├── NoRoom                   507  the disk is full
-        └── ModelBroken              503  one that requests may name: its files, or more memory than there may be
+        ├── UnsupportedModel         400  the hub's repository holds none that runs here
+        ├── RepositoryNotFound       404
+        ├── ModelLocked              409  another process is writing it
+        ├── PullFailed               502  the hub doesn't provide it
+        ├── InsufficientStorage      507  the disk is full
+        └── ModelBroken              503  an available model whose files are bad, or that needs too much memory
 
-Bodies are worded as OpenAI's where those are known (contract, section 4). Doors turn them into responses;
-nothing here knows HTTP beyond the number.
+Bodies are worded like OpenAI's where those are known (contract, section 4). The API turns them into responses;
+nothing here knows HTTP beyond the status code.
 """
 
 
 def told(error: Exception) -> str:
-    """An error in a line: one of the system's as its file and what is wrong, without a number."""
+    """An error as one line: for an OSError its file and message, without a number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 class SottoError(Exception):
-    """Base of all. `str(error)` is fit for the caller."""
+    """Base class. `str(error)` is safe to show to the client."""
 
     status = 500
     type = "server_error"
@@ -139,7 +139,7 @@ class MethodNotAllowed(SottoError):
 
 
 class UploadTooLarge(SottoError):
-    status = 413  # type stays server_error: that is what the cloud answers
+    status = 413  # type stays server_error, as in OpenAI's answers
 
     def __init__(self, limit_bytes: int, read_bytes: int, *, setting: str = "SOTTO_MAX_UPLOAD_MB") -> None:
         known = f"Maximum content size limit ({limit_bytes}) exceeded ({read_bytes} bytes read)"

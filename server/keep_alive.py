@@ -1,4 +1,4 @@
-"""How long an idle model stays loaded, as Ollama's `keep_alive` is written: 300, "5m", "1h30m", 0, -1."""
+"""Parses how long an idle model stays loaded, in the syntax of Ollama's `keep_alive`: 300, "5m", "1h30m", 0, -1."""
 
 import math
 import re
@@ -12,7 +12,7 @@ _MOST_CHARACTERS = 100
 
 
 def parse(text: str) -> float:
-    """Seconds; `FOREVER` for anything below 0. Raises ValueError with what may be written."""
+    """Seconds; `FOREVER` for any negative value. Raises ValueError that lists the valid forms."""
     text = text.strip()
     sign, magnitude = (text[0], text[1:]) if text[:1] in {"+", "-"} else ("", text)
     if len(text) <= _MOST_CHARACTERS and _NUMBER.fullmatch(text):

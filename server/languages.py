@@ -1,4 +1,4 @@
-"""The hundred languages of Whisper: code and English name, and what callers write instead of them.
+"""The hundred languages of Whisper: code, English name, and accepted aliases.
 
 Source: openai/whisper, tokenizer.py; the names are what `verbose_json` reports.
 """
@@ -42,20 +42,20 @@ _CODES: dict[str, str] = {name: code for code, name in NAMES.items()} | {code: c
 
 
 def code_of(language: str) -> str | None:
-    """Whisper's code for a code, an English name or a tag (`pt-BR`), any case; None if unknown."""
+    """Whisper's code for a code, an English name or a tag (`pt-BR`), case-insensitive; None if unknown."""
     wanted = language.strip().lower().replace("_", "-")
     return _CODES.get(wanted) or _CODES.get(wanted.partition("-")[0])
 
 
 def name_of(code: str) -> str:
-    """Full English name in lower case, as `verbose_json` reports it; an unknown code stands for itself."""
+    """Full English name in lower case, as `verbose_json` reports it; an unknown code is returned unchanged."""
     return NAMES.get(code, code)
 
 
-_NEWEST = ("yue",)  # languages that only vocabularies since large-v3 have
+_NEWEST = ("yue",)  # only in vocabularies since large-v3
 _BY_VOCABULARY = {51_864: ("en",), 51_865: tuple(code for code in NAMES if code not in _NEWEST)}
 
 
 def of_vocabulary(size: int) -> tuple[str, ...]:
-    """The codes that a Whisper model with so many tokens knows."""
+    """The codes that a Whisper model with a vocabulary of `size` tokens knows."""
     return _BY_VOCABULARY.get(size, tuple(NAMES))

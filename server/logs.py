@@ -1,4 +1,4 @@
-"""What the program writes about itself: lines on stderr, each with the request it belongs to."""
+"""Logging: lines on stderr, each with the id of the request it belongs to."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ def new_request_id() -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; `fields`, where a record has them, are fields of it."""
+    """One JSON object per line; a record's `fields`, if any, become its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -32,9 +32,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, and the request in brackets where there is one.
+    """Time, level, message, and the request id in brackets, if there is one.
 
-    No text of a client's can pass for a line of its own: a message is one line, and a traceback's are indented.
+    Client text can't imitate a log line: each message is one line, and tracebacks are indented.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _shown(text: str) -> str:
-    """`text` with what would break a line, or move a terminal's cursor, as its escape."""
+    """`text` with characters that would break a line, or move a terminal's cursor, escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -57,5 +57,5 @@ def set_up(level: str, style: Literal["text", "json"]) -> None:
     text = TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonFormatter() if style == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Its own lines about start and stop say what ours say, and access is logged by the gate.
+    # uvicorn's lines about start and stop duplicate ours, and access is logged by the gate.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))

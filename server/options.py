@@ -1,5 +1,5 @@
-"""What a request asks for, and how a model is run, in frozen dataclasses: made once at the edge, checked there,
-trusted after."""
+"""Options of a request and of a model, as frozen dataclasses: created and validated once at the edge,
+trusted afterwards."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -18,9 +18,9 @@ RESPONSE_DIALECTS: tuple[ResponseDialect, ...] = get_args(ResponseDialect)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 
-MAX_PROMPT = 223  # tokens of previous text: a decoder's 448 less half for the answer, less one
+MAX_PROMPT = 223  # tokens of previous text: half of the decoder's 448, less one
 MAX_BEAM_SIZE = 20
-INTERACTIVE_S = 60.0  # a request known to be no longer has priority over bulk
+INTERACTIVE_S = 60.0  # a request known to be at most this long has priority over bulk
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000
 MAX_LINE_WIDTH = 200
@@ -45,12 +45,12 @@ class VadOptions:
 class DecodingOptions:
     """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
 
-    `language` None asks for detection, among `languages` where any are named: once for the file, or for each
-    window if `multilingual`. `temperatures` is the fallback ladder. `prompt` goes before each window as
-    previous text; its last 223 tokens count. `token_logprobs` come by alignment, as word times do.
+    With `language` None it is detected, among `languages` if any are given: once for the file, or for each
+    window if `multilingual`. `temperatures` is the fallback sequence. `prompt` precedes each window as
+    previous text; its last 223 tokens are used. `token_logprobs` come from alignment, as word times do.
 
-    With `condition_on_previous_text` windows follow each other, and carry what the ones before leave them:
-    `previous_tokens`, the time of audio that lies before (`clock_s`) and the end of its last word.
+    With `condition_on_previous_text` windows are processed in order, and each passes state to the next:
+    `previous_tokens`, the duration of the audio before it (`clock_s`) and the end of its last word.
     """
 
     task: Task = "transcribe"
@@ -76,8 +76,8 @@ class DecodingOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleOptions:
-    """How cues are shaped where that is asked for: lines of so many columns, so many to a cue, its shortest and
-    longest time."""
+    """The shape of subtitle cues, if requested: maximum columns per line, lines per cue, and shortest and longest
+    duration."""
 
     max_line_width: int = 42
     max_line_count: int = 2
@@ -95,16 +95,16 @@ class SubtitleOptions:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionOptions:
-    """One request as its client put it, defaults filled in. `model` empty means the server's default.
+    """One request as sent by the client, with defaults filled in. An empty `model` means the server's default.
 
     `response_dialect` is the shape of verbose_json: in the nested one `language` is a code, and words are inside
-    their segments, with their punctuation, as they are in a stream's then; `nested_words` repeats them there in
+    their segments, with their punctuation, also in a stream; `nested_words` repeats them at the top level in
     OpenAI's shape.
 
-    With `stream` results leave as events while they come; `stream_events` are those sent beyond OpenAI's.
+    With `stream` results are sent as events as they come; `stream_events` are those sent beyond OpenAI's.
 
     `subtitles` shapes the cues of srt and vtt by their words; without it each segment is a cue. `keep_alive_s` is
-    how long the model is to stay loaded afterwards, if the request says.
+    how long the model stays loaded afterwards, if the request sets it.
     """
 
     model: str = ""
@@ -121,25 +121,25 @@ class TranscriptionOptions:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether usage is told in tokens, as of the cloud's `gpt-*` models; else in seconds."""
+        """True if usage is reported in tokens, as for the cloud's `gpt-*` models; else in seconds."""
         return self.model.casefold().startswith("gpt-")
 
     @property
     def reports_languages(self) -> bool:
-        """Whether `json` says which language was heard, as the cloud's `gpt-transcribe` does; and streams that
-        tell of segments."""
+        """True if `json` reports the detected language, as the cloud's `gpt-transcribe` does; also for streams
+        that report segments."""
         has_segments = self.stream and "segments" in self.stream_events
         return has_segments or bool(self.decoding.languages) or self.model.casefold().startswith("gpt-transcribe")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How a model is loaded and run. 0 leaves a number to what suits the device.
+    """How a model is loaded and run. 0 selects a default that suits the device.
 
     `device` is auto, cpu, cuda or cuda:N, `compute_type` auto or one of CTranslate2's. `workers` batches run at the
     same time, with `threads` CPU threads each. Previous text is cut to a multiple of `prompt_bucket` tokens.
-    `dynamic_context` lets the encoder see less than 30 s where a window is shorter: for models that were trained
-    for it. `batch` and `bulk_batch` count windows; `beam_size` is what most requests ask for. `cache_bytes` bounds
+    `dynamic_context` lets the encoder see less than 30 s if a window is shorter: for models trained
+    for it. `batch` and `bulk_batch` count windows; `beam_size` is what most requests use. `cache_bytes` limits
     encoder outputs of windows that wait for another step.
     """
 
@@ -158,7 +158,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class UploadFd:
-    """A complete upload on disk: an open, seekable descriptor that its maker closes. The name is a hint."""
+    """A complete upload on disk: an open, seekable descriptor, closed by its creator. The name is a hint."""
 
     fd: int
     size: int
@@ -167,7 +167,7 @@ class UploadFd:
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """What is asked of a pass over a file: at most `limit_s` of it; the loudest of `mels` bands, if above 0."""
+    """Options of a scan: maximum duration `limit_s`; number of mel bands for `mel_max`, 0 for none."""
 
     vad: VadOptions
     limit_s: float

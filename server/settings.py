@@ -1,4 +1,4 @@
-"""Every setting, one typed object: environment variables `SOTTO_<NAME>` over a TOML file (`SOTTO_CONFIG`)."""
+"""All settings in one typed object: environment variables `SOTTO_<NAME>` override a TOML file (`SOTTO_CONFIG`)."""
 
 import ipaddress
 import os
@@ -18,18 +18,18 @@ from server import keep_alive
 from server.options import ModelOptions
 
 PREFIX = "SOTTO_"
-MOST_REQUESTS = 256  # under way at once, unless SOTTO_MAX_REQUESTS says so
+MOST_REQUESTS = 256  # simultaneous, unless SOTTO_MAX_REQUESTS is set
 
 
 class Settings(BaseSettings):
-    """The server's settings; field names in capitals behind `SOTTO_` are the environment's."""
+    """The server's settings; each field is set by the environment variable `SOTTO_` plus its name in capitals."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
         env_ignore_empty=True,
-        hide_input_in_errors=True,  # it may be a key, under a misspelt name
+        hide_input_in_errors=True,  # an input may be a key, under a misspelled name
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     model: str | None = Field(
         None,
         description="Default model: catalog name, else an existing directory, else a hub repository id. Empty: "
-        "the first installed of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny, else the largest "
-        "other one, else the bundled `demo`.",
+        "the first of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny in `SOTTO_MODELS_DIR`, else "
+        "the largest other one there, else the same of `SOTTO_EXTRA_MODELS_DIRS`, else the bundled `demo`.",
     )
     preload: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated models to load at the start, beside the default one."
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
     max_connections: int = Field(4096, ge=1, description="Open connections; above it: 503.")
-    # Longer than the usual proxy's, so that it is never the server that hangs up first.
+    # Longer than that of usual proxies, so that the server is never the first to close a connection.
     idle_timeout_seconds: float = Field(
         75, gt=0, description="How long a connection may be open without a request, s."
     )
@@ -260,7 +260,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        """Take `a,b` from the environment or a list from TOML; empty keys would lock everybody out."""
+        """Accept `a,b` from the environment or a list from TOML; an empty key would lock out all clients."""
         keys = value.split(",") if isinstance(value, str) else value
         if not isinstance(keys, list):
             return keys
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "admin_keys")
     @classmethod
     def _add_from_file(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
-        """Add the file's; one that can't be read, or holds none, would leave the server open to all."""
+        """Add the keys of the file; an unreadable or empty one is an error, or the server would be open to all."""
         setting = f"{info.field_name}_file"
         path: Path | None = info.data.get(setting)
         if path is None:
@@ -317,12 +317,12 @@ class Settings(BaseSettings):
         return init_settings, env_settings, toml
 
     def url(self, port: int | None = None) -> str:
-        """How this machine reaches a server that listens there, on another port if `port` says so."""
+        """URL by which this machine reaches the server, with `port` instead of its own if given."""
         return f"http://{_reachable(self.host)}:{self.port if port is None else port}"
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Where each model runs, once on each."""
+        """The devices on which each model runs, once on each."""
         return tuple(self.device.split(","))
 
     def model_options(self, device: str) -> ModelOptions:
@@ -358,12 +358,12 @@ class Settings(BaseSettings):
 
 
 def settings_with(**options: object) -> Settings:
-    """The settings, in which `options` of a command line that are not None replace the environment's."""
+    """The settings, with `options` of a command line that are not None overriding the environment's."""
     return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _reachable(host: str) -> str:
-    """What stands for a host to listen on in an address; on `::` a server hears no IPv4."""
+    """The host to connect to for a listening address; a server on `::` doesn't accept IPv4."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

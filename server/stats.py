@@ -1,4 +1,4 @@
-"""What an engine tells of itself, for health checks, metrics and whoever plans capacity."""
+"""Statistics of an engine, for health checks, metrics and capacity planning."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ EDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 300
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How many durations were at most each of `EDGES_S` and above the one before, or above all; and their sum."""
+    """A histogram of durations: counts per bucket of `EDGES_S`, the last one unbounded; and their sum."""
 
     counts: tuple[int, ...] = (0,) * (len(EDGES_S) + 1)
     sum_s: float = 0.0
@@ -34,9 +34,9 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class ServerLoad:
-    """What the server has taken on: requests, those of them whose body is still coming, bytes on disk, audio.
+    """The server's load: requests, those whose body is still arriving, bytes on disk, audio.
 
-    `speed` is measured, in seconds of audio a second; 0 at first. `refused` counts by what was full.
+    `speed` is measured, in seconds of audio per second; initially 0. `refused` counts by the limit reached.
     """
 
     requests: int = 0
@@ -50,7 +50,7 @@ class ServerLoad:
 
 @dataclass(frozen=True, slots=True)
 class MediaStats:
-    """The processes that decode files, and how many of them ended before their file was through, by why."""
+    """The processes that decode files, and how many of them ended before their file was done, by reason."""
 
     pids: tuple[int, ...] = ()
     ended: Mapping[MediaEnd, int] = field(default_factory=dict)
@@ -58,11 +58,11 @@ class MediaStats:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What waits and runs now, in windows, and counters since its process began.
+    """Waiting and running windows, and counters since the engine's process started.
 
-    Of finished windows: `waits` until their first batch, `runs` from there to the result. `running_s` is how long
-    the oldest batch has run. A `state` other than ready has its `reason`; `restarts`, `memory_bytes` and `pids` are
-    of an engine with processes of its own.
+    For finished windows: `waits` until their first batch, `runs` from there to the result. `running_s` is the age
+    of the oldest batch. A `state` other than ready has a `reason`; `restarts`, `memory_bytes` and `pids` are set
+    for an engine with processes of its own.
     """
 
     queued: int
@@ -89,8 +89,8 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class ModelCounters:
-    """How often a model was loaded, unloaded, unloaded for another one's sake (which counts as both), and could not
-    be loaded."""
+    """Counts of loads, unloads, evictions (unloads to make room for another model, included in unloads) and failed
+    loads."""
 
     loads: int = 0
     unloads: int = 0
@@ -100,13 +100,13 @@ class ModelCounters:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model that the server knows, as it is now. `names` are all that mean it; the first is its id. A `demo`
+    """The current state of a model that the server knows. `names` all refer to it; the first is its id. A `demo`
     knows a few words only.
 
-    `reason` goes with `broken` and, while an engine starts again, with `loading`. `estimated_bytes` is what it is
-    estimated to take, loaded; `memory_bytes` what its processes do take, 0 where unknown. `requests` use it or
-    wait for it, and `queued` and `running` are their windows. Times are of the clock, in seconds since 1970:
-    `expires_at` is None where it stays loaded, and while it is not loaded or in use.
+    `reason` is set with `broken` and, while an engine restarts, with `loading`. `estimated_bytes` is the estimated
+    memory of the loaded model; `memory_bytes` the actual memory of its processes, 0 if unknown. `requests` use it
+    or wait for it, and `queued` and `running` are their windows. Times are in seconds since 1970:
+    `expires_at` is None if it stays loaded, and while it is not loaded or in use.
     """
 
     names: tuple[str, ...]

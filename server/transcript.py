@@ -1,4 +1,4 @@
-"""The values that travel between floors: windows of audio in, words and segments out.
+"""The values passed between rooms: windows of audio in, words and segments out.
 
 Knows nothing of HTTP, models or files. Positions in audio are samples at 16 kHz; times are seconds.
 """
@@ -12,7 +12,7 @@ FRAME_SAMPLES = 160  # one mel frame: 10 ms
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 MAX_WINDOW_S = 30.0
 MAX_FRAMES = int(MAX_WINDOW_S * SAMPLE_RATE) // FRAME_SAMPLES
-CONTEXT_SAMPLES = 200  # half an STFT frame: what the first and last mel frame of a window look at outside it
+CONTEXT_SAMPLES = 200  # half an STFT frame: what a window's first and last mel frame need outside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A text token, the natural logarithm of its probability, and its UTF-8 bytes: maybe part of a character."""
+    """A text token, the natural log of its probability, and its UTF-8 bytes, which may be part of a character."""
 
     token: str
     logprob: float
@@ -41,7 +41,7 @@ class TokenLogprob:
 class Segment:
     """A phrase between two timestamp tokens, with openai/whisper's fields. `seek`: mel frames of 10 ms.
 
-    `text_tokens` says how many of `tokens` are text; `logprobs` are theirs, where they were asked for.
+    `text_tokens` is how many of `tokens` are text; `logprobs` are theirs, if requested.
     """
 
     id: int
@@ -72,12 +72,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the model hears at once: at most 30 s of a file, made of spans with long silence cut out between.
+    """The input of the model: at most 30 s of a file, made of spans with long silence cut out between.
 
-    Crossing to an engine it carries `samples`: int16 mono at 16 kHz, the spans one after another, with
-    `lead` and `tail` samples of true context before and after them (each at most `CONTEXT_SAMPLES`).
-    `mel_max` is the largest log-mel value of the whole input, where it is known: Whisper clamps to it. `is_rest`:
-    the model has transcribed some of the window before.
+    When sent to an engine it carries `samples`: int16 mono at 16 kHz, the spans one after another, with
+    `lead` and `tail` samples of real context before and after them (each at most `CONTEXT_SAMPLES`).
+    `mel_max` is the largest log-mel value of the whole input, if known: Whisper clamps to it. `is_rest`:
+    the model has already transcribed the beginning of the original window.
     """
 
     index: int
@@ -90,7 +90,7 @@ class Window:
 
     @property
     def is_first(self) -> bool:
-        """Whether the model hears nothing of the file before it."""
+        """True if the model processes nothing of the file before it."""
         return self.index == 0 and not self.is_rest
 
     @property
@@ -105,7 +105,7 @@ class Window:
 
     @property
     def length(self) -> int:
-        """Samples the model hears, cut silence not counted."""
+        """Number of samples for the model, not counting cut silence."""
         return sum(len(span) for span in self.spans)
 
     @property
@@ -130,15 +130,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What the model made of one window. Times and `seek` of segments are relative to the window.
+    """The model's result for one window. Times and `seek` of segments are relative to the window.
 
-    `consumed` is how many samples of the window the segments account for: where it is short of the window,
+    `consumed` is the number of samples that the segments account for: if it is less than the window,
     the model stopped inside it and the rest must be submitted again (`Window.after`).
-    `language_probs` is the detection's outcome, best first; empty where the language was given. `silent`: the
-    model heard no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept try.
+    `language_probs` is the detection's outcome, best first; empty if the language was given. `silent`: the
+    model detected no speech. `open_ended`: its last segment has no end. `temperature` is that of the kept attempt.
     `words_end`, by the clock of the options, is the end of the last word, or of the last phrase if there is none:
-    where words were asked for.
-    `prompt_tokens` of the caller's went before it: prompt and hotwords, without Whisper's own markers. `ran_s` is
+    only if words were requested.
+    `prompt_tokens` of the caller's preceded it: prompt and hotwords, without Whisper's own markers. `ran_s` is
     the time from its first batch to its last.
     """
 
@@ -161,7 +161,7 @@ Task = Literal["transcribe", "translate"]
 class Transcript:
     """A finished transcription, in file time. `duration_s` is counted, never read from a header.
 
-    `prompt_tokens`: how many tokens the caller's prompt and hotwords make, as every window saw them.
+    `prompt_tokens`: the number of tokens in the caller's prompt and hotwords, as every window saw them.
     """
 
     task: Task
@@ -173,7 +173,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The segments' texts joined and trimmed, as OpenAI reports it."""
+        """The segments' texts, joined and trimmed, as OpenAI reports it."""
         return "".join(segment.text for segment in self.segments).strip()
 
     @property

@@ -1,7 +1,7 @@
-"""Decodes any audio or video file to blocks of 16 kHz mono int16 samples, in flat memory.
+"""Decodes any audio or video file to blocks of 16 kHz mono int16 samples, in constant memory.
 
-The only home of `av` (FFmpeg). Knows nothing of windows, models or requests. The file is untrusted: its
-content alone says which container it is, and nothing but the file itself is ever opened.
+The only module that imports `av` (FFmpeg); it knows nothing of windows, models or requests. The file is untrusted:
+the container is detected from its content alone, and no other file is ever opened.
 """
 
 import errno
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
-import av.subtitles.codeccontext  # which av loads with the first film that has subtitles: a media worker could not
+import av.subtitles.codeccontext  # av imports it late, for the first file with subtitles, when a worker can't
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
@@ -26,24 +26,24 @@ from server.transcript import SAMPLE_RATE
 
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
 MIN_SAMPLES = SAMPLE_RATE // 10
-SOURCE_RATES_HZ = range(1_000, 768_001)  # outside, a header of a few bytes makes the resampler take gigabytes
+SOURCE_RATES_HZ = range(1_000, 768_001)  # beyond these, a tiny header makes the resampler allocate gigabytes
 JOINED_SAMPLES = 16_384
-MAX_READ_ERRORS = 100  # in a row: a demuxer that is stuck would repeat its error for ever
+MAX_READ_ERRORS = 100  # in a row: a stuck demuxer would repeat its error forever
 
-# Self-contained ones only: playlists (hls, concat, dash, sdp) and image sequences open what they name.
+# Self-contained formats only: playlists (hls, concat, dash, sdp) and image sequences open the files they name.
 DEMUXERS = """
     aac ac3 aiff amr amrnb amrwb asf au avi caf dts eac3 flac flv loas matroska mov mp3 mpeg mpegts nistsphere ogg
     w64 wav wv
 """.split()
 
-# NIST SPHERE, the `.wav` of speech corpora: a header of text, then PCM or Shorten, which is not among the decoders.
-# Its demuxer has no options and opens nothing. It keeps every line that it doesn't know, repeated ones in quadratic
-# time: so no header that is much longer than those of corpora gets to it.
+# NIST SPHERE, the `.wav` of speech corpora: a text header, then PCM or Shorten, which is not among the decoders.
+# Its demuxer has no options and opens nothing. It keeps every unknown line, repeated ones in quadratic time, so a
+# header much longer than those of real corpora never reaches it.
 SPHERE = b"NIST_1A\n"
-SPHERE_SIZE_BYTES = 8  # the header's own length, in digits
-MAX_SPHERE_BYTES = 16_384  # of a header; 1024 are usual
+SPHERE_SIZE_BYTES = 8  # of the field that gives the header's length, in digits
+MAX_SPHERE_BYTES = 16_384  # maximum length of a header; 1024 is usual
 
-# What isn't decoded can't be attacked: without this list FFmpeg decodes a video's pictures to probe them.
+# A disabled decoder can't be attacked. Without this list FFmpeg also decodes a video's pictures to probe them.
 DECODERS = (
     """
     aac aac_latm ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha alac amrnb amrwb dca eac3 flac
@@ -53,7 +53,7 @@ DECODERS = (
     + sorted(name for name in av.codecs_available if name.startswith("pcm_"))
 )
 
-# What recordings mostly are: container and codec, which this FFmpeg may have been built without.
+# The usual formats of recordings, container and codec; this FFmpeg may have been built without some of them.
 USUAL = {
     "mp3": ("mp3", "mp3float"),
     "aac": ("aac", "aac"),
@@ -71,8 +71,8 @@ CONTAINER_OPTIONS = {
     "protocol_whitelist": "none",
 }
 
-# Tags need not be UTF-8. PyAV 19 takes them as they are, and has dropped the argument with which 18 does. It starts
-# a thread per CPU to resample, of no use here, and what has threads can't fork media workers; 18 starts none.
+# Tags need not be UTF-8. PyAV 19 accepts them as they are and dropped the argument that 18 needs for that. PyAV 19
+# starts a thread per CPU to resample, useless here, and a process with threads can't fork; 18 has none.
 IS_19 = int(av.__version__.partition(".")[0]) >= 19
 ANY_TAGS: dict[str, Any] = {} if IS_19 else {"metadata_errors": "ignore"}
 ONE_THREAD: dict[str, Any] = {"threads": 1} if IS_19 else {}
@@ -81,7 +81,7 @@ Samples = NDArray[np.int16]
 
 
 def lacking() -> list[str]:
-    """Which of the usual kinds of recordings can't be read here."""
+    """Return the usual formats of recordings that can't be read here."""
     return [
         kind
         for kind, (container, codec) in USUAL.items()
@@ -90,11 +90,11 @@ def lacking() -> list[str]:
 
 
 class AudioStream:
-    """The sound of one open file: iterate for blocks of `BLOCK_SAMPLES` int16 samples, the last one shorter.
+    """The audio of one open file: iterate for blocks of `BLOCK_SAMPLES` int16 samples, the last one shorter.
 
     Raises `AudioTooLong` as soon as more than `limit_s` seconds are counted; at the end, `UndecodableAudio`
-    if there was no sample at all and `AudioTooShort` below 0.1 s. Damaged packets are skipped.
-    `samples` counts what was yielded so far; `duration_hint_s` is what the container claims and may lie.
+    if there were no samples and `AudioTooShort` below 0.1 s. Damaged packets are skipped.
+    `samples` is the number yielded so far; `duration_hint_s` is the container's claim, which may be false.
     """
 
     def __init__(self, container: InputContainer, track: Track, limit_s: float) -> None:
@@ -122,7 +122,7 @@ class AudioStream:
         self.close()
 
     def close(self) -> None:
-        """Ends the iteration and frees what FFmpeg holds; the file stays open. May be called twice."""
+        """End the iteration and free FFmpeg's resources; the file stays open. May be called twice."""
         self._blocks.close()  # first: resuming a demuxer without its container would crash the process
         self._container.close()
 
@@ -142,9 +142,9 @@ class AudioStream:
 
 
 def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
-    """Opens the best sound track of a seekable file, from its first byte; the caller closes both.
+    """Open the best audio track of a seekable file, from its first byte; the caller closes both.
 
-    Raises `UndecodableAudio` if the container is unknown, refused or broken, or has no sound track.
+    Raises `UndecodableAudio` if the container is unknown, refused or broken, or has no audio track.
     """
     _check_sphere(file)
     file.seek(0)
@@ -169,7 +169,7 @@ def _check_sphere(file: BinaryIO) -> None:
 
 
 class _Nameless:
-    """A file without its name: FFmpeg lets it decide what the content is, or opens others like it."""
+    """Hides the name of a file: FFmpeg would guess the format from it, or open similarly named files."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read
@@ -177,7 +177,7 @@ class _Nameless:
         self._seek = file.seek
 
     def seek(self, offset: int, whence: int) -> int:
-        """Damaged files send FFmpeg to places before their first byte: to be told so is enough for it."""
+        """Seek, or return an error: in damaged files FFmpeg seeks to negative offsets, and copes with an error."""
         try:
             return self._seek(offset, whence)
         except (OSError, ValueError):
@@ -185,7 +185,7 @@ class _Nameless:
 
 
 def _best_track(container: InputContainer) -> Track:
-    """FFmpeg's choice, or the first that can be decoded; packets of all other streams are dropped unread."""
+    """FFmpeg's choice, or the first track that can be decoded; packets of all other streams are dropped unread."""
     tracks = container.streams.audio
     if not tracks:
         raise UndecodableAudio("It holds no audio stream.")
@@ -210,36 +210,36 @@ def _packets(container: InputContainer, track: Track) -> "Iterator[Packet[Track]
             return
         except MemoryError:
             raise
-        except (av.FFmpegError, IndexError):  # IndexError: of av, for a packet of a stream it has not heard of
-            errors += 1  # the demuxer may find its way behind the damage: ask again
+        except (av.FFmpegError, IndexError):  # IndexError: from av, for a packet of an unknown stream
+            errors += 1  # the demuxer may recover after the damage: try again
 
 
 def _frames(container: InputContainer, track: Track) -> Iterator[AudioFrame]:
     for packet in _packets(container, track):
         try:
             yield from packet.decode()
-        except MemoryError:  # of this process, not of the file: a transcript with holes would be worse
+        except MemoryError:  # this process is short of memory; a transcript with gaps would be worse
             raise
-        except (av.FFmpegError, ValueError):  # ValueError: of av 19, for a decoder that could not be opened before
+        except (av.FFmpegError, ValueError):  # ValueError: from av 19, when a decoder failed to open earlier
             continue
 
 
 def _resample(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
-    """Mono int16 at 16 kHz; a new resampler whenever the source's form changes."""
+    """Mono int16 at 16 kHz; a new resampler whenever the format of the source changes."""
     for (_, _, rate), run in groupby(frames, _form):
         if rate not in SOURCE_RATES_HZ:
             raise UndecodableAudio(f"Its sample rate of {rate} Hz is not supported.")
         resampler = AudioResampler("s16", "mono", SAMPLE_RATE, frame_size=BLOCK_SAMPLES, **ONE_THREAD)
-        for frame in chain(_joined(run), [None]):  # None: give out the tail
+        for frame in chain(_joined(run), [None]):  # None: flush the tail
             for resampled in resampler.resample(frame):
                 yield resampled.to_ndarray()[0]
 
 
 def _joined(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
-    """Longer frames: the resampler has a price for each."""
+    """Merge frames into longer ones: every call of the resampler has a fixed cost."""
     fifo = AudioFifo()
     for frame in frames:
-        frame.pts = None  # times of damaged files jump; none is needed
+        frame.pts = None  # timestamps of damaged files jump, and none is needed
         fifo.write(frame)
         if fifo.samples >= JOINED_SAMPLES and (joined := fifo.read()):
             yield joined
@@ -252,7 +252,7 @@ def _form(frame: AudioFrame) -> tuple[str, str, int]:
 
 
 def _blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
-    """The same samples, cut anew."""
+    """The same samples in blocks of `BLOCK_SAMPLES`."""
     rest = np.empty(0, np.int16)
     for piece in pieces:
         joined = np.concatenate((rest, piece)) if len(rest) else piece

@@ -1,7 +1,7 @@
-"""The process that media workers are forked from: a clean interpreter, warm, of one thread.
+"""The fork server of the media workers: a clean, warmed-up interpreter with a single thread.
 
-It reads no file itself. Each file gets a worker of its own, which ends with it: what a file does to its worker, no
-other file meets. Run by `workers.MediaWorkers`; when that hangs up on a worker, the worker is killed.
+It reads no file itself. Each file gets its own worker, which exits with it, so no file affects another.
+Started by `workers.MediaWorkers`; when that closes a worker's channel, the worker is killed.
 """
 
 import gc
@@ -27,19 +27,19 @@ from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 if TYPE_CHECKING:
     from server.audio.scanner import Scanner
 
-OOM_SCORE_ADJ = "500"  # of 1000: where memory runs out, rather a worker than the server
+OOM_SCORE_ADJ = "500"  # of 1000: when memory runs out, kill a worker before the server
 MAX_REQUEST_BYTES = 4096
 MELS = (80, 128)  # bands of all of Whisper's models
-FILES = 3  # that come with an order: the worker's channel, the upload, the spool
+FILES = 3  # sent with each request: the worker's channel, the upload, the spool
 
 
 class ForkServer:
-    """Forks a worker for each order that comes over `control`, and tells how it ended."""
+    """Forks a worker for each request that arrives on `control`, and reports how it ended."""
 
     def __init__(self, control: socket.socket, scanner: "Scanner") -> None:
         self._control = control
         self._scanner = scanner
-        self._channels: dict[int, socket.socket] = {}  # by the worker's process id
+        self._channels: dict[int, socket.socket] = {}  # by process id of the worker
         self._poll = select.poll()
         self._watched: dict[int, Callable[[], None]] = {}
         self._watch(control.fileno(), select.POLLIN, self._handle_request)
@@ -49,9 +49,9 @@ class ForkServer:
         self._watch(self._deaths, select.POLLIN, self._reap)
 
     def run(self) -> None:
-        """Return when `control` comes to its end."""
+        """Serve requests until `control` is closed."""
         while self._watched:
-            # One at a time: what comes next may be about a file number that this one closes or takes.
+            # One event at a time: the next one may concern a file descriptor that this one closes or reuses.
             fd, _ = self._poll.poll()[0]
             self._watched[fd]()
 
@@ -70,7 +70,7 @@ class ForkServer:
         channel = socket.socket(fileno=files[0])
         try:
             self._fork(channel, files, decode_request(order))
-        except OSError:  # no more processes to be had
+        except OSError:  # the process limit is reached
             _tell_if_possible(channel, Ended(None))
             channel.close()
         for file in files[1:]:
@@ -87,7 +87,7 @@ class ForkServer:
             finally:
                 os._exit(0)
         self._channels[pid] = channel
-        # Whoever gave the order hangs up when it has the result, or wants none.
+        # The requester closes its end once it has the result, or no longer wants one.
         self._watch(channel.fileno(), select.POLLRDHUP, partial(self._kill, pid))
 
     def _kill(self, pid: int) -> None:
@@ -107,7 +107,7 @@ class ForkServer:
 
 
 def usual() -> "Scanner":
-    """Loaded late: a library that can't be loaded is a cause to be told."""
+    """Import late, so that a library that fails to load can be reported."""
     from server.audio.scanner import Scanner
 
     return Scanner()
@@ -117,11 +117,11 @@ def main(make_scanner: "Callable[[], Scanner]" = usual) -> None:
     channel, _ = attach(thread=False)
     try:
         scanner = _prepared(make_scanner)
-    except Exception as error:  # the server has to hear why no worker will come
+    except Exception as error:  # reported to the server as the reason why no worker starts
         with suppress(OSError):
             channel.send(encode(failure(error)))
         raise
-    with suppress(OSError):  # nobody waits any more
+    with suppress(OSError):  # the server may have gone
         channel.send(READY)
     ForkServer(channel, scanner).run()
     os._exit(0)
@@ -134,19 +134,19 @@ def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a library has started a thread, which would be missing in every worker")
-    gc.freeze()  # what is there stays, and stays shared
+    gc.freeze()  # what is loaded stays in memory, shared with the workers
     return scanner
 
 
 def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
-    """In a worker: scan the upload and tell what is found."""
+    """In a worker: scan the upload and report the results."""
     teller = socket.socket(fileno=channel)
     teller.send(encode(Started()))
     try:
         confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
             teller.send(encode(message))
-    except Exception as error:  # the boundary of a process: the request has to hear of it
+    except Exception as error:  # the boundary of a process: every error is reported to the request
         teller.send(encode(failure(error)))
 
 
@@ -156,7 +156,7 @@ def _tell_if_possible(channel: socket.socket, message: Message) -> None:
 
 
 def _warm_up(scanner: "Scanner") -> None:
-    """Scan something, for what libraries load late: a worker opens no file any more."""
+    """Scan a short sound, so that lazy imports are done: a worker can't open files."""
     with open(os.memfd_create("sound"), "w+b") as file, open(os.memfd_create("spool"), "w+b") as spool:
         with wave.open(file, "wb") as sound:
             sound.setparams((1, SAMPLE_BYTES, SAMPLE_RATE, 0, "NONE", ""))

@@ -1,7 +1,7 @@
-"""An upload in; its decoded audio and its windows out, as fast as decoding goes. Threads, or processes behind them.
+"""Decodes uploads in the background: audio and windows come out as fast as decoding goes, in threads or processes.
 
-Knows who scans a file, its errors and its spool; no audio, no model, no HTTP. Whoever scans is free again when the
-file is through, however long the engine takes for it.
+Knows the scanner, its errors and its spool; no audio, no model, no HTTP. A scanner is free again as soon as the
+file is decoded, however long the engine takes for it.
 """
 
 import logging
@@ -22,14 +22,14 @@ from server.stats import MediaStats
 from server.system.scratch import ScratchFolder
 from server.transcript import SAMPLE_RATE, Window
 
-TRIES = 2  # where a worker is lost: it may have been killed from outside, or for another's memory
-RESTARTS = 5  # of the process that all workers come from
+TRIES = 2  # after a lost worker, which may have been killed from outside or for lack of memory
+RESTARTS = 5  # of the fork server
 
 logger = logging.getLogger(__name__)
 
 
 class FileScanner(Protocol):
-    """Makes passes over files: `scanner.Scanner` in this process, `workers.MediaWorkers` in others."""
+    """Scans files: `scanner.Scanner` in this process, `workers.MediaWorkers` in others."""
 
     def scan(
         self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event
@@ -46,10 +46,10 @@ class FileScanner(Protocol):
 
 
 class Recording:
-    """A file while it is decoded and after: `finished` ends with its counted duration in seconds, or its error.
+    """A file during and after decoding: `finished` resolves to its counted duration in seconds, or to its error.
 
-    `duration_hint_s` is what the container claims; None until it is open, and where it claims nothing.
-    `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was asked for.
+    `duration_hint_s` is the container's claim; None before it is opened, and when it claims nothing.
+    `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was requested.
     """
 
     def __init__(self, spool: Spool, on_window: Callable[[Window], None]) -> None:
@@ -63,20 +63,20 @@ class Recording:
 
     @property
     def decoded_s(self) -> float:
-        """How much of it is decoded, s."""
+        """Seconds decoded so far."""
         return self.spool.samples / SAMPLE_RATE
 
     @property
     def known_s(self) -> float:
-        """How long it is, s, as far as is known: counted at the end, until then the more of claimed and decoded."""
+        """Duration in s: exact at the end, until then the larger of the container's claim and what is decoded."""
         return self.decoded_s if self.finished.done() else max(self.decoded_s, self.duration_hint_s or 0.0)
 
     def load(self, window: Window) -> Window:
-        """`window` with its samples."""
+        """Return `window` with its samples."""
         return self.spool.load(window)
 
     def follow(self, messages: Iterator[Message]) -> float:
-        """Take up what one pass over the file tells, but for windows that one before has told; the duration, s."""
+        """Process the messages of one scan, skipping windows already reported; returns the duration in s."""
         for message in messages:
             match message:
                 case Opened(hint_s):
@@ -92,16 +92,16 @@ class Recording:
         raise Cancelled("The request was cancelled.")
 
     def close(self) -> None:
-        """Stop decoding if it goes on, and free the spool once nobody writes to it any more."""
+        """Stop decoding, and free the spool once nothing writes to it any more."""
         self.stop.set()
-        self.finished.cancel()  # if nobody has begun
+        self.finished.cancel()  # if it has not started
         self.finished.add_done_callback(lambda _: self.spool.close())
 
 
 class MediaDecoder:
-    """Has up to `workers` files scanned at a time. Closing waits for what is under way, and closes the scanner.
+    """Scans up to `workers` files at a time. Closing waits for those in progress, and closes the scanner.
 
-    `scratch` has room for uploads too.
+    `scratch` holds uploads too.
     """
 
     def __init__(self, scanner: FileScanner, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
@@ -117,33 +117,33 @@ class MediaDecoder:
         """Start decoding `source`, which must stay open until the recording has finished.
 
         `on_window` is called from a thread for each window, in order, before `finished` is done. `mels` above 0
-        asks for `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
-        end `finished`. Raises `Unavailable` if nothing can be stored or started.
+        requests `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
+        end `finished`. Raises `Unavailable` if storage or threads are exhausted.
         """
         recording = Recording(Spool(self._budget, self.scratch), on_window)
         try:
             self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
-        except RuntimeError as error:  # no more threads; it may have been queued all the same
+        except RuntimeError as error:  # out of threads; it may have been queued all the same
             recording.close()
             raise Unavailable("Audio can't be decoded at present: there are too many threads.") from error
         return recording
 
     @property
     def is_ready(self) -> bool:
-        """Whether files can be decoded at once."""
+        """True if a file can be decoded right away."""
         return self._scanner.is_ready
 
     def wait_until_ready(self) -> None:
-        """Return once files can be decoded; raises `Unavailable` if that can't be."""
+        """Return once files can be decoded; raises `Unavailable` if they can't be."""
         self._scanner.wait_until_ready()
 
     def stats(self) -> MediaStats:
-        """Of the processes that decode."""
+        """State of the decoding processes."""
         return self._scanner.stats()
 
     @property
     def spooled_bytes(self) -> int:
-        """Decoded audio on disk now."""
+        """Bytes of decoded audio on disk now."""
         return self._budget.used
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class MediaDecoder:
             return
         try:
             duration_s = self._scan(source, options, recording)
-        except Exception as error:  # the boundary of a thread: whatever it is, the request has to hear of it
+        except Exception as error:  # the boundary of a thread: every error is reported to the request
             recording.finished.set_exception(error)
         else:
             recording.finished.set_result(duration_s)
@@ -179,7 +179,7 @@ class MediaDecoder:
 
 
 def open_media(settings: Settings, scanner: FileScanner | None = None) -> MediaDecoder:
-    """Decodes as `settings` say; without a `scanner` in processes of their own, on Linux."""
+    """A decoder configured by `settings`; without a `scanner` it runs worker processes, on Linux."""
     return MediaDecoder(
         scanner or _scanner(settings),
         workers=settings.media_workers,

@@ -1,6 +1,6 @@
-"""Log-mel spectrograms of windows, as openai/whisper makes them of whole files.
+"""Log-mel spectrograms of windows, computed as openai/whisper does for whole files.
 
-A window carries a few samples of what lies around it, so that its first and last frames are those of the file.
+A window carries a few samples of context on each side, so that its first and last frames equal those of the file.
 """
 
 from functools import cache
@@ -12,21 +12,21 @@ from server.transcript import FRAME_SAMPLES, SAMPLE_RATE, Window
 
 N_FFT = 400  # samples: 25 ms
 HALF = N_FFT // 2
-LOWEST = -10.0  # log10 of what counts as nothing at all
+LOWEST = -10.0  # log10 of the smallest value that is distinguished
 FLOOR = 8.0  # log10 units below the loudest value that count as silence
 
 Floats = npt.NDArray[np.float32]
 
 
 def frames_of(window: Window) -> int:
-    """Mel frames (10 ms) that `window` fills."""
+    """Number of mel frames (10 ms) that `window` fills."""
     return window.length // FRAME_SAMPLES
 
 
 def log_mel(window: Window, filters: Floats) -> Floats:
     """Features [mels, frames] of a window's samples; `filters` is [mels, 201].
 
-    Values below `FLOOR` under the maximum are clamped: the maximum of the whole input where the window knows
+    Values more than `FLOOR` below the maximum are clamped: the maximum of the whole input if the window has
     it, else its own (as faster-whisper's batched pipeline does).
     """
     log = _log(window, filters)
@@ -74,8 +74,8 @@ def _filtered(power: Floats, filters: Floats) -> Floats:
     """The matrix product of `filters` [mels, bins] and `power` [bins, frames], each sum from the lowest bin up.
 
     BLAS orders its sums by the number of its threads and of the frames. That changes the last bits, which in noise
-    decide a time or a language: a recording's text must not depend on either. Few filters take in any one bin (two,
-    of triangles), so that this is no slower.
+    can decide a timestamp or a language: a recording's text must depend on neither. Few filters overlap at any bin
+    (two, if triangular), so this is no slower.
     """
     energies = np.zeros((len(filters), power.shape[1]), np.float32)
     takes = filters != 0
@@ -87,15 +87,15 @@ def _filtered(power: Floats, filters: Floats) -> Floats:
 
 
 def padded(features: Floats, frames: int) -> Floats:
-    """Features [mels, n] filled up with zeros to `frames`."""
+    """Features [mels, n] padded with zeros to `frames`."""
     return np.pad(features, ((0, 0), (0, frames - features.shape[1])))
 
 
 def _framed_audio(window: Window) -> Floats:
-    """The window's samples in [-1, 1) with half an FFT frame on each side: true context as far as it is known."""
+    """The window's samples in [-1, 1) with half an FFT frame on each side: real context as far as it is known."""
     audio = np.frombuffer(window.samples, np.int16).astype(np.float32) / 32768.0
     before, after = HALF - window.lead, HALF - window.tail
-    # Reflection before the first sample and silence behind the last is what Whisper does at a file's ends.
+    # At the ends of a file Whisper reflects before the first sample and pads with silence after the last.
     return np.pad(np.pad(audio, (0, after)), (before, 0), mode="reflect")
 
 

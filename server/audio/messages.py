@@ -1,7 +1,7 @@
-"""What a media worker tells the main process: a JSON list in each packet of a Unix socket, checked field by field.
+"""Messages from a media worker to the main process: one JSON list per packet of a Unix socket, strictly validated.
 
-A worker reads files of strangers and may be taken over. So nothing here is ever unpickled, a packet has a largest
-size, and what it holds is a `Message` of small values of the right types, or `InvalidMessage`.
+A worker reads untrusted files and may be compromised. So nothing here is ever unpickled, packets are limited in
+size, and each one is a `Message` of small values of the right types, or `InvalidMessage`.
 """
 
 import json
@@ -15,36 +15,36 @@ from server.options import ScanOptions, VadOptions
 from server.system.sandbox import ProcessLimits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
-READY = b"ready"  # what the process that forks workers sends once, before any message
+READY = b"ready"  # sent once by the fork server, before any message
 MAX_MESSAGE_BYTES = 1 << 15
 MAX_DETAIL = 200  # characters
 MAX_SAMPLES = 1 << 40
-MAX_HINT_S = 2**63 / 1e6  # what FFmpeg can count
-MESSAGES = 12  # that may come for each window's length of audio; more than twice of what does
+MAX_HINT_S = 2**63 / 1e6  # the largest duration that FFmpeg can represent
+MESSAGES = 12  # allowed per window length of audio; more than twice the usual number
 
 Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory", "fault"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class InvalidMessage(Exception):
-    """A packet that no worker in its senses sends."""
+    """A packet that no healthy worker sends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The file is in a worker's hands."""
+    """A worker has begun with the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The container is known, and the duration that it claims, if it claims one."""
+    """The container was recognized; with the duration it claims, if any."""
 
     duration_hint_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """So many samples are in the spool."""
+    """Number of samples in the spool."""
 
     samples: int
 
@@ -58,7 +58,7 @@ class WindowFound:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of the file: its samples, and its largest log-mel value if that was asked for."""
+    """The end of the file: its number of samples, and its largest log-mel value if requested."""
 
     samples: int
     mel_max: float | None
@@ -66,7 +66,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The end without a result; `detail` is for the caller."""
+    """The scan failed; `detail` is shown to the caller."""
 
     reason: Reason
     detail: str
@@ -74,14 +74,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The process is gone: its exit status, negative for a signal; None where it never began. Always the last."""
+    """The process has exited: its status, negative for a signal; None if it never started. Always comes last."""
 
     status: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What a worker is for: a pass over the file that comes with it."""
+    """The request to a worker: one scan of the file that is sent along."""
 
     options: ScanOptions
     limits: ProcessLimits
@@ -91,18 +91,18 @@ Message = Started | Opened | Decoded | WindowFound | Done | Failed | Ended
 
 
 class MessageOrder:
-    """What may still come of one pass over a file: counts that grow, windows in order, and no flood of either."""
+    """Checks the order of messages in one scan: counts that grow, consecutive windows, and no flood of either."""
 
     def __init__(self, window_s: float) -> None:
-        """`window_s` is the longest window that was asked for."""
+        """`window_s` is the longest window that was requested."""
         self._window_samples = window_s * SAMPLE_RATE
         self._messages = 0
         self._samples = 0
         self._windows = 0
-        self._end = 0  # of the last window
+        self._end = 0  # end of the last window
 
     def check(self, message: Message, written: int) -> None:
-        """Raise `InvalidMessage` unless `message` may come now, with so many samples in the spool."""
+        """Raise `InvalidMessage` unless `message` is valid now, with `written` samples in the spool."""
         match message:
             case Decoded(samples):
                 fits = self._samples < samples <= written
@@ -115,7 +115,7 @@ class MessageOrder:
             case _:
                 fits = True
         self._messages += 1
-        # At least every other window is half full, and there is a count for every ten seconds.
+        # At least every other window is half full, and there is one count per ten seconds.
         if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
             raise InvalidMessage(f"out of course: {type(message).__name__}")
 
@@ -129,7 +129,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """The message in a packet; raises `InvalidMessage` for anything else."""
+    """The message in a packet; raises `InvalidMessage` if it is malformed."""
     try:
         return _parsed(json.loads(data, parse_constant=_bad))
     except (ValueError, RecursionError) as error:
@@ -137,7 +137,7 @@ def decode(data: bytes) -> Message:
 
 
 def receive(channel: socket.socket) -> Message | None:
-    """The next message, None at the end; raises `InvalidMessage`, and `TimeoutError` by the channel's timeout."""
+    """The next message, None at the end; raises `InvalidMessage`, `TimeoutError` after the channel's timeout."""
     data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
     if flags & socket.MSG_TRUNC:
         return _bad("too long")
@@ -149,7 +149,7 @@ def encode_request(order: ScanRequest) -> bytes:
 
 
 def decode_request(data: bytes) -> ScanRequest:
-    """What the main process asked for; this way all is trusted."""
+    """The request of the main process; in this direction the content is trusted."""
     order = json.loads(data)
     options = order["options"]
     return ScanRequest(
@@ -158,7 +158,7 @@ def decode_request(data: bytes) -> ScanRequest:
 
 
 def failure(error: Exception) -> Failed:
-    """What a worker tells of the error that ended it."""
+    """The message that reports the error which ended a worker."""
     match error:
         case UndecodableAudio():
             return Failed("undecodable", error.detail)
@@ -174,7 +174,7 @@ def failure(error: Exception) -> Failed:
 
 
 def error_of(failed: Failed, limit_s: float) -> Exception:
-    """The error that `failed` tells of."""
+    """The error that `failed` reports."""
     match failed.reason:
         case "undecodable":
             return UndecodableAudio(failed.detail)
@@ -240,7 +240,7 @@ def _number(value: object, low: float, high: float) -> float:
 
 
 def _spans(pairs: Sequence[object]) -> tuple[Span, ...]:
-    """Spans in order that don't overlap, no longer together than a window."""
+    """Spans in order, without overlap, together no longer than a window."""
     spans = []
     for pair in pairs:
         start, end = pair if isinstance(pair, list) and len(pair) == 2 else _bad("no span")

@@ -1,6 +1,6 @@
-"""One pass over a file: its samples into a spool, its speech into windows. The same in any thread or process.
+"""One scan of a file: its samples into a spool, its speech into windows. The same in any thread or process.
 
-Knows files, audio and voice detection; no model, no request.
+Knows files, audio and voice activity detection; no model, no request.
 """
 
 import threading
@@ -20,7 +20,7 @@ PIECE_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
 
 
 class Scanner:
-    """Scans files, any number at a time, with one model of speech."""
+    """Scans any number of files at a time with one shared speech model."""
 
     def __init__(self) -> None:
         self._speech_model = SpeechModel()
@@ -28,10 +28,10 @@ class Scanner:
     def scan(
         self, source: int, spool: SpoolFile, options: ScanOptions, stop: threading.Event
     ) -> Generator[Message]:
-        """Decode the open file `source` into `spool`, telling what was found as it comes: `Done` at its end.
+        """Decode the open file `source` into `spool`, yielding results as they come: `Done` at the end.
 
         Ends early when `stop` is set. Raises `UndecodableAudio`, `AudioTooShort`, `AudioTooLong`, and
-        `Unavailable` if the spool can't take it.
+        `Unavailable` if the spool is full.
         """
         detector, packer = make_detector(self._speech_model, options.vad), WindowPacker(options.vad)
         level = _Level(spool, options.mels)
@@ -50,18 +50,18 @@ class Scanner:
     is_ready = True
 
     def wait_until_ready(self) -> None:
-        """It is."""
+        """Nothing to wait for."""
 
     def stats(self) -> MediaStats:
-        """It has no process."""
+        """Empty: there are no processes."""
         return MediaStats()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 class _Level:
-    """The largest log-mel value of all that is in a spool, read in pieces of a window's length."""
+    """The largest log-mel value of everything in a spool, read in pieces of a window's length."""
 
     def __init__(self, spool: SpoolFile, mels: int) -> None:
         self._spool = spool
@@ -70,12 +70,12 @@ class _Level:
         self._highest: float | None = None
 
     def advance(self) -> None:
-        """Hear every piece that is there with what lies behind it."""
+        """Process every piece that is complete, with the context after it."""
         while self._mels and self._position + PIECE_SAMPLES + CONTEXT_SAMPLES <= self._spool.samples:
             self._hear(self._position + PIECE_SAMPLES)
 
     def close(self) -> float | None:
-        """Hear the rest; the value, None where it was not asked for."""
+        """Process the rest and return the value, None if it was not requested."""
         while self._mels and self._position < self._spool.samples:
             self._hear(min(self._position + PIECE_SAMPLES, self._spool.samples))
         return self._highest

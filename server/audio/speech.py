@@ -1,7 +1,7 @@
-"""Where somebody speaks: Silero, through onnxruntime.
+"""Voice activity detection: Silero, through onnxruntime.
 
-Works on blocks as they come and carries its state, so memory does not grow with the file. The Silero file
-is the one that ships inside faster-whisper. Knows no model, no request.
+Processes blocks as they arrive and carries its state, so memory does not grow with the file. The Silero file
+is the one shipped with faster-whisper. Knows no model, no request.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ Samples = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float32]
 
 CHUNK = 512  # samples per probability: 32 ms, fixed by Silero at 16 kHz
-CONTEXT = 64  # samples of the previous chunk that each chunk starts with
+CONTEXT = 64  # samples of the previous chunk that are prepended to each chunk
 HYSTERESIS = 0.15  # speech ends below threshold - HYSTERESIS
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStart:
-    """Speech begins at `sample` of the file."""
+    """Speech starts at `sample` of the file."""
 
     sample: int
 
@@ -48,14 +48,14 @@ class SpeechModel:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = options.intra_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # the arena would keep the peak of the largest block for ever
+        options.enable_cpu_mem_arena = False  # the arena would never release the peak of the largest block
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(
             str(silero_path()), providers=["CPUExecutionProvider"], sess_options=options
         )
 
     def run(self, rows: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """Speech probabilities of rows [n, 64 + 512], heard in order from state `h`, `c` [1, 1, 128]."""
+        """Speech probabilities of rows [n, 64 + 512], processed in order from state `h`, `c` [1, 1, 128]."""
         outputs: list[Any] = self._session.run(None, {"input": rows, "h": h, "c": c})
         return np.ravel(outputs[0]), outputs[1], outputs[2]
 
@@ -77,12 +77,12 @@ class SpeechDetector(Protocol):
 
 
 def make_detector(model: SpeechModel, options: VadOptions) -> SpeechDetector:
-    """The detector that `options` ask for."""
+    """The detector that `options` select."""
     return Detector(model, options) if options.enabled else EverythingIsSpeech()
 
 
 class EverythingIsSpeech:
-    """The detector of requests that turn detection off."""
+    """The detector for requests that turn detection off."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -108,19 +108,19 @@ class Detector:
         self._c = np.zeros((1, 1, 128), np.float32)
         self._context = np.zeros(CONTEXT, np.float32)
         self._rest = np.zeros(0, np.float32)
-        self._position = 0  # first sample that has no probability yet
+        self._position = 0  # first sample without a probability
         self._speaking = False
         self._quiet_since: int | None = None
 
     def feed(self, block: Samples) -> list[SpeechEvent]:
-        """Events up to the last whole chunk of what was fed so far."""
+        """Events up to the last whole chunk of the blocks so far."""
         audio = np.concatenate([self._rest, block.astype(np.float32) / 32768.0])
         whole = len(audio) // CHUNK * CHUNK
         self._rest = audio[whole:]
         return list(self._events(audio[:whole])) if whole else []
 
     def close(self) -> list[SpeechEvent]:
-        """The events of the last partial chunk; speech that is still going on ends with the file."""
+        """The events of the last partial chunk; ongoing speech ends with the file."""
         end = self._position + len(self._rest)
         events = list(self._events(np.pad(self._rest, (0, CHUNK - len(self._rest))))) if len(self._rest) else []
         if self._speaking:

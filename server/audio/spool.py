@@ -1,4 +1,4 @@
-"""Decoded audio on disk: one private file per request that no path leads to, under a common budget."""
+"""Decoded audio on disk: one private, unnamed file per request, under a common budget."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
 
 
 class SpoolBudget:
-    """Bytes that all spools together may hold."""
+    """Limits the bytes that all spools together may hold."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -21,7 +21,7 @@ class SpoolBudget:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
-        """Reserve `count` bytes; raises `Unavailable` if they are not left."""
+        """Reserve `count` bytes; raises `Unavailable` if the budget is exhausted."""
         with self._lock:
             if self._used + count > self._limit:
                 raise Unavailable("The server has no room left for decoded audio. Please try again later.")
@@ -50,12 +50,12 @@ class SpoolFile:
         while rest:
             written = self._write(rest, offset)
             rest, offset = rest[written:], offset + written
-        self.samples += len(block)  # last: a reader in another thread must not look for what is not there yet
+        self.samples += len(block)  # last: a reader in another thread must not see samples before they are written
 
     def load(self, window: Window) -> Window:
-        """`window` with its samples, and with the true context around it as far as there is any.
+        """Return `window` with its samples, and with the real context around it where there is any.
 
-        The first one has none before it: as with faster-whisper, the sound that the model hears begins with it.
+        The first window has none before it: as with faster-whisper, the model's input begins there.
         """
         lead = 0 if window.is_first else min(CONTEXT_SAMPLES, window.offset)
         tail = min(CONTEXT_SAMPLES, self.samples - window.end)
@@ -78,12 +78,12 @@ class SpoolFile:
 
 
 class Spool(SpoolFile):
-    """The file of one request, under a budget. Who appends to it says by `reach` how far it has come."""
+    """The file of one request, under a budget. Its writer reports its progress with `reach`."""
 
     def __init__(self, budget: SpoolBudget, scratch: ScratchFolder) -> None:
-        """Raises `Unavailable` where no file can be made."""
+        """Raises `Unavailable` if no file can be created."""
         self._budget = budget
-        self._taken = 0  # bytes of the budget
+        self._taken = 0  # bytes reserved in the budget
         try:
             self._file = scratch.file()
         except OSError as error:
@@ -95,11 +95,11 @@ class Spool(SpoolFile):
 
     @property
     def written(self) -> int:
-        """Samples that are in the file, whoever wrote them."""
+        """Samples in the file, whichever process wrote them."""
         return os.fstat(self._fd).st_size // SAMPLE_BYTES
 
     def reach(self, samples: int) -> None:
-        """Count what is in the file, and let `samples` of it be read; raises `Unavailable` beyond the budget."""
+        """Account for the file's growth and make `samples` readable; raises `Unavailable` beyond the budget."""
         more = self.written * SAMPLE_BYTES - self._taken
         if more > 0:
             self._budget.take(more)

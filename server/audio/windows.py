@@ -1,4 +1,4 @@
-"""The windows that the model hears: speech packed up to 30 s, cut where nobody speaks or it is quietest."""
+"""Windows for the model: speech packed up to 30 s, cut between utterances or at the quietest point."""
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -9,17 +9,17 @@ from server.audio.speech import Samples, SpeechEnd, SpeechEvent, SpeechStart
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
-CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech pauses in that time
-MAX_PAUSE_S = 2.0  # as faster-whisper: a shorter silence in speech is part of it, and Whisper hears better with it
-SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the quietest point is looked for
+CUT_WITHIN_S = 5.0  # of a window's end, at most its second half: speech usually pauses within that time
+MAX_PAUSE_S = 2.0  # as faster-whisper: shorter silence is kept, since Whisper transcribes better with it
+SMOOTH_FRAMES = 9  # loudness is averaged over 90 ms before the minimum is searched
 
 
 class WindowPacker:
-    """Packs speech into windows: nearly as full as they may be, cut at the longest silence of their last part.
+    """Packs speech into windows: nearly full, and cut at the longest silence of their last part.
 
-    Speech that goes on for longer than a window is cut at its quietest point. Each span of speech keeps
-    `prefix_padding_ms` of what is around it. Silence beyond that is cut out, but for pauses of up to `MAX_PAUSE_S`,
-    before the end of the file too, for which the window has room, so that they make no more windows. Windows never
+    Continuous speech longer than a window is cut at its quietest point. Each span of speech keeps
+    `prefix_padding_ms` of audio around it. Silence beyond that is removed, except pauses of up to `MAX_PAUSE_S`
+    (also before the end of the file) that fit into the window, so that they add no windows. Windows never
     overlap and come in order. Memory: about one window of loudness values.
     """
 
@@ -29,15 +29,15 @@ class WindowPacker:
         self._padding = min(options.prefix_padding_ms * SAMPLE_RATE // 1000, self._limit // 4)
         self._max_pause = round(MAX_PAUSE_S * SAMPLE_RATE) - 2 * self._padding  # between padded spans
         self._speech: list[Span] = []  # finished, not yet in a window
-        self._started: int | None = None  # speech that is going on
-        self._floor = 0  # end of the last window: padding must not reach behind it
+        self._started: int | None = None  # start of ongoing speech
+        self._floor = 0  # end of the last window: padding must not reach before it
         self._position = 0
         self._loudness = np.zeros(0, np.float32)  # mean square per 10 ms frame, from sample `_loudness_from`
         self._loudness_from = 0
         self._count = 0
 
     def feed(self, block: Samples, events: Iterable[SpeechEvent]) -> list[Window]:
-        """Windows that are certain after this block. Blocks, but for the last, are whole 10 ms frames."""
+        """Windows that are final after this block. Blocks, except the last, are whole 10 ms frames."""
         self._hear(block)
         for event in events:
             self._note(event)
@@ -46,7 +46,7 @@ class WindowPacker:
         return windows
 
     def close(self, events: Iterable[SpeechEvent]) -> list[Window]:
-        """The windows that are left at the end of the file."""
+        """The remaining windows at the end of the file."""
         for event in events:
             self._note(event)
         windows = list(self._full_windows())
@@ -56,7 +56,7 @@ class WindowPacker:
         return windows
 
     def _keep_end(self) -> None:
-        """Let the last speech go on to the end of the file, if only a pause lies between and there is room."""
+        """Extend the last speech to the end of the file, if there is only a pause in between and it fits."""
         last = self._speech[-1]
         speech = [*self._speech[:-1], Span(last.start, self._position)]
         if self._position - last.end <= MAX_PAUSE_S * SAMPLE_RATE and self._length(speech) <= self._limit:
@@ -93,7 +93,7 @@ class WindowPacker:
         if not gaps:
             return self._cut_inside(speech[0])
         late = {count: gap for count, gap in gaps.items() if self._length(speech[:count]) >= self._full}
-        # Of equal gaps the later one: fuller windows cost less.
+        # Of equal gaps, prefer the later one: fuller windows cost less.
         count = max(late or gaps, key=lambda count: (gaps[count], count))
         middle = (speech[count - 1].end + speech[count].start) // 2
         return self._window(count, max(speech[count].start - self._padding, middle))
@@ -103,14 +103,14 @@ class WindowPacker:
         begin = max(self._floor, span.start - self._padding)
         cut = self._quietest(max(begin + self._full, span.start + FRAME_SAMPLES), begin + self._limit)
         head, rest = Span(span.start, min(cut, span.end)), Span(cut, span.end)
-        if not self._speech:  # the span that is going on
+        if not self._speech:  # ongoing speech
             self._speech, self._started = [head], cut
         elif cut < span.end:
             self._speech[:1] = [head, rest]
         return self._window(1, cut)
 
     def _window(self, count: int, end: int) -> Window:
-        """A window of the first `count` spans, padded up to sample `end` at most, and off the books."""
+        """A window of the first `count` spans, padded up to sample `end` at most; takes them off `_speech`."""
         spans = self._with_pauses(self._padded(self._speech[:count], end))
         del self._speech[:count]
         self._floor = spans[-1].end
@@ -129,7 +129,7 @@ class WindowPacker:
         return padded
 
     def _with_pauses(self, spans: list[Span]) -> list[Span]:
-        """The spans of a window, those joined between which there is but a pause; short pauses before long ones."""
+        """The spans of a window, merged if only a pause separates them; short pauses are kept first."""
         room = self._limit - sum(map(len, spans))
         pauses = sorted(
             (after.start - before.end, number) for number, (before, after) in enumerate(pairwise(spans))
@@ -154,7 +154,7 @@ class WindowPacker:
         self._loudness = np.concatenate([self._loudness, energy])
 
     def _forget(self) -> None:
-        """Drop loudness values that no later cut can need: only speech that is going on can grow too long."""
+        """Drop loudness values that no later cut can need: only ongoing speech can grow too long."""
         needed_from = self._position if self._started is None else self._started
         frames = max(needed_from - self._loudness_from, 0) // FRAME_SAMPLES
         self._loudness = self._loudness[frames:]
@@ -168,6 +168,6 @@ class WindowPacker:
             return end
         padded = np.pad(self._loudness, SMOOTH_FRAMES // 2, mode="edge")
         smooth = np.convolve(padded, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), mode="valid")[first:last]
-        # Of equally quiet points the last one: fuller windows cost less.
+        # Of equally quiet points, prefer the last: fuller windows cost less.
         quietest = len(smooth) - 1 - int(np.argmin(smooth[::-1]))
         return self._loudness_from + (first + quietest) * FRAME_SAMPLES

@@ -1,4 +1,4 @@
-"""Media workers as the main process sees them: files out to them, checked messages back, none of them trusted.
+"""Media workers, seen from the main process: files are sent to them, messages come back and are validated.
 
 Knows processes and sockets; neither audio nor its libraries, which only the workers load.
 """
@@ -39,31 +39,31 @@ from server.system.sandbox import ProcessLimits
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 
 START_S = 60.0
-END_S = 2.0  # for a worker to be gone
-NOTICE_S = 0.5  # for an end of their parent to be seen, after theirs
-TICK_S = 0.1  # between looks at whether a file is still wanted
-SLOWEST = 20  # times real time, in CPU time; what is usual is ten times as fast
+END_S = 2.0  # for a worker to exit
+NOTICE_S = 0.5  # for the exit of the fork server to become visible, after that of its worker
+TICK_S = 0.1  # between checks for cancellation
+SLOWEST = 20  # times real time, in CPU time; the usual speed is ten times that
 LONGEST_S = 1e6  # of audio: limits have to be finite
 
-ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # of others: crashed
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # what has more can't be forked safely
+ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # any other status: crashed
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # forking is unsafe with more
 
 logger = logging.getLogger(__name__)
 
 
 class WorkerLost(Exception):
-    """A worker ended without a result, by its file's doing or by somebody else's."""
+    """A worker ended without a result, because of its file or of an outside cause."""
 
 
 class ForkServerLost(WorkerLost):
-    """All workers ended, with the process that they are forked from: by no file's doing."""
+    """The fork server ended, and all workers with it; no file caused it."""
 
 
 class MediaWorkers:
-    """Scans files in processes of their own, forked from one that is started here and started again if it ends."""
+    """Scans files in processes of their own, forked from a fork server that is restarted if it ends."""
 
     def __init__(self, *, memory_bytes: int, timeout_s: float, module: str = "server.audio.fork_server") -> None:
-        """A worker may take so much memory, and `timeout_s` seconds without getting anywhere."""
+        """Each worker may use `memory_bytes`, and may go `timeout_s` seconds without progress."""
         self._module = module
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
@@ -76,8 +76,8 @@ class MediaWorkers:
         return self._ready and self._forker.status is None
 
     def wait_until_ready(self) -> None:
-        """Return once files can be scanned; raises `Unavailable` if that can't be, or somebody else sees to it."""
-        if not self._lock.acquire(blocking=False):  # whoever asks often must not fill threads with waiting
+        """Wait until files can be scanned; raises `Unavailable` if they can't be or a start is in progress."""
+        if not self._lock.acquire(blocking=False):  # frequent callers must not fill the thread pool with waiting
             raise _not_now("media workers are about to start")
         try:
             self._ready_forker()
@@ -85,7 +85,7 @@ class MediaWorkers:
             self._lock.release()
 
     def scan(self, source: int, spool: Spool, options: ScanOptions, stop: threading.Event) -> Generator[Message]:
-        """As `Scanner.scan`, in a worker; ends without a word when `stop` is set. Raises `WorkerLost` too."""
+        """As `Scanner.scan`, in a worker; ends silently when `stop` is set. Also raises `WorkerLost`."""
         course = MessageOrder(options.vad.window_s)
         try:
             channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -117,7 +117,7 @@ class MediaWorkers:
 
     @property
     def pid(self) -> int:
-        """Of the process that workers are forked from."""
+        """Process id of the fork server."""
         return self._forker.pid
 
     def _start(self) -> ChildProcess:
@@ -125,7 +125,7 @@ class MediaWorkers:
         return ChildProcess(self._module, environment=environment, kind=socket.SOCK_SEQPACKET)
 
     def _order(self, options: ScanOptions, *files: int) -> ChildProcess:
-        """Have a worker forked; returns by whom."""
+        """Have a worker forked; returns the fork server that does it."""
         order = encode_request(ScanRequest(options, self._limits(options.limit_s)))
         with self._lock:
             forker = self._ready_forker()
@@ -145,7 +145,7 @@ class MediaWorkers:
         )
 
     def _ready_forker(self) -> ChildProcess:
-        """With the lock held: the process that forks workers, another one if it has ended."""
+        """With the lock held: the fork server, restarted if it has ended."""
         if self._forker.status is not None:
             self._ended["parent"] += 1
             logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
@@ -161,7 +161,7 @@ class MediaWorkers:
         return self._forker
 
     def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
-        """What a worker tells, up to its result."""
+        """The messages of a worker, up to its result."""
         begun = False
         deadline = time.monotonic() + self._timeout_s
         while not stop.is_set():
@@ -174,7 +174,7 @@ class MediaWorkers:
             match message:
                 case None:
                     self._ended["crashed"] += 1
-                    if forker.wait(NOTICE_S) is not None:  # which a second try must not meet
+                    if forker.wait(NOTICE_S) is not None:  # a second attempt needs a new one
                         raise ForkServerLost("the process that forked it has ended")
                     raise WorkerLost("it hung up")
                 case Ended(status):
@@ -195,19 +195,19 @@ class MediaWorkers:
 
 
 def _end_forker(forker: ChildProcess) -> None:
-    """So that whoever comes next finds it gone, and starts another."""
+    """Kill it, so that the next caller finds it dead and starts another."""
     forker.kill()
     forker.wait(NOTICE_S)
 
 
 def _obstacle(forker: ChildProcess) -> str:
-    """What keeps `forker` from its work, in its own words if it has any; empty as soon as it is ready."""
+    """The reason why `forker` is not ready, in its own words if it gave any; empty once it is ready."""
     forker.channel.settimeout(START_S)
     try:
         said = forker.channel.recv(MAX_MESSAGE_BYTES)
         if said == READY:
             return ""
-        status = forker.wait(NOTICE_S)  # its traceback is for the log
+        status = forker.wait(NOTICE_S)  # its traceback is in the log
         if said and isinstance(message := decode(said), Failed):
             return message.detail or message.reason
     except (OSError, InvalidMessage) as error:
@@ -216,7 +216,7 @@ def _obstacle(forker: ChildProcess) -> str:
 
 
 def _end(status: int | None) -> Exception:
-    """The error of a worker that ended with `status` before it had a result."""
+    """The error for a worker that ended with `status` before it had a result."""
     if status is None:
         return _not_now("there are too many processes")
     if status == -signal.SIGXCPU:
@@ -229,7 +229,7 @@ def _not_now(why: str | None) -> Unavailable:
 
 
 def _hang_up(channel: socket.socket) -> None:
-    """Let the worker be killed, and wait until it is gone."""
+    """Have the worker killed, and wait until it has exited."""
     end = time.monotonic() + END_S
     with channel, suppress(OSError):
         channel.shutdown(socket.SHUT_WR)

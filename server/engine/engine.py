@@ -1,16 +1,16 @@
 """The engine: windows of all requests in, results out, batched on one model.
 
-A window is up to 30 s of speech. `submit` makes a job of it and gives a future; worker threads, as many as the
-model can run batches at once, do the rest. Each asks the queue for a batch (`fair_queue` says which windows that
-is) and brings all of it one step on:
+A window is up to 30 s of speech. `submit` wraps it in a job and returns a future; worker threads, as many as the
+model can run batches at once, do the rest. Each takes a batch from the queue (`fair_queue` decides which windows
+that is) and runs one step for all of it:
 
-    encode    samples to encoder output. It is kept in the job, so that no later step pays for it again.
+    encode    samples to encoder output, which is kept in the job so that later steps can reuse it
     decode    one attempt: beam search at temperature 0; if the text is poor, sampling at the next temperature up
     align     where words are in time, if the request asked for them
 
-After the step a job is finished, and its future has the result, or it goes back to the front of the queue for
+After the step a job is either finished, and its future has the result, or it returns to the front of the queue for
 another step. There it meets windows of other requests in the same state, which have the same key; that is why
-fallbacks and alignment come in batches too. `Job.key` says what state a window is in, `WindowState` keeps it.
+fallbacks and alignment are batched too. `Job.key` describes the state of a window, `WindowState` holds it.
 
 For example, a clip C with one window and two recordings, A and B. B asked for words. The rings of the queue, on a
 CPU with one worker and batches of four:
@@ -28,14 +28,14 @@ CPU with one worker and batches of four:
     [a2]            decoded at 0.2 from the encoder output it has, done; a3 has another key
     [a3]            encoded and decoded, done: A is answered
 
-What may come between:
+Interruptions:
 
-- An interactive window arrives while bulk is being encoded. Encoding goes window by window on a CPU, and between
-  two of them the batch steps back: it is requeued with what is encoded, and the interactive batch goes first.
-- A request is cancelled. Its waiting windows go at once, those in a batch end after the step.
-- A batch fails. Its windows are tried one by one, so that only the bad one fails. If it was the device that
+- An interactive window arrives while bulk is being encoded. On a CPU, windows are encoded one by one, and between
+  two of them the batch steps back: it is requeued with its encoder outputs, and the interactive batch runs first.
+- A request is cancelled. Its waiting windows are dropped at once, those in a batch after the step.
+- A batch fails. Its windows are retried one by one, so that only the bad one fails. If the device itself has
   failed (a lost CUDA context), the engine is lost, and its supervisor starts another process.
-- Encoder outputs of waiting windows exceed `cache_bytes`. Further ones are dropped and computed again when due.
+- Encoder outputs of waiting windows exceed `cache_bytes`. Further ones are dropped and recomputed when needed.
 
 Knows futures and threads; no HTTP, no asyncio, no files.
 """
@@ -59,10 +59,10 @@ from server.stats import Durations, EngineStats
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import WindowState
 
-INTERACTIVE_FOR_S = 60.0  # after an interactive window came, bulk batches stay short for this long
-USUAL_BEAMS = 5  # what limits are made for; with more beams, which a request may ask for, a batch is smaller
+INTERACTIVE_FOR_S = 60.0  # bulk batches stay short for this long after an interactive window
+USUAL_BEAMS = 5  # assumed by the limits; a request with more beams gets smaller batches
 POLL_S = 0.05
-IDLE_S = 60.0  # without work, after which memory that is only kept for speed is given back
+IDLE_S = 60.0  # without work, after which cached memory is released
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Engine:
     def __init__(self, model: Model, limits: BatchLimits, *, watch: Callable[[], object] = lambda: None) -> None:
         """Take over `model` and start its worker threads; `close` frees both.
 
-        `watch` is called, in a worker, when a batch begins and when it has ended.
+        `watch` is called, in a worker, at the beginning and end of each batch.
         """
         self._model = model
         self._limits = limits
@@ -82,7 +82,7 @@ class Engine:
         self._queue: FairQueue[Job] = FairQueue(
             self._limits.max_queued, mix_classes=self._limits.mix_classes, spread=self._limits.spread
         )
-        self._lock = threading.Lock()  # of everything below
+        self._lock = threading.Lock()  # guards everything below
         self._running: list[Job] = []
         self._lost = ""
         self._counts: Counter[str] = Counter()
@@ -98,7 +98,7 @@ class Engine:
     def submit(
         self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
     ) -> Future[WindowResult]:
-        """Queue `window` (with its samples) for `request`; the future ends with its result or its own error.
+        """Queue `window` (with its samples) for `request`; the future resolves to its result or its error.
 
         Raises `QueueFull`, or `Unavailable` once the engine is closing or its device is lost.
         """
@@ -111,7 +111,7 @@ class Engine:
         return job.future
 
     def cancel(self, request: str) -> None:
-        """Forget the windows of `request`: those that wait at once, those that run at their next step."""
+        """Drop the windows of `request`: waiting ones at once, running ones at their next step."""
         waiting = self._queue.remove(request)
         with self._lock:
             for job in self._running:
@@ -121,18 +121,18 @@ class Engine:
             job.fail(Cancelled("The request was cancelled."))
 
     def position(self, request: str) -> int:
-        """How many other requests have their turn before `request`: 0 while a window of its runs. Momentary."""
+        """Number of other requests scheduled before `request`: 0 while one of its windows runs. A snapshot."""
         with self._lock:
             if any(job.request == request for job in self._running):
                 return 0
         return self._queue.ahead(request)
 
     def turns(self) -> list[str]:
-        """The requests that wait, in the order of their turns."""
+        """The waiting requests, in scheduling order."""
         return self._queue.turns()
 
     def running(self) -> list[Future[WindowResult]]:
-        """Those of the windows that are in a batch now."""
+        """Futures of the windows that are in a batch now."""
         with self._lock:
             return [job.future for job in self._running]
 
@@ -164,9 +164,9 @@ class Engine:
             )
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Stop: after at most `drain_s` what waits is failed; what runs is awaited; the model is freed.
+        """Stop: after at most `drain_s` waiting windows fail; running ones are awaited; the model is freed.
 
-        Threads are joined: one inside CTranslate2 when Python ends would abort the process.
+        Threads are joined: one inside CTranslate2 when Python exits would abort the process.
         """
         deadline = time.monotonic() + drain_s
         while (len(self._queue) or self._running) and time.monotonic() < deadline:
@@ -185,21 +185,21 @@ class Engine:
         while (take := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
             if not take.items:
                 self._model.trim_memory()
-                idle_s = None  # once is enough until there has been work again
+                idle_s = None  # once is enough until there is work again
                 continue
             idle_s = IDLE_S
             with self._counted(take):
                 self._process(take.items, may_step_back=take.priority == "bulk" and not take.is_bulk_turn)
 
     def _limit_of(self, job: Job) -> int:
-        """How many windows may go with `job`, itself included."""
+        """Maximum number of windows in a batch that starts with `job`, itself included."""
         limit = self._limits.interactive if job.priority == "interactive" else self._limits.bulk
         if job.aligning:
             return limit
         company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
         if company and not self._limits.mix_classes:
             limit = min(limit, self._limits.interactive)
-        if job.state.attempts:  # sampled: every window becomes best_of
+        if job.state.attempts:  # sampled: every window counts best_of times
             limit //= job.state.options.best_of
         else:
             limit = limit * USUAL_BEAMS // max(USUAL_BEAMS, job.state.options.beam_size)
@@ -223,7 +223,7 @@ class Engine:
             self._watch()
 
     def _process(self, jobs: Sequence[Job], *, may_step_back: bool) -> None:
-        """Bring `jobs` one step on. If that fails, each is tried alone: only the bad one fails."""
+        """Run the next step of `jobs`. If that fails, retry each alone: only the bad one fails."""
         try:
             self._step(jobs, may_step_back)
         except Exception as error:
@@ -250,7 +250,7 @@ class Engine:
         self._requeue([job for job in self._wanted(jobs) if not self._finish(job)])
 
     def _encode(self, jobs: Sequence[Job], may_step_back: bool) -> bool:
-        """Encode what isn't; False if the batch went back into the queue, for interactive work has come."""
+        """Encode what isn't yet; False if the batch was requeued because interactive work arrived."""
         missing = [job for job in jobs if job.state.encoded is None]
         if self._limits.encode_together:
             if missing:
@@ -264,7 +264,7 @@ class Engine:
         return not (may_step_back and self._steps_back(jobs))
 
     def _steps_back(self, jobs: Sequence[Job]) -> bool:
-        """Whether interactive work waits; `jobs` are in the queue again then."""
+        """Requeue `jobs` and return True if interactive work is waiting."""
         if not self._queue.waits("interactive"):
             return False
         self._requeue(self._wanted(jobs))
@@ -277,7 +277,7 @@ class Engine:
             self._model.generate(batch)
 
     def _align(self, batch: Sequence[WindowState]) -> None:
-        # After a failure in the batch, one that was through already may come again.
+        # After a failure in the batch, a window that is already aligned may be retried.
         if unplaced := [one for one in batch if one.align_tokens and one.alignment is None]:
             self._model.align(unplaced)
 
@@ -296,14 +296,14 @@ class Engine:
         return True
 
     def _wanted(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those that somebody still waits for; the others end here."""
+        """The jobs whose requests have not been cancelled; the others end here."""
         for job in jobs:
             if job.abandoned:
                 job.fail(Cancelled("The request was cancelled."))
         return [job for job in jobs if not job.abandoned]
 
     def _requeue(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs for their next step, with their encoder output as far as the cache allows."""
+        """Queue jobs for their next step, keeping their encoder output as far as the cache allows."""
         if not jobs:
             return
         room = self._limits.cache_bytes - _cached(self._queue)
@@ -316,7 +316,7 @@ class Engine:
                 job.fail(Unavailable("The server is shutting down."))
 
     def _is_lost(self, error: Exception) -> bool:
-        """Whether a CUDA context is gone: nothing on this device works again in this process."""
+        """True if a CUDA context is lost: nothing on this device will work again in this process."""
         text = str(error).lower()
         return self._model.device != "cpu" and ("cuda" in text or "cublas" in text)
 
@@ -327,7 +327,7 @@ class Engine:
             job.fail(Unavailable(self._lost))
 
     def _count_done(self, job: Job) -> float:
-        """Returns how long it ran, s."""
+        """Count a finished job; returns how long it ran, in s."""
         begun_s = job.begun_s or job.submitted_s
         ran_s = time.monotonic() - begun_s
         with self._lock:

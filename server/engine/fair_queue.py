@@ -1,18 +1,18 @@
 """The queue in front of a model: fair between requests, two classes, batches of equal keys.
 
-A worker of the engine has time for one batch, and the queue says which. It keeps a ring of requests for each class,
-`interactive` and `bulk`; in its ring each request has its own line of items. The queue reads of an item only what
-`Item` names: whose it is, its class, and its key. Only items of equal keys can share a batch: a model decodes
-together what has equal prompt lengths, beams and temperature. Four rules make the next batch:
+A worker of the engine takes one batch at a time, and the queue decides which. It keeps a ring of requests for each
+class, `interactive` and `bulk`; in its ring each request has its own queue of items. Of an item the queue reads
+only the fields of `Item`: its request, its class, and its key. Only items with equal keys can share a batch: a
+model decodes together only windows with equal prompt lengths, beams and temperature. Four rules make a batch:
 
-1. Interactive items go first, and a batch that they begin is all theirs, unless classes mix (`mix_classes`: then
-   bulk fills it up). Where both wait, every fourth batch begins with bulk, so that bulk never starves.
-2. In a ring each request gives one item a round, then goes to the ring's end. A file of three hours and a clip of
-   five seconds share the batch; the file has the rest of it where it is alone.
-3. The first item sets the batch's key and its size (`limit_of`). A request whose next item has another key is
-   passed over and keeps its turn.
-4. What comes back for another step (`requeue`) goes in front of its request, and the request in front of its ring:
-   what was begun ends soon, and its encoder output is not kept for long.
+1. Interactive items go first, and a batch that starts with one holds only those, unless classes mix (`mix_classes`:
+   then bulk fills it up). If both wait, every fourth batch starts with bulk, so that bulk never starves.
+2. In a ring each request contributes one item per round, then moves to the end. A file of three hours and a clip of
+   five seconds share the batch; the file fills the rest of it if it is alone.
+3. The first item determines the batch's key and size (`limit_of`). A request whose next item has another key is
+   skipped and keeps its turn.
+4. Items that come back for another step (`requeue`) go to the front of their request, and the request to the front
+   of its ring: work in progress ends soon, and its encoder output is not kept for long.
 
 For example, on a CPU, with batches of four for either class. Two recordings, A and B, and a clip C wait; each
 number is a window of the request:
@@ -35,9 +35,9 @@ second window of the clip has been decoded from its file:
 
 Had more of C waited, batch 4 would have been the same: every fourth begins with bulk.
 
-A worker that has waited for the first item waits a few milliseconds for more, so that windows that come together
-run together. With `spread`, for workers that have cores of their own, one that takes a batch leaves idle workers
-their share: of five windows before two idle workers one takes three and the other two.
+A worker that has waited for the first item waits a few milliseconds for more, so that windows arriving together
+run together. With `spread`, for workers with cores of their own, a worker leaves idle workers their share: with
+five windows and two idle workers, one takes three and the other two.
 """
 
 import math
@@ -52,11 +52,11 @@ from server.errors import QueueFull, Unavailable
 from server.options import Priority
 
 BULK_EVERY = 4
-BATCH_WAIT_S = 0.005  # what an idle worker waits for others to come
+BATCH_WAIT_S = 0.005  # how long an idle worker waits for more items
 
 
 class Item(Protocol):
-    """What waits: whose it is, in which class, what it can share a batch with."""
+    """A queued item: its request, its class, and the key that items of a batch share."""
 
     @property
     def request(self) -> str: ...
@@ -68,7 +68,7 @@ class Item(Protocol):
     def key(self) -> Hashable: ...
 
     def begin(self) -> bool:
-        """Called once, when it is taken for the first time; False if nobody wants it any more."""
+        """Called once, when it is first taken; False if its request has been cancelled."""
         ...
 
 
@@ -77,7 +77,7 @@ T = TypeVar("T", bound=Item)
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """A batch. `is_bulk_turn`: it goes before interactive items, whose turn it isn't, and must not step back."""
+    """A batch. `is_bulk_turn`: it runs ahead of waiting interactive items by rule 1, and must not step back."""
 
     items: list[T]
     priority: Priority
@@ -85,13 +85,13 @@ class Batch(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Thread-safe; bounded by `capacity` items, not counting those that are put back."""
+    """Thread-safe; bounded by `capacity` items, not counting requeued ones."""
 
     def __init__(
         self, capacity: int, *, mix_classes: bool, spread: bool = False, batch_wait_s: float = BATCH_WAIT_S
     ) -> None:
-        """`mix_classes`: whether a batch of one class may be filled up with the other. `spread`: whether idle
-        takers divide what waits among them; else the first takes all that fits."""
+        """`mix_classes`: a batch of one class may be filled up with the other. `spread`: idle workers divide the
+        waiting items among themselves; else the first takes all that fits."""
         self._capacity = capacity
         self._mix = mix_classes
         self._spread = spread
@@ -102,7 +102,7 @@ class FairQueue(Generic[T]):
         }
         self._changed = threading.Condition()
         self._turn = 0
-        self._idle = 0  # takers that wait
+        self._idle = 0  # waiting workers
         self._closed = False
 
     def put(self, item: T) -> None:
@@ -116,7 +116,7 @@ class FairQueue(Generic[T]):
             self._changed.notify()
 
     def requeue(self, items: Iterable[T]) -> bool:
-        """Put items that were taken in front of their class again; False (and nothing done) once closed."""
+        """Put taken items back in front of their class; False (and nothing done) once closed."""
         with self._changed:
             if self._closed:
                 return False
@@ -130,7 +130,7 @@ class FairQueue(Generic[T]):
     def next_batch(self, limit_of: Callable[[T], int], *, idle_s: float | None = None) -> Batch[T] | None:
         """The next batch, at most `limit_of(its first item)` items with one key; None once closed.
 
-        An empty one after `idle_s` seconds in which nothing came.
+        Returns an empty batch after `idle_s` seconds without items.
         """
         with self._changed:
             while True:
@@ -144,16 +144,16 @@ class FairQueue(Generic[T]):
                 self._turn += 1
                 if (take := self._next(self._share_of(limit_of))) is not None:
                     if len(self):
-                        self._changed.notify()  # this taker may have used up the others' wake-ups
+                        self._changed.notify()  # this worker may have consumed the others' wake-ups
                     return take
 
     def remove(self, request: str) -> list[T]:
-        """Take out everything of a request."""
+        """Remove and return all items of a request."""
         with self._changed:
             return [item for ring in self._rings.values() for item in ring.pop(request, ())]
 
     def close(self) -> list[T]:
-        """Let nothing in any more, wake whoever waits, and hand out what was left."""
+        """Refuse further items, wake all waiting workers, and return the remaining items."""
         with self._changed:
             self._closed = True
             left = list(self)
@@ -163,17 +163,17 @@ class FairQueue(Generic[T]):
             return left
 
     def turns(self) -> list[str]:
-        """The requests that wait, in the order of their turns."""
+        """The waiting requests, in scheduling order."""
         with self._changed:
             return list(dict.fromkeys([*self._rings["interactive"], *self._rings["bulk"]]))
 
     def ahead(self, request: str) -> int:
-        """How many other requests have their turn before `request`; all that wait, where nothing of it is here."""
+        """Number of other requests scheduled before `request`; all waiting ones if it has no items here."""
         turns = self.turns()
         return turns.index(request) if request in turns else len(turns)
 
     def waits(self, priority: Priority) -> bool:
-        """Whether anything of that class waits. Cheap, and momentary."""
+        """True if an item of that class is waiting. Cheap; a snapshot."""
         return bool(self._rings[priority])
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ class FairQueue(Generic[T]):
         return self._rings[item.priority]
 
     def _wait_for_items(self, limit_of: Callable[[T], int], idle_s: float | None) -> bool:
-        """Wait until something is there; an idle worker then waits a moment for company. False: nothing came."""
+        """Wait for an item; an idle worker then waits briefly for more. False after `idle_s` without items."""
         idle = not len(self)
         while not len(self) and not self._closed:
             if not self._changed.wait(idle_s):

@@ -1,7 +1,7 @@
 """The child process that hosts an engine; `server.engine.supervisor` starts it.
 
-It ends itself, with its last words, where a fresh process is the cure: when the model can't be loaded, its device
-is lost or fails a probe, or a thread has died. It never cleans up: to end is to give everything back.
+The process exits, and sends the reason, whenever a fresh process is the remedy: when the model can't be loaded, its
+device is lost or fails a probe, or a thread has died. It never cleans up: exiting releases everything.
 """
 
 import faulthandler
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Line:
-    """The way to the parent, for all threads. Without a parent there is nothing left to do: the process ends."""
+    """The connection to the parent, shared by all threads. Without a parent the process exits."""
 
     def __init__(self, connection: "Connection[FromChild, list[ToChild]]") -> None:
         self._connection = connection
@@ -56,21 +56,21 @@ class Line:
 
 
 class EngineHost:
-    """An engine at the end of a line."""
+    """An engine at the child's end of a `Line`."""
 
     def __init__(self, line: Line, loaded: LoadedModel) -> None:
         self._line = line
         self._probe = loaded.probe
-        self._lock = threading.Lock()  # of the numbers, and so that beats leave in the order of what they tell
+        self._lock = threading.Lock()  # guards the numbers, and keeps heartbeats in order
         self._numbers: dict[Future[WindowResult], int] = {}
         self._engine = Engine(loaded.model, loaded.limits, watch=self._send_heartbeat)
 
     def introduce(self, loaded: LoadedModel) -> None:
-        self._send_heartbeat()  # what it takes is known as soon as it is ready
+        self._send_heartbeat()  # so that its memory use is known as soon as it is ready
         self._line.send(Ready(loaded.facts, self._engine.max_batch, loaded.limits.max_queued))
 
     def serve(self) -> NoReturn:
-        """Do what the parent says until it hangs up."""
+        """Handle the parent's messages until it disconnects."""
         while True:
             for message in self._line.receive():
                 match message:
@@ -80,7 +80,7 @@ class EngineHost:
                         self._engine.cancel(request)
 
     def send_heartbeats(self, probe_every_s: float) -> NoReturn:
-        """Tell the parent every second how things are; try out a model that has had nothing to do for a while."""
+        """Send the parent a heartbeat every second; probe a model that has been idle for a while."""
         idle_since_s, batches = time.monotonic(), 0
         while True:
             time.sleep(HEARTBEAT_S)
@@ -98,7 +98,7 @@ class EngineHost:
                     message.window, message.options, request=message.request, priority=message.priority
                 )
                 self._numbers[future] = message.number
-        except Exception as error:  # of options that the model can't take
+        except Exception as error:  # for example options that the model doesn't support
             self._line.send(Result(message.number, _portable(error)))
         else:
             future.add_done_callback(self._answer)
@@ -106,11 +106,11 @@ class EngineHost:
     def _answer(self, future: Future[WindowResult]) -> None:
         with self._lock:
             number = self._numbers.pop(future)
-        if future.cancelled():  # as the parent wished
+        if future.cancelled():  # by the parent
             return
         error = future.exception()
         if error and (stats := self._engine.stats()).state == "broken":
-            self._line.exit_with(stats.reason)  # no answer: a fresh process may have a better one
+            self._line.exit_with(stats.reason)  # no result: a fresh process may succeed
         self._line.send(Result(number, _portable(error) if error else future.result()))
 
     def _send_heartbeat(self) -> EngineStats:
@@ -130,7 +130,7 @@ class EngineHost:
 
 
 def _portable(error: BaseException) -> Exception:
-    """An error that can cross: those of libraries may not be picklable, and nobody but the log tells them apart."""
+    """An error that can be pickled: those of libraries may not be, and only the log needs to distinguish them."""
     return error if isinstance(error, SottoError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
@@ -155,7 +155,7 @@ def _serve(line: Line) -> NoReturn:
 def main() -> NoReturn:
     channel, _ = attach()
     line = Line(Connection(channel.detach()))
-    faulthandler.enable()  # what crashes in native code leaves its stack in the log
+    faulthandler.enable()  # a crash in native code leaves its stack in the log
     threading.excepthook = lambda failure: _fail(line, failure.exc_value)
     try:
         _serve(line)
@@ -164,7 +164,7 @@ def main() -> NoReturn:
 
 
 def _fail(line: Line, error: BaseException | None) -> NoReturn:
-    """The end of a process one of whose threads has died: the others would wait for ever."""
+    """Exit because a thread has died: the others would wait forever."""
     logger.critical("the engine's process failed", exc_info=error)
     line.exit_with(f"The engine's process failed: {type(error).__name__}: {error}")
 

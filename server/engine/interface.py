@@ -1,4 +1,4 @@
-"""What an engine needs of a model, and what others need of an engine."""
+"""Protocols: the model that an engine runs, and the engine that other modules use."""
 
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ from server.whisper.decoding import WindowState
 
 
 class Model(Protocol):
-    """What an engine runs, step by step over a batch of equal keys. `whisper.model.Whisper` is the real one."""
+    """A model that runs step by step over batches of equal keys. `whisper.model.Whisper` is the real one."""
 
     workers: int
     device: str
@@ -39,7 +39,7 @@ class Model(Protocol):
 
 
 class EngineLike(Protocol):
-    """An engine, in this process or behind a pipe."""
+    """An engine, in this process or in a child process."""
 
     max_batch: int
 

@@ -1,4 +1,4 @@
-"""A window's job in the queue of an engine."""
+"""A job: one window in the queue of an engine."""
 
 import time
 from collections.abc import Hashable
@@ -13,7 +13,7 @@ from server.whisper.decoding import WindowState
 
 @dataclass(eq=False)
 class Job:
-    """A window on its way, and whoever waits for it."""
+    """A window in progress, and the future that its request waits for."""
 
     state: WindowState
     request: str
@@ -22,13 +22,13 @@ class Job:
     future: Future[WindowResult] = field(default_factory=Future)
     submitted_s: float = field(default_factory=time.monotonic)
     begun_s: float | None = None
-    taken_s: float = 0.0  # into the batch that runs
+    taken_s: float = 0.0  # into the batch that is running
     abandoned: bool = False
     _key: Hashable = None
 
     @property
     def aligning(self) -> bool:
-        """Whether the next step is alignment; else it is decoding."""
+        """True if the next step is alignment; else it is decoding."""
         return self.state.decoded is not None
 
     @property
@@ -37,7 +37,7 @@ class Job:
             make = self.model.align_key if self.aligning else self.model.decode_key
             try:
                 self._key = (self.aligning, make(self.state))
-            except Exception:  # options that the model can't take: alone in its batch, the job fails alone
+            except Exception:  # options that the model doesn't support: in a batch of its own, the job fails alone
                 self._key = id(self)
         return self._key
 
@@ -51,7 +51,7 @@ class Job:
         self._key = None
 
     def fail(self, error: BaseException) -> None:
-        """End the job, if it has not ended. What has not begun may be cancelled by its waiter meanwhile."""
+        """Fail the job unless it has ended. A job that has not begun may be cancelled by its request meanwhile."""
         self.state.encoded = None
         if not self.future.done() and (self.begun_s is not None or self.future.set_running_or_notify_cancel()):
             self.future.set_exception(error)

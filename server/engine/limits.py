@@ -1,4 +1,4 @@
-"""Bounds of an engine's batches and memory, by device."""
+"""Limits of an engine's batches and memory, by device."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from server.options import ModelOptions
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Bounds of batches and memory. Batches in windows; a sampled window counts `best_of` times.
+    """Limits of batches and memory. Batches are in windows; a sampled window counts `best_of` times.
 
-    `mix_classes`: bulk may fill up an interactive batch, which costs nothing on a GPU. `encode_together`: as well.
-    `spread`: idle workers divide what waits, each having cores of its own.
-    `cache_bytes` bounds encoder outputs of windows that wait for another step; beyond, they are encoded again.
+    `mix_classes`: bulk may fill up an interactive batch, which is free on a GPU, as is `encode_together`.
+    `spread`: idle workers divide the waiting windows, each having cores of its own.
+    `cache_bytes` limits encoder outputs of windows that wait for another step; beyond it they are encoded again.
     """
 
     interactive: int = 4
@@ -24,10 +24,10 @@ class BatchLimits:
 
     @classmethod
     def on(cls, device: str, options: ModelOptions) -> "BatchLimits":
-        """The limits that suit a device, `cpu` or `cuda`, where `options` leave them open."""
+        """The defaults for a device, `cpu` or `cuda`, where `options` leave them open."""
         batch, cache_bytes = options.batch, options.cache_bytes
         if device == "cpu":
-            # A CPU encodes one by one anyway, and a batch runs to its end: a short one keeps short requests quick.
+            # A CPU encodes windows one by one, and a batch runs to its end: a small one keeps short requests fast.
             return cls(batch or 4, options.bulk_batch or batch or 8, cache_bytes=cache_bytes)
         size = batch or (16 if options.beam_size == 1 else 8)
         return cls(size, size, mix_classes=True, encode_together=True, spread=False, cache_bytes=cache_bytes)

@@ -1,6 +1,6 @@
-"""How a model is loaded, as a value that can be sent to another process; loading it there or here.
+"""Loaders: picklable descriptions of a model, so that another process can load it.
 
-Knows which modules load one; imports them only then, for they are heavy.
+Imports the heavy modules that load a model only when they are needed.
 """
 
 import logging
@@ -21,14 +21,14 @@ from server.whisper.tuning import prepare_cpu
 if TYPE_CHECKING:
     from server.whisper.model import Whisper
 
-PROBE_FRAMES = 200  # the least that shows a device at work; never twice a model's mel bands (see whisper)
+PROBE_FRAMES = 200  # the fewest that exercise a device; never twice a model's mel bands (see whisper)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a loaded model tells of itself. `row_s`: what its first window took, alone; `device_bytes`: the memory
+    """Properties of a loaded model. `row_s`: time of its first window, run alone; `device_bytes`: the memory
     of its GPU, if it has one.
     """
 
@@ -43,7 +43,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model, warm, and how to run it. `probe` is a tiny run that raises if the device doesn't work."""
+    """A warmed-up model and its limits. `probe` is a tiny run that raises if the device doesn't work."""
 
     model: Model
     limits: BatchLimits
@@ -52,16 +52,16 @@ class LoadedModel:
 
 
 class ModelLoader(Protocol):
-    """What can be loaded. Crosses to another process pickled."""
+    """Loads a model. Sent to another process by pickle."""
 
     def load(self) -> LoadedModel:
-        """Takes seconds; raises `ModelUnavailable` with what to do about it."""
+        """Takes seconds; raises `ModelUnavailable` with advice on what to do."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WhisperLoader:
-    """The model in `folder`, and how it is to be run."""
+    """Loads the model in `folder`, to run with `options`."""
 
     folder: Path
     options: ModelOptions
@@ -85,7 +85,7 @@ class WhisperLoader:
         return LoadedModel(model, limits, facts, partial(model.warm_up, PROBE_FRAMES))
 
     def _first_that_works(self) -> tuple["Whisper", float]:
-        """The model in the best compute type that its device really has, and what its first window took, s."""
+        """The model in the best compute type that works on its device, and the time of its first window, s."""
         from server.whisper.devices import compute_types, pick_device
 
         device, index = pick_device(self.options.device)
@@ -101,7 +101,7 @@ class WhisperLoader:
             for tried, failure in zip(ladder, failures, strict=False):
                 logger.warning("%s on %s doesn't work, %s does: %s", tried, device, compute_type, failure)
             return model, row_s
-        raise failures[0]  # the others most likely say the same
+        raise failures[0]  # the others most likely have the same cause
 
     def _try_out(self, device: str, compute_type: str) -> tuple["Whisper", float]:
         from server.whisper.model import Whisper
@@ -110,7 +110,7 @@ class WhisperLoader:
         began_s = time.monotonic()
         try:
             model.warm_up()
-        except Exception as error:  # whatever a device answers
+        except Exception as error:  # whichever error the device raises
             model.close()
             raise ModelUnavailable(
                 f"The model in {self.folder} fails on {device} with {compute_type}: {error}"

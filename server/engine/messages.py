@@ -1,6 +1,6 @@
-"""What an engine's supervisor and its child process say to each other: values, sent as pickles.
+"""Messages between an engine's supervisor and its child process: values, pickled.
 
-Pickle is safe here, for both ends are ours and a child hears nothing but samples.
+Pickle is safe here: both ends are ours, and of the client's data a child receives only samples.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from server.transcript import Window, WindowResult
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message: what to load, how to log, and how often to try a model that has nothing to do."""
+    """The first message: the loader, logging options, and how often to probe an idle model."""
 
     loader: ModelLoader
     log_level: str
@@ -38,7 +38,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The engine runs, with these bounds."""
+    """The engine is running, with these limits."""
 
     facts: ModelFacts
     max_batch: int
@@ -47,9 +47,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life: when a batch begins, when it has ended, and every second.
+    """A sign of life: at the beginning and end of each batch, and every second.
 
-    `running` are the numbers of the windows in batches, `turns` the requests that wait, in their order.
+    `running` are the numbers of the windows in batches, `turns` the waiting requests in scheduling order.
     """
 
     stats: EngineStats
@@ -65,7 +65,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ExitReason:
-    """Why the process is about to end itself."""
+    """The reason why the process is about to exit."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""One model on several devices: an engine for each, and every window goes to the one that has the least to do."""
+"""One model on several devices: an engine for each; every window is sent to the least busy one."""
 
 import threading
 from collections import Counter
@@ -21,18 +21,18 @@ Number = TypeVar("Number", int, float)
 
 
 class MultiDeviceEngine:
-    """`EngineLike` over the engines of several devices. A device whose engine is broken gets nothing."""
+    """`EngineLike` over the engines of several devices. A broken engine receives no windows."""
 
     def __init__(self, engines: Sequence[EngineLike]) -> None:
         self.max_batch = sum(engine.max_batch for engine in engines)
         self._engines = tuple(engines)
-        self._lock = threading.Lock()  # of what is here; results come in the engines' threads
+        self._lock = threading.Lock()  # guards the counters; results arrive in the engines' threads
         self._open = [Counter[str]() for _ in engines]  # windows without a result, by request
 
     def submit(
         self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
     ) -> Future[WindowResult]:
-        """As the engines' own; raises what they do once all are broken or closed."""
+        """As `Engine.submit`; once all engines are broken or closed, raises their error."""
         states = [engine.stats().state for engine in self._engines]
         with self._lock:
             place = self._shortest(states)
@@ -50,7 +50,7 @@ class MultiDeviceEngine:
             engine.cancel(request)
 
     def position(self, request: str) -> int:
-        """By the engine that begins with it first, of those that have windows of it."""
+        """The position at the engine that will reach it first, among those that have windows of it."""
         with self._lock:
             having = [
                 engine for engine, open_now in zip(self._engines, self._open, strict=True) if open_now[request]
@@ -58,7 +58,7 @@ class MultiDeviceEngine:
         return min(engine.position(request) for engine in having or self._engines)
 
     def stats(self) -> EngineStats:
-        """The sum of all; the state of the best one."""
+        """The sum over all engines; the state of the best one."""
         every = [engine.stats() for engine in self._engines]
         return reduce(_sum, sorted(every, key=lambda stats: STATES.index(stats.state)))
 
@@ -73,7 +73,7 @@ class MultiDeviceEngine:
     def _count_off(self, place: int, request: str) -> None:
         with self._lock:
             self._open[place][request] -= 1
-            self._open[place] += Counter()  # without those that are at 0
+            self._open[place] += Counter()  # drops counts of 0
 
 
 def _sum(best: EngineStats, other: EngineStats) -> EngineStats:

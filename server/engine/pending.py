@@ -1,4 +1,4 @@
-"""The windows of a supervised engine that have no result yet: which are sent next, and which crashed a process."""
+"""The windows of a supervised engine that have no result yet: which to send next, and which crashed a process."""
 
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future
@@ -12,7 +12,7 @@ from server.transcript import Window, WindowResult
 
 @dataclass(eq=False, slots=True)
 class PendingWindow:
-    """A window that has no answer yet. A `may_have_crashed` ran when a process ended."""
+    """A window without a result. If `may_have_crashed`, it was running when a process ended."""
 
     message: Submit
     future: Future[WindowResult] = field(default_factory=Future)
@@ -21,7 +21,7 @@ class PendingWindow:
 
 
 class PendingWindows:
-    """Oldest first, by number. Not thread-safe: its owner holds a lock."""
+    """Oldest first, by number. Not thread-safe: the owner holds a lock."""
 
     def __init__(self) -> None:
         self._numbers = count()
@@ -39,24 +39,24 @@ class PendingWindows:
         return flight
 
     def pop(self, numbers: Iterable[int]) -> list[PendingWindow]:
-        """Take out those of `numbers` that are here."""
+        """Remove and return those of `numbers` that are pending."""
         return [self._pending.pop(number) for number in numbers if number in self._pending]
 
     def pop_request(self, request: str) -> list[PendingWindow]:
-        """Take out all windows of a request."""
+        """Remove and return all windows of a request."""
         return self.pop([number for number, one in self._pending.items() if one.message.request == request])
 
     def requests(self, running: Collection[int]) -> set[str]:
-        """The requests of windows that run."""
+        """The requests of the running windows."""
         return {self._pending[number].message.request for number in running if number in self._pending}
 
     def waiting(self, running: Collection[int]) -> list[Submit]:
-        """All but those that run."""
+        """All windows that are not running."""
         return [one.message for number, one in self._pending.items() if number not in running]
 
     def send_next(self) -> list[Submit]:
-        """What is due now, from here on as sent: everything, but windows that may have crashed a process go first
-        and one by one."""
+        """Return the windows to send now and mark them as sent: all of them, but those that may have crashed a
+        process go first, one by one."""
         waiting = [one for one in self._pending.values() if not one.sent]
         suspects = [one for one in waiting if one.may_have_crashed]
         if len(waiting) < len(self._pending) and any(one.may_have_crashed for one in self._pending.values()):
@@ -67,10 +67,10 @@ class PendingWindows:
         return [one.message for one in due]
 
     def take_back(self, running: Collection[int]) -> list[int]:
-        """Count the windows that ran when a process ended as suspects, and all as unsent; the numbers of those that
-        were suspects before."""
+        """After a process ended: mark the windows it ran as suspects, and all as unsent; returns the numbers of
+        those that were suspects before."""
         sent = {number: one for number, one in self._pending.items() if one.sent}
-        # Where nothing is known to have run, what was on its way may have been too much.
+        # If none is known to have run, any window in transit may be the cause.
         ran = {number: sent[number] for number in running if number in sent} or sent
         crashed_twice = [number for number, one in ran.items() if one.may_have_crashed]
         for one in ran.values():

@@ -1,6 +1,6 @@
-"""One process that hosts an engine, from its start to its end, as the parent sees it.
+"""One engine process from start to exit, seen from the parent.
 
-Knows a process, a pipe and what goes through it; not what any of it is for.
+Knows a process, a pipe and messages, not their meaning.
 """
 
 import logging
@@ -15,21 +15,21 @@ from server.stats import EngineStats
 from server.system.child_process import ChildProcess, clean_environment, described
 
 MODULE = "server.engine.host"
-AT_ONCE = 16  # messages; a window is a megabyte
+AT_ONCE = 16  # messages; a window is about a megabyte
 NO_HEARTBEAT = Heartbeat(EngineStats(0, 0, 0, 0, 0))
-# What CTranslate2 and what it stands on read, beside what every child gets.
+# Variables that CTranslate2 and its libraries read, in addition to those that every child gets.
 LIBRARIES = tuple("CUDA_ NVIDIA_ CT2_ ONEDNN_ DNNL_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ GLIBC_ MALLOC_".split())
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
-END_S = 30.0  # from SIGKILL to the end; what hangs in a device's driver may never get there
+END_S = 30.0  # from SIGKILL to exit; a process stuck in a device driver may never exit
 
 logger = logging.getLogger(__name__)
 
 
 class EngineProcess:
-    """One process, from its start to its end. What it says goes to `hear`, in a thread of its own."""
+    """One process from start to exit. Its messages are passed to `hear`, in a thread of its own."""
 
     def __init__(self, start: Start, hear: Callable[["EngineProcess", FromChild], None]) -> None:
-        self.ready: Ready | None = None  # once it has loaded
+        self.ready: Ready | None = None  # set once it has loaded
         self.heartbeat = NO_HEARTBEAT
         self.silent_s = 0.0
         self.exit_reason = ""
@@ -44,7 +44,7 @@ class EngineProcess:
         try:
             for thread in self._threads:
                 thread.start()
-        except RuntimeError:  # no more of them
+        except RuntimeError:  # out of threads
             self._child.close()
             self._connection.close()
             raise
@@ -55,14 +55,14 @@ class EngineProcess:
         return self._child.pid
 
     def post(self, message: ToChild) -> None:
-        """Send `message`, without waiting for it."""
+        """Send `message` without blocking."""
         self._outbox.put(message)
 
     def kill(self) -> None:
         self._child.kill()
 
     def close(self) -> str:
-        """End it if it has not ended; its last words, or how it ended. One that can't be ended is left behind."""
+        """Kill it if it is running; returns the reason it gave, or its status. Abandoned if it can't be killed."""
         self._child.kill()
         self._outbox.put(None)
         if not self.ended.wait(END_S):
@@ -86,7 +86,7 @@ class EngineProcess:
             self.ended.set()
 
     def _write(self) -> None:
-        """Send what has come at once: it can then share a batch there too."""
+        """Send waiting messages together, so that their windows can share a batch."""
         messages: list[ToChild | None] = []
         try:
             while None not in messages:
@@ -97,10 +97,10 @@ class EngineProcess:
         except OSError:
             pass
         finally:
-            self._child.kill()  # whatever has failed: a process that hears nothing more is of no use
+            self._child.kill()  # whatever failed: without messages the process is of no use
 
 
 def environment() -> dict[str, str]:
-    """What an engine's process needs of this one's: no setting, no key, no token."""
+    """Environment of an engine process: no setting, no key, no token."""
     own = {name: value for name, value in os.environ.items() if name.startswith(LIBRARIES) or name == "HOME"}
     return clean_environment() | own | OFFLINE

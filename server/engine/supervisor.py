@@ -1,7 +1,7 @@
-"""An engine in a process of its own, which is started again when it ends: nothing that was handed in gets lost.
+"""An engine in a process of its own, restarted when it ends, so that no submitted window is lost.
 
-Windows stay here until their results are back. Those that ran when a process ended go first in the next one, each
-by itself: one that ends it again has failed, and its neighbours have not. Knows processes and threads; no HTTP.
+Windows are kept here until their results arrive. Those that ran when a process ended go first in the next one, one
+by one: a window that ends it again fails, and the others don't. Knows processes and threads; no HTTP.
 """
 
 import logging
@@ -22,7 +22,7 @@ from server.options import DecodingOptions, Priority
 from server.stats import EngineState, EngineStats
 from server.transcript import Window, WindowResult
 
-LOADS = 3  # that may fail in a row before a model counts as broken
+LOADS = 3  # failed in a row, before a model counts as broken
 POLL_S = 0.05
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SupervisorTimeouts:
-    """How long to wait for what, in seconds.
+    """Timeouts in seconds.
 
-    A batch counts as wedged once it has run for `wedged_s` and for `wedged_times` what it was estimated to take; a
-    process, after `silent_s` without a sign of life, or `load_s` while it loads. The next one starts `again_s`
-    later, further on in the row the more of them have ended without a result.
+    A batch counts as stuck once it has run for `wedged_s` and for `wedged_times` its estimate; a process, after
+    `silent_s` without a sign of life, or `load_s` while loading. It is restarted after `again_s`, or later
+    if several processes in a row have ended without a result.
     """
 
     wedged_s: float = 60.0
@@ -46,11 +46,11 @@ class SupervisorTimeouts:
     probe_every_s: float = 60.0
 
     def pause_s(self, starts_without_result: int) -> float:
-        """Before the next process, when the last `starts_without_result` ones ended without a result."""
+        """The delay before the next process, after `starts_without_result` in a row ended without a result."""
         return self.again_s[min(starts_without_result, len(self.again_s) - 1)]
 
     def lost_with(self, process: EngineProcess) -> str:
-        """Why `process` is to be given up; empty while there is hope. To be busy is no reason."""
+        """The reason to give up on `process`; empty if there is none. Being busy is no reason."""
         if process.ready is None:
             return f"it did not load within {self.load_s:g} s" if process.silent_s > self.load_s else ""
         if process.silent_s > self.silent_s:
@@ -61,7 +61,7 @@ class SupervisorTimeouts:
 
 
 class SupervisedEngine:
-    """`server.engine.engine.Engine`'s interface, over processes that follow each other. `submit` never blocks."""
+    """The interface of `server.engine.engine.Engine`, over successive processes. `submit` never blocks."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class SupervisedEngine:
         log_format: Literal["text", "json"] = "text",
         patience: SupervisorTimeouts = SupervisorTimeouts(),
     ) -> None:
-        """Begin to load `loader` as the model `name`; `facts` waits for it. To be closed."""
+        """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed."""
         self.max_batch = 1
         self._name = name
         self._start = Start(loader, log_level, log_format, patience.probe_every_s)
         self._patience = patience
-        self._settled = threading.Event()  # loaded for the first time, or given up
+        self._settled = threading.Event()  # set once loaded for the first time, or given up
         self._closing = threading.Event()
-        self._lock = threading.Lock()  # of everything below
+        self._lock = threading.Lock()  # guards everything below
         self._closed = False
         self._process: EngineProcess | None = None
         self._ready: Ready | None = None
@@ -88,14 +88,14 @@ class SupervisedEngine:
         self._pending = PendingWindows()
         self._restarts = 0
         self._failed_loads = 0  # in a row
-        self._starts_without_result = 0  # lives in a row that ended without a result
-        # A daemon, as threads around CTranslate2 must not be: all that it keeps ends with this process anyway.
+        self._starts_without_result = 0  # processes in a row that ended without a result
+        # A daemon, unlike threads that call CTranslate2: its child processes end with this process anyway.
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {name}", daemon=True)
         self._keeper.start()
 
     def facts(self) -> ModelFacts:
-        """What the model tells of itself, as soon as it is loaded; raises `ModelUnavailable` if it can't be."""
-        # Not without end: Python would not hear of a signal that came just before, or to another thread.
+        """Properties of the model, once it is loaded; raises `ModelUnavailable` if it can't be."""
+        # With a timeout: else Python would miss a signal that arrived just before, or in another thread.
         while not self._settled.wait(POLL_S):
             pass
         if self._ready is None:
@@ -118,7 +118,7 @@ class SupervisedEngine:
         return pending.future
 
     def cancel(self, request: str) -> None:
-        """Forget the windows of `request`: here at once, in the process at their next step."""
+        """Drop the windows of `request`: here at once, in the process at their next step."""
         with self._lock:
             gone = self._pending.pop_request(request)
             if self._process and any(pending.sent for pending in gone):
@@ -128,7 +128,7 @@ class SupervisedEngine:
             pending.future.cancel()
 
     def position(self, request: str) -> int:
-        """As `Engine.position`, by what the process last told."""
+        """As `Engine.position`, from the last heartbeat."""
         with self._lock:
             heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
             running = self._pending.requests(heartbeat.running)
@@ -137,7 +137,7 @@ class SupervisedEngine:
         return heartbeat.turns.index(request) if request in heartbeat.turns else len(heartbeat.turns)
 
     def stats(self) -> EngineStats:
-        """What the process last told, with what waits here, and how it is."""
+        """The last heartbeat's statistics, plus the windows waiting here, and the engine's state."""
         with self._lock:
             heartbeat = self._process.heartbeat if self._process else NO_HEARTBEAT
             waiting = self._pending.waiting(heartbeat.running)
@@ -162,7 +162,7 @@ class SupervisedEngine:
         )
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Take nothing more, wait up to `drain_s` for what was taken, fail the rest, end the process."""
+        """Accept nothing more, wait up to `drain_s` for submitted windows, fail the rest, end the process."""
         with self._lock:
             self._closed = True
         deadline = time.monotonic() + drain_s
@@ -179,7 +179,7 @@ class SupervisedEngine:
         self._give_up(self._pending.numbers(), Unavailable("The server is shutting down."))
 
     def _keep(self) -> None:
-        """Let one process live after the other."""
+        """Run one process after the other."""
         while not self._closing.is_set():
             process, why = self._run_process()
             if self._closing.is_set():
@@ -192,10 +192,10 @@ class SupervisedEngine:
             self._closing.wait(self._decide(process, why))
 
     def _run_process(self) -> tuple[EngineProcess | None, str]:
-        """One process, from its start to its end, and why it ended."""
+        """Run one process from start to exit; returns why it ended."""
         try:
             process = EngineProcess(self._start, self._on_message)
-        except (OSError, RuntimeError) as error:  # no process, no thread
+        except (OSError, RuntimeError) as error:  # out of processes or threads
             return None, f"it can't be started: {error}"
         with self._lock:
             self._process = process
@@ -206,16 +206,16 @@ class SupervisedEngine:
             why = self._patience.lost_with(process)
         with self._lock:
             self._process = None
-            if self._state == "ready":  # no longer: what hangs in a driver can take long to be killed
+            if self._state == "ready":  # not ready any more: a process stuck in a driver can take long to kill
                 self._state = "restarting"
         ended = process.close()
         return process, why or ended
 
     def _decide(self, process: EngineProcess | None, why: str) -> float:
-        """What comes after a process that ended: seconds until the next one."""
+        """Update the state after a process ended; returns the delay in s until the next one."""
         with self._lock:
             self._failed_loads = 0 if process and process.ready else self._failed_loads + 1
-            # Words, not a crash: at the start that is for the operator to mend, and later it may pass.
+            # A stated reason, not a crash: at the start the operator has to fix it, later it may be temporary.
             hopeless = self._ready is None and (process is None or process.exit_reason != "")
             broken = hopeless or self._failed_loads >= LOADS
             self._state = "broken" if broken else "restarting"
@@ -247,7 +247,7 @@ class SupervisedEngine:
     def _on_ready(self, process: EngineProcess, ready: Ready) -> None:
         with self._lock:
             device = (self._ready or ready).facts.device
-            if ready.facts.device != device:  # "auto" makes do with a CPU when the GPU is gone
+            if ready.facts.device != device:  # "auto" falls back to a CPU when the GPU is gone
                 process.exit_reason = f"it came back on {ready.facts.device} instead of {device}"
                 process.kill()
                 return
@@ -268,7 +268,7 @@ class SupervisedEngine:
             _settle(pending.future, result)
 
     def _send(self) -> None:
-        """Hand over what is due, if there is a process for it."""
+        """Send the windows that are due, if a process is ready for them."""
         if self._process and self._process.ready:
             for message in self._pending.send_next():
                 self._process.post(message)
@@ -281,7 +281,7 @@ class SupervisedEngine:
 
 
 def _estimate_s(stats: EngineStats, facts: ModelFacts) -> float:
-    """What a batch may well take: as long as windows do with all their tries, or one after the other if more."""
+    """Upper estimate for a batch: the time of windows with all their attempts, or one by one if longer."""
     return max(stats.runs.mean_s, stats.running * facts.row_s)
 
 

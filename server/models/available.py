@@ -1,6 +1,6 @@
-"""Which models requests may name: the operator's own choice and what lies in the models directory.
+"""The models that requests may name: those configured by the operator and those in the models directory.
 
-Looks at files, and pulls what the operator has named. What a client writes never comes here.
+Looks at files, and pulls the models that the operator has configured. No client input reaches this module.
 """
 
 import sys
@@ -19,10 +19,10 @@ from server.transcript import MAX_WINDOW_S
 
 
 class AvailableModels:
-    """The models that `settings` make available. The first is the default one."""
+    """The models that `settings` make available. The first is the default."""
 
     def __init__(self, settings: Settings) -> None:
-        """Find the default model and those to preload, or pull them; raises `ModelUnavailable`."""
+        """Find, or pull, the default model and those to preload; raises `ModelUnavailable`."""
         self._models_dir = settings.models_dir
         self._dynamic_context = settings.encoder_window == "auto"
         self._catalog = catalog.of(settings)
@@ -31,7 +31,7 @@ class AvailableModels:
         self.chosen = tuple({known.folder: known for known in chosen}.values())
 
     def models(self) -> list[KnownModel]:
-        """All that there are now. A name means the first model that has it."""
+        """All available models. A name shared by several means the first of them."""
         known = {model.folder: self.look(model) for model in self.chosen}
         for each in installed(self._models_dir, self._catalog):
             named_by_path = each.names == (str(each.folder),)  # its name means another model
@@ -40,12 +40,12 @@ class AvailableModels:
         return list(known.values())
 
     def look(self, known: KnownModel) -> KnownModel:
-        """The same model, as its files are now."""
+        """The same model, with the current state of its files."""
         found = describe(known.folder, self._models_dir, self._catalog)
         return self._known(found, known.names)
 
     def stamp(self) -> object:
-        """Something that is another one when a model has come or gone, or a file of one."""
+        """A value that changes when a model, or a file of one, is added or removed."""
         further = [folder for each in self._catalog.elsewhere for folder in model_folders(each)]
         try:
             own = [self._models_dir, *self._models_dir.iterdir()]
@@ -61,7 +61,7 @@ class AvailableModels:
         return self._known(each, tuple(names))
 
     def _fetched(self, found: ModelReference, settings: Settings) -> Path:
-        from server.models.sources import FetchOrder, fetch  # heavy, and seldom needed
+        from server.models.sources import FetchOrder, fetch  # heavy, and rarely needed
 
         return fetch(FetchOrder(found, settings, self._catalog, progress=sys.stderr)).folder
 
@@ -83,7 +83,7 @@ class AvailableModels:
 
 
 def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tuple[str, ...]:
-    """The languages of a model: the single one that the catalog has for it, else those of its vocabulary."""
+    """The languages of a model: the single one that the catalog lists for it, else those of its vocabulary."""
     if told in NAMES:
         return (str(told),)
     return of_vocabulary(dimensions.vocabulary) if dimensions else ()

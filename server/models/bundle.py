@@ -1,9 +1,9 @@
-"""A model as one file, to carry it to a machine without network: an uncompressed tar of its folder.
+"""A model as one file, for machines without network: an uncompressed tar of its folder.
 
-The folder's record (`source.json`) comes first and names every file with size and sha256; then these files, in
-this order, and nothing else. So a bundle is checked while it is read, from a pipe as well, and `tar xf` in the
-models directory does, unchecked, what an import does. Headers are read one by one, not by tarfile's reader: it
-would follow extensions, of any size, that no bundle has.
+The manifest (`source.json`) comes first and lists every file with size and sha256; then these files, in this order,
+and nothing else. So a bundle can be verified while it is read, even from a pipe, and `tar xf` in the models
+directory does the same as an import, without verification. Headers are parsed here, not by tarfile's reader, which
+would follow extensions of any size; bundles have none.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ END = bytes(2 * BLOCK)
 
 
 def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Manifest:
-    """Write the model's bundle to `out`; returns what it holds.
+    """Write the model's bundle to `out`; returns its manifest.
 
-    Raises ModelUnavailable where a file isn't what its checksum says: what went out so far is no bundle.
+    Raises ModelUnavailable if a file doesn't match its checksum: the output so far is then not a bundle.
     """
     content = _content(model, report)
     label = _label(model)
@@ -52,11 +52,11 @@ def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Man
 def import_(
     source: BinaryIO, models_dir: Path, catalog: Catalog, *, label: str | None = None, report: Report = ignore
 ) -> Path:
-    """Put the model of a bundle into the models directory, whole and verified or not at all; returns its folder.
+    """Import a bundle into the models directory, whole and verified or not at all; returns the model's folder.
 
-    `label` is its folder's name, instead of the one it had. What is there already with the same checksums stays.
-    Raises ModelUnavailable for anything that `export` would not have written, where the name is taken or that of
-    another model, or the disk has no room.
+    `label` overrides the name of the folder. A model already there with the same checksums is kept.
+    Raises ModelUnavailable for anything that `export` would not have written, if the name is taken or belongs to
+    another model, or if the disk is full.
     """
     origin, content = _read_record(source)
     folder = models_dir / checked_label(label or origin, content.files, models_dir, catalog)
@@ -82,7 +82,7 @@ def import_(
 
 
 def _content(model: InstalledModel, report: Report) -> Manifest:
-    """The record of what is to be written: the model's own, and whatever has no checksum yet."""
+    """The manifest to export: the model's own, with checksums added for files that have none."""
     if model.problem:
         raise ModelUnavailable(f"{model.name} can't be exported: {model.problem}")
     noted = model.manifest.files if model.has_sums else {}
@@ -92,13 +92,13 @@ def _content(model: InstalledModel, report: Report) -> Manifest:
 
 
 def _label(model: InstalledModel) -> str:
-    """The folder's name in the bundle: the one it is to have in any models directory."""
+    """The name of the folder in the bundle: the one it gets in any models directory."""
     name = model.model.name if model.model and model.model.path else model.folder.resolve().name
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", name).lstrip("-.+")
 
 
 def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, catalog: Catalog) -> str:
-    """The name, where a folder of these files may have it in the models directory; else raises ModelUnavailable."""
+    """The name, if a folder with these files may have it in the models directory; else raises ModelUnavailable."""
     if not manifest.is_plain(label):
         raise ModelUnavailable(
             f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
@@ -129,7 +129,7 @@ def _is_there(folder: Path, content: Manifest) -> bool:
 
 
 def _read_record(source: BinaryIO) -> tuple[str, Manifest]:
-    """The folder's name and record, with which every bundle begins."""
+    """The folder's name and manifest, with which every bundle begins."""
     header = _next(source)
     path = PurePosixPath(header.name)
     if not header.isreg() or len(path.parts) != 2 or path.name != manifest.NAME:
@@ -147,7 +147,7 @@ def _read_record(source: BinaryIO) -> tuple[str, Manifest]:
 
 
 def _expect(source: BinaryIO, name: str, size: int) -> None:
-    """Read a header, which has to be this file's: so no link, device or path of another kind comes in."""
+    """Read a header, which must be that of this file: links, devices and other paths are rejected."""
     header = _next(source)
     if header.name != name or not header.isreg() or header.size != size:
         raise _refusal(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
@@ -161,7 +161,7 @@ def _next(source: BinaryIO) -> tarfile.TarInfo:
 
 
 def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]:
-    """The file's bytes, as many as there should be; raises ModelUnavailable at their end if the sum is another."""
+    """The file's bytes, exactly as many as recorded; raises ModelUnavailable at the end if the checksum differs."""
     sha256, left = hashlib.sha256(), facts.size
     while left:
         chunk = _read(file, min(left, CHUNK_BYTES))
@@ -173,7 +173,7 @@ def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]
 
 
 def _read(source: BinaryIO, size: int) -> bytes:
-    """So many bytes; a pipe gives them in pieces."""
+    """Read exactly `size` bytes; a pipe returns them in pieces."""
     pieces = []
     while size:
         try:

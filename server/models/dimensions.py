@@ -1,5 +1,5 @@
-"""The dimensions of a Whisper model, from CTranslate2's model.bin or the catalog, and what follows from them: how
-many parameters, how many bytes on disk and (an estimate) in memory.
+"""The dimensions of a Whisper model, from CTranslate2's model.bin or the catalog, and figures derived from them:
+parameters, bytes on disk and (estimated) in memory.
 
 Nothing here loads a model: of a file of gigabytes, only the names and shapes of its variables are read.
 """
@@ -13,8 +13,8 @@ SPEC = "WhisperSpec"
 BINARY_VERSION = 6  # of every conversion of Whisper so far
 MAX_VARIABLES = 100_000
 AUDIO_POSITIONS, TEXT_POSITIONS = 1500, 448
-HEAD_WIDTH = 64  # of every Whisper model
-CONVERTED_BYTES = 2  # a parameter on the hub: conversions there are in float16
+HEAD_WIDTH = 64  # in every Whisper model
+CONVERTED_BYTES = 2  # per parameter on the hub: conversions there are in float16
 OTHER_FILES_BYTES = 3_000_000  # tokenizer and vocabulary: 2.7 MB before large-v3, 3.6 MB since
 PARAMETER_BYTES = {
     "int8": 1,
@@ -26,13 +26,13 @@ PARAMETER_BYTES = {
     "bfloat16": 2,
     "float32": 4,
 }
-HALF_PRECISION = ("int8_float16", "int8_bfloat16", "float16", "bfloat16")  # what is computed with these has 2 bytes
+HALF_PRECISION = ("int8_float16", "int8_bfloat16", "float16", "bfloat16")  # compute types with 2 bytes per value
 RUNTIME_BYTES = {"cpu": 220_000_000, "cuda": 300_000_000}  # Python, libraries, buffers; CUDA's context
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The sizes that tell one Whisper model from another, as openai/whisper's `ModelDimensions`."""
+    """The sizes that distinguish Whisper models, as openai/whisper's `ModelDimensions`."""
 
     width: int
     encoder_layers: int
@@ -42,7 +42,7 @@ class Dimensions:
 
     @property
     def parameters(self) -> int:
-        """As the sum over a checkpoint's tensors, the embedding counted once."""
+        """Number of parameters in the checkpoint's tensors, the embedding counted once."""
         d = self.width
         encoder = 3 * d * (self.mels + d) + 2 * d + AUDIO_POSITIONS * d + self.encoder_layers * 12 * d * (d + 1)
         decoder = (self.vocabulary + TEXT_POSITIONS) * d + self.decoder_layers * d * (16 * d + 17)
@@ -50,15 +50,15 @@ class Dimensions:
 
     @property
     def download_bytes(self) -> int:
-        """About what a conversion in float16 takes on the hub, with tokenizer and vocabulary."""
+        """Approximate size of a float16 conversion on the hub, with tokenizer and vocabulary."""
         return self.parameters * CONVERTED_BYTES + OTHER_FILES_BYTES
 
     def estimated_bytes(self, compute_type: str, device: str = "cpu", *, batch: int = 8, beam_size: int = 5) -> int:
-        """An estimate of what the loaded model takes while it decodes `batch` windows of 30 s.
+        """An estimate of the memory of the loaded model while it decodes `batch` windows of 30 s.
 
-        Weights, plus per window the decoder's keys and values (of the encoder's output, and of half its text in
-        every beam) and the encoder's attention scores, twice; a CPU encodes one window at a time. Loading needs
-        more for a moment: file and weights at once.
+        Weights, plus per window the decoder's keys and values (for the encoder's output, and for half its text in
+        every beam) and the encoder's attention scores, twice; a CPU encodes one window at a time. Loading briefly
+        needs more: file and weights at once.
         """
         number = 2 if compute_type in HALF_PRECISION else 4
         keys = 2 * self.decoder_layers * self.width * (AUDIO_POSITIONS + beam_size * TEXT_POSITIONS // 2)
@@ -69,7 +69,7 @@ class Dimensions:
 
 
 def read_shapes(path: Path) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """The kind of model in a model.bin and its variables' shapes by name; ("", {}) for a file that is none."""
+    """The model kind in a model.bin and the shapes of its variables by name; ("", {}) if it is no model."""
     try:
         with path.open("rb") as file:
             (version,) = _unpack(file, "I")
@@ -83,7 +83,7 @@ def read_shapes(path: Path) -> tuple[str, dict[str, tuple[int, ...]]]:
 
 
 def read_dimensions(path: Path) -> Dimensions | None:
-    """Of the Whisper model in a model.bin; None where the file holds none."""
+    """Dimensions of the Whisper model in a model.bin; None if the file holds none."""
     spec, shapes = read_shapes(path)
     try:
         width, mels, _ = shapes["encoder/conv1/weight"]

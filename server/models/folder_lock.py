@@ -1,5 +1,5 @@
-"""A folder that a model is about to take: locked against other processes, with room on its disk, whole or not
-there."""
+"""A folder that a model is written to: locked against other processes, checked for disk space, and either complete
+or absent."""
 
 import errno
 import fcntl
@@ -13,16 +13,16 @@ from server.errors import InsufficientStorage, ModelLocked, ModelUnavailable
 from server.models import manifest
 from server.system.sizes import in_words
 
-PARTIAL = ".partial"  # behind the name of what isn't whole yet and may be gone on with
+PARTIAL = ".partial"  # suffix of incomplete folders, which may be resumed
 FULL = (errno.ENOSPC, errno.EDQUOT)
-SPARE_BYTES = 64 << 20  # what a model leaves free on the disk
+SPARE_BYTES = 64 << 20  # left free on the disk
 
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the folder, over all processes; who comes second waits, or raises ModelLocked.
+    """Lock the folder across processes; a second caller waits, or raises ModelLocked.
 
-    Errors of the disk become NoRoom where it is full, else ModelUnavailable, with their cause.
+    Disk errors become InsufficientStorage if it is full, else ModelUnavailable, with their cause.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,13 +36,13 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def growing(folder: Path) -> Iterator[Path]:
-    """A hidden folder that becomes `folder` at the end, all of it on the disk, or is removed if that fails.
+    """A hidden folder that becomes `folder` at the end, synced to disk, or is removed on failure.
 
-    A damaged model of Sotto's that has the name is replaced; raises ModelLocked for anything else that has it.
+    Replaces a damaged model of Sotto's with that name; raises ModelLocked for anything else with that name.
     """
     check_replaceable(folder)
     partial = folder.with_name(f".{folder.name}.importing")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
     partial.mkdir()
     try:
         yield partial
@@ -55,7 +55,7 @@ def growing(folder: Path) -> Iterator[Path]:
 
 
 def settle(partial: Path, folder: Path) -> None:
-    """Give a whole model its name, in place of what `check_replaceable` let pass."""
+    """Rename a complete model to its final name, replacing what `check_replaceable` accepted."""
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -63,13 +63,13 @@ def settle(partial: Path, folder: Path) -> None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise ModelLocked where files that Sotto didn't fetch have the folder's name."""
+    """Raise ModelLocked if `folder` exists with files that Sotto didn't fetch."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).exists():
         raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
 
 
 def check_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Raise NoRoom unless so many bytes fit on the folder's disk, and some are left then."""
+    """Raise InsufficientStorage unless `needed` bytes, plus a reserve, fit on the folder's disk."""
     needed += SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""A model that is a folder somewhere on this machine, or on a share: copied into the models directory, or
+"""Import of a model from a folder on this machine, or on a share: copied into the models directory, or
 linked."""
 
 import hashlib
@@ -24,11 +24,11 @@ def import_folder(
     link: bool = False,
     report: Report = ignore,
 ) -> Path:
-    """Make the model in `folder` one of the models directory; returns its folder there.
+    """Import the model in `folder` into the models directory; returns its folder there.
 
-    It is called `label`, else as the catalog calls a model of the same weights, else as its folder. `link` leaves
-    the files where they are. Raises ModelUnavailable for a folder that holds no usable model, for a name that is
-    taken or another model's, and where the disk refuses.
+    Its name is `label`, else the catalog's name for the same weights, else that of its folder. `link` leaves the
+    files where they are. Raises ModelUnavailable for a folder without a usable model, for a name that is taken or
+    belongs to another model, and for disk errors.
     """
     check_folder(folder, catalog)
     names = files_in(folder)
@@ -61,11 +61,10 @@ def copy_pinned(
     *,
     report: Report = ignore,
 ) -> Path:
-    """Fetch a model from a folder, where every file that is pinned has to be as it is pinned; returns `target`.
+    """Fetch a model from a folder; every pinned file has to match its pin. Returns `target`.
 
-    `files` are the patterns of the model's files; what is whole already stays.
-
-    Raises PullFailed for one that isn't, NoRoom, ModelLocked.
+    `files` are the patterns of the model's files; a complete model stays as it is.
+    Raises PullFailed for a mismatch, InsufficientStorage, ModelLocked.
     """
     with locked(target):
         if not is_whole(target, files):  # another process may have fetched it while this one waited
@@ -82,7 +81,7 @@ def _copy(
     report: Report,
     pinned: Mapping[str, FileInfo] | None = None,
 ) -> None:
-    """Whole, with the checksums of what was written, or not at all."""
+    """Copy all files, with the checksums of what was written, or nothing."""
     total = sum(size_of(folder / name) for name in names)
     check_disk_space(target.parent, total, target.name)
     files: dict[str, FileInfo] = {}
@@ -110,7 +109,7 @@ def _copy_file(source: Path, target: Path) -> FileInfo:
 
 
 def _known_name(folder: Path, models_dir: Path, catalog: Catalog, report: Report) -> str | None:
-    """The folder's name that a pull would give a model of the same weights; None where the catalog has none."""
+    """The folder name that a pull gives a model of the same weights; None if the catalog has none."""
     size = size_of(folder / "model.bin")
     for model in catalog.models:
         pin = model.pinned.get("model.bin")

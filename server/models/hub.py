@@ -1,8 +1,9 @@
-"""The hub: pulls a model's files out of a repository into a folder, whole and verified or not at all.
+"""The Hugging Face hub: pulls a model's files from a repository into a folder, whole and verified or not at all.
 
-The only home of huggingface_hub, which knows addresses, headers and errors. The bytes are streamed here: its own
-downloader (2.x) begins a large file anew after every stopped process. A pull grows in `<folder>.partial`, which
-gets its name when everything is there and matches the hub's sums, so what has the name is a model.
+The only module that imports huggingface_hub, which knows addresses, headers and errors. The bytes are streamed
+here: its own downloader (2.x) restarts a large file after every interrupted process. A pull grows in
+`<folder>.partial`, which is renamed once every file is there and matches the hub's checksums, so a folder of that
+name is a model.
 """
 
 import hashlib
@@ -35,18 +36,18 @@ from server.models.progress import Progress, Report, bar, both, ignore
 from server.system.sizes import in_words
 
 TIMEOUT_S = 15.0
-RETRIES = 4  # in a row, without one new byte
+RETRIES = 4  # in a row, without any new byte
 RETRY_WAIT_S = 1.0
 PASSING = {408, 429, 500, 502, 503, 504}
 HEADERS = {"user-agent": f"sotto/{__version__}"}
 
 logger = logging.getLogger(__name__)
 
-# It tells every address it asks, and those of the hub's store carry signatures.
+# It logs every URL it requests, and those of the hub's storage are signed.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-# Or HfApi would ask <endpoint>/api/agent-harnesses first, to tell the hub which tool the process runs in.
+# Else HfApi would first request <endpoint>/api/agent-harnesses, to report which tool the process runs in.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
@@ -89,16 +90,16 @@ def pull(
     progress: TextIO | None = None,
     report: Report = ignore,
 ) -> Path:
-    """Bring the files of a repository that match the patterns `files` into the folder `into`, and return that.
+    """Pull the files of a repository that match the patterns `files` into the folder `into`, and return that.
 
-    Each pattern has to be matched; preprocessor_config.json comes along where there is one. They are those of
-    `revision`, if the repository has that, and have to be as `pinned`, whatever the hub says of them. `latest`
-    takes the newest revision instead, checked against the hub's own checksums, also in place of an older one. What
-    is whole already costs no request. `progress` shows a bar if it is a terminal; `report` is called besides, and
-    ends the pull by raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if set,
-    no stored token. Raises a ModelUnavailable: offline, hub unreachable, access refused, no such repository, no
-    CTranslate2 model, other files than pinned, damaged on the way, no room. The next pull goes on where an
-    interrupted one was.
+    Each pattern must match; preprocessor_config.json is included if there is one. The files are those of
+    `revision`, if the repository has it, and must match `pinned`, whatever the hub says of them. `latest`
+    takes the newest revision instead, checked against the hub's own checksums, and replaces an older one. A
+    complete folder causes no request. `progress` shows a bar if it is a terminal; `report` is also called, and
+    aborts the pull by raising. `endpoint` is the hub, else HF_ENDPOINT, else huggingface.co. HF_TOKEN is sent if
+    set, but no stored token. Raises a ModelUnavailable: offline, hub unreachable, access refused, no repository,
+    no CTranslate2 model, files that don't match their pins, corrupted download, disk full. The next pull resumes an
+    interrupted one.
     """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
     if not latest and is_whole(into, files):
@@ -106,7 +107,7 @@ def pull(
     if offline or constants.HF_HUB_OFFLINE:
         raise PullFailed(_offline(f"{endpoint}/{repository}", files, into))
     with locked(into):
-        if latest or not is_whole(into, files):  # another process may have pulled it while this one waited
+        if latest or not is_whole(into, files):  # another process may have pulled it meanwhile
             plan = _plan(endpoint, repository, files, *((None, NO_PINS) if latest else (revision, pinned)))
             if latest and is_whole(into, files) and manifest.read(into).revision == plan.revision:
                 return into
@@ -124,7 +125,7 @@ def pull(
 def _plan(
     endpoint: str, repository: str, patterns: Sequence[str], revision: str | None, pinned: Mapping[str, FileInfo]
 ) -> _Plan:
-    """The files to pull, by one request; by two where the repository has no longer the revision."""
+    """The files to pull, from one request; from two if the repository no longer has the revision."""
     info = _info(endpoint, repository, revision)
     names = [file.rfilename for file in info.siblings or () if manifest.is_plain(file.rfilename)]
     if lacking := unmatched(names, patterns):
@@ -140,14 +141,14 @@ def _plan(
 
 
 def _info(endpoint: str, repository: str, revision: str | None) -> Any:
-    """The hub's description of a repository at that revision; at its newest where it doesn't have that."""
+    """The hub's description of a repository at that revision; at the newest if it doesn't have that."""
     api = HfApi(endpoint, token=os.environ.get("HF_TOKEN") or False, headers=HEADERS)
     try:
         return api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
     except RevisionNotFoundError as error:
         if revision is None:
             _refuse(error, endpoint, repository)
-        return _info(endpoint, repository, None)  # a copy of the repository may have commits of its own
+        return _info(endpoint, repository, None)  # a mirror of the repository may have other commits
     except HTTPError as error:
         _refuse(error, endpoint, repository)
     except (ValueError, KeyError, TypeError) as error:
@@ -155,7 +156,7 @@ def _info(endpoint: str, repository: str, revision: str | None) -> Any:
 
 
 def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
-    """One file as the hub describes it, and as the catalog has it pinned; raises PullFailed where they differ."""
+    """One file as described by the hub and pinned by the catalog; raises PullFailed if they differ."""
     said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
     if pin is None:
         return said
@@ -170,7 +171,7 @@ def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
 
 
 def _open_partial(into: Path, plan: _Plan) -> Path:
-    """The folder the pull grows in, with what an interrupted one of the same revision left there."""
+    """The folder that the pull grows in, with the files that an interrupted pull of this revision left there."""
     check_replaceable(into)
     partial = into.with_name(into.name + PARTIAL)
     if partial.exists() and manifest.read(partial).revision != plan.revision:
@@ -200,7 +201,7 @@ def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
 
 
 def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -> None:
-    """Append to `path` until it has the file's size, over as many connections as that takes."""
+    """Append to `path` until it has the file's size, over as many connections as needed."""
     url = hf_hub_url(plan.repository, file.name, revision=plan.revision, endpoint=plan.endpoint)
     fruitless = 0
     while (done := size_of(path)) < file.size:
@@ -210,7 +211,7 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
                 for chunk in _chunks(url, done):
                     count(out.write(chunk))
                     if out.tell() > file.size:
-                        break  # it would fill the disk; the sum tells that it is another file
+                        break  # larger than announced: stop before the disk fills; the checksum will fail
                 out.flush()
                 os.fsync(out.fileno())
         except HTTPError as error:
@@ -228,7 +229,7 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
 
 
 def _chunks(url: str, done: int) -> Iterator[bytes]:
-    """The file's bytes from `done` on."""
+    """The file's bytes from offset `done` on."""
     headers = {**HEADERS, "accept-encoding": "identity"}  # an offset into a compressed body would mean nothing
     if done:
         headers["range"] = f"bytes={done}-"
@@ -243,7 +244,7 @@ def _chunks(url: str, done: int) -> Iterator[bytes]:
 
 
 def _verified(file: _File, plan: _Plan, path: Path) -> str:
-    """The file's sha256; where it is not what the hub described, removes it and raises ModelUnavailable."""
+    """The file's sha256; on a mismatch with the hub's, removes the file and raises ModelUnavailable."""
     sha256 = manifest.sha256_of(path)
     digest = sha256 if len(file.digest) == len(sha256) else _git_sha1(path)
     if (size_of(path), digest) != (file.size, file.digest):
@@ -254,7 +255,7 @@ def _verified(file: _File, plan: _Plan, path: Path) -> str:
 
 
 def _git_sha1(path: Path) -> str:
-    """The name git has for a file; the hub tells it for small files instead of a sha256."""
+    """The git blob id of a file, which the hub reports for small files instead of a sha256."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
@@ -266,11 +267,11 @@ def _finish(partial: Path, into: Path, plan: _Plan, sums: dict[str, str]) -> Non
 
 
 def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
-    """Say what an answer, or that there was none, means for the operator."""
+    """Raise an error that explains the hub's answer, or its absence, to the operator."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
         text = f"is gated: accept its conditions at {endpoint}/{repository} and set HF_TOKEN to your token"
-    elif status in (401, 404):  # 401: the hub's answer for what does not exist, too
+    elif status in (401, 404):  # 401 is also the hub's answer for a missing repository
         text = f"does not exist at {endpoint}, or is private: check the name, or set HF_TOKEN to a token for it"
         raise RepositoryNotFound(f"{repository} {text}") from error
     elif status == 403:

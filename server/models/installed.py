@@ -1,6 +1,6 @@
-"""The models on this machine: which there are, whether their files are intact, and how one is removed.
+"""The models on this machine: list them, verify their files, remove them.
 
-Looks at the models directory, and at the other places that the catalog has. Loads nothing and asks no hub.
+Looks at the models directory, and at the other places that the catalog has. Loads nothing, contacts no hub.
 """
 
 import shutil
@@ -21,17 +21,17 @@ from server.models.search_path import model_folders, repository_of
 from server.settings import Settings
 from server.system.sizes import in_words
 
-# Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
+# The most accurate multilingual model first; turbo before large-v3, since it needs a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
-LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
+LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # copied too, as licenses require
 
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """A model on this machine. The first of its `names` is what SOTTO_MODEL takes.
+    """A model on this machine. The first of its `names` is the value for SOTTO_MODEL.
 
-    `manifest` has its checksums, if there are any; `model` is its entry in the catalog, if it has one. `problem`
-    says why it can't be used. What isn't `removable` lies elsewhere than in the models directory, or is bundled.
+    `manifest` has its checksums, if there are any; `model` is its catalog entry, if it has one. `problem`
+    says why it can't be used. A model that isn't `removable` is outside the models directory, or bundled.
     """
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class InstalledModel:
 
     @property
     def is_own(self) -> bool:
-        """Whether it was put here for Sotto, and not by another program for itself."""
+        """True if it was installed for Sotto, and not by another program for itself."""
         return self.removable or (self.model is not None and self.model.path is not None)
 
     @property
@@ -61,7 +61,7 @@ class InstalledModel:
 
     @property
     def dimensions(self) -> Dimensions | None:
-        """As its own file says; an interrupted pull's as the catalog does."""
+        """The dimensions according to its own file; for an interrupted pull, according to the catalog."""
         return read_dimensions(self.folder / "model.bin") or (self.model.dimensions if self.model else None)
 
     @property
@@ -72,7 +72,7 @@ class InstalledModel:
 def installed(models_dir: Path, catalog: Catalog) -> list[InstalledModel]:
     """The models on this machine: those at a path of the catalog, those of the models directory, those elsewhere.
 
-    A name means the first usable model that has it; another one of that name goes by its path.
+    A name means the first usable model that has it; another one of that name is listed by its path.
     """
     at_paths = [model.folder(models_dir) for model in catalog.models if model.path]
     further = [folder for each in catalog.elsewhere for folder in model_folders(each) if _is_usable(folder)]
@@ -87,13 +87,13 @@ def installed(models_dir: Path, catalog: Catalog) -> list[InstalledModel]:
 
 
 def default_name(settings: Settings, catalog: Catalog) -> str:
-    """The model that SOTTO_MODEL names, or the best one here."""
+    """The model that SOTTO_MODEL names, or the best one installed."""
     return settings.model or best(settings.models_dir, catalog)
 
 
 def best(models_dir: Path, catalog: Catalog) -> str:
-    """The model that is served where none is named: of those in the models directory the first of PREFERRED, else
-    the largest one; without any, the same of those elsewhere; without any, the bundled one."""
+    """The model that is served if none is configured: from the models directory the first of PREFERRED, else
+    the largest one; if it is empty, the same from elsewhere; else the bundled one."""
     usable = [each for each in installed(models_dir, catalog) if not (each.problem or each.is_bundled)]
     best = min(usable, key=lambda each: (not each.is_own, _rank(each), -each.size), default=None)
     return _resolvable(best, models_dir, catalog) if best else BUNDLED
@@ -109,7 +109,7 @@ def _resolvable(model: InstalledModel, models_dir: Path, catalog: Catalog) -> st
 
 
 def locate(name: str, models_dir: Path, catalog: Catalog) -> InstalledModel:
-    """The model of that name, or in that directory; raises ModelUnavailable where it isn't on this machine."""
+    """The model of that name, or in that directory; raises ModelUnavailable if it isn't on this machine."""
     wanted = name.strip().casefold()
     for each in installed(models_dir, catalog):
         if wanted in (known.casefold() for known in each.names):
@@ -121,7 +121,7 @@ def locate(name: str, models_dir: Path, catalog: Catalog) -> InstalledModel:
 
 
 def describe(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
-    """What is in that folder, which may be none."""
+    """Describe the model in that folder, which may not exist."""
     whole = folder.with_name(folder.name.removesuffix(PARTIAL))
     model = catalog.at(whole, models_dir)
     bundled = model is not None and model.is_bundled
@@ -137,24 +137,24 @@ def describe(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel
 
 
 def lying_in(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
-    """The model in that folder, as the models directory has it: links on the way there don't matter."""
+    """The model in that folder, as the models directory lists it, following links in the path."""
     place = folder.resolve()
     found = (each for each in installed(models_dir, catalog) if each.folder.resolve() == place)
     return next(found, None) or describe(folder, models_dir, catalog)
 
 
 def check_removable(model: InstalledModel) -> None:
-    """Raise PermissionDenied for a model that is not in the models directory, and for the bundled one."""
+    """Raise PermissionDenied for a model outside the models directory, and for the bundled one."""
     if not model.removable:
         reason = "comes with Sotto" if model.model and model.model.is_bundled else "is not in SOTTO_MODELS_DIR"
         raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so it is not Sotto's to remove")
 
 
 def remove(model: InstalledModel) -> None:
-    """Take a model out of the models directory, and what an interrupted pull of it has left.
+    """Remove a model from the models directory, with the remains of an interrupted pull.
 
-    A link goes, not what it leads to. Raises as `check_removable`, ModelLocked while another process writes it,
-    ModelUnavailable where the disk refuses.
+    Of a link, only the link is removed. Raises as `check_removable`, ModelLocked while another process writes it,
+    ModelUnavailable for disk errors.
     """
     check_removable(model)
     whole = model.folder.with_name(model.folder.name.removesuffix(PARTIAL))
@@ -164,7 +164,7 @@ def remove(model: InstalledModel) -> None:
 
 
 def verify(model: InstalledModel, report: Report = ignore) -> list[str]:
-    """What is wrong with the model's files, by their checksums; raises ModelUnavailable where it has none."""
+    """The problems of the model's files, by their checksums; raises ModelUnavailable if it has none."""
     if not model.has_sums:
         raise ModelUnavailable(f"{model.name} has no checksums to compare with: its files were placed by hand")
     there = {name: facts for name, facts in model.manifest.files.items() if (model.folder / name).is_file()}
@@ -174,7 +174,7 @@ def verify(model: InstalledModel, report: Report = ignore) -> list[str]:
 
 
 def differing(model: InstalledModel, report: Report = ignore) -> list[str]:
-    """The files that are not those pinned in the catalog: another revision or conversion, or damage."""
+    """The files that differ from those pinned in the catalog: another revision or conversion, or damage."""
     pinned = model.model.pinned if model.model else {}
     there = [name for name in pinned if (model.folder / name).is_file()]
     found = facts_of(model.folder, there, model.name, report)
@@ -182,7 +182,7 @@ def differing(model: InstalledModel, report: Report = ignore) -> list[str]:
 
 
 def record_sums(model: InstalledModel, report: Report = ignore) -> Manifest:
-    """Note the checksums of a model that was placed by hand, as its files are now."""
+    """Record the checksums of a manually installed model, as its files are now."""
     if model.has_sums:
         path = model.folder / manifest.NAME
         raise ModelUnavailable(f"{model.name} has checksums already; to record new ones, remove {path} first")
@@ -193,13 +193,13 @@ def record_sums(model: InstalledModel, report: Report = ignore) -> Manifest:
 
 
 def files_in(folder: Path, patterns: Iterable[str] = (*REQUIRED, *OPTIONAL, *LICENSE_FILES)) -> list[str]:
-    """The names of the files that belong to a model, by what they are called."""
+    """The names of the files that belong to a model, by pattern."""
     names = sorted(file.name for file in folder.iterdir() if file.is_file() and manifest.is_plain(file.name))
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ignore) -> dict[str, FileInfo]:
-    """Size and sha256 of each file, by name; `report` hears how far it has come with `what`."""
+    """Size and sha256 of each file, by name; `report` is called with the progress, labeled `what`."""
     sizes = {name: manifest.size_of(folder / name) for name in names}
     total, done = sum(sizes.values()), 0
 
@@ -212,7 +212,7 @@ def facts_of(folder: Path, names: Iterable[str], what: str, report: Report = ign
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether a folder that other programs fill holds a model for us: their other models are no concern of ours."""
+    """True if a folder that other programs fill holds a Whisper model; their other models are ignored."""
     try:
         check_folder(folder)
     except (ModelUnavailable, OSError):
@@ -226,7 +226,7 @@ def _rank(each: InstalledModel) -> int:
 
 
 def _folders(models_dir: Path) -> Iterator[Path]:
-    """The folders that hold a model, or the beginning of one."""
+    """The folders that hold a model, or an incomplete one."""
     if not models_dir.is_dir():
         return
     yield from (folder for folder in sorted(models_dir.iterdir()) if _may_hold_model(folder))
@@ -244,7 +244,7 @@ def _may_hold_model(folder: Path) -> bool:
 
 
 def _names_of(folder: Path, models_dir: Path, catalog: Catalog) -> tuple[str, ...]:
-    """The names of a folder that the catalog doesn't know; its path, where the name means another model."""
+    """The names of a folder that is not in the catalog; its path, if the name means another model."""
     if repository := repository_of(folder):
         return (repository,)
     if folder.parent not in (models_dir, *catalog.elsewhere) or catalog.find(folder.name):
@@ -254,7 +254,7 @@ def _names_of(folder: Path, models_dir: Path, catalog: Catalog) -> tuple[str, ..
 
 
 def _problem(folder: Path, model: CatalogEntry | None) -> str:
-    """Why the model can't be used; empty where it can, as far as its files' names and sizes tell."""
+    """The reason why the model can't be used; empty if file names and sizes show none."""
     noted = manifest.read(folder)
     if folder.name.endswith(PARTIAL):
         done = sum(manifest.size_of(folder / name) for name in noted.files)
@@ -273,12 +273,12 @@ def _problem(folder: Path, model: CatalogEntry | None) -> str:
 def _size(folder: Path) -> int:
     try:
         return sum(manifest.size_of(file) for file in folder.iterdir())
-    except OSError:  # no such folder, or not ours to read
+    except OSError:  # missing, or not readable for us
         return 0
 
 
 def _discard(folder: Path) -> None:
-    """In two steps, so that whatever interrupts it leaves no half of a model under the model's name."""
+    """Delete in two steps, so that an interruption leaves no partial model under the model's name."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():

@@ -1,4 +1,4 @@
-"""A model on this machine as its files describe it."""
+"""A model on this machine as described by its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from server.transcript import MAX_WINDOW_S
 class KnownModel:
     """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
 
-    `languages` are those of its kind; loaded, it tells its own. A `demo` knows a few words only. `problem` says why
-    its files can't be loaded.
+    `languages` are those of its kind; a loaded model reports its own. A `demo` knows a few words only. `problem` is
+    the reason why its files can't be loaded.
     """
 
     names: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""What is noted beside a model's files (`source.json`): where they come from, their sizes and checksums.
+"""The manifest beside a model's files (`source.json`): their origin, sizes and checksums.
 
-Written by a pull, by an import and, for files that a person placed, by `sotto models verify --record`. A bundle
+Written by a pull, by an import and, for manually installed files, by `sotto models verify --record`. A bundle
 begins with it.
 """
 
@@ -18,14 +18,14 @@ from server.system.atomic_file import atomic_file
 
 NAME = "source.json"
 CHUNK_BYTES = 1 << 20
-# One file of the folder itself, visible, and no way out of it.
+# A visible file directly in the folder: no path can lead out of it.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """Of one file: bytes, and the sha256 of its content, not known yet while it is pulled."""
+    """A file's size in bytes, and the sha256 of its content, which is unknown while it is pulled."""
 
     size: int
     sha256: str | None = None
@@ -33,8 +33,8 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`repository` and `revision` are the hub's; without them the files came from elsewhere. `source` is the one
-    that they were fetched from, in words."""
+    """`repository` and `revision` are the hub's; without them the files came from elsewhere. `source` describes
+    where they were fetched from, in words."""
 
     repository: str | None = None
     revision: str | None = None
@@ -46,20 +46,20 @@ class Manifest:
         return sum(facts.size for facts in self.files.values())
 
     def misfits(self, folder: Path) -> list[str]:
-        """The files that lack in the folder or have another size."""
+        """The files that are missing in the folder or have another size."""
         return [name for name, facts in self.files.items() if size_of(folder / name) != facts.size]
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
     def write(self, folder: Path) -> None:
-        """Atomically: a record is whole, or it isn't there."""
+        """Write it atomically: a manifest is complete or absent."""
         with atomic_file(folder / NAME) as file:
             file.write(self.dump())
 
 
 def read(folder: Path) -> Manifest:
-    """The folder's record; an empty one where there is none, or none that makes sense."""
+    """The folder's manifest; an empty one if it is missing or malformed."""
     try:
         return parse((folder / NAME).read_bytes())
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def read(folder: Path) -> Manifest:
 
 
 def parse(content: bytes) -> Manifest:
-    """Raises ValueError with what is wrong: the content may come from anywhere."""
+    """Parse untrusted content; raises ValueError with the reason."""
     try:
         told = json.loads(content)
         files = {name: FileInfo(**facts) for name, facts in told["files"].items()}
@@ -85,7 +85,7 @@ def parse(content: bytes) -> Manifest:
 
 
 def is_whole(folder: Path, patterns: Sequence[str]) -> bool:
-    """Whether a file that isn't empty matches each pattern, and none has another size than recorded."""
+    """True if each pattern matches a non-empty file, and no file has another size than recorded."""
     try:
         sizes = {file.name: size for file in folder.iterdir() if (size := file.stat().st_size)}
     except OSError:
@@ -94,17 +94,17 @@ def is_whole(folder: Path, patterns: Sequence[str]) -> bool:
 
 
 def unmatched(names: Collection[str], patterns: Sequence[str]) -> list[str]:
-    """The patterns that no name matches."""
+    """The patterns that match none of the names."""
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name may be that of a model's folder or file: letters, digits and `_.+-`, not hidden."""
+    """True if a name is allowed for a model's folder or file: letters, digits and `_.+-`, not hidden."""
     return bool(_PLAIN.fullmatch(name))
 
 
 def sha256_of(path: Path, told: Callable[[int], None] = lambda size: None) -> str:
-    """The file's sha256; `told` is called with the bytes of each piece."""
+    """The file's sha256; `told` is called with the size of each chunk, in bytes."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -114,12 +114,12 @@ def sha256_of(path: Path, told: Callable[[int], None] = lambda size: None) -> st
 
 
 def size_of(path: Path) -> int:
-    """Bytes; 0 for what is no file."""
+    """Size in bytes; 0 if it is no file."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def sync(path: Path) -> None:
-    """Have a file or a folder's names on the disk before anything relies on them."""
+    """Flush a file, or a folder's entries, to disk before anything relies on them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,6 +128,6 @@ def sync(path: Path) -> None:
 
 
 def are_facts(facts: Any) -> bool:
-    """Whether the values are a size in bytes and a sha256, or none yet: they may come from anywhere."""
+    """True if the values are a size in bytes and a sha256, or no sha256 yet; they are untrusted."""
     known = isinstance(facts.sha256, str) and _SHA256.fullmatch(facts.sha256) is not None
     return (known or facts.sha256 is None) and type(facts.size) is int and facts.size > 0

@@ -1,4 +1,4 @@
-"""How far something long has come: told to whoever asked for it, by default to a bar on a terminal."""
+"""Progress of long operations: reported to a callback, by default to a bar on a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ PullState = Literal["downloading", "verifying"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` and `total` are bytes of `what`; of a pull, `file` is where it is."""
+    """`done` and `total` are bytes of `what`; for a pull, `file` is the current file."""
 
     what: str
     done: int
@@ -20,15 +20,15 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Called often, in the thread that works. What it raises ends the work, which leaves what can be gone on with."""
+"""Called often, in the working thread. Raising aborts the work, which leaves what can be resumed."""
 
 
 def ignore(_progress: Progress) -> None:
-    """Report to nobody."""
+    """Report nothing."""
 
 
 def both(first: Report, second: Report) -> Report:
-    """Report to two."""
+    """Report to both."""
 
     def tell(progress: Progress) -> None:
         first(progress)
@@ -39,8 +39,8 @@ def both(first: Report, second: Report) -> Report:
 
 @contextmanager
 def bar(stream: TextIO | None) -> Iterator[Report]:
-    """A report that draws on `stream` if that is a terminal; what is done at its first call counts for no speed."""
-    from tqdm import tqdm  # not for `sotto --help`
+    """A report that draws on `stream` if it is a terminal; bytes before the first call don't count as speed."""
+    from tqdm import tqdm  # not needed for `sotto --help`
 
     bars: list[Any] = []
 

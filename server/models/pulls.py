@@ -1,6 +1,6 @@
-"""Pulls while the server runs: each in a thread of its own, and one for all who want the same model.
+"""Pulls while the server runs: each in a thread of its own, and shared by all clients that want the same model.
 
-A pull ends when the last who waits for it has left; what it has got stays, and the next goes on from there.
+A pull ends when the last waiting client has left; the downloaded part is kept, and the next pull resumes it.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from server.settings import Settings
 TICK_S = 0.25
 
 Fetch = Callable[[ModelReference, Report], object]
-"""Brings what was found, and tells how far it is; what that raises ends it."""
+"""Fetches a model and reports its progress; an exception from the report aborts it."""
 
 logger = logging.getLogger(__name__)
 
 
 class Pulls:
-    """Those under way, by the folder that each fills. For one event loop."""
+    """The pulls in progress, by the folder that each fills. For one event loop."""
 
     def __init__(self, settings: Settings, catalog: Catalog, fetch: Fetch | None = None) -> None:
-        """Without a `fetch`, from the sources of the settings."""
+        """Without a `fetch`, pulls from the sources in the settings."""
         self._settings = settings
         self._catalog = catalog
         self._fetch = fetch or self._from_sources
         self._pulls: dict[Path, _Pull] = {}
 
     async def subscribe(self, name: str) -> "PullSubscription":
-        """Wait for a model with others, or begin its pull; whoever joins has to `close`.
+        """Join the pull of a model, or start it; the subscription has to be closed.
 
-        Raises `ModelNotFound` for what is no name of the catalog and no repository's id, `PermissionDenied` if it
-        would have to be downloaded and may not.
+        Raises `ModelNotFound` for a name that is neither in the catalog nor a repository id, `PermissionDenied` if
+        the model would have to be downloaded and downloads are off.
         """
         found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalog)
         if found.folder is None and self._settings.offline and not _has_local_source(found, self._settings):
@@ -53,7 +53,7 @@ class Pulls:
         return PullSubscription(found.name, self._pulls[found.target])
 
     def _from_sources(self, found: ModelReference, report: Report) -> None:
-        from server.models import sources  # heavy, and seldom needed
+        from server.models import sources  # heavy, and rarely needed
 
         if found.folder is None:
             sources.fetch(sources.FetchOrder(found, self._settings, self._catalog, report=report))
@@ -66,7 +66,7 @@ def _has_local_source(found: ModelReference, settings: Settings) -> bool:
 
 
 class PullSubscription:
-    """One client's part in the pull of the model `name`."""
+    """One client's subscription to the pull of the model `name`."""
 
     def __init__(self, name: str, pull: "_Pull") -> None:
         self.name = name
@@ -76,11 +76,11 @@ class PullSubscription:
 
     @property
     def latest(self) -> Progress | None:
-        """How far the pull is; None before it knows, and where nothing had to be pulled."""
+        """The progress of the pull; None before the first report, and if nothing had to be pulled."""
         return self._pull.latest
 
     async def steps(self) -> AsyncGenerator[Progress | None]:
-        """`latest`, again and again until it is done. Raises what has ended it, and `Cancelled` after `close`."""
+        """Yield `latest` periodically until the pull is done. Raises its error, and `Cancelled` after `close`."""
         ended = asyncio.wrap_future(self._pull.ended)
         try:
             while not (await asyncio.wait([ended], timeout=TICK_S))[0]:
@@ -100,13 +100,13 @@ class PullSubscription:
 
 
 class _Pull:
-    """One, in a thread that the process doesn't wait for at its end: a hub may say nothing for a minute."""
+    """One pull, in a thread that doesn't delay the exit of the process: a hub may be silent for a minute."""
 
     def __init__(self, found: ModelReference, fetch: Fetch) -> None:
         self.latest: Progress | None = None
         self.waiting = 0
         self.ended: Future[None] = Future()
-        self.ended.set_running_or_notify_cancel()  # so that nobody who waits can cancel it for the others
+        self.ended.set_running_or_notify_cancel()  # so that no waiting client can cancel it for the others
         self._abandoned = False
         threading.Thread(target=self._run, args=(found, fetch), daemon=True).start()
 

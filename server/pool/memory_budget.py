@@ -1,6 +1,6 @@
-"""How much memory models may take, together, and which would have to go for another one. Estimates only.
+"""The memory budget of all models, and how much has to be unloaded for another one. Estimates only.
 
-Of several devices each has the same budget, for each has the same models.
+With several devices each has the same budget, since each has the same models.
 """
 
 import math
@@ -16,11 +16,11 @@ from server.settings import Settings
 from server.system.machine import memory
 from server.system.sizes import in_words
 
-SHARES = {"cpu": 0.75, "cuda": 0.9}  # of what there is; the rest is for media, pages of files and other programs
+SHARES = {"cpu": 0.75, "cuda": 0.9}  # of all memory; the rest is for media, page cache and other programs
 
 
 class Need(NamedTuple):
-    """Bytes that a model takes while it works at full size, and with the least that it can work with."""
+    """Estimated bytes of a model: `usual` at full batch size, `least` at the smallest that works."""
 
     usual: int
     least: int
@@ -30,7 +30,7 @@ class Need(NamedTuple):
 class Budget:
     """`limit_bytes` for all loaded models.
 
-    One whose usual need is larger may have all of it, alone; one that needs more than `most_bytes` at the least
+    A model whose usual need is larger may use all of it, alone; one whose least need exceeds `most_bytes`
     can't be loaded.
     """
 
@@ -40,7 +40,7 @@ class Budget:
 
     @classmethod
     def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
-        """That of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
+        """The budget of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
         usual = BatchLimits.on(device, settings.model_options(device))
         set_bytes = settings.memory_budget_mb << 20
 
@@ -55,7 +55,7 @@ class Budget:
         return cls(estimate, there * SHARES[device], there) if there else cls(estimate)
 
     def need_bytes(self, known: KnownModel) -> float:
-        """What to set aside for a model; raises `ModelBroken` for one that can never be loaded."""
+        """Bytes to reserve for a model; raises `ModelBroken` for one that can never be loaded."""
         need = self.estimate(known)
         if need.least > self.most_bytes:
             there = f"{in_words(self.most_bytes, 'MiB')} (SOTTO_MEMORY_BUDGET_MB)"
@@ -65,7 +65,7 @@ class Budget:
         return min(need.usual, self.limit_bytes)
 
     def missing_bytes(self, wanted: KnownModel, others: Iterable[KnownModel]) -> float:
-        """How much too much `wanted` would be beside `others`; 0 or less where it fits."""
+        """Bytes by which `wanted` and `others` exceed the limit; 0 or less if they fit."""
         return self.need_bytes(wanted) + sum(map(self.need_bytes, others)) - self.limit_bytes
 
 

@@ -1,6 +1,6 @@
-"""The lives of models: loaded when somebody wants one; unloaded when nobody has for a while, or to make room.
+"""The lifecycle of models: loaded on demand; unloaded after a time without requests, or to make room.
 
-For one event loop: nothing here takes a lock. What takes time, a load or the end of a process, runs in threads.
+For one event loop, so nothing here takes a lock. Slow operations, loading or ending a process, run in threads.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from server.pool.memory_budget import Budget
 from server.pool.served_model import ServedModel, Starting
 from server.pool.slot import ModelSlot
 
-ROOM_S = 30.0  # that a load waits for other models to become idle
-RETRY_S = 10  # what a client is told that found no room
+ROOM_S = 30.0  # maximum wait of a load for other models to become idle
+RETRY_S = 10  # Retry-After for a client when there was no room
 STOPPING = "The server is shutting down."
-THREADS = 8  # loads and ends at the same time
+THREADS = 8  # for simultaneous loads and unloads
 
 Result = TypeVar("Result")
 Look = Callable[[KnownModel], KnownModel]
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelLease:
-    """A request's hold on a model, from when it is asked for: what is held is not unloaded. To be released."""
+    """A request's hold on a model: a leased model is not unloaded. Must be released."""
 
     def __init__(self, keeper: "ModelPool", slot: ModelSlot, keep_s: float) -> None:
         self.known = slot.known
@@ -44,7 +44,7 @@ class ModelLease:
         return self._slot.served
 
     async def model(self) -> ServedModel:
-        """The model, once it is loaded. Raises `ModelBroken`, and `Unavailable` where there is no room in time."""
+        """The model, once it is loaded. Raises `ModelBroken`, and `Unavailable` if there is no room in time."""
         return await self._keeper.model_of(self._slot)
 
     def release(self) -> None:
@@ -54,7 +54,7 @@ class ModelLease:
 
 
 class ModelPool:
-    """Loads and unloads models within a budget. `close` ends them all."""
+    """Loads and unloads models within a budget. `close` ends all their processes."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ModelPool:
         now_s: Callable[[], float] = time.monotonic,
         room_s: float = ROOM_S,
     ) -> None:
-        """`start` begins a load; `look` sees how the files of a model are now, before that."""
+        """`start` begins a load; before that, `look` reads the current state of a model's files."""
         self.slots: list[ModelSlot] = []
         self.budget = budget
         self.now_s = now_s
@@ -77,14 +77,14 @@ class ModelPool:
         self._closed = False
 
     def adopt(self, known: KnownModel, served: ServedModel, keep_s: float) -> None:
-        """Keep a model that is loaded already."""
+        """Add a model that is already loaded."""
         slot = ModelSlot(known, keep_s)
         slot.served, slot.last_used_s = served, self.now_s()
         slot.count("loads")
         self.slots.append(slot)
 
     def preload(self, known: KnownModel, keep_s: float) -> None:
-        """Load a model before the loop runs. One that has no room, or is broken, is told of and hinders nobody."""
+        """Load a model before the loop runs. If it doesn't fit or is broken, log that and go on."""
         slot = ModelSlot(known, keep_s)
         try:
             if self._missing_bytes(slot) > 0:
@@ -97,7 +97,7 @@ class ModelPool:
         self.slots.append(slot)
 
     def stock(self, models: list[KnownModel], keep_s: float) -> None:
-        """Take over which models there are now; new ones are kept for `keep_s` once they were used."""
+        """Update the list of models; new ones are kept for `keep_s` after use."""
         known = {model.folder: model for model in models}
         for slot in self.slots:
             if model := known.pop(slot.known.folder, None):
@@ -107,18 +107,18 @@ class ModelPool:
         self.slots += [ModelSlot(model, keep_s) for model in known.values()]
 
     def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
-        """Hold a model for a request, which may say how long it is to stay afterwards."""
+        """Hold a model for a request, which may set how long the model is kept afterwards."""
         return ModelLease(self, slot, slot.keep_s if keep_s is None else keep_s)
 
     def release(self, slot: ModelSlot, keep_s: float) -> None:
-        """For `ModelLease` alone."""
+        """Used by `ModelLease` only."""
         slot.leases -= 1
         slot.kept_s, slot.last_used_s = keep_s, self.now_s()
         self._rest(slot)
         self._tell()
 
     async def model_of(self, slot: ModelSlot) -> ServedModel:
-        """For `ModelLease` alone: all who wait share one load, which goes on without them."""
+        """Used by `ModelLease` only: all waiting requests share one load, which continues if they leave."""
         if slot.served:
             return slot.served
         if self._closed:
@@ -133,7 +133,7 @@ class ModelPool:
         return result
 
     async def load(self, slot: ModelSlot, keep_s: float | None = None) -> ServedModel:
-        """Load a model for nobody in particular, also one that could not be loaded before or fails now."""
+        """Load a model without a request, also one that could not be loaded before or fails now."""
         slot.reason = ""
         if slot.served and slot.is_idle and slot.served.engine.stats().state == "broken":
             self._end(slot)
@@ -144,7 +144,7 @@ class ModelPool:
             lease.release()
 
     async def unload(self, slot: ModelSlot, *, wait_s: float = 0.0) -> None:
-        """End a model's process, and return once it has ended; raises `ModelBusy` if it is in use for longer than
+        """End a model's process, and return once it has exited; raises `ModelBusy` if it is in use for longer than
         `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):
@@ -157,7 +157,7 @@ class ModelPool:
             await asyncio.wait([slot.ending])
 
     def sweep(self) -> None:
-        """End what nobody has used for as long as it is kept, and forget what is gone."""
+        """Unload models whose keep-alive has expired, and forget those that are gone."""
         for slot in self.slots:
             self._rest(slot)
         self.slots = [
@@ -165,7 +165,7 @@ class ModelPool:
         ]
 
     def close(self) -> None:
-        """End every process, whatever it does. From any thread; again after the loop, for what began meanwhile."""
+        """End every process, even a busy one. From any thread; called again after the loop, for late loads."""
         self._closed = True
         for slot in self.slots:
             for open_now in (slot.starting, slot.served and slot.served.engine):
@@ -190,7 +190,7 @@ class ModelPool:
             self._tell()
 
     async def _make_room(self, slot: ModelSlot) -> None:
-        """Return when there is memory for it, which is then to be taken at once."""
+        """Return when there is memory for the model, which must then be taken without another await."""
         try:
             async with asyncio.timeout(self._room_s):
                 while slot.ending or self._missing_bytes(slot) > 0:
@@ -209,7 +209,7 @@ class ModelPool:
         return self.budget.missing_bytes(slot.known, others)
 
     def _evict_for(self, slot: ModelSlot) -> None:
-        """End the idle models that were used least recently, where that and what ends already make enough room."""
+        """Unload the least recently used idle models, if that and the unloads in progress make enough room."""
         need = self.budget.need_bytes
         lack = self._missing_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
         idle = sorted((other for other in self.slots if other.is_idle), key=lambda other: other.last_used_s or 0.0)
@@ -262,7 +262,7 @@ class ModelPool:
         self._tell()
 
     def _tell(self) -> None:
-        """Wake up all that wait for any change."""
+        """Wake all tasks that wait for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -273,10 +273,10 @@ class ModelPool:
 
 
 def loaded(starting: Starting) -> ServedModel:
-    """What becomes of it; given up if that raises."""
+    """Wait for the load; closes it if that raises."""
     try:
         return starting.wait()
-    except BaseException:  # a signal too
+    except BaseException:  # including signals
         starting.close()
         raise
 

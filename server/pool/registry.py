@@ -1,5 +1,5 @@
-"""Which models requests may name, and how each of them is now. What a client writes is looked up among these names:
-never a download, nor a path."""
+"""The models that requests may name, and the state of each. A client's value is looked up among these names: it
+never causes a download, and is never used as a path."""
 
 import asyncio
 import logging
@@ -20,16 +20,16 @@ from server.pool.slot import ModelSlot
 from server.settings import Settings
 from server.stats import EngineStats, ModelState, Presence
 
-ON_DEMAND_S = 300.0  # that a model stays which nobody chose, unless SOTTO_KEEP_ALIVE says
+ON_DEMAND_S = 300.0  # how long a model that was loaded on demand is kept, unless SOTTO_KEEP_ALIVE is set
 WATCH_S = 1.0
-PRESENCE_BY_STATE: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # of engines; else loading
+PRESENCE_BY_STATE: Mapping[str, Presence] = {"ready": "loaded", "broken": "broken"}  # by engine state; else loading
 
 
 logger = logging.getLogger(__name__)
 
 
 class ModelSource(Protocol):
-    """What tells which models there are, as `server.models.available.AvailableModels` does."""
+    """Lists the models there are, as `server.models.available.AvailableModels` does."""
 
     def models(self) -> list[KnownModel]: ...
 
@@ -47,13 +47,13 @@ class Registry:
         on_demand_s: float = FOREVER,
         cloud_model_ids: bool = True,
     ) -> None:
-        """The models of `pool`, and those of `stock`, which it loads when they are asked for and keeps for
-        `on_demand_s` after that. With `cloud_model_ids` requests may name the default one by the ids under which
-        clouds host Whisper."""
+        """The models of `pool`, and those of `stock`, which are loaded on demand and kept for `on_demand_s` after
+        that. With `cloud_model_ids` requests may name the default model by the ids under which clouds host
+        Whisper."""
         self._pool = pool
         self._stock = stock
         self._stamp: object = None
-        self._scanning = asyncio.Lock()  # of two looks at once the older one would have the last word
+        self._scanning = asyncio.Lock()  # of two simultaneous scans, the older result could overwrite the newer
         self._on_demand_s = on_demand_s
         self._cloud_model_ids = cloud_model_ids
 
@@ -71,28 +71,28 @@ class Registry:
         raise self._not_found(name)
 
     def named(self, name: str) -> ModelSlot:
-        """The same, for what is done to a model: another cloud's id of one that isn't installed means none."""
+        """As `find`, but another cloud's id is an error unless a model of that name is installed."""
         if slot := self._named(name):
             return slot
         raise self._not_found(name)
 
     def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
-        """Hold a model for a request, and have it loaded if it isn't; `keep_s` is for how long to keep it then."""
+        """Hold a model for a request, and load it if needed; `keep_s` is how long to keep it afterwards."""
         return self._pool.lease(slot, keep_s)
 
     def ids(self) -> list[str]:
-        """Every id to offer clients, models before cloud names. A demo that isn't the default is left out, though
+        """Every id to list for clients, models before cloud ids. A demo that isn't the default is omitted, though
         requests may name it."""
         offered = (slot for slot in self._slots() if slot is self.default or not slot.known.demo)
         names = (name for slot in offered for name in slot.known.names)
         return [*dict.fromkeys(names), *cloud_ids.LISTED]
 
     def states(self) -> list[ModelState]:
-        """How every model is now, the default one first."""
+        """The state of every model, the default one first."""
         return [self.state(slot) for slot in self._slots()]
 
     def state(self, slot: ModelSlot) -> ModelState:
-        """How one is now."""
+        """The state of one model."""
         known, served = slot.known, slot.served
         stats = served.engine.stats() if served else None
         presence = _presence(slot, stats)
@@ -118,11 +118,11 @@ class Registry:
         )
 
     def stats(self) -> dict[str, EngineStats]:
-        """What the engine of each loaded model tells of itself, by name."""
+        """The engine statistics of each loaded model, by name."""
         return {slot.name: slot.served.engine.stats() for slot in self._slots() if slot.served}
 
     def not_ready_reason(self) -> str:
-        """Why the default model would serve no request now; empty where it would, if need be once it is loaded."""
+        """The reason why the default model can't serve requests; empty if it can, if necessary after loading."""
         slot = self.default
         if slot.served is None:
             return "" if slot.loading or slot.may_be_tried(self._pool.now_s()) else slot.reason
@@ -130,33 +130,33 @@ class Registry:
         return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
 
     async def load(self, name: str, keep_s: float | None = None) -> ModelState:
-        """Load a model and return once it is; also one that was broken. Raises as a request for it would."""
+        """Load a model, even a broken one, and return once it is loaded. Raises as a request for it would."""
         slot = self.named(name)
         await self._pool.load(slot, keep_s)
         return self.state(slot)
 
     async def unload(self, name: str, *, wait_s: float = 0.0) -> ModelState:
-        """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` where
+        """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` if
         requests use it for longer than `wait_s`."""
         slot = self.named(name)
         await self._pool.unload(slot, wait_s=wait_s)
         return self.state(slot)
 
     async def rescan(self) -> None:
-        """See which models there are now: new ones become available, those that are gone are forgotten."""
+        """Rescan the models: new ones become available, removed ones are forgotten."""
         if self._stock:
             async with self._scanning:
                 self._stamp = await asyncio.to_thread(self._stock.stamp)
                 self._pool.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
 
     async def watch(self) -> NoReturn:
-        """Unload what is no longer kept, and notice what comes and goes on the disk."""
+        """Unload models whose keep-alive has expired, and rescan when files on disk change."""
         while True:
             try:
                 self._pool.sweep()
                 if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
                     await self.rescan()
-            except Exception:  # whatever a disk answers, models are still to be unloaded
+            except Exception:  # whatever error the disk returns, models must still be unloaded
                 logger.exception("the models on this machine can't be looked at")
             await asyncio.sleep(WATCH_S)
 
@@ -164,7 +164,7 @@ class Registry:
         self._pool.close()
 
     def _named(self, name: str) -> ModelSlot | None:
-        """The model of that name; the default for none, and for OpenAI's ids."""
+        """The model of that name; the default for an empty name, and for OpenAI's ids."""
         wanted = _folded(name)
         if not name or cloud_ids.is_openai(wanted):
             return self.default
@@ -178,15 +178,15 @@ class Registry:
         return (slot for slot in self._pool.slots if not slot.gone)
 
     def _clock(self, at_s: float | None) -> float | None:
-        """A time of the keeper's, in seconds since 1970."""
+        """Convert a time of the pool's clock to seconds since 1970."""
         return None if at_s is None or at_s == FOREVER else time.time() + at_s - self._pool.now_s()
 
 
 def load(settings: Settings, *, in_process: bool = False) -> Registry:
-    """The registry that `settings` ask for, its default model found or pulled, loaded and warm. Takes seconds.
+    """Build the registry from `settings`: its default model found or pulled, loaded and warmed up. Takes seconds.
 
-    Models run in processes of their own; `in_process` there is only the default one, here. Raises
-    `ModelUnavailable` with what to do about it.
+    Models run in processes of their own; with `in_process` only the default one is available, in this process.
+    Raises `ModelUnavailable` with advice on what to do.
     """
     inventory = AvailableModels(settings)
     start = partial(InProcess if in_process else Launch, settings=settings)
@@ -203,7 +203,7 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
             for known in others:
                 keeper.preload(known, chosen_s)
             keeper.stock(inventory.models(), on_demand_s)
-    except BaseException:  # a signal too
+    except BaseException:  # including signals
         served.engine.close()
         keeper.close()
         raise

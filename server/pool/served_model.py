@@ -1,4 +1,4 @@
-"""Models as the flow sees them: being loaded, and loaded."""
+"""A model that is being loaded, and a loaded one, as the pipeline uses them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +9,10 @@ from server.models.known_model import KnownModel
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model: its engine, and what is known of it, its languages and mel bands as it says itself.
+    """A loaded model: its engine, and its properties; languages and mel bands as the model itself reports them.
 
-    `device_bytes` is all the memory of its GPU, of several the smallest one's, 0 on a CPU; `prepared` what its
-    process was set up with.
+    `device_bytes` is all the memory of its GPU, of the smallest one if there are several, 0 on a CPU; `prepared`
+    describes how its process was set up.
     """
 
     engine: EngineLike
@@ -27,12 +27,12 @@ class ServedModel:
 
 
 class Starting(Protocol):
-    """A model that is being loaded, in a process of its own or whenever `wait` is called."""
+    """A model that is being loaded, in a process of its own or when `wait` is called."""
 
     def wait(self) -> ServedModel:
-        """Takes seconds; raises `ModelUnavailable`, also once closed."""
+        """Wait for the model: seconds. Raises `ModelUnavailable`, also once closed."""
         ...
 
     def close(self) -> None:
-        """Give it up, or end what it has become."""
+        """Abort the load, or close the loaded model."""
         ...

@@ -1,4 +1,4 @@
-"""One model in the keeper's books: what it is, what became of it, and when it may be tried again."""
+"""The pool's record of one model: its files, its state, and when a failed load may be retried."""
 
 import asyncio
 from dataclasses import replace
@@ -10,25 +10,25 @@ from server.models.known_model import KnownModel
 from server.pool.served_model import ServedModel, Starting
 from server.stats import ModelCounters
 
-AGAIN_S = 60.0  # after which a model that did load before is tried again, whatever ailed it then
+AGAIN_S = 60.0  # after which a model that has loaded before is retried, whatever the failure
 
 Event = Literal["loads", "unloads", "evictions", "failures"]
 Files = tuple[tuple[str, int, int], ...]
 
 
 class ModelSlot:
-    """One model, whether it is loaded or not. `keep_s`: how long it stays so, idle, unless a request says else."""
+    """One model, loaded or not. `keep_s`: how long it stays loaded when idle, unless a request says otherwise."""
 
     def __init__(self, known: KnownModel, keep_s: float = FOREVER) -> None:
         self.known = known
         self.keep_s = self.kept_s = keep_s
         self.served: ServedModel | None = None
-        self.starting: Starting | None = None  # its process
-        self.loading: asyncio.Task[ServedModel | SottoError] | None = None  # with all that comes before
+        self.starting: Starting | None = None  # its process, while it loads
+        self.loading: asyncio.Task[ServedModel | SottoError] | None = None  # including the wait for memory
         self.ending: asyncio.Future[None] | None = None
         self.leases = 0
         self.last_used_s: float | None = None
-        self.gone = False  # from the disk
+        self.gone = False  # removed from the disk
         self.reason = known.problem
         self.failed_s = 0.0
         self.tally = ModelCounters()
@@ -54,7 +54,7 @@ class ModelSlot:
         self.tally = replace(self.tally, **{event: getattr(self.tally, event) + 1})
 
     def see(self, known: KnownModel) -> None:
-        """Note how its files are now."""
+        """Update the description of its files."""
         self.gone = False
         if not self.holds_memory:
             self.known = known
@@ -67,14 +67,14 @@ class ModelSlot:
         self.count("failures")
 
     def may_be_tried(self, now_s: float) -> bool:
-        """Not if that failed; unless its files have changed since, or it did load once and some time has passed."""
+        """False after a failed load, unless its files have changed, or it loaded before and time has passed."""
         if not self.reason or files_of(self.known) != self._files:
             return True
         return self.tally.loads > 0 and now_s - self.failed_s >= AGAIN_S
 
 
 def files_of(known: KnownModel) -> Files:
-    """The files of a model, so that one sees whether any has changed."""
+    """Names, sizes and times of a model's files, to detect changes."""
     try:
         stats = [(file.name, file.stat()) for file in known.folder.iterdir()]
     except OSError:

@@ -1,10 +1,10 @@
-"""Network addresses: which ones only this machine can reach."""
+"""Network addresses: detects loopback."""
 
 from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, an address or a name, is this machine's loopback interface. Asks no resolver."""
+    """True if `host`, an address or a name, is this machine's loopback interface. Does no name resolution."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

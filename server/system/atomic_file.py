@@ -1,4 +1,4 @@
-"""A file that appears when it is whole."""
+"""Atomic writes: a file appears only when it is complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +8,15 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` at the end, in place of what has the name.
+    """A file to write that becomes `path` at the end, replacing any existing file.
 
-    Until then it lies beside it under a hidden name; an exception or an interrupt leaves nothing of it.
+    Until then it has a hidden name in the same folder; on an exception or interrupt it is removed.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             yield file
         partial.replace(path)
-    except BaseException:  # Ctrl-C too
+    except BaseException:  # including KeyboardInterrupt
         partial.unlink(missing_ok=True)
         raise

@@ -1,7 +1,7 @@
-"""Child processes: started from a clean interpreter, reached over a socket, ended for certain.
+"""Child processes: started from a clean interpreter, connected by a socket, and reliably terminated.
 
-Knows processes; not what they do. Start one by `ChildProcess`; in it, `attach` comes first. No child outlives its
-parent, however that ends. Windows has neither these sockets nor the limits that children are for.
+Knows nothing of their work. Start one by `ChildProcess`; the child calls `attach` first. No child outlives its
+parent, however that exits. Windows has neither these sockets nor the limits that children are used for.
 """
 
 import fcntl
@@ -15,15 +15,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-NICENESS = 5  # below the parent, which must answer while they compute
-LIFELINE = 0  # the child's stdin: a pipe that nobody writes to and that closes with the parent
-# numpy's two say what it may use of the CPU, which decides the last bits of what several processes compute.
+NICENESS = 5  # below the parent, which must respond while they compute
+LIFELINE = 0  # the child's stdin: a pipe that is never written to and that closes with the parent
+# numpy's two select CPU features, and with them the last bits of results, which processes must agree on.
 ENVIRONMENT = (
     "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH PYTHONHOME PYTHONDONTWRITEBYTECODE LANG LC_ALL TZ TMPDIR"
     " NPY_DISABLE_CPU_FEATURES NPY_ENABLE_CPU_FEATURES"
 ).split()
 
-# The parent's import path: with -m, a folder `server` where the parent was started would be taken for this one.
+# The parent's import path: with -m, a folder `server` in the working directory would be imported instead.
 _START = """
 import runpy, sys
 sys.path[:] = sys.argv.pop().split("\\n")
@@ -34,12 +34,12 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 def clean_environment() -> dict[str, str]:
-    """What a child needs of this process's environment: no setting, no key, no token."""
+    """The part of this process's environment that a child needs: no setting, no key, no token."""
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 class ChildProcess:
-    """A process that runs the module of that dotted name; `channel` is a Unix socket of some `kind` to it."""
+    """A process that runs the module of that dotted name; `channel` is a Unix socket of type `kind` to it."""
 
     def __init__(
         self, module: str, *arguments: str, environment: Mapping[str, str], kind: int = socket.SOCK_STREAM
@@ -76,18 +76,18 @@ class ChildProcess:
         return self._process.poll()
 
     def wait(self, within_s: float) -> int | None:
-        """The exit status, None if it still runs after so long."""
+        """The exit status, None if it is still running after `within_s` seconds."""
         try:
             return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             return None
 
     def kill(self) -> None:
-        """End it now, whatever it is at; from any thread, and more than once. `close` is still to be called."""
+        """Kill it, in any state; from any thread, and repeatedly. `close` must still be called."""
         self._process.kill()
 
     def close(self, within_s: float = 0.0) -> int:
-        """Hang up, kill it unless it ends by itself within `within_s` seconds, and return its exit status."""
+        """Close the channel, kill it unless it exits within `within_s` seconds, and return its exit status."""
         self.channel.close()
         if self.wait(within_s) is None:
             self._process.kill()
@@ -97,32 +97,33 @@ class ChildProcess:
 
 
 def described(status: int) -> str:
-    """How a process ended."""
+    """Describe how a process ended."""
     if status >= 0:
         return f"it ended with status {status}"
     return f"it was ended by {_name(-status)}"
 
 
 def _name(number: int) -> str:
-    """Most real-time signals have none."""
+    """Name of a signal; most real-time signals have none."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def hold_to_parent() -> None:
-    """From here on this child ends with its parent, and only so. Comes first, before a module's heavy imports."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides what they mean
+    """Make this child end with its parent, and ignore other stop signals. Call before a module's heavy imports."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides how to react
         signal.signal(stop, signal.SIG_IGN)
     os.nice(NICENESS)
     fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO: to end
-    if select.select([LIFELINE], [], [], 0)[0]:  # it has ended before there was a signal to tell
+    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO: to exit
+    if select.select([LIFELINE], [], [], 0)[0]:  # the parent ended before the signal was enabled
         os._exit(0)
 
 
 def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:
-    """In a child: its end of the channel, and its arguments.
+    """In a child: return its end of the channel, and its arguments.
 
-    A `thread` sees the parent's end too, where a library has taken the signal. Without one the child may fork.
+    With `thread` a thread also watches for the parent's exit, in case a library has replaced the signal handler.
+    Without it the child may fork.
     """
     if thread:
         threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()

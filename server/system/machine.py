@@ -1,4 +1,4 @@
-"""What this process may use of the machine it runs on."""
+"""The resources of the machine that this process may use."""
 
 import math
 import os
@@ -17,7 +17,7 @@ AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """CPUs that this process may keep busy: the fewer of its affinity mask and its cgroup's quota, at least 1.
+    """CPUs that this process may keep busy: the smaller of its affinity mask and its cgroup's quota, at least 1.
 
     OpenMP and CTranslate2 count hardware threads and so overcommit inside a container with a quota.
     """
@@ -26,19 +26,19 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
 
 
 def open_files() -> float:
-    """How many files this process may have open, once `allow_open_files` was called."""
+    """Maximum number of open files of this process, once `allow_open_files` was called."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
 def allow_open_files() -> None:
-    """Raise that limit as far as it goes: systems start programs with a low one, for the sake of old ones."""
+    """Raise that limit to its maximum: the default is low for the sake of old programs."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def has_avx512(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether the CPU has the AVX-512 instructions that CTranslate2 is built for; False where it can't be told."""
+    """True if the CPU has the AVX-512 instructions that CTranslate2 is built for; False if unknown."""
     try:
         flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
@@ -47,14 +47,14 @@ def has_avx512(cpuinfo: Path = CPUINFO) -> bool:
 
 
 class Memory(NamedTuple):
-    """Bytes of RAM that this process's container, or the machine, may hold; and about how many of them are free."""
+    """Bytes of RAM that this process's container, or the machine, may use; and approximately how many are free."""
 
     allowed: int
     free: int
 
 
 def memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> Memory | None:
-    """None where it can't be told."""
+    """The memory limits of this process; None if unknown."""
     try:
         rows = (line.split() for line in meminfo.read_text().splitlines())
         kib = {name: int(value) for name, value, *_ in rows}
@@ -66,17 +66,17 @@ def memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> Memory | None:
 
 
 def filesystem(folder: Path, mounts: Path = MOUNTS) -> str:
-    """The kind of file system that `folder` lies on, such as tmpfs; empty where it can't be told."""
+    """The type of the file system that contains `folder`, such as tmpfs; empty if unknown."""
     try:
         rows = [line.split() for line in mounts.read_text().splitlines()]
     except OSError:
         return ""
     holding = [(len(point), kind) for _, point, kind, *_ in rows if folder.resolve().is_relative_to(point)]
-    return max(reversed(holding), key=lambda held: held[0], default=(0, ""))[1]  # the last hides those before
+    return max(reversed(holding), key=lambda held: held[0], default=(0, ""))[1]  # the last mount hides earlier ones
 
 
 def resident_bytes(pid: int | None = None) -> int:
-    """Memory of a process, of this one if none is named, that is in RAM; 0 where it can't be told."""
+    """Resident memory of a process in bytes, by default of this one; 0 if unknown."""
     try:
         return int((STATM if pid is None else PROC / str(pid) / "statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
@@ -84,9 +84,9 @@ def resident_bytes(pid: int | None = None) -> int:
 
 
 def proportional_bytes(pid: int) -> int:
-    """The same, a page that n processes share counted as an nth of one; 0 where it can't be told.
+    """The same, with a page shared by n processes counted as 1/n; 0 if unknown.
 
-    The kernel goes through all pages for that: milliseconds, more for a process of many gigabytes.
+    The kernel walks all pages for this: milliseconds, more for a process of many gigabytes.
     """
     try:
         rows = (line.split() for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines())
@@ -96,7 +96,7 @@ def proportional_bytes(pid: int) -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that process `pid`, of one thread, has started; none where it has ended."""
+    """The child processes of the single-threaded process `pid`; none if it has ended."""
     try:
         return [int(child) for child in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split()]
     except OSError:
@@ -104,7 +104,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _quota(cgroup: Path) -> int:
-    """CPUs of the cgroup's quota, rounded up; very many where there is none. Reads versions 2 and 1."""
+    """CPUs of the cgroup's quota, rounded up; a very large number without a quota. Reads versions 2 and 1."""
     unlimited = 1 << 16
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
@@ -120,7 +120,7 @@ def _quota(cgroup: Path) -> int:
 
 
 def _memory_limit(cgroup: Path) -> int:
-    """Bytes; very many where there is no limit. Reads versions 2 and 1."""
+    """Bytes; a very large number without a limit. Reads versions 2 and 1."""
     for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
         try:
             return int(file.read_text())

@@ -1,4 +1,4 @@
-"""Where uploads and decoded audio lie: in files without names, in a folder that nobody else may enter."""
+"""Temporary storage for uploads and decoded audio: unnamed files in a folder private to this user."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ import weakref
 from pathlib import Path
 from typing import IO
 
-MEMORY_BYTES = 256 << 10  # of a file that may stay in memory until it is larger; a form may bring eight
+MEMORY_BYTES = 256 << 10  # a file stays in memory up to this size; a form may have eight
 
 
 class ScratchFolder:
-    """A private folder under TMPDIR, made with its first file, and another one if that is gone."""
+    """A private folder under TMPDIR, created with its first file, and recreated if it disappears."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
@@ -21,15 +21,15 @@ class ScratchFolder:
         self._lock = threading.Lock()
 
     def file(self) -> IO[bytes]:
-        """A new file, already unlinked: nothing is left of it after a crash. Raises OSError."""
+        """A new file, already unlinked, so that a crash leaves nothing behind. Raises OSError."""
         return tempfile.TemporaryFile(dir=self._ready(), buffering=0)
 
     def small_file(self) -> tempfile.SpooledTemporaryFile[bytes]:
-        """One that lies in memory at first; growing raises OSError."""
+        """A file that starts in memory; growing raises OSError."""
         return tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(self._ready()))
 
     def close(self) -> None:
-        """Remove the folder; open files live on without it."""
+        """Remove the folder; open files remain usable."""
         if self._remove:
             self._remove()
 
@@ -40,7 +40,7 @@ class ScratchFolder:
             return self._folder
 
     def _new_folder(self) -> Path:
-        """Never one of a name that was ours: where everybody may write, somebody else may have taken that."""
+        """Use a new name each time: in a world-writable directory, another user may have taken the old one."""
         if self._remove:
             self._remove.detach()
         parent = Path(tempfile.gettempdir())
@@ -51,7 +51,7 @@ class ScratchFolder:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is there, and nobody but this user may enter it."""
+    """True if it exists, and only this user may enter it."""
     try:
         status = os.lstat(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Sizes in words: files in decimal units, as disks are sold; memory in binary ones, as its settings are."""
+"""Sizes in words: files in decimal units, as disks are labeled; memory in binary units, as in its settings."""
 
 from typing import Literal
 

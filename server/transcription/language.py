@@ -1,13 +1,13 @@
-"""The language of a file: the vote of its first windows, and whether a model knows one that was asked for."""
+"""The language of a file: the vote of its first windows; and checks that a model knows a requested language."""
 
 from server.errors import UnknownLanguage
 from server.options import DecodingOptions
 from server.pool.served_model import ServedModel
 from server.transcript import WindowResult
 
-LANGUAGE_WINDOWS = 3  # windows that may vote where the first one is unsure
-LANGUAGE_CERTAIN = 0.5  # probability from which one window decides alone
-UNKNOWN_LANGUAGE = "en"  # what is reported where nobody speaks
+LANGUAGE_WINDOWS = 3  # that may vote when the first one is uncertain
+LANGUAGE_CERTAIN = 0.5  # probability from which a single window decides
+UNKNOWN_LANGUAGE = "en"  # reported if there is no speech
 
 
 def check_language(decoding: DecodingOptions, model: ServedModel) -> None:
@@ -21,8 +21,8 @@ def is_certain(result: WindowResult) -> bool:
 
 
 def vote(results: list[WindowResult]) -> tuple[str, float | None]:
-    """The language with the best mean probability over the windows in which something was said, up to the first
-    that is certain."""
+    """The language with the best mean probability over the windows that have text, up to the first
+    certain one."""
     voters = [result for result in results if result.segments] or results
     certain = next((number for number, result in enumerate(voters) if is_certain(result)), len(voters))
     voters = voters[: certain + 1]

@@ -1,7 +1,7 @@
-"""The life of a request: an upload in, its segments out, in order and in the file's time.
+"""The lifecycle of a request: an upload in, its segments out, in order and in file time.
 
 Read this file first. Windows come from `media` as fast as a file decodes; a bounded number of them is with
-the engine at any time; their results leave in order. Knows asyncio; no HTTP, no tensors.
+the engine at any time; their results are returned in order. Knows asyncio; no HTTP, no tensors.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, ch
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Timeline
 
-MIN_REST_S = 0.4  # as long as the padding behind speech: nothing is said in less
-MAX_RESTS = 20  # of one window: a model that stops every second is repeating itself
+MIN_REST_S = 0.4  # as long as the padding after speech: anything shorter contains none
+MAX_RESTS = 20  # per window: a model that stops every second is repeating itself
 
-# What one window gave: itself, or its rest where the model stopped inside it, each with its result.
+# The results of one window: for itself, and for its rest where the model stopped inside it.
 Heard = list[tuple[Window, WindowResult]]
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentGroup:
-    """What leaves together: the segments of a window, and how far into the file they bring what has left, s."""
+    """Segments that are emitted together: those of one window, and the time in s up to which the file is done."""
 
     segments: tuple[Segment, ...]
     done_s: float
 
 
 class Pipeline:
-    """Transcribes files with the models of a registry. Closing it is its maker's business, part by part."""
+    """Transcribes files with the models of a registry. Its creator closes the parts it is built from."""
 
     def __init__(self, media: MediaDecoder, registry: Registry, *, max_windows: int = 512) -> None:
         """At most `max_windows` windows of all requests together are with the engines."""
@@ -51,8 +51,8 @@ class Pipeline:
     ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        At `deadline`, by the loop's clock, it ends with `RequestTimeout`. Raises `ModelNotFound` at once, and if
-        the model is loaded `UnknownLanguage`; errors of the model and the file come while iterating.
+        At `deadline`, on the loop's clock, it ends with `RequestTimeout`. Raises `ModelNotFound` at once, and if
+        the model is loaded `UnknownLanguage`; errors of the model and the file are raised while iterating.
         """
         slot = self.registry.find(options.model)
         if slot.served:
@@ -60,21 +60,21 @@ class Pipeline:
         lease = self.registry.lease(slot, options.keep_alive_s)
         try:
             return Transcription(self._media, lease, source, options, self._room, deadline)
-        except BaseException:  # nothing can be stored, or started
+        except BaseException:  # out of storage or threads
             lease.release()
             raise
 
 
 class Transcription:
-    """One request under way: iterate for its segments, and take the whole by `result`. Always close it.
+    """One request in progress: iterate for its segments, and get the whole from `result`. Always close it.
 
-    `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is what the
-    file's header claims, as soon as it is open. `done_s` says how far the segments have come. `prompt_tokens` are
-    the caller's own, known with the first segment; 0 if nothing was heard. `wait_s` is how long its first
-    words waited for the model, known with their result. It is decoded while the model is loaded, if it has to be.
+    `language` is set before the first segment, `duration_s` after the last; `duration_hint_s` is the claim of the
+    file's header, available once it is open. `done_s` is the time that the segments have reached. `prompt_tokens`
+    are the caller's own, known with the first segment; 0 if there was no speech. `wait_s` is how long its first
+    window waited for the model, known with its result. The file is decoded while the model loads, if it must.
     """
 
-    _model: ServedModel  # these two once it is loaded
+    _model: ServedModel  # both set once it is loaded
     _own_room: asyncio.Semaphore
 
     def __init__(
@@ -101,7 +101,7 @@ class Transcription:
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
         self._passages: asyncio.Queue[SegmentGroup | None] = asyncio.Queue()
         self._segments: list[Segment] = []
-        self._asked_s: float | None = None  # when there was something to hear, by the loop's clock
+        self._asked_s: float | None = None  # when its first window was ready, on the loop's clock
         self._begun_s: float | None = None
         self._ended_s: float | None = None
         self._tasks: set[asyncio.Task[Heard]] = set()
@@ -114,7 +114,7 @@ class Transcription:
 
     @property
     def model(self) -> str:
-        """The name of the model that hears it."""
+        """The name of the model that transcribes it."""
         return self._lease.known.name
 
     @property
@@ -123,43 +123,43 @@ class Transcription:
 
     @property
     def text(self) -> str:
-        """What has been heard so far."""
+        """The text so far."""
         return "".join(segment.text for segment in self._segments).strip()
 
     @property
     def audio_s(self) -> float:
-        """How much of it has been decoded, s."""
+        """Seconds of audio decoded so far."""
         return self._recording.decoded_s
 
     @property
     def run_s(self) -> float | None:
-        """How long it has run since the model began with it, or had run when it ended."""
+        """Seconds since the model began with it, until now or until it ended; None before."""
         return None if self._begun_s is None else (self._ended_s or _now_s()) - self._begun_s
 
     @property
     def is_audio(self) -> bool:
-        """Whether something of it could be decoded."""
+        """True once any audio could be decoded."""
         return self._recording.spool.samples > 0
 
     @property
     def left_s(self) -> float:
-        """Seconds of audio that are still to be heard: what the header claims, until it is counted."""
+        """Seconds of audio still to be transcribed: by the header's claim, until the duration is counted."""
         return 0.0 if self._run.done() else max(0.0, self._recording.known_s - self.done_s)
 
     @property
     def queue_position(self) -> int:
-        """How many requests the model goes to before it begins with this one; then 0: they take turns."""
+        """Number of requests that the model takes before it begins with this one; then 0: they take turns."""
         served = self._lease.served
         return 0 if self._begun_s is not None or served is None else served.engine.position(self.id)
 
     async def passages(self) -> AsyncIterator[SegmentGroup]:
-        """What each window gave, once it and all before it are heard.
+        """Yield the segments of each window, once it and all windows before it are done.
 
-        Before these comes an empty passage, as soon as there is speech to hear: the file is audio.
+        An empty group comes first, as soon as speech is found: the file is valid audio.
         """
         while (passage := await self._passages.get()) is not None:
             yield passage
-        await asyncio.shield(self._run)  # raises what ended it
+        await asyncio.shield(self._run)  # raises the error that ended it
 
     async def __aiter__(self) -> AsyncIterator[Segment]:
         async for passage in self.passages():
@@ -167,7 +167,7 @@ class Transcription:
                 yield segment
 
     async def result(self) -> Transcript:
-        """The finished transcription, whoever has taken its segments meanwhile."""
+        """The finished transcription, even if its segments were consumed by an iteration."""
         duration_s = await asyncio.shield(self._run)
         return Transcript(
             task=self._options.decoding.task,
@@ -179,22 +179,22 @@ class Transcription:
         )
 
     def cancel(self) -> None:
-        """End it: what waits in the engine's queue is forgotten, decoding stops at the next block."""
-        # Not at once: a task that is cancelled before its first step never gets to its `finally`.
+        """Cancel it: windows in the engine's queue are dropped, decoding stops at the next block."""
+        # Deferred: a task that is cancelled before its first step never reaches its `finally`.
         asyncio.get_running_loop().call_soon(self._run.cancel)
 
     async def close(self) -> None:
-        """Cancel what is left, and return once the source is no longer read."""
+        """Cancel the remaining work, and return once the source is no longer read."""
         self.cancel()
         decoded = asyncio.wrap_future(self._recording.finished)
         await asyncio.gather(self._run, decoded, return_exceptions=True)
 
     def _open(self, media: MediaDecoder, source: UploadFd) -> Recording:
-        """Start decoding; windows, then None, arrive on this loop."""
+        """Start decoding; windows, then None, are passed to this loop."""
         loop = asyncio.get_running_loop()
 
         def arrive(window: Window | None) -> None:
-            with suppress(RuntimeError):  # a stop that waited no longer has closed the loop
+            with suppress(RuntimeError):  # a shutdown that no longer waited has closed the loop
                 loop.call_soon_threadsafe(self._arrive, window)
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
@@ -208,7 +208,7 @@ class Transcription:
         self._arrivals.put_nowait(window)
 
     async def _whole(self) -> float:
-        """Decode, feed the engine and collect from it until all are through or one fails; the duration, s."""
+        """Decode, feed the engine and collect results until all are done or one fails; returns the duration, s."""
         decoding = asyncio.wrap_future(self._recording.finished)
         parts: list[asyncio.Future[Any]] = [
             decoding,
@@ -236,10 +236,10 @@ class Transcription:
             self._recording.close()
             self._lease.release()
             self._passages.put_nowait(None)
-            await asyncio.gather(*left, return_exceptions=True)  # may be cancelled: nothing comes after it
+            await asyncio.gather(*left, return_exceptions=True)  # may be cancelled: nothing follows
 
     async def _feed(self) -> None:
-        """Give every window to the engine: all as room allows, or each when the one before is heard."""
+        """Submit every window to the engine: in parallel as room allows, or each after the one before."""
         self._model = await self._lease.model()
         check_language(self._options.decoding, self._model)
         self._own_room = asyncio.Semaphore(2 * self._model.engine.max_batch)
@@ -272,7 +272,7 @@ class Transcription:
             task = await self._start(window, decoding)
             self._ordered.put_nowait(task)
             if self._options.stream and window.index == 0:
-                await asyncio.wait([task])  # ahead of the others: in a batch with them it would take longer
+                await asyncio.wait([task])  # not in a batch with the others, which would take longer
 
     async def _windows(self) -> AsyncIterator[Window]:
         while (window := await self._arrivals.get()) is not None:
@@ -281,11 +281,11 @@ class Transcription:
             yield window
 
     async def _settle_language(self, windows: AsyncIterator[Window]) -> DecodingOptions:
-        """Decide the file's language by its first windows; those heard in another one are heard again."""
+        """Decide the file's language by its first windows; redo those transcribed in another one."""
         heard: list[asyncio.Task[Heard]] = []
         async for window in windows:
             heard.append(await self._start(window, self._options.decoding))
-            # Together, for workers that would be idle until the first is heard; unless somebody waits for that one.
+            # In parallel, since workers would idle during the first window; unless a stream waits for its result.
             alone = self._options.stream and is_certain((await heard[-1])[0][1])
             if alone or len(heard) == LANGUAGE_WINDOWS:
                 break
@@ -298,7 +298,7 @@ class Transcription:
         return decoding
 
     async def _start(self, window: Window, decoding: DecodingOptions, *, once: bool = False) -> asyncio.Task[Heard]:
-        """Hear `window` in a task of its own, once there is room for it; `once`: without what the model left."""
+        """Transcribe `window` in a task, once there is room; `once`: without the rest that the model left."""
         await self._own_room.acquire()
         task = asyncio.create_task(self._hear(window, decoding, once=once))
         self._tasks.add(task)
@@ -309,10 +309,10 @@ class Transcription:
         self._tasks.discard(task)
         self._own_room.release()
         if not task.cancelled():
-            task.exception()  # seen: where many windows fail, one error is told and asyncio logs no others
+            task.exception()  # mark as retrieved: of many errors one is reported, and asyncio must not log the rest
 
     async def _hear(self, window: Window, decoding: DecodingOptions, *, once: bool) -> Heard:
-        """What the model makes of `window`: where it stops inside, the rest is given to it again."""
+        """The model's results for `window`: if it stops inside, the rest is submitted again."""
         heard: Heard = []
         rest: Window | None = window
         while rest and len(heard) <= MAX_RESTS:
@@ -337,14 +337,14 @@ class Transcription:
             return result
 
     async def _collect(self) -> None:
-        """Take results in order and let their segments out."""
+        """Take results in order and emit their segments."""
         placer = Timeline()
         while (task := await self._ordered.get()) is not None:
             segments: list[Segment] = []
             for window, result in await task:
                 if self.language_probability is None and result.language_probs:
                     self.language, self.language_probability = result.language_probs[0]
-                # Once, though every window sees them: the first has all, later ones may have what was said instead.
+                # Only once: the first window has all of the prompt, later ones may have previous text instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
                 segments += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
@@ -357,7 +357,7 @@ def _now_s() -> float:
 
 
 def _rest(window: Window, result: WindowResult) -> Window | None:
-    """What the model has not heard of `window` yet, if anything can have been said there."""
+    """The part of `window` that the model has not transcribed, if it is long enough to contain speech."""
     left = window.length - result.consumed
     if result.consumed <= 0 or left <= MIN_REST_S * SAMPLE_RATE:
         return None

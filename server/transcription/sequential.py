@@ -1,6 +1,6 @@
-"""The order of windows where each depends on the one before: openai/whisper's seek loop.
+"""The order of windows when each depends on the one before: openai/whisper's seek loop.
 
-A window begins where the last one's segments ended and is prompted with what they said. Knows no model and no
+A window begins where the segments of the last one ended and is prompted with their text. Knows no model and no
 queue: a generator that yields a window with its options and is sent the result.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import replace
 from server.options import MAX_PROMPT, DecodingOptions
 from server.transcript import FRAME_S, FRAME_SAMPLES, MAX_FRAMES, SAMPLE_RATE, Span, Window, WindowResult
 
-RESET_TEMPERATURE = 0.5  # text that took more than this to find is no good prompt
+RESET_TEMPERATURE = 0.5  # text that needed a higher temperature is no good prompt
 FRAMES_PER_S = SAMPLE_RATE // FRAME_SAMPLES
 
 Steps = Generator[tuple[Window, DecodingOptions], WindowResult, None]
 
 
 def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float | None) -> Steps:
-    """Windows over the spans of speech, one after another; `mel_max` is the whole input's."""
+    """Windows over the spans of speech, one after another; `mel_max` is the maximum over the whole input."""
     total_frames = sum(len(span) for span in speech) // FRAME_SAMPLES
     seek, index, said = 0, 0, tuple[int, ...]()
     while seek < total_frames:
@@ -40,7 +40,7 @@ def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float
 
 
 def cut(speech: Sequence[Span], start: int, length: int) -> tuple[Span, ...]:
-    """The spans of `length` samples of speech from its sample `start` on; silence between spans is not counted."""
+    """The spans with `length` samples of speech from its sample `start` on, not counting silence in between."""
     spans: list[Span] = []
     for span in speech:
         if start >= len(span):
@@ -55,7 +55,7 @@ def cut(speech: Sequence[Span], start: int, length: int) -> tuple[Span, ...]:
 
 
 def _next(result: WindowResult, seek: int, frames: int) -> int:
-    """The frame to go on from: that of the last word's end where the model stopped inside the window."""
+    """The frame to continue from: that of the last word's end if the model stopped inside the window."""
     end = round(result.words_end * FRAMES_PER_S) if result.open_ended and result.words_end is not None else 0
-    # Standing still would never end; openai/whisper's rules can ask for it, by a segment from 0.00 to 0.00.
+    # Without progress it would never end; openai/whisper's rules allow that, by a segment from 0.00 to 0.00.
     return end if end > seek else seek + (result.consumed // FRAME_SAMPLES or frames)

@@ -1,4 +1,4 @@
-"""Puts a window's segments where they belong in the file: in order, inside it, words inside their segment."""
+"""Maps a window's segments to file time: in order, inside the file, words inside their segment."""
 
 from bisect import bisect_right
 from dataclasses import replace
@@ -9,14 +9,14 @@ FRAMES_PER_S = 100
 
 
 class FileTime:
-    """Turns times inside a window into times of its file.
+    """Converts times inside a window to times of its file.
 
-    Where silence was cut out, one instant of the window is two of the file: `end` says which is meant.
+    Where silence was cut out, one time of the window corresponds to two of the file: `end` selects the earlier.
     """
 
     def __init__(self, window: Window) -> None:
         self._spans = window.spans
-        self._begins: list[int] = []  # window position at which each span begins
+        self._begins: list[int] = []  # window position of the start of each span
         position = 0
         for span in window.spans:
             self._begins.append(position)
@@ -24,7 +24,7 @@ class FileTime:
         self._length = position
 
     def of(self, time_s: float, *, end: bool = False, span: int | None = None) -> float:
-        """File time in seconds of window time `time_s`; past the window's end means its end."""
+        """File time in seconds of window time `time_s`; times past the window's end map to its end."""
         sample = min(max(time_s, 0.0) * SAMPLE_RATE, float(self._length))
         index = self.span_at(time_s, end=end) if span is None else span
         chosen = self._spans[index]
@@ -32,7 +32,7 @@ class FileTime:
         return (chosen.start + inside) / SAMPLE_RATE
 
     def span_at(self, time_s: float, *, end: bool = False) -> int:
-        """Index of the span that holds window time `time_s`; on a joint, the earlier one if `end`."""
+        """Index of the span that contains window time `time_s`; at a boundary, the earlier one if `end`."""
         sample = round(max(time_s, 0.0) * SAMPLE_RATE)
         index = bisect_right(self._begins, sample) - 1
         if end and index > 0 and sample == self._begins[index]:
@@ -41,20 +41,20 @@ class FileTime:
 
 
 class Timeline:
-    """Places the results of one request, which must come in order."""
+    """Places the results of one request, which must arrive in order."""
 
     def __init__(self) -> None:
-        self.end_s = 0.0  # end of the last segment: no later one begins before it
+        self.end_s = 0.0  # end of the last segment: later ones must not begin before it
         self._count = 0
 
     def place(self, window: Window, result: WindowResult) -> list[Segment]:
-        """Segments of `result` in file time, numbered through the request."""
+        """Segments of `result` in file time, numbered across the request."""
         time = FileTime(window)
         return [self._place(segment, window, time) for segment in result.segments]
 
     def _place(self, segment: Segment, window: Window, time: FileTime) -> Segment:
         words = [_in_file(word, time) for word in segment.words or ()]
-        # As faster-whisper does: with words, theirs are the segment's times.
+        # As faster-whisper does: with words, the segment's times are theirs.
         start = words[0].start if words else time.of(segment.start)
         end = words[-1].end if words else time.of(segment.end, end=True)
         start = max(start, self.end_s)
@@ -73,13 +73,13 @@ class Timeline:
 
 
 def _in_file(word: Word, time: FileTime) -> Word:
-    """A word lies in one span of speech: that of its middle, though its times may reach over a joint."""
+    """A word is placed in one span of speech: that of its middle, even if its times cross a boundary."""
     span = time.span_at((word.start + word.end) / 2)
     return replace(word, start=time.of(word.start, span=span), end=time.of(word.end, span=span))
 
 
 def _within(words: list[Word], start: float, end: float) -> list[Word]:
-    """The same words, none before the one in front of it, all in [start, end]."""
+    """The same words, in chronological order and clipped to [start, end]."""
     placed = []
     for word in words:
         start = min(max(word.start, start), end)

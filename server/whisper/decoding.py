@@ -1,6 +1,6 @@
-"""One window on its way through a model: what prompts it, and the rules by which a decoding is kept or tried again.
+"""The decoding state of one window: its prompt, and the rules by which a result is kept or retried.
 
-The rules are openai/whisper's as faster-whisper applies them. No model here, no tensors looked into.
+The rules are openai/whisper's as faster-whisper applies them. No model here, no tensor operations.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from server.options import MAX_PROMPT, DecodingOptions
 from server.transcript import MAX_FRAMES, Window
 
 MAX_LENGTH = 448  # tokens the decoder can hold; CTranslate2 lets half of them be new
-HOTWORDS_ROOM = 64  # before a full prompt; 158 tokens are left to the answer. faster-whisper's 223 leave none
+HOTWORDS_ROOM = 64  # before a full prompt; leaves 158 tokens for the answer, where faster-whisper's 223 leave none
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The tokens a decoder is given as text before the window's; `own` of them are the caller's."""
+    """The tokens that the decoder is given as previous text; `own` of them are the caller's."""
 
     tokens: tuple[int, ...] = ()
     own: int = 0
 
 
 def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], said: Sequence[int], bucket: int = 1) -> Prompt:
-    """The beginning of the hotwords, then the end of the caller's prompt and of what was said in earlier windows.
+    """The beginning of the hotwords, then the end of the caller's prompt and of the text of earlier windows.
 
-    Prompts of few different lengths share more batches: what was said is cut to a multiple of `bucket` tokens, the
-    caller's own is never shortened for that.
+    Fewer distinct prompt lengths share more batches: the earlier text is cut to a multiple of `bucket` tokens; the
+    caller's own prompt is never shortened for that.
     """
     said = said[-MAX_PROMPT:]
     said = said[len(said) % bucket :]
@@ -37,7 +37,7 @@ def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], said: Sequence[int
 
 @dataclass(frozen=True, slots=True)
 class DecodingResult:
-    """One decoding of one window: its tokens, timestamps among them, and how good they look."""
+    """One decoding attempt of a window: its tokens, including timestamps, and its quality measures."""
 
     tokens: tuple[int, ...]
     text: str
@@ -47,7 +47,7 @@ class DecodingResult:
     temperature: float
 
     def is_silence(self, options: DecodingOptions) -> bool:
-        """Whether the model heard no speech and isn't sure of its words either."""
+        """True if the model detected no speech and isn't confident of its text either."""
         unsure = self.avg_logprob <= options.logprob_threshold
         return unsure and self.no_speech_prob > options.no_speech_threshold
 
@@ -55,7 +55,7 @@ class DecodingResult:
         return self.compression_ratio > options.compression_ratio_threshold
 
     def failed(self, options: DecodingOptions) -> bool:
-        """Whether to try again at the next temperature."""
+        """True if the next temperature should be tried."""
         improbable = self.avg_logprob < options.logprob_threshold
         if improbable and self.no_speech_prob > options.no_speech_threshold:
             return False
@@ -64,12 +64,12 @@ class DecodingResult:
 
 @dataclass(eq=False, slots=True)
 class WindowState:
-    """What is known of a window so far. Its encoder output serves detection, every try and alignment.
+    """The state of a window so far. Its encoder output is used for detection, every attempt and alignment.
 
-    `frames` of 10 ms are what the encoder sees, silence behind the window's end included. `options.language` is
-    set once the language is known; `decoded` once a try is kept. `emptied` was kept before, and had no text: a
-    caller's prompt may have made it so, and the window is decoded without. `align_tokens` are the text tokens that
-    alignment is to place in time, `alignment` says where and how probable each is.
+    `frames` of 10 ms is the encoder's input, including silence after the window's end. `options.language` is
+    set once the language is known; `decoded` once an attempt is kept. `emptied` was kept before, and had no text: a
+    caller's prompt may be the cause, so the window is decoded without it. `align_tokens` are the text tokens to be
+    aligned, `alignment` has the time and probability of each.
     """
 
     window: Window
@@ -86,7 +86,7 @@ class WindowState:
 
     @property
     def temperature(self) -> float:
-        """Of the next try."""
+        """Temperature of the next attempt."""
         return self.options.temperatures[len(self.attempts)]
 
     @property
@@ -94,16 +94,16 @@ class WindowState:
         return 0 if self.encoded is None else int(self.encoded.nbytes)
 
     def detect(self, probs: Sequence[tuple[str, float]]) -> None:
-        """Take a detection's outcome, best first, for the language: among those that are wanted, if any is."""
+        """Set the language from a detection's result, best first, among the requested ones, if any is in it."""
         wanted = self.options.languages
         self.language_probs = tuple(p for p in probs if not wanted or p[0] in wanted) or tuple(probs)
         self.options = replace(self.options, language=self.language_probs[0][0])
 
     def add_attempt(self, decoded: DecodingResult) -> None:
-        """Take a try and decide: keep it, or, once all have failed, the most probable that doesn't repeat itself.
+        """Add an attempt and decide: keep it, or, once all have failed, the most probable one without repetition.
 
-        That one then reports the last temperature. What failed with less than the encoder's full window does not
-        count: it is encoded again.
+        The latter reports the last temperature. A failed attempt with less than the encoder's full window doesn't
+        count: the window is encoded again.
         """
         if self.frames < MAX_FRAMES and (decoded.failed(self.options) or decoded.is_silence(self.options)):
             self.frames, self.encoded = MAX_FRAMES, None
@@ -119,9 +119,9 @@ class WindowState:
             self._doubt_prompt(self.decoded)
 
     def _doubt_prompt(self, kept: DecodingResult) -> None:
-        """Where a caller's prompt leaves no text, decode without it, and keep that if there is speech then.
+        """If a caller's prompt leads to empty text, decode without it, and keep that if there is speech.
 
-        A long or unfit prompt can end a decoding before its first word. What the sound holds is judged without it.
+        A long or unsuitable prompt can end a decoding before its first word. Speech is detected without it.
         """
         if self.emptied is not None:
             if kept.no_speech_prob > self.options.no_speech_threshold:

@@ -1,4 +1,4 @@
-"""What CTranslate2 can run on here: the device, the compute types worth trying on it, and cuBLAS."""
+"""The devices available to CTranslate2: device names, compute types worth trying, and cuBLAS."""
 
 import ctypes
 import logging
@@ -11,9 +11,9 @@ import ctranslate2
 
 from server.errors import ModelUnavailable
 
-# Best first. int8_float16 is for GPUs without the memory for float16; it fails on some, where float32 never does.
+# Best first. int8_float16 is for GPUs with too little memory for float16; it fails on some, where float32 works.
 LADDERS = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float16", "float32")}
-# All that CTranslate2 opens of CUDA, by these names and on first use. The second needs the first.
+# The libraries of CUDA that CTranslate2 loads, by these names and on first use. The second needs the first.
 CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 CUBLAS_WHEEL = "nvidia-cublas-cu12>=12.8"
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def pick_device(asked: str) -> tuple[str, int]:
-    """CTranslate2's device name and index for auto, cpu, cuda or cuda:N; auto passes by GPUs without cuBLAS."""
+    """CTranslate2's device name and index for auto, cpu, cuda or cuda:N; auto ignores GPUs without cuBLAS."""
     if asked == "cpu":
         return "cpu", 0
     count = gpus()
@@ -37,26 +37,26 @@ def pick_device(asked: str) -> tuple[str, int]:
 
 
 def compute_types(device: str, index: int) -> tuple[str, ...]:
-    """What is worth trying there, best first; whatever CTranslate2 would do by itself where it has none of that."""
+    """The compute types to try there, best first; CTranslate2's default if none of them is supported."""
     supported = ctranslate2.get_supported_compute_types(device, index)
     return tuple(name for name in LADDERS[device] if name in supported) or ("default",)
 
 
 def supported_types(device: str, index: int) -> list[str]:
-    """All that CTranslate2 has for that device, what is worth trying first."""
+    """All compute types that CTranslate2 supports on that device, those worth trying first."""
     supported: set[str] = ctranslate2.get_supported_compute_types(device, index)
     ladder = compute_types(device, index)
     return [*(name for name in ladder if name in supported), *sorted(supported - {*ladder})]
 
 
 def gpus() -> int:
-    """How many CTranslate2 sees."""
+    """Number of GPUs that CTranslate2 finds."""
     count: int = ctranslate2.get_cuda_device_count()
     return count
 
 
 def gpu_bytes(index: int) -> int:
-    """The memory of a GPU, by the driver; 0 where it doesn't tell. Opens no context, which would take memory."""
+    """The memory of a GPU, from the driver; 0 if unknown. Creates no context, which would use memory."""
     size = ctypes.c_size_t(0)
     device = ctypes.c_int(0)
     try:
@@ -72,9 +72,9 @@ def gpu_bytes(index: int) -> int:
 
 
 def load_cublas() -> bool:
-    """Load cuBLAS, so that CTranslate2 finds it loaded; False if it is neither in its wheel nor where linkers look.
+    """Preload cuBLAS, so that CTranslate2 finds it; False if it is neither in its wheel nor on the linker's path.
 
-    The wheel is the extra `cuda`; the dynamic linker doesn't search that.
+    The wheel comes with the extra `cuda`; the dynamic linker doesn't search it.
     """
     try:
         for name in CUBLAS:
@@ -85,12 +85,12 @@ def load_cublas() -> bool:
 
 
 def cublas_advice() -> str:
-    """How to get cuBLAS into this Python."""
+    """How to install cuBLAS into this Python."""
     return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(CUBLAS_WHEEL)}"
 
 
 def _in_wheel(name: str) -> str:
-    """The path of a library of cuBLAS's wheel, or the name alone, for the linker to look for."""
+    """The path of a library in cuBLAS's wheel, or its bare name, for the linker to find."""
     spec = find_spec("nvidia.cublas") if find_spec("nvidia") else None
     folders = spec.submodule_search_locations or () if spec else ()
     paths = [Path(folder) / "lib" / name for folder in folders]

@@ -1,7 +1,7 @@
-"""A Whisper model on CTranslate2: a batch of windows in, each decoded and aligned.
+"""A Whisper model on CTranslate2: decodes and aligns batches of windows.
 
-The home of ctranslate2. Knows tensors and tokens; no queue, no request. What must be equal inside a batch:
-`decode_key`, `align_key`. What becomes of the tokens is in `results`.
+Knows ctranslate2, tensors and tokens; no queue, no request. `decode_key` and `align_key`
+identify what must be equal inside a batch. `results` turns the tokens into segments.
 """
 
 from collections.abc import Hashable, Sequence
@@ -35,9 +35,9 @@ from server.whisper.tuning import pick_workers, trim
 Floats = npt.NDArray[np.float32]
 
 MEDIAN_FILTER = 7  # frames; openai/whisper's
-MAX_INITIAL_TIMESTAMP = 50  # index of <|1.00|>: a first segment starts within a second
-# Frames the encoder may see of a short window: few lengths, so that batches form. Never twice the mel bands (160,
-# 256): CTranslate2 would take the encoder's output for features.
+MAX_INITIAL_TIMESTAMP = 50  # index of <|1.00|>: the first segment starts within a second
+# Encoder frames for a short window: few distinct lengths, so that batches form. Never twice the mel bands (160,
+# 256): CTranslate2 would mistake the encoder's output for features.
 CONTEXT_BUCKETS = (1000, 1500, 2000)
 CONTEXT_MARGIN = 200
 
@@ -48,7 +48,7 @@ class Whisper:
     def __init__(self, path: Path, options: ModelOptions) -> None:
         """Load the model in folder `path`, which must be complete: nothing is downloaded.
 
-        Without `threads` the usable CPUs are shared among the workers. Raises `ModelUnavailable` with the cause.
+        Without `threads` the usable CPUs are divided among the workers. Raises `ModelUnavailable` with the cause.
         """
         self.device, index = pick_device(options.device)
         wanted = options.compute_type
@@ -75,28 +75,28 @@ class Whisper:
             self._results = SegmentBuilder(self._model)
             self._text = self._results.text
             self._suppressed = get_suppressed_tokens(self._text, [-1])
-        except Exception as error:  # a broken file raises whatever its reader meets, tokenizers a bare Exception
+        except Exception as error:  # corrupt files raise any error of their readers, tokenizers a bare Exception
             raise ModelUnavailable(f"The model in {path} can't be loaded: {error}") from error
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes the model knows."""
+        """Codes of the languages that the model knows."""
         if not self._ct2.is_multilingual:
             return ("en",)
         known = self._model.hf_tokenizer
         return tuple(code for code in NAMES if known.token_to_id(f"<|{code}|>") is not None)
 
     def trim_memory(self) -> None:
-        """Give back memory that is only kept for the next window."""
+        """Release memory that is only cached for the next window."""
         trim()
 
     def close(self) -> None:
-        """Free the weights. Nothing may be running."""
+        """Free the weights. No call may be in progress."""
         self._ct2.unload_model()
         trim()
 
     def warm_up(self, frames: int = MAX_FRAMES) -> None:
-        """One encode of `frames` and one decoder step: pays for the first ones, or shows that the device works."""
+        """Encode `frames` and run one decoder step: warms up a new model, or checks that the device works."""
         silence = bytes(SAMPLE_RATE * SAMPLE_BYTES)
         window = Window(0, (Span(0, SAMPLE_RATE),), samples=silence)
         first = [WindowState(window, DecodingOptions(), frames)]
@@ -104,8 +104,8 @@ class Whisper:
         self.detect(first)
 
     def decode_key(self, state: WindowState) -> Hashable:
-        """Windows may be decoded together if their keys are equal: CTranslate2 wants equal prompt lengths and
-        equal search options. Language and task may differ, and so may the prompt's words."""
+        """Windows can be decoded together if their keys are equal: CTranslate2 needs equal prompt lengths and
+        equal search options. Language and task may differ, and so may the words of the prompt."""
         options = state.options
         return (
             state.frames,
@@ -117,26 +117,26 @@ class Whisper:
         )
 
     def align_key(self, state: WindowState) -> Hashable:
-        """Windows may be aligned together if their keys are equal: CTranslate2 takes one start sequence."""
+        """Windows can be aligned together if their keys are equal: CTranslate2 takes one start sequence."""
         return state.frames, state.options.language, state.options.task
 
     def start(self, window: Window, options: DecodingOptions) -> WindowState:
-        """A window at the beginning of its way."""
+        """The initial state of a window."""
         wanted = frames_of(window) + CONTEXT_MARGIN
         buckets = CONTEXT_BUCKETS if self._dynamic_context else ()
         frames = next((frames for frames in buckets if frames >= wanted), MAX_FRAMES)
         return WindowState(window, options, frames, self._prompt(options))
 
     def encode(self, batch: Sequence[WindowState]) -> None:
-        """Give windows of equal `frames` their encoder outputs [1, frames / 2, d], on the host."""
+        """Compute encoder outputs [1, frames / 2, d] for windows of equal `frames`, on the host."""
         features = np.stack([padded(log_mel(one.window, self._filters), one.frames) for one in batch])
         rows = np.asarray(self._ct2.encode(_storage(features), to_cpu=self.device != "cpu"))
         for row, one in enumerate(batch):
-            # A copy where they are several: a view would keep the whole batch alive with its last member.
+            # Copied if there are several: a view would keep the whole batch alive as long as any of its windows.
             one.encoded = rows[row : row + 1].copy() if len(batch) > 1 else rows
 
     def detect(self, batch: Sequence[WindowState]) -> None:
-        """Decide the language of each window by its encoder output."""
+        """Detect the language of each window from its encoder output."""
         if not self._ct2.is_multilingual:
             rows = [[("<|en|>", 1.0)] for _ in batch]
         else:
@@ -145,7 +145,7 @@ class Whisper:
             one.detect([(token[2:-2], probability) for token, probability in row])
 
     def generate(self, batch: Sequence[WindowState]) -> None:
-        """One try for windows with one decode key: beam search at temperature 0, else the best of some samples."""
+        """One attempt for windows with equal keys: beam search at temperature 0, else the best sample."""
         first = batch[0]
         results = self._ct2.generate(
             _stacked(batch),
@@ -165,9 +165,9 @@ class Whisper:
                 one.align_tokens = self._results.align_tokens(one)
 
     def align(self, batch: Sequence[WindowState]) -> None:
-        """Find where the words of windows with one align key are heard, and how probable their tokens are."""
+        """Find the times of the words in windows with one align key, and the probabilities of their tokens."""
         # On a CPU a batch takes up to twice as long as its windows one by one, and the last bits of each window's
-        # probabilities would depend on how long its neighbours' texts are.
+        # probabilities would depend on the length of the other texts in the batch.
         for group in [batch] if self.device != "cpu" else [[one] for one in batch]:
             results = self._ct2.align(
                 _stacked(group),
@@ -180,7 +180,7 @@ class Whisper:
                 one.alignment = result
 
     def result(self, state: WindowState) -> WindowResult:
-        """The segments of a decoded window, with words and logprobs where it is aligned for them."""
+        """The segments of a decoded window, with words and logprobs if it is aligned for them."""
         return self._results.result(state)
 
     def _prompt(self, options: DecodingOptions) -> Prompt:
@@ -188,12 +188,12 @@ class Whisper:
         return prompt_of(prompt, hotwords, options.previous_tokens, self._prompt_bucket)
 
     def _encoded(self, text: str) -> list[int]:
-        """Tokens of a caller's text. A `<|startoftranscript|>` spelt out in it must not steer the decoder."""
+        """Tokens of a caller's text. A literal `<|startoftranscript|>` in it must not control the decoder."""
         text = text.strip()
         return [token for token in self._text.encode(f" {text}") if token < self._text.eot] if text else []
 
     def _start(self, state: WindowState) -> list[int]:
-        """What the decoder goes on from: the prompt, if any, and the task."""
+        """The tokens that the decoder starts from: the prompt, if any, and the task."""
         before = state.prompt.tokens
         task = self._results.tokenizer(state.options).sot_sequence
         return [self._text.sot_prev, *before, *task] if before else task
@@ -202,7 +202,7 @@ class Whisper:
 def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
     if temperature == 0:
         return {"beam_size": options.beam_size, "patience": options.patience}
-    # sampling_topk defaults to 1, which is greedy whatever the temperature; 0 samples from all tokens.
+    # sampling_topk defaults to 1, which is greedy at any temperature; 0 samples from all tokens.
     return {
         "beam_size": 1,
         "num_hypotheses": options.best_of,
@@ -212,7 +212,7 @@ def _search(options: DecodingOptions, temperature: float) -> dict[str, object]:
 
 
 def _stacked(batch: Sequence[WindowState]) -> Any:
-    """The encoder outputs of a batch as one."""
+    """The encoder outputs of a batch, concatenated."""
     return _storage(np.concatenate([one.encoded for one in batch]) if len(batch) > 1 else batch[0].encoded)
 
 

@@ -1,6 +1,6 @@
-"""What a decoder wrote, as segments: tokens to text, words in window time and whole, log probabilities.
+"""Builds segments from decoder output: tokens to text, whole words in window time, log probabilities.
 
-Private parts of faster-whisper are reused for it (hence the exact pin). Runs no model.
+Reuses private parts of faster-whisper (hence the exact pin). Runs no model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,15 +26,15 @@ from server.whisper.decoding import DecodingResult, WindowState
 from server.whisper.tokens import token_logprob
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces between words
-NO_LANGUAGE = "en"  # what the tokenizer needs before a language is known; it decides nothing then
-# As faster-whisper's defaults: punctuation that belongs to the word behind it, or to the one before.
+NO_LANGUAGE = "en"  # required by the tokenizer before a language is known; it has no effect then
+# As faster-whisper's defaults: punctuation that belongs to the word after it, or to the one before.
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
 
 
 def joined(raw: Iterable[dict[str, Any]], clock_s: float, language: str) -> tuple[Word, ...]:
-    """faster-whisper's words, less the time `clock_s` before the window. It splits at punctuation; where a language
-    has spaces, "twenty" and "-three" are one again."""
+    """faster-whisper's words, with times relative to the window, `clock_s` subtracted. It splits at punctuation; in
+    a language with spaces, "twenty" and "-three" are merged again."""
     words: list[Word] = []
     for one in raw:
         start, end = float(one["start"]) - clock_s, float(one["end"]) - clock_s
@@ -48,13 +48,13 @@ def joined(raw: Iterable[dict[str, Any]], clock_s: float, language: str) -> tupl
 
 
 def end_of(phrases: Sequence[Any]) -> float:
-    """When the last word ends, or else the last phrase; as faster-whisper, also of a phrase that is no segment."""
+    """End of the last word, or else of the last phrase; as faster-whisper, even of one that is no segment."""
     ends = [word["end"] for phrase in phrases for word in phrase.get("words", ())]
     return float(ends[-1] if ends else phrases[-1]["end"])
 
 
 class _Aligned:
-    """Stands in for the CTranslate2 model where faster-whisper wants it aligned: the result is here already."""
+    """Stands in for the CTranslate2 model when faster-whisper wants to align: returns the existing result."""
 
     def __init__(self, alignment: Any) -> None:
         self._alignment = alignment
@@ -64,15 +64,15 @@ class _Aligned:
 
 
 class SegmentBuilder:
-    """Makes segments of what one model decoded. Thread-safe."""
+    """Builds segments from the output of one model. Thread-safe."""
 
     def __init__(self, model: WhisperModel) -> None:
         self._model = model
         self.text = self.tokenizer(DecodingOptions())
-        """A tokenizer for text alone, of any language."""
+        """A tokenizer for text only, in any language."""
 
     def tokenizer(self, options: DecodingOptions) -> Tokenizer:
-        """For the language and task of `options`."""
+        """The tokenizer for the language and task of `options`."""
         return Tokenizer(
             self._model.hf_tokenizer,
             self._model.model.is_multilingual,
@@ -81,7 +81,7 @@ class SegmentBuilder:
         )
 
     def decoded(self, result: Any, temperature: float) -> DecodingResult:
-        """One decoding, of CTranslate2's `result`."""
+        """One decoding attempt, from CTranslate2's `result`."""
         tokens = tuple(result.sequences_ids[0])
         text = self.text.decode(list(tokens)).strip()
         return DecodingResult(
@@ -102,7 +102,7 @@ class SegmentBuilder:
         return tuple(token for phrase in phrases for token in self._text_tokens(phrase))
 
     def result(self, state: WindowState) -> WindowResult:
-        """The segments of a decoded window, with words and logprobs where it is aligned for them."""
+        """The segments of a decoded window, with words and logprobs if it is aligned for them."""
         window, decoded, options = state.window, state.decoded, state.options
         result = WindowResult(
             (),
@@ -122,7 +122,7 @@ class SegmentBuilder:
         segments = (self._segment(phrase, tokenizer, decoded, options) for phrase in phrases)
         return replace(
             result,
-            # As openai/whisper: what has no text or no duration is no segment.
+            # As openai/whisper: a phrase without text or duration is not a segment.
             segments=tuple(s for s in segments if s.text.strip() and s.start != s.end),
             consumed=window.length if seek >= frames_of(window) else seek * FRAME_SAMPLES,
             open_ended=not closed,
@@ -131,12 +131,12 @@ class SegmentBuilder:
         )
 
     def _text_tokens(self, phrase: Any) -> list[int]:
-        """A phrase's tokens but for its timestamps."""
+        """A phrase's tokens without its timestamps."""
         return [token for token in phrase["tokens"] if token < self.text.eot]
 
     def _phrases(self, state: WindowState, tokenizer: Tokenizer) -> tuple[list[Any], int, bool]:
-        """faster-whisper's segments between timestamps, by the clock of the options; the frame of the window up
-        to which they reach; and whether the last of them is complete."""
+        """faster-whisper's segments between timestamps, in the clock of the options; the frame of the window that
+        they reach; and True if the last of them is complete."""
         frames = frames_of(state.window)
         clock = round(state.options.clock_s / FRAME_S)
         phrases, seek, closed = self._model._split_segments_by_timestamps(
@@ -150,7 +150,7 @@ class SegmentBuilder:
         return phrases, seek - clock, closed
 
     def _add_words(self, phrases: list[Any], tokenizer: Tokenizer, state: WindowState) -> None:
-        """Put words into `phrases`. What goes from window to window comes with the options, never by the model."""
+        """Add words to `phrases`. State that passes between windows is in the options, never in the model."""
         model = copy(self._model)
         model.model = _Aligned(state.alignment)
         model.add_word_timestamps(
@@ -164,7 +164,7 @@ class SegmentBuilder:
         )
 
     def _add_logprobs(self, phrases: list[Any], state: WindowState) -> None:
-        """Put into `phrases` how probable each text token is, given the sound and the text tokens before it."""
+        """Add to `phrases` the log probability of each text token, given the audio and the text before it."""
         entry_of = self._model.hf_tokenizer.id_to_token
         probabilities = state.alignment.text_token_probs
         scored = (
@@ -177,7 +177,7 @@ class SegmentBuilder:
     def _segment(
         self, phrase: Any, tokenizer: Tokenizer, decoded: DecodingResult, options: DecodingOptions
     ) -> Segment:
-        # A phrase of nothing but punctuation gets no words from faster-whisper: an empty list then.
+        # For a phrase of punctuation only, faster-whisper returns no words: use an empty list.
         words = phrase.get("words", [] if options.word_timestamps else None)
         return Segment(
             id=0,

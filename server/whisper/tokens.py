@@ -1,4 +1,4 @@
-"""Tokens of a byte-level vocabulary, GPT-2's and Whisper's: their bytes, a readable form, their log probability.
+"""Tokens of a byte-level vocabulary (GPT-2's and Whisper's): their bytes, a readable form, their log probability.
 
 Pure functions of a vocabulary's entries; knows no model and no tokenizer.
 """
@@ -9,7 +9,7 @@ from server.transcript import TokenLogprob
 
 
 def _alphabet() -> dict[str, int]:
-    """The characters that stand for bytes: those of Latin-1 that print for themselves, others for the rest."""
+    """The characters that represent bytes: printable Latin-1 ones for themselves, others for the rest."""
     printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printing]
     return {chr(byte): byte for byte in printing} | {chr(256 + n): byte for n, byte in enumerate(others)}
@@ -19,7 +19,7 @@ _BYTE_OF = _alphabet()
 
 
 def token_bytes(entry: str) -> bytes:
-    """The UTF-8 of a vocabulary's entry, which may begin or end inside a character."""
+    """The UTF-8 bytes of a vocabulary entry, which may begin or end inside a character."""
     try:
         return bytes([_BYTE_OF[char] for char in entry])
     except KeyError:  # added to the vocabulary as plain text
@@ -27,9 +27,10 @@ def token_bytes(entry: str) -> bytes:
 
 
 def token_logprob(entry: str, probability: float) -> TokenLogprob:
-    """An entry with the logarithm of its probability: minus infinity if that is 0 or could not be computed.
+    """A vocabulary entry with the logarithm of its probability: minus infinity if that is 0 or unknown.
 
-    Bytes of a character that the token holds in part are written as `\\xf0\\x9f`, as in OpenAI's chat completions.
+    Bytes of a character that the token contains only in part are written as `\\xf0\\x9f`, as in OpenAI's chat
+    completions.
     """
     data = token_bytes(entry)
     computed = 0.0 < probability < math.inf

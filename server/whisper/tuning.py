@@ -1,8 +1,8 @@
-"""What prepares a process for CTranslate2: instruction set, threads, and glibc's allocator.
+"""Prepares a process for CTranslate2: instruction set, threads, and glibc's allocator.
 
-CTranslate2 frees its large buffers (54 MB of attention scores a window for `tiny`) after every operation; glibc
-gives each back to the kernel and faults it in again. Keeping them makes encoding on a CPU twice as fast with the
-same arithmetic; what is kept is given back by `trim`. Elsewhere (musl, macOS) both do nothing.
+CTranslate2 frees its large buffers (54 MB of attention scores per window for `tiny`) after every operation; glibc
+returns each to the kernel and faults it in again. Keeping them makes encoding on a CPU twice as fast with the same
+arithmetic; `trim` releases the kept memory. Without glibc (musl, macOS) neither function has an effect.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ FORCE_ISA = "CT2_FORCE_CPU_ISA"
 
 
 def tune() -> bool:
-    """Keep freed memory for reuse, in one arena. To be called before a model is loaded; False where absent."""
+    """Keep freed memory for reuse, in one arena. Call before a model is loaded; False if not supported."""
     libc = _glibc()
     if libc is None:
         return False
@@ -28,7 +28,7 @@ def tune() -> bool:
 
 
 def trim() -> bool:
-    """Give free memory back to the kernel; whether any was."""
+    """Return free memory to the kernel; True if there was any."""
     libc = _glibc()
     return libc is not None and libc.malloc_trim(0) == 1
 
@@ -43,10 +43,10 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def pick_workers(device: str) -> int:
-    """How many batches to run at once.
+    """Number of batches to run at the same time.
 
-    In the decoder's small steps threads wait for each other longer than they help: a CPU's cores are better divided
-    among batches, four to each. On a GPU one batch's work on the host goes beside another's on the device.
+    In the decoder's small steps threads spend more time waiting for each other than they save: a CPU's cores are
+    better divided among batches, four each. On a GPU one batch's host work overlaps with another's on the device.
     """
     if device != "cpu":
         return GPU_WORKERS
@@ -55,12 +55,12 @@ def pick_workers(device: str) -> int:
 
 
 def prepare_cpu(*, tune_allocator: bool) -> str:
-    """Set up this process for inference, before CTranslate2 is imported; says what was chosen and why."""
+    """Set up this process for inference, before CTranslate2 is imported; returns a description of the choices."""
     chosen = [f"{usable_cpus()} CPUs by affinity and quota"]
     if os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
-        del os.environ["OMP_WAIT_POLICY"]  # threads that spin while they wait take two to three times the CPU
+        del os.environ["OMP_WAIT_POLICY"]  # threads that spin while waiting use two to three times the CPU
     if has_avx512():
-        os.environ.setdefault(FORCE_ISA, "AVX512")  # which CTranslate2 never picks by itself
+        os.environ.setdefault(FORCE_ISA, "AVX512")  # which CTranslate2 never selects by itself
     chosen.append(f"{FORCE_ISA}={os.environ[FORCE_ISA]}" if FORCE_ISA in os.environ else "no AVX-512")
     chosen.append("allocator tuned" if tune_allocator and tune() else "allocator as it is")
     return ", ".join(chosen)
