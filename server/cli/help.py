@@ -55,7 +55,7 @@ class Command(Examples):
                 formatter.write_dl(records)
 
 
-class Group(Examples, click.Group):
+class CommandGroup(Examples, click.Group):
     """Commands in the order in which they were added; `aliases` are further names of some."""
 
     command_class = Command

@@ -12,7 +12,7 @@ from server import __version__
 from server.cli.bench import bench
 from server.cli.completion import COMPLETE_VARIABLE, PROGRAM, completion
 from server.cli.doctor import doctor
-from server.cli.help import Group
+from server.cli.help import CommandGroup
 from server.cli.models import models
 from server.cli.ps import ps
 from server.cli.serve import serve
@@ -34,7 +34,7 @@ Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that S
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     commands=[serve, doctor, transcribe, bench, models, ps, completion],
     help="Speech to text on your own machine, behind OpenAI's audio API.",
     epilog=EXAMPLES,

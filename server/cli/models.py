@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import click
 
-from server.cli.help import Group
+from server.cli.help import CommandGroup
 from server.cli.model_table import make_row, print_table
 from server.cli.parameters import complete_installed, complete_known
 from server.errors import InvalidRequest, ModelUnavailable
@@ -60,7 +60,7 @@ one_name = click.argument("name", metavar="NAME", shell_complete=complete_instal
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     aliases={"ls": "list", "rm": "remove"},
     help=f"{ABOUT}\n\nWithout a command, shows the models on this machine.",
     short_help="list, download, verify, move and remove models",
