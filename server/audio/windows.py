@@ -91,17 +91,20 @@ class WindowPacker:
             if self._length(speech[:count]) <= self._limit
         }
         if not gaps:
-            return self._cut_inside(speech[0])
+            return self._cut_inside(*speech[:2])
         late = {count: gap for count, gap in gaps.items() if self._length(speech[:count]) >= self._full}
         # Of equal gaps, prefer the later one: fuller windows cost less.
         count = max(late or gaps, key=lambda count: (gaps[count], count))
         middle = (speech[count - 1].end + speech[count].start) // 2
         return self._window(count, max(speech[count].start - self._padding, middle))
 
-    def _cut_inside(self, span: Span) -> Window:
-        """A window that ends inside `span`, at the quietest point of the window's last part."""
+    def _cut_inside(self, span: Span, following: Span | None = None) -> Window:
+        """A window that ends at the quietest point of its last part: in `span` or in the padding behind it."""
         begin = max(self._floor, span.start - self._padding)
-        cut = self._quietest(max(begin + self._full, span.start + FRAME_SAMPLES), begin + self._limit)
+        end = begin + self._limit
+        if following is not None:  # padding may reach over it, but the window after this one must get it whole
+            end = min(end, following.start)
+        cut = self._quietest(max(begin + self._full, span.start + FRAME_SAMPLES), end)
         head, rest = Span(span.start, min(cut, span.end)), Span(cut, span.end)
         if not self._speech:  # ongoing speech
             self._speech, self._started = [head], cut
