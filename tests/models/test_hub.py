@@ -226,6 +226,41 @@ def test_new_revision_makes_an_interrupted_pull_start_anew(standin: Hub, folder:
     assert json.loads((folder / "source.json").read_text())["revision"] == "2" * 40
 
 
+def test_new_revision_of_the_same_weights_goes_on_where_the_old_one_was(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [HALF] + [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.requests.clear()
+    newer = FILES | {"config.json": b'{"alignment_heads": [[1, 2]]}'}
+    standin.repositories[NAME] = Repository(newer, revision="2" * 40)
+    assert contents(pull(standin, folder)) == newer
+    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
+
+
+def test_new_revision_with_other_content_of_equal_size_starts_these_files_anew(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [HALF] + [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.requests.clear()
+    newer = {name: content[::-1] for name, content in FILES.items()}
+    standin.repositories[NAME] = Repository(newer, revision="2" * 40)
+    assert contents(pull(standin, folder)) == newer
+    assert {request.headers["Range"] for request in standin.asked("")} == {None}
+
+
+def test_files_that_the_new_revision_lacks_do_not_come_along(standin: Hub, folder: Path) -> None:
+    standin.repositories[NAME].files["preprocessor_config.json"] = b"{}"
+    standin.repositories[NAME].files["vocabulary.json"] = b"[]"
+    standin.cuts["vocabulary.txt"] = [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.repositories[NAME] = Repository(FILES, revision="2" * 40)
+    assert contents(pull(standin, folder)) == FILES
+
+
 @pytest.mark.parametrize("name", ["model.bin", "config.json"])
 def test_damaged_file_is_refused_and_removed(standin: Hub, folder: Path, name: str) -> None:
     standin.spoiled = {name}
