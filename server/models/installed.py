@@ -24,6 +24,8 @@ from server.system.sizes import in_words
 # Of multilingual models the most accurate first; turbo before large-v3, for a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
 LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
+# The hidden folders of a model that killed processes leave, behind `.<its folder's name>`.
+LEFTOVERS = (".wheels", ".importing", ".removed", f"{PARTIAL}.removed")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def check_removable(model: InstalledModel) -> None:
 
 
 def remove(model: InstalledModel) -> None:
-    """Take a model out of the models directory, and what an interrupted pull of it has left.
+    """Take a model out of the models directory, and what interrupted pulls, imports and removals of it have left.
 
     A link goes, not what it leads to. Raises as `check_removable`, ModelLocked while another process writes it,
     ModelUnavailable where the disk refuses.
@@ -152,6 +154,9 @@ def remove(model: InstalledModel) -> None:
     with locked(whole, wait=False):
         for folder in (whole, whole.with_name(whole.name + PARTIAL)):
             _discard(folder)
+        for leftover in (whole.with_name(f".{whole.name}{suffix}") for suffix in LEFTOVERS):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
 
 
 def verify(model: InstalledModel, report: Report = ignore) -> list[str]:
