@@ -54,9 +54,10 @@ def import_(
 ) -> Path:
     """Import a bundle into the models directory, whole and verified or not at all; returns the model's folder.
 
-    `label` overrides the name of the folder. A model already there with the same checksums is kept.
-    Raises ModelUnavailable for anything that `export` would not have written, if the name is taken or belongs to
-    another model, or if the disk is full.
+    `label` is its folder's name, instead of the one it had. What is there already with the same checksums stays;
+    a model that lacks files, or has them cut short, is replaced.
+    Raises ModelUnavailable for anything that `export` would not have written, where the name is taken or that of
+    another model, or the disk has no room.
     """
     origin, content = _read_record(source)
     folder = models_dir / checked_label(label or origin, content.files, models_dir, catalog)
@@ -117,10 +118,16 @@ def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, c
 
 
 def _is_there(folder: Path, content: Manifest) -> bool:
+    """Whether the folder holds the bundle's files already; a damaged model of Sotto's is to be replaced.
+
+    Raises ModelUnavailable for anything else that has the name.
+    """
     if not folder.exists():
         return False
     there = manifest.read(folder)
-    if there.files != content.files or there.misfits(folder):
+    if there.misfits(folder):
+        return False
+    if there.files != content.files:
         raise ModelUnavailable(
             f"{folder} is there already and is not the same: remove it first (sotto models remove {folder.name}), "
             "or import under another name (--as NAME)"

@@ -22,7 +22,7 @@ SPARE_BYTES = 64 << 20  # left free on the disk
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Lock the folder across processes; a second caller waits, or raises ModelLocked.
 
-    Disk errors become InsufficientStorage if it is full, else ModelUnavailable, with their cause.
+    Errors of the disk become InsufficientStorage where it is full, else ModelUnavailable, with their cause.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -55,21 +55,29 @@ def growing(folder: Path) -> Iterator[Path]:
 
 
 def settle(partial: Path, folder: Path) -> None:
-    """Rename a complete model to its final name, replacing what `check_replaceable` accepted."""
-    if folder.exists():
+    """Rename a complete model to its final name, replacing what `check_replaceable` accepted; of a link only the
+    link."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
     manifest.sync(folder.parent)
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise ModelLocked if `folder` exists with files that Sotto didn't fetch."""
+    """Raise ModelLocked where a file, or a folder of files that Sotto didn't fetch, has the folder's name.
+
+    A link counts as what it leads to; one that leads nowhere may be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ModelLocked(f"{folder} is not a folder: remove it")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).exists():
         raise ModelLocked(f"{folder} is incomplete but was not pulled by Sotto: complete it, or remove it")
 
 
 def check_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Raise InsufficientStorage unless `needed` bytes, plus a reserve, fit on the folder's disk."""
+    """Raise InsufficientStorage unless so many bytes fit on the folder's disk, and some are left then."""
     needed += SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:

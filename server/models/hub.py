@@ -9,7 +9,6 @@ name is a model.
 import hashlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ TIMEOUT_S = 15.0
 RETRIES = 4  # in a row, without any new byte
 RETRY_WAIT_S = 1.0
 PASSING = {408, 429, 500, 502, 503, 504}
+SHA256_DIGITS = 64
 HEADERS = {"user-agent": f"sotto/{__version__}"}
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,10 @@ class _File:
     size: int
     digest: str
 
+    @property
+    def sha256(self) -> str | None:
+        return self.digest if len(self.digest) == SHA256_DIGITS else None
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -72,8 +76,12 @@ class _Plan:
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
-    def record(self, sums: Mapping[str, str]) -> Manifest:
-        files = {file.name: FileInfo(file.size, sums.get(file.name)) for file in self.files}
+    @property
+    def expected(self) -> dict[str, FileInfo]:
+        """The files as they have to arrive; without a sha256 for those of which the hub gives git's sha1."""
+        return {file.name: FileInfo(file.size, file.sha256) for file in self.files}
+
+    def record(self, files: Mapping[str, FileInfo]) -> Manifest:
         return Manifest(self.repository, self.revision, files, self.source)
 
 
@@ -171,14 +179,29 @@ def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
 
 
 def _open_partial(into: Path, plan: _Plan) -> Path:
-    """The folder that the pull grows in, with the files that an interrupted pull of this revision left there."""
+    """The folder the pull grows in, with the files of an interrupted one that this one can go on with."""
     check_replaceable(into)
     partial = into.with_name(into.name + PARTIAL)
-    if partial.exists() and manifest.read(partial).revision != plan.revision:
-        shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
-    plan.record({}).write(partial)
+    before = manifest.read(partial)
+    for path in partial.iterdir():
+        if path.name != manifest.NAME and not path.is_dir() and not _is_resumable(path.name, before, plan):
+            path.unlink()
+    plan.record(plan.expected).write(partial)
     return partial
+
+
+def _is_resumable(name: str, before: Manifest, plan: _Plan) -> bool:
+    """Whether a file begun by an earlier pull is to have the same content now.
+
+    The sha256 decides, so a pull goes on at a mirror, whose revisions are its own; without one, the revision.
+    """
+    old, new = before.files.get(name), plan.expected.get(name)
+    if old is None or new is None or old.size != new.size:
+        return False
+    if old.sha256 and new.sha256:
+        return old.sha256 == new.sha256
+    return before.revision == plan.revision
 
 
 def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
@@ -246,7 +269,7 @@ def _chunks(url: str, done: int) -> Iterator[bytes]:
 def _verified(file: _File, plan: _Plan, path: Path) -> str:
     """The file's sha256; on a mismatch with the hub's, removes the file and raises ModelUnavailable."""
     sha256 = manifest.sha256_of(path)
-    digest = sha256 if len(file.digest) == len(sha256) else _git_sha1(path)
+    digest = sha256 if file.sha256 else _git_sha1(path)
     if (size_of(path), digest) != (file.size, file.digest):
         complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
         path.unlink()
@@ -261,7 +284,7 @@ def _git_sha1(path: Path) -> str:
 
 
 def _finish(partial: Path, into: Path, plan: _Plan, sums: dict[str, str]) -> None:
-    plan.record(sums).write(partial)
+    plan.record({file.name: FileInfo(file.size, sums[file.name]) for file in plan.files}).write(partial)
     settle(partial, into)
     logger.info("pulled %s at revision %s into %s", plan.repository, plan.revision, into)
 

@@ -23,7 +23,9 @@ from server.system.sizes import in_words
 
 # The most accurate multilingual model first; turbo before large-v3, since it needs a sixth of the time.
 PREFERRED = ("large-v3-turbo", "large-v3", "large-v2", "medium", "small", "base", "tiny")
-LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # copied too, as licenses require
+LICENSE_FILES = ("LICENSE*", "NOTICE*", "README*")  # go along: licences ask for it
+# The hidden folders of a model that killed processes leave, behind `.<its folder's name>`.
+LEFTOVERS = (".wheels", ".importing", ".removed", f"{PARTIAL}.removed")
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def check_removable(model: InstalledModel) -> None:
 
 
 def remove(model: InstalledModel) -> None:
-    """Remove a model from the models directory, with the remains of an interrupted pull.
+    """Take a model out of the models directory, and what interrupted pulls, imports and removals of it have left.
 
     Of a link, only the link is removed. Raises as `check_removable`, ModelLocked while another process writes it,
     ModelUnavailable for disk errors.
@@ -161,6 +163,9 @@ def remove(model: InstalledModel) -> None:
     with locked(whole, wait=False):
         for folder in (whole, whole.with_name(whole.name + PARTIAL)):
             _discard(folder)
+        for leftover in (whole.with_name(f".{whole.name}{suffix}") for suffix in LEFTOVERS):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
 
 
 def verify(model: InstalledModel, report: Report = ignore) -> list[str]:

@@ -159,10 +159,40 @@ def test_what_is_there_already_stays(content: bytes, there: Path, known: Catalog
     before = (folder / "model.bin").stat().st_ino
     assert bundle.import_(io.BytesIO(content), there, known) == folder
     assert (folder / "model.bin").stat().st_ino == before
-    (folder / "model.bin").write_bytes(b"another")
+
+
+def test_another_model_of_that_name_stays(content: bytes, there: Path, known: Catalog) -> None:
+    others = contents(pulled(there / LABEL, "me/other"))
     with pytest.raises(ModelUnavailable, match="is there already and is not the same: remove it first"):
         bundle.import_(io.BytesIO(content), there, known)
-    assert (folder / "model.bin").read_bytes() == b"another"
+    assert contents(there / LABEL) == others
+
+
+def test_files_that_a_person_placed_stay(content: bytes, there: Path, known: Catalog) -> None:
+    folder = filled(there / LABEL, "model.bin")
+    with pytest.raises(ModelUnavailable, match="is there already and is not the same: remove it first"):
+        bundle.import_(io.BytesIO(content), there, known)
+    assert list(contents(folder)) == ["model.bin"]
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"short"), Path.unlink])
+def test_damaged_model_is_repaired(
+    content: bytes, model: InstalledModel, there: Path, known: Catalog, damage: Callable[[Path], object]
+) -> None:
+    folder = bundle.import_(io.BytesIO(content), there, known)
+    damage(folder / "model.bin")
+    assert bundle.import_(io.BytesIO(content), there, known) == folder
+    assert contents(folder) == contents(model.folder)
+    assert left_in(there) == [LABEL]
+
+
+def test_damaged_model_stays_if_the_bundle_is_damaged_too(content: bytes, there: Path, known: Catalog) -> None:
+    folder = bundle.import_(io.BytesIO(content), there, known)
+    (folder / "model.bin").write_bytes(b"short")
+    before = contents(folder)
+    with pytest.raises(ModelUnavailable, match="it ends too early"):
+        bundle.import_(io.BytesIO(content[: len(content) // 2]), there, known)
+    assert contents(folder) == before
 
 
 # What is not written

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from huggingface_hub import close_session, constants
 
-from server.errors import ModelUnavailable
+from server.errors import ModelLocked, ModelUnavailable
 from server.models import catalog, hub, manifest
 from server.models.catalog_file import REQUIRED
 from server.models.folder_lock import SPARE_BYTES
@@ -224,6 +224,41 @@ def test_new_revision_makes_an_interrupted_pull_start_anew(standin: Hub, folder:
     standin.repositories[NAME] = Repository(newer, revision="2" * 40)
     assert contents(pull(standin, folder)) == newer
     assert json.loads((folder / "source.json").read_text())["revision"] == "2" * 40
+
+
+def test_new_revision_of_the_same_weights_goes_on_where_the_old_one_was(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [HALF] + [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.requests.clear()
+    newer = FILES | {"config.json": b'{"alignment_heads": [[1, 2]]}'}
+    standin.repositories[NAME] = Repository(newer, revision="2" * 40)
+    assert contents(pull(standin, folder)) == newer
+    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
+
+
+def test_new_revision_with_other_content_of_equal_size_starts_these_files_anew(standin: Hub, folder: Path) -> None:
+    standin.cuts["model.bin"] = [HALF] + [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.requests.clear()
+    newer = {name: content[::-1] for name, content in FILES.items()}
+    standin.repositories[NAME] = Repository(newer, revision="2" * 40)
+    assert contents(pull(standin, folder)) == newer
+    assert {request.headers["Range"] for request in standin.asked("")} == {None}
+
+
+def test_files_that_the_new_revision_lacks_do_not_come_along(standin: Hub, folder: Path) -> None:
+    standin.repositories[NAME].files["preprocessor_config.json"] = b"{}"
+    standin.repositories[NAME].files["vocabulary.json"] = b"[]"
+    standin.cuts["vocabulary.txt"] = [0] * 20
+    with pytest.raises(ModelUnavailable):
+        pull(standin, folder)
+    standin.cuts.clear()
+    standin.repositories[NAME] = Repository(FILES, revision="2" * 40)
+    assert contents(pull(standin, folder)) == FILES
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json"])
@@ -440,6 +475,40 @@ def test_what_a_person_put_there_is_used_but_never_replaced(standin: Hub, folder
         (folder / name).write_text("{}")
     assert pull(standin, folder) == folder
     assert standin.requests == []
+
+
+def test_link_that_leads_nowhere_is_replaced(standin: Hub, folder: Path, tmp_path: Path) -> None:
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "gone")
+    assert contents(pull(standin, folder)) == FILES
+    assert not folder.is_symlink()
+
+
+def test_link_to_a_truncated_pull_is_replaced_and_not_what_it_leads_to(
+    standin: Hub, folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = pull(standin, tmp_path / "elsewhere")
+    (elsewhere / "model.bin").write_bytes(b"short")
+    folder.parent.mkdir()
+    folder.symlink_to(elsewhere)
+    assert contents(pull(standin, folder)) == FILES
+    assert not folder.is_symlink()
+    assert (elsewhere / "model.bin").read_bytes() == b"short"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_file_with_the_folder_s_name_is_refused_before_the_download(
+    standin: Hub, folder: Path, tmp_path: Path, linked: bool
+) -> None:
+    folder.parent.mkdir()
+    file = tmp_path / "file" if linked else folder
+    file.write_text("mine")
+    if linked:
+        folder.symlink_to(file)
+    with pytest.raises(ModelLocked, match="is not a folder: remove it"):
+        pull(standin, folder)
+    assert file.read_text() == "mine"
+    assert standin.asked("") == []
 
 
 def test_two_at_once_pull_once(standin: Hub, folder: Path) -> None:

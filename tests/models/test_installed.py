@@ -169,6 +169,15 @@ def test_interrupted_pull_can_be_removed(models: Path, known: Catalog) -> None:
     assert everything(models) == []
 
 
+def test_what_killed_processes_left_goes_with_the_model(models: Path, known: Catalog) -> None:
+    pulled(models / TINY)
+    filled(models / f".{TINY}-en.importing", "model.bin")  # of another model
+    for suffix in ("wheels", "importing", "removed", "partial.removed"):
+        filled(models / f".{TINY}.{suffix}", "model.bin")
+    remove(locate("tiny", models, known))
+    assert everything(models) == [f".{TINY}-en.importing"]
+
+
 @pytest.mark.parametrize("place", ["packaged", "models directory"])
 def test_bundled_model_is_never_removed(models: Path, known: Catalog, place: str) -> None:
     demo = catalog.data_path("demo")

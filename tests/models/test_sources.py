@@ -172,6 +172,24 @@ def test_a_mirror_helps_out(hub: Hub, model: CatalogEntry, tmp_path: Path) -> No
     assert fetched == Fetched(tmp_path / "models" / "me--mine", "you/same on the hub")
 
 
+def test_a_mirror_goes_on_where_the_hub_broke_off_and_leaves_it_for_the_next_pull(
+    hub: Hub, model: CatalogEntry, tmp_path: Path
+) -> None:
+    half = len(FILES["model.bin"]) // 2
+    hub.repositories[NAME] = Repository(dict(FILES))
+    hub.repositories[MIRROR] = Repository(dict(FILES), revision="2" * 40)
+    hub.cuts["model.bin"] = [half] + [0] * 40
+    order = ordered(replace(model, mirrors=(MIRROR,), wheels=()), tmp_path)
+    with pytest.raises(PullFailed, match=f"{NAME} broke off .*; .*{MIRROR} broke off .*goes on from there"):
+        fetch(order)
+    hub.cuts.clear()
+    hub.requests.clear()
+    hub.repositories[NAME].file_status = 503
+    assert fetch(order).source == f"{MIRROR} on the hub"
+    assert [request.headers["Range"] for request in hub.asked("model.bin")] == [f"bytes={half}-"]
+    assert not hub.asked("config.json")
+
+
 # Folders and files
 
 
