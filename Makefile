@@ -34,7 +34,7 @@ test-pythons: $(VENV)/.dev
 # Real people's recordings, which are no part of the repository: SOTTO_REAL_AUDIO is their folder.
 test-real: $(VENV)/.dev
 	$(if $(SOTTO_REAL_MODEL),,$(BIN)/sotto models pull base)
-	$(BIN)/python -m pytest -q -m real tests/real
+	SOTTO_REAL_MODEL="$${SOTTO_REAL_MODEL:-$$($(BIN)/sotto models path base)}" $(BIN)/python -m pytest -q -m real tests/real
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak
