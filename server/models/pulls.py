@@ -123,12 +123,12 @@ class _Pull:
             fetch(found, self._tell)
         except Exception as error:
             if self._abandoned:
-                logger.info("the pull of %s was ended: nobody waits for it", found.name)
+                logger.info("the pull of %s was cancelled: no client is waiting", found.name)
             self.ended.set_exception(error)
         else:
             self.ended.set_result(None)
 
     def _tell(self, progress: Progress) -> None:
         if self._abandoned:
-            raise Cancelled("Nobody waits for it.")
+            raise Cancelled("No client is waiting for it.")
         self.latest = progress

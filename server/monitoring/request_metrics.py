@@ -34,7 +34,9 @@ class RequestMetrics(Collector):
         self._received_s = self._counter(
             "audio_received_seconds", "Audio decoded, of requests that have ended.", "model"
         )
-        self._done_s = self._counter("audio_done_seconds", "Audio heard, of requests that have ended.", "model")
+        self._done_s = self._counter(
+            "audio_done_seconds", "Audio transcribed, of requests that have ended.", "model"
+        )
 
     def add(self, access: AccessRecord) -> None:
         model = access.model

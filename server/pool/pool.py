@@ -195,7 +195,7 @@ class ModelPool:
             async with asyncio.timeout(self._room_s):
                 while slot.ending or self._missing_bytes(slot) > 0:
                     if not slot.leases:
-                        raise Cancelled(f"Nobody waits for the model '{slot.name}' any more.")
+                        raise Cancelled(f"No client is waiting for the model '{slot.name}'.")
                     self._evict_for(slot)
                     await self._changed.wait()
         except TimeoutError:
@@ -244,7 +244,7 @@ class ModelPool:
 
     def _rest(self, slot: ModelSlot) -> None:
         if slot.is_idle and (slot.gone or self.now_s() >= slot.expires_s):
-            logger.info("unloading model %s, which nobody uses", slot.name)
+            logger.info("unloading model %s, which is idle", slot.name)
             self._end(slot)
 
     def _end(self, slot: ModelSlot) -> None:

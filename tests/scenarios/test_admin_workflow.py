@@ -105,7 +105,7 @@ def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: thre
             pass
     hub.requests.clear()
     held.set()
-    server.wait_for_line(f"the pull of {NAME} was ended: nobody waits for it")
+    server.wait_for_line(f"the pull of {NAME} was cancelled: no client is waiting")
     assert server.get(f"/v1/models/{NAME}", key=ORDINARY).status_code == 404
     assert ask(server, "POST", f"/v1/models/{NAME}?stream=false").json()["state"] == "done"
     (request,) = hub.asked("model.bin")
