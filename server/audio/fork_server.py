@@ -17,7 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.audio.messages import READY, Ended, Message, ScanRequest, Started, decode_request, encode, failure
+from server.audio.messages import (
+    READY,
+    RESUME,
+    Ended,
+    Message,
+    Paused,
+    ScanRequest,
+    Started,
+    decode_request,
+    encode,
+    failure,
+)
 from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
 from server.system.child_process import attach
@@ -146,6 +157,8 @@ def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spo
         confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
             teller.send(encode(message))
+            if isinstance(message, Paused) and teller.recv(len(RESUME)) != RESUME:
+                return
     except Exception as error:  # the boundary of a process: every error is reported to the request
         teller.send(encode(failure(error)))
 

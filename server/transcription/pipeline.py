@@ -47,19 +47,20 @@ class Pipeline:
         self._room = asyncio.Semaphore(max_windows)
 
     def transcribe(
-        self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None
+        self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None, client: str = ""
     ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        At `deadline`, on the loop's clock, it ends with `RequestTimeout`. Raises `ModelNotFound` at once, and if
-        the model is loaded `UnknownLanguage`; errors of the model and the file are raised while iterating.
+        Clients take turns at decoding. At `deadline`, on the loop's clock, it ends with `RequestTimeout`. Raises
+        `ModelNotFound` at once, and if the model is loaded `UnknownLanguage`; errors of the model and the file are
+        raised while iterating.
         """
         slot = self.registry.find(options.model)
         if slot.served:
             check_language(options.decoding, slot.served)
         lease = self.registry.lease(slot, options.keep_alive_s)
         try:
-            return Transcription(self._media, lease, source, options, self._room, deadline)
+            return Transcription(self._media, lease, source, options, self._room, deadline, client)
         except BaseException:  # out of storage or threads
             lease.release()
             raise
@@ -85,6 +86,7 @@ class Transcription:
         options: TranscriptionOptions,
         room: asyncio.Semaphore,
         deadline: float | None,
+        client: str,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.language = options.decoding.language or UNKNOWN_LANGUAGE
@@ -97,6 +99,7 @@ class Transcription:
         self._options = options
         self._room = room
         self._deadline = deadline
+        self._client = client
         self._arrivals: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[asyncio.Task[Heard] | None] = asyncio.Queue()
         self._passages: asyncio.Queue[SegmentGroup | None] = asyncio.Queue()
@@ -199,7 +202,7 @@ class Transcription:
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
         mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
-        recording = media.open(source, vad, on_window=arrive, mels=mels)
+        recording = media.open(source, vad, on_window=arrive, mels=mels, client=self._client)
         recording.finished.add_done_callback(lambda _: arrive(None))
         return recording
 

@@ -12,6 +12,7 @@ from server.audio.scanner import Scanner
 from server.audio.workers import MediaWorkers
 from server.errors import AudioTooLong, AudioTooShort, Cancelled, Unavailable, UndecodableAudio
 from server.options import UploadFd, VadOptions
+from server.quota import Quota
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Window
 from tests.support.bad_inputs import silence
 from tests.support.fakes import DEADLINE_S, Samples, tone, upload, wait_until
@@ -59,7 +60,9 @@ def opened_media(scanner: FileScanner) -> OpenedMedia:
     def opened(
         *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
     ) -> Iterator[MediaDecoder]:
-        media = MediaDecoder(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+        media = MediaDecoder(
+            Lent(scanner), workers=workers, spool=Quota.halved(spool_bytes), max_audio_s=max_audio_s
+        )
         try:
             yield media
         finally:

@@ -21,6 +21,7 @@ from server.audio.messages import MAX_MESSAGE_BYTES
 from server.audio.workers import MediaWorkers
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import UploadFd, VadOptions
+from server.quota import Quota
 from server.stats import MediaEnd
 from server.system.machine import children_of
 from server.system.sandbox import landlock_version
@@ -41,10 +42,12 @@ import sys, time
 from server.audio.media_decoder import MediaDecoder
 from server.options import UploadFd, VadOptions
 from server.audio.workers import MediaWorkers
+from server.quota import Quota
+from server.quota import Quota
 from server.system.machine import children_of
 from tests.support.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
-media = MediaDecoder(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
+media = MediaDecoder(workers, workers=1, spool=Quota.halved(1 << 30), max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
     tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)
     media.open(source, VadOptions(), on_window=tell)
@@ -102,7 +105,7 @@ class Told:
 def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Case]:
     """When all is through no worker, and nothing on disk, may be left."""
     workers = MediaWorkers(memory_bytes=MEMORY_BYTES, timeout_s=timeout_s, module=module)
-    media = MediaDecoder(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
+    media = MediaDecoder(workers, workers=3, spool=Quota.halved(1 << 30), max_audio_s=3600)
     with closing(media):
         yield Case(workers, media)
         wait_until(lambda: not children_of(workers.pid))

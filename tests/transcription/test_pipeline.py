@@ -35,6 +35,7 @@ from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.slot import ModelSlot
+from server.quota import Quota
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
 from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
 from tests.support.bad_inputs import silence
@@ -104,19 +105,25 @@ class GatedMedia(MediaDecoder):
     """Its workers stop at each window until `go` is set."""
 
     def __init__(self) -> None:
-        super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        super().__init__(Scanner(), workers=1, spool=Quota.halved(1 << 30), max_audio_s=3600)
         self.go = threading.Event()
         self.at_gate = threading.Event()
 
     def open(
-        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+        self,
+        source: UploadFd,
+        options: VadOptions,
+        *,
+        on_window: Callable[[Window], None],
+        mels: int = 0,
+        client: str = "",
     ) -> Recording:
         def gate(window: Window) -> None:
             on_window(window)
             self.at_gate.set()
             assert self.go.wait(DEADLINE_S), "held for too long"
 
-        return super().open(source, options, on_window=gate, mels=mels)
+        return super().open(source, options, on_window=gate, mels=mels, client=client)
 
 
 @contextmanager

@@ -41,7 +41,8 @@ async def _answer(request: Request, task: Task) -> Response:
         upload, options = parse_form(form, settings, task)
         ticket: Ticket = request.state.ticket
         ticket.model = pipeline.registry.find(options.model).name
-        transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
+        source = await on_disk(upload)
+        transcription = pipeline.transcribe(source, options, deadline=ticket.deadline, client=ticket.client)
         held.push_async_callback(transcription.close)
         ticket.follow(transcription)
         if options.stream:
