@@ -24,25 +24,24 @@ class Quota:
 
     @classmethod
     def halved(cls, total: float, share: float | None = None) -> Self:
-        """A quota whose share is half of its total, unless it is given."""
-        return cls(total, total * HALF if share is None else share)
+        """A quota whose share is half of its total and at least 1, unless it is given."""
+        return cls(total, max(1, total * HALF) if share is None else share)
 
     def refusal(
         self, held: Mapping[str, float], client: str, amount: float, *, reserved: float = 0
     ) -> Refusal | None:
         """Why `client` may not hold `amount` more than is `held` by all clients, itself included; None if it may.
 
-        `share`: by its own doing. `full`: because of the others, who leave too little. The last `reserved` of the
-        total are for others.
+        `share`: because of what it has itself. `full`: because of what others have, or because nothing is left for
+        anybody. The last `reserved` of the total are for others.
         """
         own = held.get(client, 0)
-        others = sum(held.values()) - own
+        left = self.total - (sum(held.values()) - own)
+        if min(own, self.share) + amount > left - reserved:
+            return "full"
         if own and own + amount > self.share:
             return "share"
-        left = self.total - others
-        if own + amount > left - reserved or (own and own + amount > left * self._part):
-            return "full"
-        return None
+        return "full" if own and own + amount > left * self._part else None
 
     @property
     def _part(self) -> float:

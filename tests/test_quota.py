@@ -58,6 +58,11 @@ def test_with_the_whole_as_its_share_a_client_may_fill_it() -> None:
     assert fill(Quota(64, 64), held, "a") == 54
 
 
+def test_a_client_that_fills_all_there_is_finds_it_full() -> None:
+    assert Quota.halved(1).refusal({"a": 1}, "a", 1) == "full"
+    assert Quota(64, 64).refusal({"a": 64}, "a", 1) == "full"
+
+
 def test_the_reserve_is_for_others() -> None:
     quota = Quota.halved(16)
     assert quota.refusal({"a": 14}, "b", 1, reserved=2) == "full"

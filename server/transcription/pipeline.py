@@ -145,6 +145,11 @@ class Transcription:
         return self._recording.spool.samples > 0
 
     @property
+    def knows_length(self) -> bool:
+        """True once the file's header has told its length, or it is decoded."""
+        return self.duration_hint_s is not None or self._recording.finished.done() or self._run.done()
+
+    @property
     def left_s(self) -> float:
         """Seconds of audio still to be transcribed: by the header's claim, until the duration is counted."""
         return 0.0 if self._run.done() else max(0.0, self._recording.known_s - self.done_s)

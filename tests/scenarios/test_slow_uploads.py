@@ -8,7 +8,8 @@ from select import select
 
 import pytest
 
-from server.api.gate.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
+from server.api.gate.admission_limits import TEXT_BYTES
+from server.api.gate.ticket import LITTLE_TEXT_BYTES
 from tests.support.bad_inputs import DATA, days_of_silence
 from tests.support.fakes import DEADLINE_S, wait_until
 from tests.support.serving import Running, serving

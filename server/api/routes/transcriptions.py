@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.forms import parse_form
-from server.api.gate.admission import Ticket
+from server.api.gate.ticket import Ticket
 from server.api.heartbeat import ended_with_client
 from server.api.streaming import event_stream, heartbeat_json
 from server.api.uploads import on_disk, read_form
