@@ -22,7 +22,8 @@ from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
 from server.transcript import Transcript
-from server.transcription.pipeline import SegmentGroup, Transcription
+from server.transcription.pipeline import Transcription
+from server.transcription.run import SegmentGroup
 
 LOOK_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients disconnect after 30 s
@@ -61,8 +62,8 @@ async def _steps(transcription: Transcription, silence_s: float) -> AsyncGenerat
 
 
 async def _results(transcription: Transcription) -> AsyncGenerator[Step]:
-    async for passage in transcription.passages():
-        yield passage
+    async for group in transcription.segment_groups():
+        yield group
     yield await transcription.result()
 
 

@@ -33,7 +33,8 @@ Failures = list[tuple[Path, Exception]]
 class Transcribing(Protocol):
     """A recording being transcribed."""
 
-    done_s: float
+    @property
+    def done_s(self) -> float: ...
 
     @property
     def left_s(self) -> float: ...

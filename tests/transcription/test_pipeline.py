@@ -36,7 +36,8 @@ from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
-from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
+from server.transcription.pipeline import Pipeline, Transcription
+from server.transcription.run import SegmentGroup
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (
     DEADLINE_S,
@@ -105,6 +106,7 @@ class GatedMedia(MediaDecoder):
 
     def __init__(self) -> None:
         super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        self.recordings: list[Recording] = []
         self.go = threading.Event()
         self.at_gate = threading.Event()
 
@@ -116,7 +118,8 @@ class GatedMedia(MediaDecoder):
             self.at_gate.set()
             assert self.go.wait(DEADLINE_S), "held for too long"
 
-        return super().open(source, options, on_window=gate, mels=mels)
+        self.recordings.append(super().open(source, options, on_window=gate, mels=mels))
+        return self.recordings[-1]
 
 
 @contextmanager
@@ -196,7 +199,7 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
     )
     with flow(engine) as on, upload(tone(3.5)) as source:
         async with on.request(source) as transcription:
-            passages = aiter(transcription.passages())
+            passages = aiter(transcription.segment_groups())
             assert await anext(passages) == SegmentGroup((), 0.0)
             await eventually(lambda: bool(engine.waiting))
             engine.let_go()
@@ -210,7 +213,7 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
 async def test_a_file_without_speech_has_no_passages() -> None:
     with flow(FakeEngine()) as on, upload(silence(2)) as source:
         async with on.request(source, vad=True) as transcription:
-            assert [passage async for passage in transcription.passages()] == []
+            assert [passage async for passage in transcription.segment_groups()] == []
             assert (await transcription.result()).segments == ()
             assert transcription.done_s == 2.0
 
@@ -745,7 +748,7 @@ async def test_closing_waits_until_the_source_is_no_longer_read() -> None:
             assert not closing.done()
             media.go.set()
             await closing
-            assert transcription._recording.finished.done()
+            assert media.recordings[0].finished.done()
             await eventually(lambda: media.spooled_bytes == 0)
 
 
