@@ -177,7 +177,12 @@ def test_a_file_that_takes_too_much_is_refused(patient: Case, command: str, deta
 
 @pytest.mark.parametrize(
     ("command", "reason", "times"),
-    [("kill", "crashed", 2), ("allocate", "memory", 1), ("overtime", "cpu_time", 1), ("send 7b7d", "nonsense", 1)],
+    [
+        ("kill", "crashed", 2),
+        ("allocate", "memory", 1),
+        ("overtime", "cpu_time", 1),
+        ("send 7b7d", "invalid_message", 1),
+    ],
 )
 def test_workers_that_end_too_early_are_counted_by_why(
     patient: Case, command: str, reason: MediaEnd, times: int
@@ -227,13 +232,13 @@ def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:
         b'["ended", 1e3]',
     ],
 )
-def test_a_worker_that_sends_nonsense_is_ended_at_once(
+def test_a_worker_that_sends_an_invalid_message_is_ended_at_once(
     patient: Case, packet: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = patient.told(b"!send " + packet.hex().encode())
     assert repr(told.error) == repr(UndecodableAudio())
     assert [(window.offset, window.end) for window in told.windows] == [(0, 16_000)]
-    assert "a media worker sent what none would send by itself" in caplog.text
+    assert "a media worker sent an invalid message" in caplog.text
 
 
 @pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
@@ -297,7 +302,7 @@ def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_ag
         recording.close()
 
 
-@pytest.mark.parametrize("victim", ["a worker", "the workers' parent"])
+@pytest.mark.parametrize("victim", ["a worker", "the fork server"])
 @pytest.mark.parametrize(
     "rounds", [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
 )
@@ -466,7 +471,7 @@ def test_a_worker_that_is_taken_over_reaches_nothing(
     assert secret.read_bytes() == b"secret"
 
 
-@pytest.mark.parametrize("victim", ["the server", "the workers' parent"])
+@pytest.mark.parametrize("victim", ["the server", "the fork server"])
 def test_no_worker_outlives_what_is_above_it(victim: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, "!stick"], stdout=subprocess.PIPE) as parent:
         assert parent.stdout

@@ -275,19 +275,19 @@ def test_log_tells_why_a_request_failed(guarded: Running) -> None:
     for answer, reason in [
         (
             guarded.transcribe(SILENCE, key=WRONG_KEY),
-            r"in \d+ out \d+ refused: invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
+            r"in \d+ out \d+ rejected: invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
         ),
         (
             guarded.get("/v1/models/none", key=FIRST_KEY),
-            r"\(desk\) in \d+ out \d+ refused: model_not_found: The model 'none' does not exist",
+            r"\(desk\) in \d+ out \d+ rejected: model_not_found: The model 'none' does not exist",
         ),
         (
             guarded.get("/nowhere", key=SECOND_KEY),
-            r"\(key 2\) in \d+ out \d+ refused: invalid_request_error: Invalid URL \(GET /nowhere\)",
+            r"\(key 2\) in \d+ out \d+ rejected: invalid_request_error: Invalid URL \(GET /nowhere\)",
         ),
         (
             guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY),
-            r"\(desk\) in \d+ out \d+ refused: invalid_language_format: .*ISO-639-1",
+            r"\(desk\) in \d+ out \d+ rejected: invalid_language_format: .*ISO-639-1",
         ),
     ]:
         marker = re.escape(answer.headers["x-request-id"])
