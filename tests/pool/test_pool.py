@@ -34,23 +34,23 @@ class House:
     def __init__(self, *, limit_bytes: float = 100, room_s: float = DEADLINE_S, folder: Path = Path()) -> None:
         self.engines = Engines()
         self.time_s = 0.0
-        self.keeper = ModelPool(
+        self.pool = ModelPool(
             self.engines.start,
             Budget(lambda known: Need(known.size_bytes, known.size_bytes), limit_bytes, limit_bytes),
-            look=self.engines.look,
+            refresh=self.engines.refresh,
             now_s=lambda: self.time_s,
             room_s=room_s,
         )
         known = [KnownModel((name,), folder / name, size) for name, size in (("a", 40), ("b", 40), ("large", 70))]
-        self.keeper.stock(known, KEPT_S)
-        self.a, self.b, self.large = self.keeper.slots
+        self.pool.set_models(known, KEPT_S)
+        self.a, self.b, self.large = self.pool.slots
 
     async def use(self, slot: ModelSlot, keep_s: float | None = None) -> None:
         lease = await self.hold(slot, keep_s)
         lease.release()
 
     async def hold(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
-        lease = self.keeper.lease(slot, keep_s)
+        lease = self.pool.lease(slot, keep_s)
         try:
             await lease.model()
         except SottoError:
@@ -60,16 +60,16 @@ class House:
 
     async def settled(self) -> None:
         """When no process is ending any more."""
-        await eventually(lambda: not any(slot.ending or slot.loading for slot in self.keeper.slots))
+        await eventually(lambda: not any(slot.ending or slot.loading for slot in self.pool.slots))
 
     async def after(self, seconds: float) -> None:
         self.time_s += seconds
-        self.keeper.sweep()
+        self.pool.sweep()
         await self.settled()
 
     @property
     def loaded(self) -> list[str]:
-        return [slot.name for slot in self.keeper.slots if slot.served]
+        return [slot.name for slot in self.pool.slots if slot.served]
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def house(
     finally:
         one.engines.load.set()
         one.engines.end.set()
-        one.keeper.close()
+        one.pool.close()
     assert one.engines.running == []
 
 
@@ -121,7 +121,7 @@ async def test_a_load_does_not_hold_up_the_loop_nor_other_models() -> None:
 async def test_a_load_goes_on_when_all_who_asked_have_left() -> None:
     async with house() as one:
         one.engines.load.clear()
-        lease = one.keeper.lease(one.a)
+        lease = one.pool.lease(one.a)
         asking = asyncio.create_task(lease.model())
         await eventually(lambda: one.a.starting is not None)
         asking.cancel()
@@ -224,7 +224,7 @@ async def test_the_one_used_least_recently_makes_room() -> None:
         await one.use(one.a)
         await one.use(one.large)
         assert one.loaded == ["a", "large"]
-        assert one.b.tally == ModelCounters(loads=1, unloads=1, evictions=1)
+        assert one.b.counters == ModelCounters(loads=1, unloads=1, evictions=1)
 
 
 async def test_as_many_make_room_as_have_to() -> None:
@@ -254,7 +254,7 @@ async def test_memory_counts_until_the_process_has_ended() -> None:
         one.engines.end.clear()
         asking = asyncio.create_task(one.hold(one.large))
         await eventually(lambda: one.loaded == [])
-        one.keeper.lease(one.large).release()  # after which all who wait look again
+        one.pool.lease(one.large).release()  # after which all who wait look again
         await peek()
         assert one.engines.started == ["a", "b"]
         one.engines.end.set()
@@ -275,7 +275,7 @@ async def test_a_request_that_finds_no_room_in_time_is_told_when_to_come_back() 
 async def test_nobody_makes_room_for_those_who_have_left() -> None:
     async with house() as one:
         held = await one.hold(one.a)
-        lease = one.keeper.lease(one.large)
+        lease = one.pool.lease(one.large)
         asking = asyncio.create_task(lease.model())
         await peek()
         asking.cancel()
@@ -318,7 +318,7 @@ async def test_a_model_that_does_not_load_tells_all_who_wait_and_is_not_tried_ag
             await one.hold(one.a)
         assert (caught.value.status, caught.value.retry_after_s) == (503, None)
         assert one.engines.started == ["a"]
-        assert one.a.tally == ModelCounters(failures=1)
+        assert one.a.counters == ModelCounters(failures=1)
         one.engines.fails = ""
         await one.use(one.b)
 
@@ -353,19 +353,19 @@ async def test_a_broken_model_is_tried_again_when_an_operator_loads_it() -> None
         with pytest.raises(ModelBroken):
             await one.hold(one.a)
         with pytest.raises(ModelBroken):
-            await one.keeper.load(one.a)
+            await one.pool.load(one.a)
         one.engines.fails = ""
-        await one.keeper.load(one.a)
+        await one.pool.load(one.a)
         assert (one.loaded, one.a.leases, one.a.reason) == (["a"], 0, "")
 
 
 async def test_an_engine_that_has_failed_for_good_is_replaced_when_an_operator_loads_it() -> None:
     async with house() as one:
         await one.use(one.a)
-        await one.keeper.load(one.a)
+        await one.pool.load(one.a)
         assert one.engines.started == ["a"]
         one.engines.running[0].state = "broken"
-        await one.keeper.load(one.a)
+        await one.pool.load(one.a)
         assert one.engines.started == ["a", "a"]
 
 
@@ -388,23 +388,23 @@ async def test_a_model_that_did_load_before_is_tried_again_after_a_while() -> No
 async def test_an_operator_unloads_what_is_idle_and_the_process_has_ended_then() -> None:
     async with house() as one:
         await one.use(one.a, FOREVER)
-        await one.keeper.unload(one.a)
+        await one.pool.unload(one.a)
         assert (one.loaded, one.engines.running) == ([], [])
-        await one.keeper.unload(one.a)
-        assert one.a.tally == ModelCounters(loads=1, unloads=1)
+        await one.pool.unload(one.a)
+        assert one.a.counters == ModelCounters(loads=1, unloads=1)
 
 
 async def test_a_model_in_use_or_being_loaded_is_not_unloaded() -> None:
     async with house() as one:
         lease = await one.hold(one.a)
         with pytest.raises(ModelBusy, match="'a' is in use"):
-            await one.keeper.unload(one.a)
+            await one.pool.unload(one.a)
         lease.release()
         one.engines.load.clear()
         asking = asyncio.create_task(one.hold(one.b))
         await peek()
         with pytest.raises(ModelBusy):
-            await one.keeper.unload(one.b)
+            await one.pool.unload(one.b)
         one.engines.load.set()
         (await asking).release()
         assert one.loaded == ["a", "b"]
@@ -413,7 +413,7 @@ async def test_a_model_in_use_or_being_loaded_is_not_unloaded() -> None:
 async def test_an_unload_may_wait_for_those_who_use_the_model() -> None:
     async with house() as one:
         lease = await one.hold(one.a)
-        unloading = asyncio.create_task(one.keeper.unload(one.a, wait_s=DEADLINE_S))
+        unloading = asyncio.create_task(one.pool.unload(one.a, wait_s=DEADLINE_S))
         await peek()
         assert one.loaded == ["a"]
         lease.release()
@@ -425,14 +425,14 @@ async def test_what_is_gone_from_the_disk_is_unloaded_when_idle_and_forgotten() 
     async with house() as one:
         await one.use(one.a)
         lease = await one.hold(one.b)
-        one.keeper.stock([one.large.known], KEPT_S)
+        one.pool.set_models([one.large.known], KEPT_S)
         await one.after(0)
-        assert [slot.name for slot in one.keeper.slots if not slot.gone] == ["large"]
+        assert [slot.name for slot in one.pool.slots if not slot.gone] == ["large"]
         assert one.loaded == ["b"]
         lease.release()
         await one.after(0)
         await one.after(0)
-        assert one.keeper.slots == [one.large]
+        assert one.pool.slots == [one.large]
 
 
 async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten(
@@ -440,14 +440,14 @@ async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten
 ) -> None:
     async with house() as one:
         let_go = threading.Event()
-        monkeypatch.setattr(one.keeper, "_look", lambda known: known if let_go.wait(DEADLINE_S) else None)
-        lease = one.keeper.lease(one.a)
+        monkeypatch.setattr(one.pool, "_look", lambda known: known if let_go.wait(DEADLINE_S) else None)
+        lease = one.pool.lease(one.a)
         asking = asyncio.create_task(lease.model())
         await eventually(lambda: one.a.loading is not None)
         asking.cancel()
         lease.release()
-        one.keeper.stock([], KEPT_S)
-        one.keeper.sweep()
+        one.pool.set_models([], KEPT_S)
+        one.pool.sweep()
         let_go.set()
         await eventually(lambda: one.a.loading is None)
         await one.after(0)
@@ -461,7 +461,7 @@ async def test_closing_gives_up_what_is_loaded_and_what_is_being_loaded() -> Non
         one.engines.load.clear()
         asking = asyncio.create_task(one.hold(one.b))
         await eventually(lambda: one.b.starting is not None)
-        await asyncio.to_thread(one.keeper.close)
+        await asyncio.to_thread(one.pool.close)
         with pytest.raises(Unavailable, match="shutting down"):
             await asking
         assert one.engines.running == []
@@ -471,13 +471,13 @@ async def test_closing_gives_up_what_is_loaded_and_what_is_being_loaded() -> Non
 
 def test_a_model_is_preloaded_where_there_is_room_and_hinders_nobody() -> None:
     one = House()
-    one.keeper.slots = []
-    one.keeper.preload(one.a.known, FOREVER)
-    one.keeper.preload(one.large.known, FOREVER)  # too large beside it
+    one.pool.slots = []
+    one.pool.preload(one.a.known, FOREVER)
+    one.pool.preload(one.large.known, FOREVER)  # too large beside it
     one.engines.fails = "cut off"
-    one.keeper.preload(one.b.known, FOREVER)
-    assert [slot.name for slot in one.keeper.slots] == ["a", "large", "b"]
+    one.pool.preload(one.b.known, FOREVER)
+    assert [slot.name for slot in one.pool.slots] == ["a", "large", "b"]
     assert one.loaded == ["a"]
-    assert [slot.reason for slot in one.keeper.slots] == ["", "", "cut off"]
-    one.keeper.close()
+    assert [slot.reason for slot in one.pool.slots] == ["", "", "cut off"]
+    one.pool.close()
     assert one.engines.running == []

@@ -179,9 +179,9 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
 
 @pytest.mark.parametrize(("names", "offered"), [("demo own", ["demo", "own"]), ("own demo", ["own"])])
 def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
-    keeper = ModelPool(loading, Budget(lambda _: Need(0, 0)))
-    keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
-    with closing(Registry(keeper)) as registry:
+    pool = ModelPool(loading, Budget(lambda _: Need(0, 0)))
+    pool.set_models([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
+    with closing(Registry(pool)) as registry:
         assert registry.ids() == [*offered, "whisper-1"]
         assert registry.find("demo").name == "demo"
 
@@ -304,11 +304,11 @@ def loading(known: KnownModel) -> Starting:
 
 def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
     """Over a default model that is loaded, and others that are not."""
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    pool.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
     shelf = Shelf("demo", *names)
-    keeper.stock(shelf.models(), 300.0)
-    return Registry(keeper, stock=shelf)
+    pool.set_models(shelf.models(), 300.0)
+    return Registry(pool, source=shelf)
 
 
 @pytest.mark.anyio
@@ -354,9 +354,9 @@ async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
 @pytest.mark.anyio
 async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     shelf = Shelf("demo", "old")
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    keeper.stock(shelf.models(), 300.0)
-    registry = Registry(keeper, stock=shelf)
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    pool.set_models(shelf.models(), 300.0)
+    registry = Registry(pool, source=shelf)
     watching = asyncio.create_task(registry.watch())
     with closing(registry):
         shelf.names = ("demo", "new")
@@ -386,8 +386,8 @@ class SlowShelf(Shelf):
 @pytest.mark.anyio
 async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
     shelf = SlowShelf("demo")
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    registry = Registry(keeper, stock=shelf)
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    registry = Registry(pool, source=shelf)
     with closing(registry):
         older = asyncio.create_task(registry.rescan())
         await eventually(lambda: shelf.looks == 1)
@@ -411,9 +411,9 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
-    keeper = ModelPool(loading, Budget(lambda known: Need(0, 0)))
-    keeper.stock(Shelf("bad").models(), 300.0)
-    registry = Registry(keeper)
+    pool = ModelPool(loading, Budget(lambda known: Need(0, 0)))
+    pool.set_models(Shelf("bad").models(), 300.0)
+    registry = Registry(pool)
     with closing(registry):
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
@@ -423,9 +423,9 @@ async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
 @pytest.mark.anyio
 async def test_a_default_model_that_the_next_request_would_try_again_is_none() -> None:
     engines, time_s = Engines(), 0.0
-    keeper = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
-    keeper.stock(Shelf("demo").models(), 300.0)
-    registry = Registry(keeper)
+    pool = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
+    pool.set_models(Shelf("demo").models(), 300.0)
+    registry = Registry(pool)
     with closing(registry):
         await registry.load("demo")
         await registry.unload("demo")

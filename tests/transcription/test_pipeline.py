@@ -816,14 +816,14 @@ async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() ->
 def cold(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
     """Over a model that is loaded when it is asked for."""
     media = make_media()
-    keeper = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
-    keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
+    pool = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
+    pool.set_models([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
     try:
-        yield Flow(Pipeline(media, Registry(keeper)), media), keeper.slots[0]
+        yield Flow(Pipeline(media, Registry(pool)), media), pool.slots[0]
     finally:
         engines.load.set()
         media.close()
-        keeper.close()
+        pool.close()
     assert media.spooled_bytes == 0
 
 
