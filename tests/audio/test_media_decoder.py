@@ -27,7 +27,7 @@ class OpenedMedia(Protocol):
     ) -> AbstractContextManager[MediaDecoder]: ...
 
 
-class Lent:
+class Shared:
     """A scanner that outlives the `MediaDecoder` that has it."""
 
     def __init__(self, scanner: FileScanner) -> None:
@@ -59,7 +59,7 @@ def opened_media(scanner: FileScanner) -> OpenedMedia:
     def opened(
         *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
     ) -> Iterator[MediaDecoder]:
-        media = MediaDecoder(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+        media = MediaDecoder(Shared(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
         try:
             yield media
         finally:

@@ -170,12 +170,12 @@ def test_client_tries_again_after_429(server: Running, base_url: str) -> None:
     statuses = []
     with ExitStack() as busy:
 
-        def let_go(response: Any) -> None:
+        def resolve(response: Any) -> None:
             statuses.append(response.status_code)
             busy.close()
 
         busy.enter_context(uploads_under_way(server, BUSY_KEYS[0]))
-        http_client = DefaultHttpxClient(trust_env=False, event_hooks={"response": [let_go]})
+        http_client = DefaultHttpxClient(trust_env=False, event_hooks={"response": [resolve]})
         with OpenAI(base_url=base_url, api_key=BUSY_KEYS[0], http_client=http_client) as client:
             assert client.audio.transcriptions.create(model="whisper-1", file=SPEECH).text == SPEECH_TEXT
     assert (statuses[0], statuses[-1]) == (429, 200)

@@ -127,7 +127,7 @@ def busy(client: TestClient, fakes: Models, name: str) -> Callable[[], httpx2.Re
     wait_until(lambda: bool(engine.waiting))
 
     def end() -> httpx2.Response:
-        engine.let_go()
+        engine.resolve()
         asking.join()
         return answers[0]
 
