@@ -44,12 +44,12 @@ class AdmissionLimits:
         requests = settings.max_requests or min(MOST_REQUESTS, CPU_REQUESTS * (cpus or MOST_REQUESTS))
         queue_s = settings.max_queue_seconds or min(QUEUE_S, CPU_QUEUE_S * (cpus or QUEUE_S))
         return cls(
-            requests=Quota.halved(requests, settings.max_requests_per_client or None),
+            requests=Quota.halved(requests, settings.max_requests_per_client),
             uploads=Quota.halved(settings.max_uploads or requests),
             upload_bytes=Quota.halved(settings.uploads_bytes),
             spool_bytes=Quota.halved(settings.spool_bytes),
             text_bytes=Quota.halved(TEXT_BYTES),
-            queue_s=Quota.halved(queue_s, settings.max_queue_seconds_per_client or None),
+            queue_s=Quota.halved(queue_s, settings.max_queue_seconds_per_client),
             audio_s=settings.max_audio_seconds,
         )
 

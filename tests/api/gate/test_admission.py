@@ -52,7 +52,7 @@ class FixedSpeed(Throughput):
     value = 10.0
 
 
-class Door:
+class AdmissionCase:
     """An admission with requests that stay until the test ends."""
 
     def __init__(self, stack: ExitStack, **limits: Any) -> None:
@@ -68,7 +68,7 @@ class Door:
         )
         self._stack = stack
 
-    def let_in(self, client: str = "a", size: int = LARGE, *, left_s: float | None = None) -> Ticket:
+    def admit(self, client: str = "a", size: int = LARGE, *, left_s: float | None = None) -> Ticket:
         ticket = self._stack.enter_context(self.admission.admit(client, size))
         if left_s is not None:
             ticket.receive(0, more=False)
@@ -77,7 +77,7 @@ class Door:
 
     def refused(self, client: str = "a", size: int = LARGE) -> SottoError:
         with pytest.raises(SottoError) as caught:
-            self.let_in(client, size)
+            self.admit(client, size)
         return caught.value
 
 
@@ -88,78 +88,78 @@ def stack() -> Iterator[ExitStack]:
 
 
 def test_a_place_is_free_again_however_its_request_ends(stack: ExitStack) -> None:
-    door = Door(stack, requests=1)
+    case = AdmissionCase(stack, requests=1)
     for _ in range(2):
-        with suppress(ZeroDivisionError), door.admission.admit("a", LARGE):
-            assert isinstance(door.refused("b"), Unavailable)
+        with suppress(ZeroDivisionError), case.admission.admit("a", LARGE):
+            assert isinstance(case.refused("b"), Unavailable)
             raise ZeroDivisionError
-    assert door.admission.load().requests == 0
-    assert door.admission.load().refused == {"requests": 2}
+    assert case.admission.load().requests == 0
+    assert case.admission.load().refused == {"requests": 2}
 
 
 def test_text_of_forms_has_a_limit_together_and_little_of_it_none(stack: ExitStack) -> None:
-    door = Door(stack)
-    with door.admission.admit("a", LARGE) as first:
+    case = AdmissionCase(stack)
+    with case.admission.admit("a", LARGE) as first:
         first.keep_text(TEXT_BYTES)
-        second, third = door.let_in("b"), door.let_in("b")
+        second, third = case.admit("b"), case.admit("b")
         second.keep_text(LITTLE_TEXT_BYTES)
         with pytest.raises(Unavailable, match="text of forms"):
             second.keep_text(1)
     third.keep_text(LITTLE_TEXT_BYTES + 1)
-    assert door.admission.load().refused == {"text": 1}
+    assert case.admission.load().refused == {"text": 1}
 
 
 def test_the_last_eighth_is_for_small_uploads(stack: ExitStack) -> None:
-    door = Door(stack, requests=16)
+    case = AdmissionCase(stack, requests=16)
     for _ in range(14):
-        door.let_in()
-    assert "SOTTO_MAX_REQUESTS" in door.refused("b").message
-    assert "SOTTO_MAX_REQUESTS" in door.refused("b", 0).message  # unknown: it may be anything
-    door.let_in(size=SMALL_BYTES)
-    door.let_in(size=1)
-    assert "SOTTO_MAX_REQUESTS" in door.refused("b", 1).message
+        case.admit()
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b").message
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b", 0).message  # unknown: it may be anything
+    case.admit(size=SMALL_BYTES)
+    case.admit(size=1)
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b", 1).message
 
 
 def test_of_a_few_places_none_is_kept(stack: ExitStack) -> None:
-    door = Door(stack, requests=7)
+    case = AdmissionCase(stack, requests=7)
     for _ in range(7):
-        door.let_in()
-    door.refused()
+        case.admit()
+    case.refused()
 
 
 def test_uploads_count_until_they_are_whole(stack: ExitStack) -> None:
-    door = Door(stack, uploads=1)
-    ticket = door.let_in()
+    case = AdmissionCase(stack, uploads=1)
+    ticket = case.admit()
     ticket.receive(10, more=True)
-    assert "SOTTO_MAX_UPLOADS" in door.refused("b").message
+    assert "SOTTO_MAX_UPLOADS" in case.refused("b").message
     ticket.receive(20, more=False)
-    door.let_in()
+    case.admit()
 
 
 def test_an_upload_is_refused_where_what_it_declares_has_no_room_now(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=80 << 20)
-    door.let_in(size=60 << 20)
-    assert "SOTTO_UPLOADS_MB" in door.refused("b", 11 << 20).message
-    door.let_in("b", 10 << 20)
-    assert "SOTTO_UPLOADS_MB" in door.refused("c").message
-    door.let_in("c", SMALL_BYTES)
+    case = AdmissionCase(stack, upload_bytes=80 << 20)
+    case.admit(size=60 << 20)
+    assert "SOTTO_UPLOADS_MB" in case.refused("b", 11 << 20).message
+    case.admit("b", 10 << 20)
+    assert "SOTTO_UPLOADS_MB" in case.refused("c").message
+    case.admit("c", SMALL_BYTES)
 
 
 def test_uploads_hold_what_they_use_and_a_step_and_not_all_that_they_declare(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=Quota.halved(8 << 30))
-    tickets = [door.let_in(size=1 << 30) for _ in range(7)]
-    assert door.admission.load().upload_bytes == 7 * UPLOAD_STEP_BYTES
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(8 << 30))
+    tickets = [case.admit(size=1 << 30) for _ in range(7)]
+    assert case.admission.load().upload_bytes == 7 * UPLOAD_STEP_BYTES
     tickets[0].receive(UPLOAD_STEP_BYTES + 5, more=True)
     assert tickets[0].upload_bytes == 2 * UPLOAD_STEP_BYTES + 5
     tickets[0].receive(1 << 30, more=False)
     assert tickets[0].upload_bytes == 1 << 30
-    door.let_in("b", 1 << 30)
+    case.admit("b", 1 << 30)
 
 
 def test_an_upload_that_is_beyond_its_client_s_share_is_refused_as_its_own_doing(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=Quota.halved(1 << 30))
-    first, second = door.let_in(size=500 << 20), door.let_in(size=400 << 20)
-    other = door.let_in("b", 400 << 20)
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(1 << 30))
+    first, second = case.admit(size=500 << 20), case.admit(size=400 << 20)
+    other = case.admit("b", 400 << 20)
     first.receive(200 << 20, more=True)
     with pytest.raises(RateLimited, match=r"bytes of uploads\. Limit: 536870912\."):
         second.receive(200 << 20, more=True)
@@ -168,24 +168,24 @@ def test_an_upload_that_is_beyond_its_client_s_share_is_refused_as_its_own_doing
 
 
 def test_an_upload_that_others_leave_no_room_is_refused_as_theirs(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=Quota.halved(1 << 30))
-    ticket = door.let_in("b", 800 << 20)
-    door.let_in("a", 500 << 20).receive(500 << 20, more=False)
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(1 << 30))
+    ticket = case.admit("b", 800 << 20)
+    case.admit("a", 500 << 20).receive(500 << 20, more=False)
     with pytest.raises(Unavailable, match="SOTTO_UPLOADS_MB"):
         ticket.receive(520 << 20, more=True)
 
 
 def test_one_upload_alone_is_never_too_much_for_the_disk(stack: ExitStack) -> None:
     """How large one may be, another setting says."""
-    door = Door(stack, upload_bytes=1 << 20)
-    ticket = door.let_in(size=8 << 20)
+    case = AdmissionCase(stack, upload_bytes=1 << 20)
+    ticket = case.admit(size=8 << 20)
     ticket.receive(9 << 20, more=True)
-    door.refused("b", 1)
+    case.refused("b", 1)
 
 
 def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=8 << 20)
-    other, ticket = door.let_in(size=4 << 20), door.let_in(size=0)
+    case = AdmissionCase(stack, upload_bytes=8 << 20)
+    other, ticket = case.admit(size=4 << 20), case.admit(size=0)
     ticket.receive(3 << 20, more=True)
     with pytest.raises(Unavailable, match="SOTTO_UPLOADS_MB"):
         ticket.receive((3 << 20) + 1, more=True)
@@ -193,104 +193,106 @@ def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitSt
 
 
 def test_decoded_audio_may_not_fill_its_disk(stack: ExitStack) -> None:
-    door = Door(stack, spool_bytes=800)
-    door.spooled = {"a": 600, "b": 100}
-    assert "SOTTO_SPOOL_MB" in door.refused("c").message
-    door.let_in("c", 1)
-    door.spooled = {"a": 700, "b": 100}
-    assert isinstance(door.refused("c", 1), Unavailable)
+    case = AdmissionCase(stack, spool_bytes=800)
+    case.spooled = {"a": 600, "b": 100}
+    assert "SOTTO_SPOOL_MB" in case.refused("c").message
+    case.admit("c", 1)
+    case.spooled = {"a": 700, "b": 100}
+    assert isinstance(case.refused("c", 1), Unavailable)
 
 
 def test_a_client_whose_decoded_audio_fills_its_share_is_refused_and_no_other(stack: ExitStack) -> None:
-    door = Door(stack, spool_bytes=Quota.halved(800))
-    door.spooled = {"a": 400}
-    assert isinstance(door.refused("a"), RateLimited)
-    door.let_in("b")
+    case = AdmissionCase(stack, spool_bytes=Quota.halved(800))
+    case.spooled = {"a": 400}
+    assert isinstance(case.refused("a"), RateLimited)
+    case.admit("b")
 
 
 def test_audio_that_waits_keeps_others_out_until_it_is_done(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=100.0)
-    door.let_in(left_s=60.0)
-    ticket = door.let_in(left_s=60.0)  # how long it is was not known before
-    error = door.refused("b")
+    case = AdmissionCase(stack, queue_s=100.0)
+    case.admit(left_s=60.0)
+    ticket = case.admit(left_s=60.0)  # how long it is was not known before
+    error = case.refused("b")
     assert isinstance(error, Unavailable)
     assert "SOTTO_MAX_QUEUE_SECONDS" in error.message
     ticket.work = Work(left_s=30.0)
-    door.let_in("b")
+    case.admit("b")
 
 
 def test_a_recording_of_any_length_fills_no_more_than_its_client_s_share(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
-    door.let_in("a", left_s=43_200.0)
-    error = door.refused("a")
+    case = AdmissionCase(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
+    case.admit("a", left_s=43_200.0)
+    error = case.refused("a")
     assert isinstance(error, RateLimited)
     assert error.message.startswith("Rate limit reached: seconds of audio waiting. Limit: 3600.")
     for size in (3 << 20, 10 << 20):
-        door.let_in("b", size)
+        case.admit("b", size)
 
 
 def test_an_upload_that_is_not_open_counts_by_its_bytes(stack: ExitStack) -> None:
     """Twelve hours of silence have 3 MB."""
-    door = Door(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
+    case = AdmissionCase(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
     size = 900 * UNOPENED_BYTES_PER_S
-    tickets = [door.let_in(size=size) for _ in range(4)]
-    assert isinstance(door.refused(size=size), RateLimited)
+    tickets = [case.admit(size=size) for _ in range(4)]
+    assert isinstance(case.refused(size=size), RateLimited)
     for ticket in tickets:
         ticket.follow(Work(knows_length=False))
-    assert isinstance(door.refused(size=size), RateLimited)
-    assert door.admission.load().audio_s == 0  # metrics guess nothing
+    assert isinstance(case.refused(size=size), RateLimited)
+    assert case.admission.load().audio_s == 0  # metrics guess nothing
     tickets[0].follow(Work(left_s=10.0))
-    door.let_in(size=size)
+    case.admit(size=size)
 
 
 @pytest.mark.parametrize(("size", "expected_s"), [(1, 60.0), (8_000_000, 1000.0), (1 << 30, 3600.0), (0, 60.0)])
 def test_an_upload_that_is_not_open_counts_at_least_a_minute_and_at_most_an_hour(
     stack: ExitStack, size: int, expected_s: float
 ) -> None:
-    ticket = Door(stack).let_in(size=size)
+    ticket = AdmissionCase(stack).admit(size=size)
     assert ticket.waiting_s(43_200.0) == expected_s
     assert ticket.waiting_s(50.0) == 50.0
 
 
 def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=Quota(100.0, 50.0))
-    door.let_in(size=1, left_s=1000.0)  # a few bytes can hold hours
-    door.let_in(size=1, left_s=50.0)
-    assert isinstance(door.refused(size=1), RateLimited)
-    door.let_in("b", 1, left_s=50.0)
-    assert isinstance(door.refused("c", 1), Unavailable)
+    case = AdmissionCase(stack, queue_s=Quota(100.0, 50.0))
+    case.admit(size=1, left_s=1000.0)  # a few bytes can hold hours
+    case.admit(size=1, left_s=50.0)
+    assert isinstance(case.refused(size=1), RateLimited)
+    case.admit("b", 1, left_s=50.0)
+    assert isinstance(case.refused("c", 1), Unavailable)
 
 
 def test_what_a_header_claims_counts_up_to_the_longest_recording(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=1001.0, audio_s=1000.0)
-    door.let_in(left_s=1e9)
-    door.let_in()
-    assert door.admission.load().audio_s == 1000.0
+    case = AdmissionCase(stack, queue_s=1001.0, audio_s=1000.0)
+    case.admit(left_s=1e9)
+    case.admit()
+    assert case.admission.load().audio_s == 1000.0
 
 
 def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
-    door = Door(stack, requests=Quota(100, 2), queue_s=Quota(10_000.0, 1000.0))
-    door.let_in()
-    door.let_in()
-    error = door.refused()
+    case = AdmissionCase(stack, requests=Quota(100, 2), queue_s=Quota(10_000.0, 1000.0))
+    case.admit()
+    case.admit()
+    error = case.refused()
     assert isinstance(error, RateLimited)
     assert error.message == "Rate limit reached: requests at once. Limit: 2. Please try again in 1s."
-    door.let_in("b", left_s=1000.0)
-    assert door.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 1000.")
-    door.let_in("c")
-    assert door.admission.load().refused == {"client": 2}
+    case.admit("b", left_s=1000.0)
+    assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 1000.")
+    case.admit("c")
+    assert case.admission.load().refused == {"client": 2}
 
 
 def test_a_client_that_holds_nothing_is_admitted_however_much_one_other_asks_for(stack: ExitStack) -> None:
     quota = Quota.halved(16)
-    door = Door(stack, requests=quota, uploads=quota, queue_s=Quota.halved(3600), spool_bytes=Quota.halved(1 << 30))
+    case = AdmissionCase(
+        stack, requests=quota, uploads=quota, queue_s=Quota.halved(3600), spool_bytes=Quota.halved(1 << 30)
+    )
     for _ in range(20):
         with suppress(RateLimited):
-            door.let_in("a", 1 << 30, left_s=1e9)
-    door.spooled = {"a": 1 << 29}
-    assert isinstance(door.refused("a"), RateLimited)
-    door.let_in("b")
-    door.let_in("c", 1)
+            case.admit("a", 1 << 30, left_s=1e9)
+    case.spooled = {"a": 1 << 29}
+    assert isinstance(case.refused("a"), RateLimited)
+    case.admit("b")
+    case.admit("c", 1)
 
 
 @pytest.mark.parametrize(
@@ -304,35 +306,35 @@ def test_a_client_that_holds_nothing_is_admitted_however_much_one_other_asks_for
     ],
 )
 def test_retry_after_is_when_half_will_be_through(stack: ExitStack, left: list[float], retry_s: int) -> None:
-    door = Door(stack, requests=len(left))
+    case = AdmissionCase(stack, requests=len(left))
     for left_s in left:
-        door.let_in(left_s=left_s)
-    error = door.refused()
+        case.admit(left_s=left_s)
+    error = case.refused()
     assert error.retry_after_s == retry_s
     assert error.message.endswith(f"Please try again in {retry_s}s.")
 
 
 def test_uploads_that_are_coming_are_taken_for_as_long_as_those_before(stack: ExitStack) -> None:
-    door = Door(stack, requests=2)
+    case = AdmissionCase(stack, requests=2)
     for done_s in (30.0, 50.0):
-        with door.admission.admit("a", LARGE) as ticket:
+        with case.admission.admit("a", LARGE) as ticket:
             ticket.follow(Work(done_s=done_s))
-    door.let_in()
-    door.let_in()
-    assert door.refused().retry_after_s == 8
+    case.admit()
+    case.admit()
+    assert case.refused().retry_after_s == 8
 
 
 def test_retry_after_waits_for_no_more_audio_than_is_too_much(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=500.0)
-    door.let_in("a", left_s=400.0)
-    door.let_in("c", left_s=400.0)
-    assert door.refused("b").retry_after_s == 30
+    case = AdmissionCase(stack, queue_s=500.0)
+    case.admit("a", left_s=400.0)
+    case.admit("c", left_s=400.0)
+    assert case.refused("b").retry_after_s == 30
 
 
 def test_retry_after_is_what_clients_heed(stack: ExitStack) -> None:
-    door = Door(stack, requests=1)
-    door.let_in(left_s=1000.0)
-    assert door.refused().retry_after_s == MAX_RETRY_S
+    case = AdmissionCase(stack, requests=1)
+    case.admit(left_s=1000.0)
+    assert case.refused().retry_after_s == MAX_RETRY_S
 
 
 def test_before_anything_is_measured_retry_after_is_a_guess(stack: ExitStack) -> None:
