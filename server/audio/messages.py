@@ -22,7 +22,7 @@ MAX_DETAIL = 200  # characters
 MAX_SAMPLES = 1 << 40
 MAX_HINT_S = 2**63 / 1e6  # the largest duration that FFmpeg can represent
 MESSAGES = 12  # allowed per window length of audio; nearly twice the usual number
-TURN_SAMPLES = 60 * SAMPLE_RATE  # of a scan, after which it pauses
+TURN_SAMPLES = 60 * SAMPLE_RATE  # at most, after which a scan pauses
 
 Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory", "fault"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -150,7 +150,10 @@ def decode(data: bytes) -> Message:
 
 def receive(channel: socket.socket) -> Message | None:
     """The next message, None at the end; raises `InvalidMessage`, `TimeoutError` after the channel's timeout."""
-    data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
+    try:
+        data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
+    except ConnectionResetError:  # reported once: it ended with a message unread; what it sent comes next
+        data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
     if flags & socket.MSG_TRUNC:
         return _bad("too long")
     return decode(data) if data else None

@@ -18,7 +18,7 @@ from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 PIECE_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
-TURN_CPU_S = 0.25  # of a turn: for files that take longer to decode than usual
+TURN_CPU_S = 0.1  # of a turn: usually half a minute of audio
 
 
 class Scanner:

@@ -1,21 +1,22 @@
 """Turns of decoding: which file is decoded next, and for how long.
 
-A file that is being decoded holds a *turn*. After a stretch of audio (`scanner.TURN_S`) it gives the turn back, and
-its process stands still until it gets another one. So a clip waits for a stretch of a file of twelve hours, and not
-for all of it. Four rules say who is next:
+A file that is being decoded holds a *turn*. After a stretch of audio (`scanner.TURN_CPU_S`) it gives the turn back,
+and its process stands still until it gets another one. Four rules say who is next:
 
-1. Files that have not begun come first: most end with their first turn. Every fourth turn goes to one that has
+1. Files that have not begun come first: most end with their first turn. One turn is kept for them, so a clip waits
+   for no stretch of a longer file, but for other files that have not begun. Every fourth turn goes to one that has
    begun, so that long files never starve.
 2. Clients take turns: in each round each client gets one.
 3. Of a client's files that have not begun the smallest upload is next; of those that have, each in its turn.
 4. A client has at most as many processes as there are turns, and one more for a small upload, which doesn't wait
    for the client's own long files. A client without a process may always start one.
 
-For example with one turn. A sends the long files A1 and A2, B the long file B1, then C a clip, C1:
+For example with one place. A sends the long files A1 and A2, B the long file B1, then C a clip, C1:
 
-    A1 B1 A2   rules 1 and 2: none of them has begun; rule 4 keeps A2 waiting until A1 has ended
-    A1 B1 C1   C1 comes while B1 has its turn, and is next by rule 1
-    A1 B1 ...
+    A1 | B1    both at once: A1 has the place, B1 the turn that is kept for files that have not begun
+    A1 | -     then they take turns. A2 has to wait for the end of A1 (rule 4)
+    B1 | -
+    A1 | C1    C1 begins as soon as it comes
 
 This is not `engine.fair_queue`, which forms batches of items that are done when they are taken: here whoever has a
 turn keeps a process between turns, and the number of those is bounded too.
@@ -39,17 +40,19 @@ class Turn:
         self.client = client
         self.size_bytes = size_bytes
         self.has_begun = False
+        self.is_further = False  # the turn that it holds, or had last, was not its first
         self.is_held = False
         self.is_cancelled = False
         self.decided = threading.Event()  # it is held or cancelled
 
 
 class Turns:
-    """Grants up to `places` turns at a time. Thread-safe."""
+    """Grants up to `places` turns at a time, and one more to a file that has not begun. Thread-safe."""
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._free = places
+        self._held = 0
+        self._held_further = 0  # those that are not the first of their file
         self._grants = 0
         self._lock = threading.Lock()
         # By client, in the order of the clients' turns. Clients without waiting files are not in there.
@@ -86,7 +89,8 @@ class Turns:
                 turn.is_held = False
                 if not turn.is_cancelled:
                     turn.decided.clear()
-                self._free += 1
+                self._held -= 1
+                self._held_further -= turn.is_further
             self._grant()
 
     def cancel(self, turn: Turn) -> None:
@@ -108,18 +112,22 @@ class Turns:
 
     def _grant(self) -> None:
         """With the lock held: give out the free turns."""
-        while self._free and (turn := self._next()):
+        while self._held <= self._places and (turn := self._next()):
             self._remove(turn)
             if turn.client in (ring := self._ring(turn)):
                 ring.move_to_end(turn.client)
-            self._free -= 1
-            self._grants += 1
-            self._processes[turn.client] += not turn.has_begun
+            turn.is_further = turn.has_begun
             turn.has_begun = turn.is_held = True
+            self._held += 1
+            self._held_further += turn.is_further
+            self._processes[turn.client] += not turn.is_further
+            self._grants += 1
             turn.decided.set()
 
     def _next(self) -> Turn | None:
-        further = next((turns[0] for turns in self._further.values()), None)
+        further = None
+        if self._held_further < self._places:
+            further = next((turns[0] for turns in self._further.values()), None)
         first = next(filter(None, map(self._next_to_begin, self._first.values())), None)
         is_further_turn = self._grants % FURTHER_EVERY == FURTHER_EVERY - 1
         return further or first if is_further_turn else first or further

@@ -171,7 +171,7 @@ class LateMedia(MediaDecoder):
         return super().open(source, options, on_window=late, mels=mels, client=client)
 
     def _hold(self) -> None:
-        with self._turns.taken(Turn("other", 0)):
+        with self._turns.taken(Turn("other", 0)), self._turns.taken(Turn("another", 0)):
             self._wait()
 
     def _wait(self) -> None:

@@ -2,7 +2,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,19 +15,21 @@ LARGE = SMALL_BYTES + 1
 
 
 class File:
-    """A file that is decoded in `stretches` turns, each of which ends when the test says so."""
+    """A file that is decoded in turns, each of which ends when the test says so."""
 
-    def __init__(self, line: "Line", client: str, size_bytes: int, stretches: int) -> None:
-        self.client = client
-        self.turn = Turn(client, size_bytes)
-        self.left = stretches
+    def __init__(self, line: "Line", name: str, size_bytes: int) -> None:
+        self.turn = Turn(name[0], size_bytes)
         self.error: BaseException | None = None
         self._line = line
+        self._name = name
+        self._done = False
         self._go = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def end_turn(self) -> None:
+    def end_turn(self, *, done: bool = False) -> None:
+        self._done = done
+        self._line.holding.discard(self._name)
         self._go.release()
 
     def join(self) -> None:
@@ -39,7 +41,7 @@ class File:
         try:
             with turns.taken(self.turn):
                 self._stretch()
-                while self.left:
+                while not self._done:
                     turns.give_back(self.turn)
                     turns.take(self.turn)
                     self._stretch()
@@ -47,152 +49,164 @@ class File:
             self.error = error
 
     def _stretch(self) -> None:
-        self._line.note(self)
+        self._line.holding.add(self._name)
         assert self._go.acquire(timeout=DEADLINE_S), "held for too long"
-        self.left -= 1
 
 
 class Line:
-    """Turns, and the files that had them, in order."""
+    """Files that take turns. The first letter of a file's name is its client."""
 
     def __init__(self, places: int) -> None:
         self.turns = Turns(places)
-        self.had: list[File] = []
-        self._names: dict[File, str] = {}
+        self.holding: set[str] = set()  # the names of those that have a turn
+        self.files: dict[str, File] = {}
 
-    def add(self, name: str, *, size: int = LARGE, stretches: int = 1000) -> File:
-        """A file of the client that the first letter of its name says; returns once it has a turn or waits."""
-        file = File(self, name[0], size, stretches)
-        self._names[file] = name
-        wait_until(lambda: file in self.had or file in self.waiting())
-        return file
+    def add(self, *names: str, size: int = LARGE) -> None:
+        """Returns once they have turns or wait for them, in this order."""
+        for name in names:
+            self.files[name] = file = File(self, name, size)
+            wait_until(lambda name=name, file=file: name in self.holding or self._waits(file))  # type: ignore[misc]
 
-    def waiting(self) -> list[File]:
-        rings = (self.turns._first, self.turns._further)
-        turns = [turn for ring in rings for waiting in ring.values() for turn in waiting]
-        return [file for file in self._names if file.turn in turns]
-
-    def note(self, file: File) -> None:
-        self.had.append(file)
-
-    def order(self, count: int) -> list[str]:
-        """The names of the next `count` files that get a turn, where there is one place."""
-        names = []
-        for _ in range(count):
-            number = len(self.had)
-            self.had[-1].end_turn()
-            wait_until(lambda number=number: len(self.had) > number)  # type: ignore[misc]
-            names.append(self._names[self.had[-1]])
-        return names
-
-    def end(self) -> None:
-        for file in self._names:
-            file.left = 1
-            self.turns.cancel(file.turn)
-            file.end_turn()
-        for file in self._names:
+    def end_turn(self, name: str, *, done: bool = False) -> None:
+        """Returns once the file waits for its next turn, has it, or is through."""
+        file = self.files[name]
+        file.end_turn(done=done)
+        if done:
             file.join()
-        assert self.turns._free == self.turns._places
+        else:
+            wait_until(lambda: name in self.holding or self._waits(file))
+
+    def begin(self, *names: str) -> None:
+        """Add long files, and let all of them have their first turn."""
+        self.add(*names)
+        turns = {name: self.files[name].turn for name in names}
+        while first := {name for name, turn in turns.items() if not turn.has_begun or not self._is_further(name)}:
+            for name in first & self.holding or list(self.holding):
+                self.end_turn(name)
+
+    def _is_further(self, name: str) -> bool:
+        return name not in self.holding or self.files[name].turn.is_further
+
+    def hold(self, *names: str) -> bool:
+        """Whether exactly these have turns, in a moment."""
+        wait_until(lambda: self.holding == set(names))
+        return True
+
+    def close(self) -> None:
+        for file in self.files.values():
+            self.turns.cancel(file.turn)
+            file.end_turn(done=True)
+        for file in self.files.values():
+            file.join()
+        assert (self.turns._held, self.turns._held_further) == (0, 0)
         assert not self.turns._processes
 
+    def _waits(self, file: File) -> bool:
+        rings = (self.turns._first, self.turns._further)
+        return any(file.turn in waiting for ring in rings for waiting in list(ring.values()))
 
-@contextmanager
-def one_place() -> Iterator[Line]:
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    """One place, and the turn for files that have not begun."""
     line = Line(1)
     try:
         yield line
     finally:
-        line.end()
+        line.close()
 
 
-def test_a_clip_is_next_however_many_files_of_another_client_are_under_way() -> None:
-    with one_place() as line:
-        for number in range(10):
-            line.add(f"a{number}")
-        line.order(5)
-        line.add("b", stretches=1)
-        assert "b" in line.order(2)  # the second where the first was the one in four for files that have begun
+def test_a_clip_begins_at_once_however_many_long_files_are_under_way(line: Line) -> None:
+    line.begin("a", "b", "c", "d")
+    (long,) = line.holding  # the others wait for the only place
+    line.add("z", size=1)
+    assert line.hold(long, "z")
 
 
-def test_clients_take_turns() -> None:
-    with one_place() as line:
-        for name in ("a", "b", "c"):
-            line.add(name)
-        assert line.order(2) == ["b", "c"]
-        assert Counter(line.order(30)) == {"a": 10, "b": 10, "c": 10}
+def test_files_that_have_begun_take_turns_by_client(line: Line) -> None:
+    line.begin("a", "b", "c")
+    order = []
+    for _ in range(9):
+        (name,) = line.holding
+        order.append(name)
+        line.end_turn(name)
+        wait_until(lambda: len(line.holding) == 1)
+    assert order[:3] == order[3:6] == order[6:]
+    assert set(order) == {"a", "b", "c"}
 
 
-def test_files_that_have_not_begun_come_first_in_rounds_of_clients_the_smallest_of_each() -> None:
-    with one_place() as line:
-        line.add("z", stretches=1)
-        for name, size in [("a1", 300), ("a2", 100), ("a3", 200), ("b1", 900), ("b2", 800)]:
-            line.add(name, size=size, stretches=1)
-        assert line.order(5) == ["a2", "b2", "a3", "b1", "a1"]
+def test_files_that_have_not_begun_come_in_rounds_of_clients_the_smallest_of_each_first(line: Line) -> None:
+    line.add("y", "z")
+    for name, size in [("a1", 300), ("a2", 100), ("a3", 200), ("b1", 900), ("b2", 800)]:
+        line.add(name, size=size)
+    last = "z"
+    for name in ("a2", "b2", "a3", "b1", "a1"):
+        line.end_turn(last, done=True)
+        assert line.hold("y", name)
+        last = name
 
 
-def test_every_fourth_turn_is_for_a_file_that_has_begun() -> None:
-    with one_place() as line:
-        line.add("z")
-        for number in range(12):
-            line.add(f"{chr(ord('a') + number)}", size=number, stretches=1)
-        order = line.order(12)
-        assert order.count("z") in (3, 4)
-        assert "z" in order[:4]
+def test_a_flood_of_files_that_have_not_begun_keeps_none_that_has_from_its_turns(line: Line) -> None:
+    line.add("z")
+    for number in range(20):
+        line.add(f"{chr(ord('a') + number)}", size=1)
+    line.end_turn("z")
+    for number in range(1, 9):
+        if "z" in line.holding:
+            break
+        line.end_turn(f"{chr(ord('a') + number)}", done=True)
+        wait_until(lambda: len(line.holding) == 2)
+    assert "z" in line.holding
 
 
-def test_a_client_has_no_more_processes_than_places_and_one_for_a_small_upload() -> None:
-    with one_place() as line:
-        line.add("a1")
-        line.add("a2")
-        line.add("a3", size=SMALL_BYTES)
-        assert line.order(4) == ["a3", "a1", "a3", "a1"]
-        line.had[-1].left = 1  # ends with this turn
-        assert line.order(1) == ["a3"]  # it counts as one of the client's processes
-        line.had[-1].left = 1
-        assert line.order(2) == ["a2", "a2"]
+def test_a_client_has_no_more_processes_than_places_and_one_for_a_small_upload(line: Line) -> None:
+    line.add("a1", "a2")
+    assert line.hold("a1")
+    line.add("a3", size=SMALL_BYTES)
+    assert line.hold("a1", "a3")
+    line.end_turn("a1")
+    assert line.hold("a1", "a3")
+    line.end_turn("a3", done=True)
+    assert line.hold("a1")
+    line.end_turn("a1", done=True)
+    assert line.hold("a2")
 
 
-def test_a_client_without_a_process_may_always_start_one() -> None:
-    with one_place() as line:
-        names = [f"{chr(ord('a') + number)}" for number in range(20)]
-        for name in names:
-            line.add(name)
-        line.order(60)
-        assert {file.client for file in line.had} == set(names)
+def test_a_client_without_a_process_may_always_start_one(line: Line) -> None:
+    names = [chr(ord("a") + number) for number in range(20)]
+    line.begin(*names)
+    assert sum(line.turns._processes.values()) == 20
 
 
 def test_files_share_all_places() -> None:
     line = Line(3)
-    for number in range(3):
-        line.add(f"a{number}")
-    assert len(line.had) == 3
-    line.add("b")
-    assert len(line.had) == 3
-    line.had[0].end_turn()
-    wait_until(lambda: len(line.had) == 4)
-    assert line.had[-1].client == "b"
-    line.end()
+    line.add("a1", "a2", "a3", "b", "c")
+    assert line.hold("a1", "a2", "a3", "b")
+    line.end_turn("a1", done=True)
+    assert line.hold("a2", "a3", "b", "c")
+    line.close()
 
 
-def test_a_file_that_is_cancelled_while_it_waits_gets_no_turn() -> None:
-    with one_place() as line:
-        line.add("a")
-        waiting = line.add("b")
-        line.turns.cancel(waiting.turn)
-        waiting.join()
-        assert isinstance(waiting.error, Cancelled)
-        assert line.order(3) == ["a", "a", "a"]
-        assert waiting not in line.had
+def test_a_file_that_is_cancelled_while_it_waits_gets_no_turn(line: Line) -> None:
+    line.add("a", "b", "c")
+    waiting = line.files["c"]
+    line.turns.cancel(waiting.turn)
+    waiting.join()
+    assert isinstance(waiting.error, Cancelled)
+    line.end_turn("b", done=True)
+    assert line.hold("a")
 
 
-def test_a_file_that_is_cancelled_between_its_turns_gives_its_place_up() -> None:
-    with one_place() as line:
-        first, _ = line.add("a"), line.add("b")
-        assert line.order(1) == ["b"]
-        line.turns.cancel(first.turn)
-        first.join()
-        assert isinstance(first.error, Cancelled)
-        assert line.order(2) == ["b", "b"]
+def test_a_file_that_is_cancelled_between_its_turns_gives_its_process_up(line: Line) -> None:
+    line.add("a1", "b")
+    line.end_turn("a1")
+    line.end_turn("b")
+    (holder,) = line.holding
+    (waiting,) = {"a1", "b"} - {holder}
+    line.turns.cancel(line.files[waiting].turn)
+    line.files[waiting].join()
+    line.add(f"{waiting[0]}2")
+    assert line.hold(holder, f"{waiting[0]}2")
 
 
 def test_a_turn_that_is_cancelled_before_it_is_asked_for_is_never_granted() -> None:
@@ -204,7 +218,7 @@ def test_a_turn_that_is_cancelled_before_it_is_asked_for_is_never_granted() -> N
         pass
 
 
-def test_never_more_files_have_turns_than_there_are_places() -> None:
+def test_never_more_files_have_turns_than_there_are_places_and_one() -> None:
     turns, inside, most = Turns(2), Counter[str](), list[int]()
     lock = threading.Lock()
 
@@ -223,5 +237,5 @@ def test_never_more_files_have_turns_than_there_are_places() -> None:
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(50))
         list(pool.map(work, range(200)))
-    assert max(most) <= 2
-    assert (turns._free, +turns._processes) == (2, Counter())
+    assert max(most) <= 3
+    assert (turns._held, turns._held_further, +turns._processes) == (0, 0, Counter())
