@@ -26,7 +26,7 @@ def windows(draw: st.DrawFn) -> Window:
 times = st.floats(-1.0, 60.0)
 
 
-def test_a_window_measures_what_the_model_hears() -> None:
+def test_a_window_is_as_long_as_its_speech() -> None:
     assert (THREE.offset, THREE.end, THREE.length) == (10 * SECOND, 33 * SECOND, 6 * SECOND)
     assert (THREE.start_s, THREE.duration_s) == (10.0, 6.0)
 
@@ -43,14 +43,14 @@ def test_a_window_measures_what_the_model_hears() -> None:
         (6.0, []),
     ],
 )
-def test_what_is_left_of_a_window_begins_where_the_model_stopped(
+def test_the_rest_of_a_window_begins_where_the_model_stopped(
     consumed_s: float, spans_s: list[tuple[float, float]]
 ) -> None:
     rest = THREE.after(round(consumed_s * SECOND))
     assert [(span.start / SECOND, span.end / SECOND) for span in rest.spans] == spans_s
 
 
-def test_what_is_left_of_a_window_keeps_its_place_and_drops_the_samples() -> None:
+def test_the_rest_of_a_window_keeps_its_index_and_drops_the_samples() -> None:
     window = Window(7, THREE.spans, mel_max=1.5, samples=b"abcd", lead=1, tail=1)
     assert window.after(SECOND) == Window(7, THREE.spans[1:], mel_max=1.5, is_rest=True)
 

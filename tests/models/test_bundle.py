@@ -122,7 +122,7 @@ def test_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known: C
     assert verify(locate(NAME, there, known)) == []
 
 
-def test_export_and_import_tell_how_far_they_are(model: InstalledModel, there: Path, known: Catalog) -> None:
+def test_export_and_import_report_progress(model: InstalledModel, there: Path, known: Catalog) -> None:
     told: list[Progress] = []
     out = io.BytesIO()
     bundle.export(model, out, told.append)
@@ -154,7 +154,7 @@ def test_bundled_model_needs_another_name(there: Path, known: Catalog) -> None:
     assert verify(locate("trial", there, known)) == []
 
 
-def test_what_is_there_already_stays(content: bytes, there: Path, known: Catalog) -> None:
+def test_an_import_of_an_installed_model_changes_nothing(content: bytes, there: Path, known: Catalog) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
     before = (folder / "model.bin").stat().st_ino
     assert bundle.import_(io.BytesIO(content), there, known) == folder
@@ -391,14 +391,14 @@ def test_unreadable_stick_is_not_blamed_on_the_models_directory(
     refused(stick, there, known, "reading failed: Input/output error")  # type: ignore[arg-type]
 
 
-def test_what_a_killed_import_left_is_cleared(content: bytes, there: Path, known: Catalog) -> None:
+def test_leftovers_of_a_killed_import_are_removed(content: bytes, there: Path, known: Catalog) -> None:
     filled(there / f".{LABEL}.importing", "model.bin", "junk")
     bundle.import_(io.BytesIO(content), there, known)
     assert left_in(there) == [LABEL]
     assert "junk" not in contents(there / LABEL)
 
 
-def test_room_is_looked_for_first(
+def test_disk_space_is_checked_first(
     content: bytes, there: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -406,7 +406,7 @@ def test_room_is_looked_for_first(
     refused(content, there, known, r"me--small needs 67\.\d MB more in .*there, which has 0\.0 MB free")
 
 
-def test_disk_that_fills_on_the_way_is_told_and_cleared(
+def test_a_disk_that_fills_during_an_import_is_reported_and_cleaned_up(
     content: bytes, there: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(monkeypatch, 10_000)

@@ -95,7 +95,7 @@ def test_optional_file_comes_along_where_there_is_one(standin: Hub, folder: Path
     assert contents(pull(standin, folder))["preprocessor_config.json"] == b'{"feature_size": 128}'
 
 
-def test_what_the_catalog_wants_is_pulled_and_then_found(standin: Hub, tmp_path: Path) -> None:
+def test_the_catalogs_files_are_pulled_and_then_found(standin: Hub, tmp_path: Path) -> None:
     found = catalog.resolve("tiny", tmp_path)
     assert found.folder is None
     assert found.repository is not None
@@ -273,7 +273,7 @@ def test_damaged_file_is_refused_and_removed(standin: Hub, folder: Path, name: s
 
 
 @pytest.mark.parametrize("by_environment", [False, True])
-def test_offline_says_what_to_place_where(
+def test_an_offline_error_says_which_files_go_where(
     standin: Hub, folder: Path, by_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", by_environment)
@@ -302,7 +302,9 @@ def test_offline_says_what_to_place_where(
         (Repository(FILES, file_status=503), "broke off at 0.0 MB"),
     ],
 )
-def test_refusals_are_told_apart(standin: Hub, folder: Path, repository: Repository, message: str) -> None:
+def test_each_refusal_of_the_hub_has_its_message(
+    standin: Hub, folder: Path, repository: Repository, message: str
+) -> None:
     standin.repositories[NAME] = repository
     with pytest.raises(ModelUnavailable, match=f"{NAME} .*{message}"):
         pull(standin, folder)
@@ -369,7 +371,7 @@ def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lacking", ["size", "blobId", "sha"])
-def test_hub_that_tells_nothing_to_check_by_is_not_used(standin: Hub, folder: Path, lacking: str) -> None:
+def test_a_hub_without_checksums_is_not_used(standin: Hub, folder: Path, lacking: str) -> None:
     told = json.loads(standin.repositories[NAME].listing(NAME))
     for each in (told, *told["siblings"]):
         each.pop(lacking, None)
@@ -378,7 +380,9 @@ def test_hub_that_tells_nothing_to_check_by_is_not_used(standin: Hub, folder: Pa
         pull(standin, folder)
 
 
-def test_what_is_there_already_needs_no_room(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_already_downloaded_need_no_disk_space(
+    standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable):
         pull(standin, folder)
@@ -389,7 +393,9 @@ def test_what_is_there_already_needs_no_room(standin: Hub, folder: Path, monkeyp
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_full_disk_is_told_before_the_download(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_the_download(
+    standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(ModelUnavailable, match=r"needs 67\.4 MB more in .* has 0\.0 MB free"):
@@ -424,7 +430,7 @@ def test_hub_that_sends_more_than_it_says_does_not_fill_the_disk(standin: Hub, f
         pull(standin, folder)
 
 
-def test_progress_is_told_in_bytes_of_the_whole(standin: Hub, folder: Path) -> None:
+def test_progress_is_in_bytes_of_the_whole(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF]
     told: list[Progress] = []
     hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=told.append)
@@ -435,7 +441,7 @@ def test_progress_is_told_in_bytes_of_the_whole(standin: Hub, folder: Path) -> N
     assert list(dict.fromkeys(each.file for each in told)) == list(FILES)
 
 
-def test_who_is_told_may_end_the_pull_and_go_on_later(standin: Hub, folder: Path) -> None:
+def test_a_report_may_end_the_pull_which_resumes_later(standin: Hub, folder: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.done > 100_000:
             raise KeyboardInterrupt
@@ -460,7 +466,7 @@ def test_truncated_pull_is_replaced(standin: Hub, folder: Path) -> None:
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_what_a_person_put_there_is_used_but_never_replaced(standin: Hub, folder: Path) -> None:
+def test_a_hand_placed_model_is_used_but_never_replaced(standin: Hub, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(b"mine")
     with pytest.raises(ModelUnavailable, match="not pulled by Sotto: complete it, or remove it"):

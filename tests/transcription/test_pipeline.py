@@ -193,7 +193,7 @@ async def test_a_segment_comes_as_soon_as_all_before_it_are_there() -> None:
             assert [(await behind).text, (await anext(segments)).text] == [" w1", " w2"]
 
 
-async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_file() -> None:
+async def test_segment_groups_follow_windows_after_an_empty_first_one() -> None:
     engine = FakeEngine(
         lambda window, _: make_result(window, *[f" w{window.index}"] * (window.index % 3)), held=True
     )
@@ -210,7 +210,7 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
     )
 
 
-async def test_a_file_without_speech_has_no_passages() -> None:
+async def test_a_file_without_speech_has_no_segment_groups() -> None:
     with flow(FakeEngine()) as on, upload(silence(2)) as source:
         async with on.request(source, vad=True) as transcription:
             assert [passage async for passage in transcription.segment_groups()] == []
@@ -304,7 +304,7 @@ async def test_two_requests_at_once_are_not_mixed_up() -> None:
 # What a transcription tells
 
 
-async def test_duration_and_progress_are_told_in_time() -> None:
+async def test_duration_and_progress_are_known_in_time() -> None:
     engine = FakeEngine(held=True)
     with flow(engine) as on, upload(tone(4.5)) as source:
         async with on.request(source) as transcription:
@@ -356,7 +356,7 @@ async def test_short_files_go_first(duration_s: float, priority: str) -> None:
     assert {submission.request for submission in engine.submissions} == {transcription.id}
 
 
-async def test_the_queue_is_behind_a_request_once_its_first_result_is_there() -> None:
+async def test_the_queue_position_is_zero_after_the_first_result() -> None:
     engine = FakeEngine(held=True)
     engine.ahead = 3
     with flow(engine) as on, upload(tone(3.5)) as source:
@@ -373,7 +373,7 @@ async def test_the_queue_is_behind_a_request_once_its_first_result_is_there() ->
 # Language
 
 
-async def test_a_sure_first_window_decides_for_the_others() -> None:
+async def test_a_certain_first_window_decides_for_the_others() -> None:
     engine = FakeEngine(speaking((("es", 0.8), ("en", 0.2)), (("de", 0.9),), (("es", 0.6),)), held=True)
     with flow(engine) as on, upload(tone(4.5)) as source:
         async with on.request(source, DETECT) as transcription:
@@ -396,7 +396,7 @@ async def test_the_language_is_known_at_the_first_segment() -> None:
                 assert (transcription.language, transcription.language_probability) == ("de", 0.9)
 
 
-async def test_unsure_first_windows_vote_and_those_heard_otherwise_are_heard_again() -> None:
+async def test_uncertain_first_windows_vote_and_outvoted_ones_are_redone() -> None:
     unsure: list[Probs] = [
         (("en", 0.45), ("de", 0.40)),
         (("de", 0.49), ("en", 0.30)),
@@ -414,7 +414,7 @@ async def test_unsure_first_windows_vote_and_those_heard_otherwise_are_heard_aga
     assert sorted(asked[3:]) == [(0, "de"), (3, "de"), (4, "de")]
 
 
-async def test_the_vote_ends_with_the_first_window_that_is_sure() -> None:
+async def test_the_vote_ends_with_the_first_certain_window() -> None:
     engine = FakeEngine(speaking((("en", 0.4), ("es", 0.3)), (("es", 0.9), ("en", 0.1))))
     with flow(engine) as on, upload(tone(4.5)) as source:
         async with on.request(source, DETECT) as transcription:
@@ -423,7 +423,7 @@ async def test_the_vote_ends_with_the_first_window_that_is_sure() -> None:
     assert transcript.language_probability == pytest.approx((0.3 + 0.9) / 2)
 
 
-async def test_windows_in_which_nothing_is_said_have_no_vote() -> None:
+async def test_windows_without_text_have_no_vote() -> None:
     def answer(window: Window, options: DecodingOptions) -> Outcome:
         language = options.language or ("de" if window.index == 0 else "es")
         said = [] if window.index == 0 else [f" w{window.index}-{language}"]
@@ -448,7 +448,7 @@ async def test_a_file_with_fewer_windows_than_the_vote_wants_ends(seconds: float
 
 
 @pytest.mark.parametrize("decoding", [DETECT, ENGLISH, replace(DETECT, multilingual=True)])
-async def test_where_nobody_speaks_the_engine_is_not_asked(decoding: DecodingOptions) -> None:
+async def test_a_file_without_speech_does_not_reach_the_engine(decoding: DecodingOptions) -> None:
     engine = FakeEngine()
     with flow(engine) as on, upload(silence(3)) as source:
         async with on.request(source, decoding, vad=True) as transcription:
@@ -507,7 +507,7 @@ async def test_a_language_that_the_model_does_not_know_is_refused_at_once(
         assert on.media.spooled_bytes == 0
 
 
-async def test_a_model_that_is_not_there_is_refused_at_once() -> None:
+async def test_an_unknown_model_is_refused_at_once() -> None:
     with flow(FakeEngine()) as on, upload(tone(1)) as source:
         with pytest.raises(ModelNotFound, match="other"):
             on.pipeline.transcribe(source, TranscriptionOptions(model="other"))
@@ -524,7 +524,7 @@ def stopping_after(samples: int) -> Answer:
     return answer
 
 
-async def test_what_the_model_did_not_hear_is_given_to_it_again() -> None:
+async def test_the_rest_of_a_window_is_submitted_again() -> None:
     audio = tone(25)
     engine = FakeEngine(stopping_after(3 * SAMPLE_RATE), held=True)
     with flow(engine, window_s=10) as on, upload(audio) as source:
@@ -546,7 +546,7 @@ async def test_what_the_model_did_not_hear_is_given_to_it_again() -> None:
     assert starts == [pytest.approx(window.start_s) for window in submitted]
 
 
-async def test_a_rest_is_heard_in_the_language_of_its_window() -> None:
+async def test_the_rest_of_a_window_is_transcribed_in_its_language() -> None:
     def answer(window: Window, options: DecodingOptions) -> Outcome:
         probs = () if options.language else (("es", 0.9),)
         return make_result(window, " hm", language=options.language or "es", probs=probs, consumed=8_000)
@@ -559,7 +559,7 @@ async def test_a_rest_is_heard_in_the_language_of_its_window() -> None:
 
 
 @pytest.mark.parametrize(("left", "submissions"), [(6_400, 1), (6_401, 2)])
-async def test_a_rest_too_short_for_a_word_is_left(left: int, submissions: int) -> None:
+async def test_a_rest_too_short_for_a_word_is_skipped(left: int, submissions: int) -> None:
     engine = FakeEngine(stopping_after(15_000 - left))
     with flow(engine) as on, upload(tone(15_000 / SAMPLE_RATE)) as source:
         async with on.request(source) as transcription:
@@ -568,7 +568,7 @@ async def test_a_rest_too_short_for_a_word_is_left(left: int, submissions: int) 
 
 
 @pytest.mark.parametrize("consumed", [0, -1])
-async def test_a_window_of_which_the_model_hears_nothing_is_not_given_again(consumed: int) -> None:
+async def test_a_window_that_was_not_consumed_at_all_is_not_resubmitted(consumed: int) -> None:
     engine = FakeEngine(stopping_after(consumed))
     with flow(engine) as on, upload(tone(2.5)) as source:
         async with on.request(source) as transcription:
@@ -585,7 +585,7 @@ def failing_at(*bad: int) -> Answer:
     )
 
 
-async def test_an_error_of_the_engine_ends_the_request_and_forgets_the_rest() -> None:
+async def test_an_engine_error_ends_the_request_and_drops_its_windows() -> None:
     engine = FakeEngine(failing_at(1), max_batch=3, held=True)
     with flow(engine) as on, upload(tone(20)) as source:
         async with on.request(source) as transcription:
@@ -601,7 +601,7 @@ async def test_an_error_of_the_engine_ends_the_request_and_forgets_the_rest() ->
             await eventually(lambda: on.media.spooled_bytes == 0)
 
 
-async def test_when_all_windows_fail_there_is_one_error_and_no_noise() -> None:
+async def test_if_all_windows_fail_there_is_one_error_and_no_log_noise() -> None:
     logged: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
 
@@ -629,7 +629,7 @@ async def test_an_engine_that_has_closed_ends_the_request() -> None:
                 await transcription.result()
 
 
-async def test_audio_that_is_too_long_is_told_though_windows_are_stuck_in_the_engine() -> None:
+async def test_audio_that_is_too_long_fails_even_while_the_engine_is_stuck() -> None:
     engine = FakeEngine(held=True)
     with flow(engine, max_audio_s=15) as on, upload(tone(60)) as source:
         async with on.request(source) as transcription:
@@ -669,7 +669,7 @@ async def test_one_request_fails_and_the_other_goes_on() -> None:
 # Ends before the end
 
 
-async def test_cancelling_frees_everything_and_tells_who_iterates() -> None:
+async def test_cancelling_frees_everything_and_ends_the_iteration() -> None:
     engine = FakeEngine(held=True)
     with flow(engine) as on, upload(tone(20)) as source:
         async with on.request(source) as transcription:
@@ -693,7 +693,7 @@ async def test_a_request_that_is_cancelled_at_once_ends_too() -> None:
 
 
 @pytest.mark.parametrize("later", range(8))
-async def test_a_request_that_is_cancelled_again_while_it_ends_gives_everything_back(later: int) -> None:
+async def test_a_request_cancelled_again_while_it_ends_frees_everything(later: int) -> None:
     engine = FakeEngine(held=True)
     with flow(engine) as on, upload(tone(20)) as source:
         async with on.request(source) as transcription:
@@ -726,7 +726,7 @@ async def test_a_request_that_is_closed_at_once_is_decoded_no_further() -> None:
 
 
 @pytest.mark.parametrize("decoding", [DETECT, ENGLISH])
-async def test_room_comes_back_when_requests_are_cancelled(decoding: DecodingOptions) -> None:
+async def test_cancelled_requests_return_their_capacity(decoding: DecodingOptions) -> None:
     engine = FakeEngine(held=True)
     with flow(engine, max_windows=2) as on, upload(tone(20)) as source, upload(tone(3.5)) as other:
         for count in range(1, 4):
@@ -752,7 +752,7 @@ async def test_closing_waits_until_the_source_is_no_longer_read() -> None:
             await eventually(lambda: media.spooled_bytes == 0)
 
 
-def test_decoding_that_outlives_the_loop_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+def test_decoding_that_outlives_the_loop_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     media = GatedMedia()
     with flow(FakeEngine(), media=media) as on, upload(tone(2)) as source:
 
@@ -785,7 +785,7 @@ async def test_closing_after_the_end_and_twice_does_nothing() -> None:
             assert transcription.duration_s == transcript.duration_s == 2.0
 
 
-async def test_who_stops_iterating_leaves_nothing_behind() -> None:
+async def test_an_abandoned_iteration_leaves_nothing_behind() -> None:
     engine = FakeEngine()
     with flow(engine) as on, upload(tone(20)) as source:
         async with on.request(source) as transcription:
@@ -794,7 +794,7 @@ async def test_who_stops_iterating_leaves_nothing_behind() -> None:
         assert engine.waiting == []
 
 
-async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() -> None:
+async def test_running_windows_of_a_real_engine_are_dropped_after_a_cancel() -> None:
     model = FakeModel()
     model.hold()
     with flow(Engine(model, BatchLimits())) as on, upload(tone(20)) as source, upload(tone(1.5)) as other:
@@ -840,7 +840,7 @@ async def test_a_model_is_loaded_for_a_request_while_its_file_is_decoded() -> No
         assert slot.leases == 0
 
 
-async def test_a_client_that_leaves_while_the_model_is_loaded_frees_its_place_and_the_load_goes_on() -> None:
+async def test_a_disconnect_during_a_load_frees_the_lease_and_the_load_continues() -> None:
     engines = Engines()
     engines.load.clear()
     with unloaded(engines) as (on, slot), upload(tone(2.5)) as source:
@@ -875,7 +875,7 @@ async def test_a_broken_file_needs_no_model() -> None:
         assert slot.leases == 0
 
 
-async def test_a_language_that_the_model_turns_out_not_to_know_is_refused() -> None:
+async def test_a_language_unknown_to_the_loaded_model_is_refused() -> None:
     with unloaded(Engines()) as (on, slot), upload(tone(0.5)) as source:
         async with on.request(source, DecodingOptions(language="de")) as transcription:
             with pytest.raises(UnknownLanguage, match="'de'"):
@@ -883,7 +883,7 @@ async def test_a_language_that_the_model_turns_out_not_to_know_is_refused() -> N
         assert slot.leases == 0
 
 
-async def test_a_request_s_keep_alive_holds_for_the_model() -> None:
+async def test_a_requests_keep_alive_applies_to_the_model() -> None:
     engines = Engines()
     with unloaded(engines) as (on, slot), upload(tone(0.5)) as source:
         transcription = on.pipeline.transcribe(source, TranscriptionOptions(keep_alive_s=0.0))

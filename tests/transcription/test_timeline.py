@@ -38,7 +38,9 @@ TWO_SPANS = seconds(0, (10, 12), (20, 23))
         (3.0, 2.5, (21.0, 21.0)),  # an end before its start
     ],
 )
-def test_a_segment_lies_where_it_was_said(start: float, end: float, in_file: tuple[float, float]) -> None:
+def test_a_segment_is_placed_at_its_time_in_the_file(
+    start: float, end: float, in_file: tuple[float, float]
+) -> None:
     placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, make_segment(start, end)))
     assert times(placed) == [pytest.approx(in_file)]
 
@@ -121,7 +123,7 @@ def requests(draw: st.DrawFn) -> list[tuple[Window, WindowResult]]:
 
 
 @given(requests())
-def test_whatever_the_model_says_times_are_in_order_and_inside(heard: list[tuple[Window, WindowResult]]) -> None:
+def test_times_are_in_order_and_inside_for_any_result(heard: list[tuple[Window, WindowResult]]) -> None:
     placer = Timeline()
     end_s, count = 0.0, 0
     for window, said in heard:
