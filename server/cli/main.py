@@ -103,5 +103,5 @@ def _explain(error: ValidationError) -> str:
             wrong.append(f"{os.environ.get(f'{PREFIX}CONFIG')} has {item['loc'][0]!r}, which is not a setting")
             continue
         source = "" if name in os.environ else " (or the option of that name)"
-        wrong.append(f"{name}{source}: {item['msg']}")
+        wrong.append(f"{name}{source}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(wrong)
