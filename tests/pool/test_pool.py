@@ -37,7 +37,7 @@ class PoolCase:
         self.pool = ModelPool(
             self.engines.start,
             Budget(lambda known: Need(known.size_bytes, known.size_bytes), limit_bytes, limit_bytes),
-            refresh=self.engines.refresh,
+            refresh=lambda known: self.engines.refresh(known),
             now_s=lambda: self.time_s,
             room_s=room_s,
         )
@@ -440,7 +440,7 @@ async def test_a_model_removed_from_disk_while_it_loads_is_not_forgotten(
 ) -> None:
     async with pool_case() as case:
         resolve = threading.Event()
-        monkeypatch.setattr(case.pool, "_look", lambda known: known if resolve.wait(DEADLINE_S) else None)
+        monkeypatch.setattr(case.engines, "refresh", lambda known: known if resolve.wait(DEADLINE_S) else None)
         lease = case.pool.lease(case.a)
         asking = asyncio.create_task(lease.model())
         await eventually(lambda: case.a.loading is not None)
