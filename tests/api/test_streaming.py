@@ -67,11 +67,6 @@ BROKEN = "what only the log may tell"
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def events_in(body: bytes) -> list[Any]:
     """What a stream holds: objects, and the text of whatever else stands behind `data: `."""
     text = body.decode()

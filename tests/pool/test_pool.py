@@ -23,11 +23,6 @@ KEPT_S = 300.0
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class PoolCase:
     """A keeper with three models of 40, 40 and 70 of 100 bytes."""
 

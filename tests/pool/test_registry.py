@@ -31,11 +31,6 @@ from tests.support.launches import Engines, Starting
 from tests.support.registries import registry_of, served_model
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
     return served_model(engine or FakeEngine(), names=names, languages=("en",))
 

@@ -36,11 +36,6 @@ class Body:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def ticket() -> Iterator[Ticket]:
     with Admission(AdmissionLimits.of(Settings(), cpus=1)).admit("a", 0) as admitted:
         yield admitted
