@@ -161,7 +161,7 @@ def test_mistaken_address_is_told_the_right_one(client: TestClient, path: str, m
 )
 def test_what_this_server_can_t_do_is_told_so(client: TestClient, path: str) -> None:
     message = message_of(client.post(path, json={"model": "x"}), 404)
-    assert message.startswith(f"Invalid URL (POST {path}). This server only turns speech into text: it has ")
+    assert message.startswith(f"Invalid URL (POST {path}). This server only transcribes speech. It has ")
     assert f"POST {TRANSCRIPTIONS}" in message
 
 

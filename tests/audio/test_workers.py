@@ -148,7 +148,7 @@ def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: C
         assert recordings[0].finished.result(DEADLINE_S) == pytest.approx(119.1, abs=0.1)
         error = recordings[1].finished.exception(DEADLINE_S)
         assert isinstance(error, UndecodableAudio)
-        assert error.detail == "It ended every process that tried."
+        assert error.detail == "Every process that tried to decode it crashed."
         for recording in recordings:
             recording.close()
 
@@ -156,7 +156,7 @@ def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: C
 @pytest.mark.parametrize("command", ["sleep", "stick"])
 def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> None:
     assert str(hasty.told(f"!{command}".encode()).error).endswith(
-        f"Decoding it got no further for {SOON_S:g} seconds."
+        f"Decoding it made no progress for {SOON_S:g} seconds (SOTTO_MEDIA_TIMEOUT_SECONDS)."
     )
     assert not children_of(hasty.workers.pid)
 
@@ -164,9 +164,9 @@ def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> N
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
-        ("allocate", "It needs more memory than one file may take."),
-        ("overtime", "Decoding it takes too long."),
-        ("hang-up", "It ended every process that tried."),
+        ("allocate", "Decoding it needs more memory than allowed (SOTTO_MEDIA_MEMORY_MB)."),
+        ("overtime", "Decoding it takes too much CPU time."),
+        ("hang-up", "Every process that tried to decode it crashed."),
     ],
 )
 def test_a_file_that_takes_too_much_is_refused(patient: Case, command: str, detail: str) -> None:
@@ -233,7 +233,7 @@ def test_a_worker_that_sends_nonsense_is_ended_at_once(
     told = patient.told(b"!send " + packet.hex().encode())
     assert repr(told.error) == repr(UndecodableAudio())
     assert [(window.offset, window.end) for window in told.windows] == [(0, 16_000)]
-    assert "a media worker sent what none would send by itself" in caplog.text
+    assert "a media worker sent an invalid message" in caplog.text
 
 
 @pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
@@ -361,7 +361,7 @@ def test_a_parent_of_workers_that_forks_none_any_more_is_replaced() -> None:
 
 def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file() -> None:
     with opened("tests.no_such_module") as case:
-        with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
+        with pytest.raises(Unavailable, match="no media worker can be started: it ended with status 1"):
             case.media.wait_until_ready()
         assert isinstance(case.told("en_00.wav").error, Unavailable)
 
@@ -387,7 +387,7 @@ def test_where_no_worker_starts_its_own_words_are_the_cause(
     monkeypatch.syspath_prepend(tmp_path)
     with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
         case.media.wait_until_ready()
-    assert str(caught.value) == f"Audio can't be decoded at present: no media worker starts: {cause}."
+    assert str(caught.value) == f"Audio can't be decoded at the moment: no media worker can be started: {cause}."
 
 
 def no_more_files(*_: object, **__: object) -> NoReturn:
@@ -407,12 +407,12 @@ def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
         for _ in range(2):
             error = patient.told("en_00.wav").error
             assert isinstance(error, Unavailable)
-            assert str(error) == "Audio can't be decoded at present: Too many open files."
+            assert str(error) == "Audio can't be decoded at the moment: Too many open files."
     assert patient.told("en_00.wav").error is None
 
 
 def test_nobody_waits_for_workers_to_whose_start_somebody_sees(patient: Case) -> None:
-    with patient.workers._lock, pytest.raises(Unavailable, match="about to start"):
+    with patient.workers._lock, pytest.raises(Unavailable, match="media workers are starting"):
         patient.media.wait_until_ready()
     patient.media.wait_until_ready()
 

@@ -131,7 +131,7 @@ def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(engine.facts)
         engine.close()
-        with pytest.raises(ModelUnavailable, match="'fake' was given up while it was loaded"):
+        with pytest.raises(ModelUnavailable, match="Loading the model 'fake' was cancelled"):
             facts.result(DEADLINE_S)
 
 
@@ -353,7 +353,10 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(recipe: FakeRe
 
 def test_a_model_that_crashes_on_load_is_given_up_after_three_times(recipe: FakeRecipe) -> None:
     (recipe.folder / "broken").write_text("die")
-    with pytest.raises(ModelUnavailable, match="'fake' does not run: it was ended by SIGABRT"), supervised(recipe):
+    with (
+        pytest.raises(ModelUnavailable, match="'fake' is not running: it was ended by SIGABRT"),
+        supervised(recipe),
+    ):
         pass
     assert recipe.starts == 3
 
@@ -384,7 +387,7 @@ def test_a_wedged_batch_is_ended_with_its_process_and_others_go_on(recipe: FakeR
         wait_until(lambda: engine.stats().running == 1)
         behind = submit(engine, 1)
         assert text(behind) == " w1"
-        with pytest.raises(Unavailable, match="did not end within"):
+        with pytest.raises(Unavailable, match="did not finish within"):
             hung.result(DEADLINE_S)
         assert engine.stats().restarts > 1
 

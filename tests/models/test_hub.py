@@ -364,7 +364,7 @@ def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypa
 
 def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
     standin.raw = b"<html>please log in</html>"
-    with pytest.raises(ModelUnavailable, match="does not answer as a model hub does"):
+    with pytest.raises(ModelUnavailable, match="does not respond like a model hub"):
         pull(standin, folder)
 
 
@@ -374,7 +374,7 @@ def test_hub_that_tells_nothing_to_check_by_is_not_used(standin: Hub, folder: Pa
     for each in (told, *told["siblings"]):
         each.pop(lacking, None)
     standin.raw = json.dumps(told).encode()
-    with pytest.raises(ModelUnavailable, match=f"tells no revision, sizes or sums for {NAME}"):
+    with pytest.raises(ModelUnavailable, match=f"reports no revision, sizes or checksums for {NAME}"):
         pull(standin, folder)
 
 

@@ -264,7 +264,9 @@ async def test_memory_counts_until_the_process_has_ended() -> None:
 async def test_a_request_that_finds_no_room_in_time_is_told_when_to_come_back() -> None:
     async with house(room_s=0.01) as one:
         lease = await one.hold(one.a)
-        with pytest.raises(Unavailable, match="no memory for the model 'large' while others are in use") as caught:
+        with pytest.raises(
+            Unavailable, match="not enough memory for the model 'large' while others are in use"
+        ) as caught:
             await one.hold(one.large)
         assert caught.value.retry_after_s == 10
         assert not one.large.reason
