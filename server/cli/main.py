@@ -17,7 +17,7 @@ from server.cli.models import models
 from server.cli.ps import ps
 from server.cli.serve import serve
 from server.cli.transcribe import transcribe
-from server.errors import InvalidRequest, SottoError, told
+from server.errors import InvalidRequest, SottoError, one_line
 from server.settings import PREFIX
 
 EXIT_USAGE = 2
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SottoError, OSError) as error:
-        print(f"sotto: {told(error)}", file=sys.stderr)
+        print(f"sotto: {one_line(error)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a prompt
         return EXIT_INTERRUPTED
