@@ -153,7 +153,7 @@ class MediaDecoder:
             thread.start()
         except RuntimeError as error:  # out of threads
             recording.close()
-            raise Unavailable("Audio can't be decoded at present: there are too many threads.") from error
+            raise Unavailable("Audio can't be decoded at the moment: the system has no threads left.") from error
         self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         return recording
 
@@ -206,13 +206,13 @@ class MediaDecoder:
                     return recording.follow(messages)
                 except ForkServerLost as lost:
                     restarts -= 1
-                    logger.warning("all media workers were lost: %s", lost)
+                    logger.warning("all media workers ended: %s", lost)
                 except WorkerLost as lost:
                     tries -= 1
-                    logger.warning("a media worker was lost: %s", lost)
+                    logger.warning("a media worker ended without a result: %s", lost)
         if tries:
-            raise Unavailable("Audio can't be decoded at present: media workers end time and again.")
-        raise UndecodableAudio("It ended every process that tried.")
+            raise Unavailable("Audio can't be decoded at the moment: the media workers keep crashing.")
+        raise UndecodableAudio("Every process that tried to decode it crashed.")
 
 
 def open_media(settings: Settings, scanner: FileScanner | None = None, *, one_client: bool = False) -> MediaDecoder:

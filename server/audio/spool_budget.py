@@ -109,7 +109,7 @@ class SpoolBudget:
 
 
 def _full() -> Unavailable:
-    return Unavailable("The server has no room left for decoded audio. Please try again later.")
+    return Unavailable("The server has no space left for decoded audio (SOTTO_SPOOL_MB). Please try again later.")
 
 
 def _share_is_full(quota: Quota) -> RateLimited:

@@ -69,11 +69,6 @@ BROKEN = "what only the log may tell"
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def events_in(body: bytes) -> list[Any]:
     """What a stream holds: objects, and the text of whatever else stands behind `data: `."""
     text = body.decode()
@@ -260,7 +255,7 @@ async def test_delta_leaves_when_its_window_and_all_before_it_are_done() -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("decodes", [True, False], ids=["nobody speaks for long", "others are decoded for long"])
-async def test_silence_is_filled_with_comments(decodes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_fill_silence_with_comments(decodes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, media = FakeEngine(held=True), LateMedia(decodes=decodes)
     async with answering(engine, silence_s=AT_ONCE_S, media=media) as (client, sending):
         if not decodes:  # it might still turn out to be no audio
@@ -282,7 +277,7 @@ def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
-async def test_what_fails_before_the_first_byte_is_raised(kind: Callable[..., HeartbeatResponse]) -> None:
+async def test_an_error_before_the_first_byte_is_raised(kind: Callable[..., HeartbeatResponse]) -> None:
     engine = FakeEngine(failing_at(0, UndecodableAudio()))
     async with answering(engine, kind=kind) as (client, sending):
         with pytest.raises(UndecodableAudio):
@@ -291,7 +286,7 @@ async def test_what_fails_before_the_first_byte_is_raised(kind: Callable[..., He
 
 
 @pytest.mark.anyio
-async def test_what_fails_later_is_an_event_and_the_end() -> None:
+async def test_a_later_error_is_the_last_event() -> None:
     engine = FakeEngine(failing_at(1, Unavailable("The device has gone.")))
     async with answering(engine) as (client, sending):
         await sending
@@ -303,7 +298,7 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
-async def test_fault_is_told_to_the_log_alone(
+async def test_an_internal_error_is_detailed_only_in_the_log(
     kind: Callable[..., HeartbeatResponse], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
@@ -346,7 +341,7 @@ async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_pla
 
 
 @pytest.mark.anyio
-async def test_events_beyond_openais_are_never_sent_unasked() -> None:
+async def test_events_beyond_openais_are_sent_only_if_requested() -> None:
     async with answering(FakeEngine(), silence_s=AT_ONCE_S) as (client, sending):
         await sending
     assert {kind.partition(".")[0] for kind in kinds(client.events)} == {"transcript", "[DONE]"}
@@ -362,7 +357,7 @@ async def test_recording_without_a_word_has_an_empty_text() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("begun", [False, True])
-async def test_client_that_leaves_ends_the_work_at_once(begun: bool) -> None:
+async def test_a_disconnect_ends_the_work_at_once(begun: bool) -> None:
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -377,7 +372,7 @@ async def test_client_that_leaves_ends_the_work_at_once(begun: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_client_that_does_not_read_holds_up_nobody_and_can_leave() -> None:
+async def test_a_client_that_does_not_read_delays_no_one_else() -> None:
     engine = FakeEngine()
     async with answering(engine, silence_s=AT_ONCE_S) as (client, sending):
         client.reads.clear()
@@ -391,7 +386,7 @@ async def test_client_that_does_not_read_holds_up_nobody_and_can_leave() -> None
 
 
 @pytest.mark.anyio
-async def test_stop_that_waits_no_longer_is_told_inside() -> None:
+async def test_a_forced_stop_is_reported_inside_the_stream() -> None:
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -405,7 +400,7 @@ async def test_stop_that_waits_no_longer_is_told_inside() -> None:
 
 
 @pytest.mark.anyio
-async def test_stop_before_the_first_byte_is_left_to_the_gate() -> None:
+async def test_a_stop_before_the_first_byte_is_answered_by_the_gate() -> None:
     async with answering(FakeEngine(held=True)) as (client, sending):
         await peek()
         sending.cancel()
@@ -450,7 +445,7 @@ async def test_without_silence_there_are_no_spaces() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_fails_behind_spaces_is_the_envelope() -> None:
+async def test_an_error_after_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
     async with answering(engine, kind=heartbeat_json, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
@@ -462,7 +457,7 @@ async def test_what_fails_behind_spaces_is_the_envelope() -> None:
 
 
 @pytest.mark.anyio
-async def test_ticks_come_while_nothing_else_does_and_no_item_is_lost() -> None:
+async def test_ticks_fill_pauses_and_no_item_is_lost() -> None:
     """Behind an item too: it is being waited for all the while."""
     go = asyncio.Queue[int]()
     closed: list[bool] = []
@@ -494,7 +489,7 @@ async def test_ticks_come_while_nothing_else_does_and_no_item_is_lost() -> None:
 
 
 @pytest.mark.anyio
-async def test_ticks_that_are_no_longer_wanted_end_what_they_wait_for() -> None:
+async def test_closing_ticks_ends_the_source() -> None:
     closed: list[bool] = []
 
     async def never() -> AsyncGenerator[int]:
@@ -768,12 +763,12 @@ def begun(server: Running) -> Iterator[Connection]:
         yield connection
 
 
-def test_client_that_leaves_mid_stream_takes_its_windows_with_it(server: Running) -> None:
+def test_a_disconnect_mid_stream_cancels_the_windows(server: Running) -> None:
     logged = len(server.log)
     with begun(server):
         pass
     server.wait_until_idle()
-    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* left \["
+    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* disconnected \["
     wait_until(lambda: re.search(line, server.log[logged:]) is not None)
     assert "Traceback" not in server.log[logged:]
     assert server.transcribe(SPEECH).json()["text"] == SPEECH_TEXT

@@ -65,7 +65,7 @@ def test_a_client_s_only_file_may_have_all_that_the_others_leave(disk: Disk) -> 
     disk.file("a", 400)
     only = disk.file("b", 0)
     disk.budget.reserve(only, 600)
-    with pytest.raises(Unavailable, match="no room left"):
+    with pytest.raises(Unavailable, match="no space left"):
         disk.budget.grow(only, 601)
 
 
@@ -79,7 +79,7 @@ def test_room_that_others_fill_is_waited_for_while_they_may_free_it(disk: Disk) 
 def test_where_everybody_waits_the_last_one_fails(disk: Disk) -> None:
     first, second = disk.file("a", 500), disk.file("b", 400)
     waiting = disk.waiting(first, 700)
-    with pytest.raises(Unavailable, match="no room left"):
+    with pytest.raises(Unavailable, match="no space left"):
         disk.reserve(second, 600).result(DEADLINE_S)
     disk.budget.close(second)
     waiting.result(DEADLINE_S)

@@ -61,31 +61,31 @@ class Resources:
         self.requests = Resource(
             "requests",
             limits.requests,
-            "requests at once",
-            "as many requests under way as it takes (SOTTO_MAX_REQUESTS)",
+            "concurrent requests",
+            "too many requests in progress (SOTTO_MAX_REQUESTS)",
         )
         self.uploads = Resource(
             "uploads",
             limits.uploads,
-            "uploads at once",
-            "as many uploads under way as it takes (SOTTO_MAX_UPLOADS)",
+            "concurrent uploads",
+            "too many uploads in progress (SOTTO_MAX_UPLOADS)",
         )
         self.upload_bytes = Resource(
-            "upload_bytes", limits.upload_bytes, "bytes of uploads", "no room left for uploads (SOTTO_UPLOADS_MB)"
+            "upload_bytes", limits.upload_bytes, "bytes of uploads", "no space left for uploads (SOTTO_UPLOADS_MB)"
         )
         self.spool_bytes = Resource(
             "spool_bytes",
             limits.spool_bytes,
             "bytes of decoded audio",
-            "no room left for decoded audio (SOTTO_SPOOL_MB)",
+            "no space left for decoded audio (SOTTO_SPOOL_MB)",
         )
         self.text_bytes = Resource(
-            "text", limits.text_bytes, "bytes of text in forms", "no room left for the text of forms", False
+            "text", limits.text_bytes, "bytes of text in forms", "no memory left for the text of forms", False
         )
         self.queue_s = Resource(
             "queue",
             limits.queue_s,
             "seconds of audio waiting",
-            "as much audio waiting as it takes (SOTTO_MAX_QUEUE_SECONDS)",
+            "too much audio waiting (SOTTO_MAX_QUEUE_SECONDS)",
             False,
         )
