@@ -56,12 +56,13 @@ class TranscriptionRun:
         self._lease = lease
         self._options = options
         self._capacity = capacity
+        self._client = client
         self._decoded: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[WindowTask | None] = asyncio.Queue()
         self._transcriber: WindowTranscriber | None = None  # once the model is loaded
         self._ready_s: float | None = None  # when its first window was ready, on the loop's clock
         self._ended_s: float | None = None
-        self.recording = self._open(media, source, client)
+        self.recording = self._open(media, source)
 
     @property
     def has_begun(self) -> bool:
@@ -113,7 +114,7 @@ class TranscriptionRun:
     def _begun_s(self) -> float | None:
         return self._transcriber.begun_s if self._transcriber else None
 
-    def _open(self, media: MediaDecoder, source: UploadFd, client: str) -> Recording:
+    def _open(self, media: MediaDecoder, source: UploadFd) -> Recording:
         """Start decoding; windows, then None, are passed to this loop."""
         loop = asyncio.get_running_loop()
 
@@ -123,7 +124,7 @@ class TranscriptionRun:
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
         mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
-        recording = media.open(source, vad, on_window=pass_on, mels=mels, client=client)
+        recording = media.open(source, vad, on_window=pass_on, mels=mels, client=self._client)
         recording.finished.add_done_callback(lambda _: pass_on(None))
         return recording
 
@@ -135,7 +136,7 @@ class TranscriptionRun:
         """Submit every window to the engine: in parallel as room allows, or each after the one before."""
         model = await self._lease.model()
         check_language(self._options.decoding, model)
-        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity)
+        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity, self._client)
         self._transcriber = transcriber
         if self._options.decoding.condition_on_previous_text:
             await self._feed_in_sequence(transcriber)

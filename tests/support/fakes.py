@@ -198,7 +198,13 @@ class FakeEngine:
         return sorted(waiting, key=lambda each: each.window.offset)
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
         submission = Submission(window, options, request, priority)
         self.submissions.append(submission)

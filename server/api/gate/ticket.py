@@ -10,7 +10,7 @@ LITTLE_TEXT_BYTES = 64 << 10  # per request, always accepted: enough for any pro
 # The length of a recording is not known before a decoder opens it, and for some formats not before it is decoded.
 # Until then it counts as this: more than usual recordings have, and less than those made to hold days.
 UNOPENED_BYTES_PER_S = 8_000
-UNOPENED_S = (INTERACTIVE_S, 3600.0)  # at least and at most
+UNOPENED_S = (INTERACTIVE_S, 900.0)  # at least and at most
 
 
 class RequestProgress(Protocol):
