@@ -755,7 +755,7 @@ def test_a_disconnect_mid_stream_cancels_the_windows(server: Running) -> None:
     with begun(server):
         pass
     server.wait_until_idle()
-    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* left \["
+    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* disconnected \["
     wait_until(lambda: re.search(line, server.log[logged:]) is not None)
     assert "Traceback" not in server.log[logged:]
     assert server.transcribe(SPEECH).json()["text"] == SPEECH_TEXT
