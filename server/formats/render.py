@@ -228,6 +228,7 @@ def _text_of(cue: Cue) -> str:
 
 
 def _vtt_escape(text: str) -> str:
+    # Not html.escape: it would also replace `>`, which is text in a cue.
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
