@@ -451,8 +451,13 @@ def test_bulk_batches_are_short_while_interactive_requests_arrive() -> None:
 
 @pytest.mark.parametrize(("beam_size", "limit"), [(1, 8), (5, 8), (10, 4), (20, 2)])
 def test_more_beams_than_usual_make_smaller_batches(beam_size: int, limit: int) -> None:
-    with running(FakeModel(), max_batch=8) as engine:
-        assert engine._limit_of(engine_job(engine, "bulk", replace(BEAMS, beam_size=beam_size))) == limit
+    model, options = FakeModel(), replace(BEAMS, beam_size=beam_size)
+    with busy(model, max_batch=8) as engine:
+        futures = [submit(engine, number, options) for number in range(16)]
+        model.release()
+        for future in futures:
+            future.result(DEADLINE_S)
+    assert [len(batch) for batch in model.batches] == [1, *[limit] * (16 // limit)]
 
 
 def engine_job(engine: Engine, priority: Priority, options: DecodingOptions = BEAMS) -> Job:
