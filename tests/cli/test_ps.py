@@ -104,7 +104,7 @@ def test_json_is_the_answer_of_the_server(server: Server, capsys: pytest.Capture
         ({"OPENAI_API_KEY": "theirs", "SOTTO_API_KEY": "ours"}, "Bearer ours"),
     ],
 )
-def test_key_is_the_environment_s(
+def test_the_key_comes_from_the_environment(
     variables: dict[str, str], sent: str | None, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -136,7 +136,7 @@ def test_an_unreachable_server_is_reported(capsys: pytest.CaptureFixture[str]) -
     assert f"http://127.0.0.1:{port}" in capsys.readouterr().err
 
 
-def test_port_that_is_any_leads_nowhere(
+def test_port_zero_needs_the_servers_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOTTO_PORT", "0")

@@ -98,7 +98,7 @@ def test_a_folder_for_decoded_audio_is_a_disk_with_room(temp: Path, monkeypatch:
     assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "note"
 
 
-def test_defaults_are_no_reason_for_a_note_but_a_full_disk_is(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_give_no_note_but_a_full_disk_does(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = shutil.disk_usage(temp)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=5 << 30))
     assert scratch(Settings()).status == "ok"

@@ -258,7 +258,7 @@ def test_stats_count_what_waits_runs_is_done_and_failed() -> None:
         wait_until(lambda: counts(engine) == {"queued": 0, "running": 0, "done": 3, "failed": 1, "batches": 2})
 
 
-def test_position_is_behind_those_that_came_before_and_nought_while_a_window_runs() -> None:
+def test_the_position_counts_earlier_requests_and_is_zero_while_running() -> None:
     with busy(FakeModel()) as engine:
         for request in ("first", "second", "first"):
             submit(engine, 1, request=request)

@@ -19,7 +19,7 @@ def commands_of(told: str | None) -> list[list[str]]:
     return commands
 
 
-def test_checkpoint_of_transformers_is_converted_by_one_command() -> None:
+def test_a_checkpoint_of_transformers_is_converted_by_one_command() -> None:
     files = [*CHECKPOINT, "tokenizer.json", "preprocessor_config.json"]
     assert commands_of(advice(files, "/my models/clinic", "/my models/clinic-ct2")) == [
         shlex.split(
@@ -39,7 +39,7 @@ def test_lacking_tokenizer_is_made_after_the_conversion() -> None:
     assert """T.from_pretrained("it's").save_pretrained('out')""" in python[2]
 
 
-def test_own_checkpoint_of_openai_takes_a_step_more() -> None:
+def test_a_fine_tuned_openai_checkpoint_takes_one_more_step() -> None:
     told = advice(["tuned.pt"], "/models", "/models/tuned", known=["tiny"])
     first, second = commands_of(told)
     assert first[:3] == ["python", "-m", "transformers.models.whisper.convert_openai_to_hf"]

@@ -114,7 +114,7 @@ def test_progress_names_each_file(source: Path, models: Path) -> None:
     assert all(step.done < step.total for step in steps)
 
 
-def test_damage_is_not_given_new_checksums(source: Path, models: Path) -> None:
+def test_a_damaged_model_gets_no_new_checksums(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     content = (folder / "model.bin").read_bytes()
     (folder / "model.bin").write_bytes(content[:-1] + b"!")

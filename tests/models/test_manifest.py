@@ -22,13 +22,13 @@ def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
     assert made.size == 5
 
 
-def test_folder_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_has_an_empty_one(tmp_path: Path) -> None:
     assert manifest.read(tmp_path) == Manifest()
     (tmp_path / manifest.NAME).write_text("{")
     assert manifest.read(tmp_path) == Manifest()
 
 
-def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
+def test_misfits_are_missing_or_have_another_size(tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(b"abc")
     (tmp_path / "other").write_bytes(b"ab")
     made = Manifest(files={name: FileInfo(3) for name in ("same", "other", "lacking")})
@@ -51,7 +51,7 @@ def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
         told(revision=["1"]),
     ],
 )
-def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
+def test_invalid_content_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|must be text"):
         manifest.parse(content)
 
@@ -75,7 +75,7 @@ def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
         "x" * 101,
     ],
 )
-def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
+def test_a_name_that_is_no_plain_file_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no file of a model"):
         manifest.parse(told(files={name: FACTS}))
 
@@ -92,7 +92,7 @@ def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
         {"size": 3, "sha256": 0},
     ],
 )
-def test_facts_that_are_none_are_refused(facts: dict[str, object]) -> None:
+def test_invalid_facts_are_refused(facts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no size and sha256"):
         manifest.parse(told(files={"model.bin": facts}))
 

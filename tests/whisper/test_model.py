@@ -630,7 +630,7 @@ def assert_equal_to(result: WindowResult, segments: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_a_clip_becomes_what_faster_whisper_makes_of_it(demo: Whisper, reference: WhisperModel, name: str) -> None:
+def test_a_clip_gives_the_text_of_faster_whisper(demo: Whisper, reference: WhisperModel, name: str) -> None:
     expected, language = theirs(reference, name)
     result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,)))
     assert_equal_to(result, expected)

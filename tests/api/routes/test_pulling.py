@@ -133,13 +133,13 @@ def test_one_answer_comes_at_the_end_where_no_stream_is_wanted(client: TestClien
     fits(answer.json(), None, "PullEvent")
 
 
-def test_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
+def test_a_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
     hub.repositories["me/Own_Model.v2"] = Repository(dict(FILES))
     assert client.post("/v1/models/me/Own_Model.v2?stream=false").json()["model"] == "me/Own_Model.v2"
     assert (models / "me--Own_Model.v2" / "model.bin").exists()
 
 
-def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_time(
+def test_a_broken_connection_is_resumed_and_an_aborted_pull_continues_later(
     client: TestClient, hub: Hub, models: Path
 ) -> None:
     hub.cuts["model.bin"] = [HALF] + [0] * 20
@@ -219,7 +219,7 @@ def test_an_invalid_model_name_is_not_found(name: str, client: TestClient, hub: 
 
 
 @pytest.mark.parametrize("value", ["perhaps", "2"])
-def test_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> None:
+def test_a_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> None:
     answer = client.post(f"/v1/models/{NAME}", params={"stream": value})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "stream")
     assert hub.requests == []
