@@ -243,7 +243,7 @@ def test_subtitles_are_not_shaped_unless_asked() -> None:
 
 @pytest.mark.parametrize("name", ["max_line_width", "max_line_count", "min_cue_seconds", "max_cue_seconds"])
 @pytest.mark.parametrize(
-    ("pairs", "told"),
+    ("pairs", "expected"),
     [
         ([], "'json'"),
         ([("response_format", "text")], "'text'"),
@@ -251,10 +251,10 @@ def test_subtitles_are_not_shaped_unless_asked() -> None:
         ([("response_format", "srt"), ("stream", "true")], "'stream'"),
     ],
 )
-def test_fields_of_subtitles_are_refused_where_there_are_none(name: str, pairs: Pairs, told: str) -> None:
+def test_fields_of_subtitles_are_refused_where_there_are_none(name: str, pairs: Pairs, expected: str) -> None:
     error = refused(*pairs, (name, "2"))
     assert (error.param, error.code) == (name, "invalid_value")
-    assert told in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize(

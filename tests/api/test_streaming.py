@@ -314,11 +314,11 @@ async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_pla
         await eventually(lambda: len(client.events) == 2)
         engine.resolve()
         await sending
-    told = [event for event in client.events if isinstance(event, dict) and event["type"] == "sotto.progress"]
-    assert [event["queue_position"] for event in told] == [2, 1, 0, 0, 0]
-    assert [event.get("language") for event in told] == [None, None, "en", "en", "en"]
+    progress = [event for event in client.events if isinstance(event, dict) and event["type"] == "sotto.progress"]
+    assert [event["queue_position"] for event in progress] == [2, 1, 0, 0, 0]
+    assert [event.get("language") for event in progress] == [None, None, "en", "en", "en"]
     ends = sorted(each.window.end / SAMPLE_RATE for each in engine.submissions)
-    assert [event["done_s"] for event in told] == pytest.approx([0.0, 0.0, *ends], abs=0.001)
+    assert [event["done_s"] for event in progress] == pytest.approx([0.0, 0.0, *ends], abs=0.001)
     assert kinds(client.events)[-4:] == [
         "transcript.text.delta",
         "sotto.progress",

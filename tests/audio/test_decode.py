@@ -100,11 +100,11 @@ def spectrum(samples: Samples) -> NDArray[np.float64]:
 def likeness(samples: Samples) -> float:
     """How well the best-fitting stretch of `samples` correlates with the speech, 1 being a scaled copy."""
     wanted = speech().astype(np.float64)
-    heard = np.concatenate((samples, silence(1))).astype(np.float64)
-    size = len(heard) + len(wanted)
-    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(wanted, size)), size)
-    shift = int(products[: len(heard)].argmax())
-    stretch = heard[shift : shift + len(wanted)]
+    decoded = np.concatenate((samples, silence(1))).astype(np.float64)
+    size = len(decoded) + len(wanted)
+    products = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(wanted, size)), size)
+    shift = int(products[: len(decoded)].argmax())
+    stretch = decoded[shift : shift + len(wanted)]
     return float(products[shift] / (np.linalg.norm(stretch) * np.linalg.norm(wanted)))
 
 

@@ -113,9 +113,9 @@ def test_list_prints_json_for_programs(models: Path, monkeypatch: pytest.MonkeyP
     pulled(models / "Systran--faster-distil-whisper-large-v2", TINY)
     monkeypatch.setenv("SOTTO_MODEL", NAME)
     assert run(["models", "list", "--json", "--all"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["models_dir"], told["default"]) == (str(models), NAME)
-    by_name = {model["name"]: model for model in told["models"]}
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["models_dir"], listed["default"]) == (str(models), NAME)
+    by_name = {model["name"]: model for model in listed["models"]}
     assert [name for name, model in by_name.items() if model["default"]] == [NAME]
     assert [name for name, model in by_name.items() if model["installed"]] == [NAME, "demo"]
     assert [name for name, model in by_name.items() if model["demo"]] == [[*by_name][-1]] == ["demo"]

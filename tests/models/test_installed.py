@@ -235,10 +235,10 @@ def tiny(models: Path, known: Catalog) -> InstalledModel:
 
 
 def test_a_whole_model_is_verified_and_progress_reported(tiny: InstalledModel) -> None:
-    told: list[Progress] = []
-    assert verify(tiny, told.append) == []
+    reports: list[Progress] = []
+    assert verify(tiny, reports.append) == []
     size = tiny.manifest.size
-    assert told[-1] == Progress("tiny", size, size)
+    assert reports[-1] == Progress("tiny", size, size)
 
 
 def test_a_flipped_bit_and_a_lost_file_are_found(tiny: InstalledModel) -> None:

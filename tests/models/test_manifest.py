@@ -10,7 +10,7 @@ SUM = "0" * 64
 FACTS = {"size": 3, "sha256": SUM}
 
 
-def told(**changes: object) -> bytes:
+def content_with(**changes: object) -> bytes:
     return json.dumps({"repository": None, "revision": None, "files": {"model.bin": FACTS}, **changes}).encode()
 
 
@@ -43,12 +43,12 @@ def test_misfits_are_missing_or_have_another_size(tmp_path: Path) -> None:
         b"{}",
         b"\xff",
         b"[" * 100_000,
-        told(files=[]),
-        told(files={"model.bin": 3}),
-        told(files={"model.bin": {"size": 3}, "a": {"sha256": SUM}}),
-        told(files={"model.bin": FACTS | {"mode": 0o777}}),
-        told(repository=3),
-        told(revision=["1"]),
+        content_with(files=[]),
+        content_with(files={"model.bin": 3}),
+        content_with(files={"model.bin": {"size": 3}, "a": {"sha256": SUM}}),
+        content_with(files={"model.bin": FACTS | {"mode": 0o777}}),
+        content_with(repository=3),
+        content_with(revision=["1"]),
     ],
 )
 def test_invalid_content_is_refused(content: bytes) -> None:
@@ -77,7 +77,7 @@ def test_invalid_content_is_refused(content: bytes) -> None:
 )
 def test_a_name_that_is_no_plain_file_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no file of a model"):
-        manifest.parse(told(files={name: FACTS}))
+        manifest.parse(content_with(files={name: FACTS}))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_name_that_is_no_plain_file_is_refused(name: str) -> None:
 )
 def test_invalid_facts_are_refused(facts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no size and sha256"):
-        manifest.parse(told(files={"model.bin": facts}))
+        manifest.parse(content_with(files={"model.bin": facts}))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "vocabulary.txt", "a_b-c+d.1", "Systran--faster-whisper-tiny.en"])

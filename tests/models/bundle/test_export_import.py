@@ -66,13 +66,13 @@ def test_a_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known:
 
 
 def test_export_and_import_report_progress(model: InstalledModel, there: Path, known: Catalog) -> None:
-    told: list[Progress] = []
+    reports: list[Progress] = []
     out = io.BytesIO()
-    bundle.export(model, out, told.append)
+    bundle.export(model, out, reports.append)
     size = model.manifest.size
-    assert told[-1] == Progress(f"writing {LABEL}", size, size)
-    bundle.import_(io.BytesIO(out.getvalue()), there, known, report=told.append)
-    assert told[-1] == Progress(f"reading {LABEL}", size, size)
+    assert reports[-1] == Progress(f"writing {LABEL}", size, size)
+    bundle.import_(io.BytesIO(out.getvalue()), there, known, report=reports.append)
+    assert reports[-1] == Progress(f"reading {LABEL}", size, size)
 
 
 def test_a_hand_placed_model_is_exported_with_its_license_only(tmp_path: Path, there: Path, known: Catalog) -> None:

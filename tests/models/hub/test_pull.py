@@ -110,10 +110,10 @@ def test_addresses_of_the_store_are_not_logged(
 
 def test_progress_is_in_bytes_of_the_whole(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF]
-    told: list[Progress] = []
-    hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=told.append)
+    reports: list[Progress] = []
+    hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=reports.append)
     size = sum(map(len, FILES.values()))
-    assert told[0] == Progress(NAME, 0, size, "config.json", "downloading")
-    assert told[-1] == Progress(NAME, size, size, "vocabulary.txt", "verifying")
-    assert [each.done for each in told] == sorted(each.done for each in told)
-    assert list(dict.fromkeys(each.file for each in told)) == list(FILES)
+    assert reports[0] == Progress(NAME, 0, size, "config.json", "downloading")
+    assert reports[-1] == Progress(NAME, size, size, "vocabulary.txt", "verifying")
+    assert [each.done for each in reports] == sorted(each.done for each in reports)
+    assert list(dict.fromkeys(each.file for each in reports)) == list(FILES)

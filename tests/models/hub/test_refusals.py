@@ -129,10 +129,10 @@ def test_a_login_page_is_not_taken_for_a_hub(standin: Hub, folder: Path) -> None
 
 @pytest.mark.parametrize("lacking", ["size", "blobId", "sha"])
 def test_a_hub_without_checksums_is_not_used(standin: Hub, folder: Path, lacking: str) -> None:
-    told = json.loads(standin.repositories[NAME].listing(NAME))
-    for each in (told, *told["siblings"]):
+    listing = json.loads(standin.repositories[NAME].listing(NAME))
+    for each in (listing, *listing["siblings"]):
         each.pop(lacking, None)
-    standin.raw = json.dumps(told).encode()
+    standin.raw = json.dumps(listing).encode()
     with pytest.raises(ModelUnavailable, match=f"tells no revision, sizes or sums for {NAME}"):
         pull(standin, folder)
 
