@@ -76,7 +76,7 @@ def test_invalid_content_is_refused(content: bytes) -> None:
     ],
 )
 def test_a_name_that_is_no_plain_file_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no file of a model"):
+    with pytest.raises(ValueError, match="not a file of a model"):
         manifest.parse(content_with(files={name: FACTS}))
 
 
