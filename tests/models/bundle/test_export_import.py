@@ -89,7 +89,7 @@ def test_the_bundled_model_needs_another_name(there: Path, known: Catalog) -> No
     out = io.BytesIO()
     content = bundle.export(locate("demo", there, known), out)
     assert {"LICENSE", "model.bin"} <= set(content.files)
-    with pytest.raises(ModelUnavailable, match=r"'demo' means another model here: .*--as NAME"):
+    with pytest.raises(ModelUnavailable, match=r"'demo' is the name of another model here: .*--as NAME"):
         bundle.import_(io.BytesIO(out.getvalue()), there, known)
     assert bundle.import_(io.BytesIO(out.getvalue()), there, known, label="trial") == there / "trial"
     assert verify(locate("trial", there, known)) == []
