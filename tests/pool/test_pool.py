@@ -442,7 +442,7 @@ async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten
 ) -> None:
     async with pool_case() as case:
         resolve = threading.Event()
-        monkeypatch.setattr(case.pool, "_look", lambda known: known if resolve.wait(DEADLINE_S) else None)
+        monkeypatch.setattr(case.pool, "_refresh", lambda known: known if resolve.wait(DEADLINE_S) else None)
         lease = case.pool.lease(case.a)
         asking = asyncio.create_task(lease.model())
         await eventually(lambda: case.a.loading is not None)
