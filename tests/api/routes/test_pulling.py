@@ -158,7 +158,7 @@ def test_a_broken_connection_is_resumed_and_an_aborted_pull_continues_later(
 REFUSALS = {
     "lie": (502, "pull_failed", None, "arrived damaged and was removed"),
     "cut": (502, "pull_failed", None, "broke off at"),
-    "down": (502, "pull_failed", None, "answers 503: try again later"),
+    "down": (502, "pull_failed", None, "answered 503: try again later"),
     "gone": (404, "model_not_found", "model", "does not exist at .*, or is private"),
     "other": (400, "unsuitable_model", "model", "holds no CTranslate2 conversion"),
     "full": (507, "no_room", None, "No space left on device"),
