@@ -1,14 +1,30 @@
 """The one place where errors become responses, always in OpenAI's envelope."""
 
+from typing import Annotated
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
 
 from server.api.paths import request_line, suggestion
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
-from server.formats.render import Json
+from server.formats.answers import Doc
+
+
+class ErrorDetails(TypedDict):
+    message: Annotated[str, Doc("what was wrong and what is allowed")]
+    type: Annotated[str, Doc("`invalid_request_error`, `server_error` or `requests`")]
+    param: Annotated[str | None, Doc("the field")]
+    code: Annotated[str | None, Doc("for programs")]
+
+
+class ErrorResponse(TypedDict):
+    """Every error."""
+
+    error: ErrorDetails
 
 
 def error_response(error: SottoError) -> JSONResponse:
@@ -23,7 +39,7 @@ def error_response(error: SottoError) -> JSONResponse:
     return JSONResponse(error_body(error), error.status, headers)
 
 
-def error_body(error: SottoError) -> Json:
+def error_body(error: SottoError) -> ErrorResponse:
     """Return OpenAI's error envelope."""
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 

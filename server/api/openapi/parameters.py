@@ -1,11 +1,13 @@
-"""The form fields of a transcription, described once for /openapi.json, /docs and docs/api.md.
+"""The form fields of a transcription, described once for /openapi.json, /docs and docs/api.md; other parameters.
 
 `forms` knows how a field is read; a test compares the two.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from server.formats.render import Json
+from fastapi import Path
+
 from server.options import (
     GRANULARITIES,
     MAX_BEAM_SIZE,
@@ -21,6 +23,9 @@ from server.options import (
     SubtitleOptions,
     TranscriptionOptions,
 )
+
+Json = dict[str, Any]
+ModelId = Annotated[str, Path(description="An id; its slashes encoded or bare.")]
 
 TEXT: Json = {"type": "string"}
 TEXTS: Json = {"type": "array", "items": TEXT}
@@ -212,3 +217,8 @@ PARAMETERS = (
         ours=True,
     ),
 )
+
+
+def query_parameter(name: str, schema: Json, description: str) -> Json:
+    """Return what declares a query parameter that a route reads by itself."""
+    return {"parameters": [{"name": name, "in": "query", "schema": schema, "description": description}]}

@@ -3,41 +3,83 @@
 import asyncio
 import math
 import time
+from typing import Annotated
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
 
 from server.api.fields import Fields
 from server.api.forms import keep_alive_s
 from server.api.heartbeat import ended_with_client
+from server.api.openapi.parameters import ModelId, query_parameter
+from server.api.openapi.responses import errors, ok
 from server.errors import Cancelled
-from server.formats.render import Json
+from server.formats.answers import Doc
 from server.pool.registry import Registry
-from server.stats import ModelState
+from server.stats import ModelState, Presence
+
+KEEP_ALIVE = query_parameter("keep_alive", {"type": "string"}, "as the field of transcriptions")
+WAIT = query_parameter(
+    "wait", {"type": "boolean", "default": False}, "`true`: until no request uses it, instead of 409"
+)
 
 router = APIRouter()
 
 
-@router.get("/api/ps")
-async def running(request: Request) -> JSONResponse:
-    """List the loaded models, and how busy each is."""
+class RunningModel(TypedDict):
+    """A model that is loaded, or being loaded."""
+
+    id: str
+    state: Presence
+    reason: Annotated[str | None, Doc("of a state other than loaded")]
+    device: Annotated[str | None, Doc("`cpu` or `cuda`; null while it isn't loaded")]
+    compute_type: Annotated[str | None, Doc("CTranslate2's; null while it isn't loaded")]
+    memory_bytes: Annotated[int, Doc("RAM that its processes use")]
+    estimated_bytes: Annotated[int, Doc("what counts against `SOTTO_MEMORY_BUDGET_MB`")]
+    requests: Annotated[int, Doc("under way or waiting for it")]
+    queued_windows: int
+    running_windows: int
+    last_used: Annotated[int | None, Doc("Unix time")]
+    expires_at: Annotated[int | None, Doc("when it is unloaded, Unix time; null: not at all, or in use")]
+
+
+class RunningModels(TypedDict):
+    time: Annotated[int, Doc("now, Unix time")]
+    models: list[RunningModel]
+
+
+@router.get("/api/ps", operation_id="listRunning", responses=ok(RunningModels) | errors(401, 500))
+async def list_running(request: Request) -> JSONResponse:
+    """List the loaded models and how busy each is."""
     registry: Registry = request.state.registry
     models = [_entry(state) for state in registry.states() if _is_running(state)]
-    return JSONResponse({"time": round(time.time()), "models": models})
+    answer: RunningModels = {"time": round(time.time()), "models": models}
+    return JSONResponse(answer)
 
 
-@router.post("/api/ps/{model:path}")
-async def load(request: Request, model: str) -> JSONResponse:
-    """Load a model, and respond once it is loaded; `keep_alive` sets how long it stays."""
+@router.post(
+    "/api/ps/{model:path}",
+    operation_id="loadModel",
+    openapi_extra=KEEP_ALIVE,
+    responses=ok(RunningModel) | errors(400, 401, 403, 404, 500, 503),
+)
+async def load_model(request: Request, model: ModelId) -> JSONResponse:
+    """Load a model, and answer once it is; takes an admin key."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
     return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
 
 
-@router.delete("/api/ps/{model:path}")
-async def unload(request: Request, model: str) -> JSONResponse:
-    """Unload a model, and respond once its memory is free; with `wait`, after the requests that use it."""
+@router.delete(
+    "/api/ps/{model:path}",
+    operation_id="unloadModel",
+    openapi_extra=WAIT,
+    responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 500),
+)
+async def unload_model(request: Request, model: ModelId) -> JSONResponse:
+    """Unload a model, and answer once its memory is free; takes an admin key."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
     wait_s = math.inf if _query(request).flag("wait", False) else 0.0
@@ -58,7 +100,7 @@ def _is_running(state: ModelState) -> bool:
     return state.presence in ("loading", "loaded") or bool(state.device)
 
 
-def _entry(state: ModelState) -> Json:
+def _entry(state: ModelState) -> RunningModel:
     return {
         "id": state.name,
         "state": state.presence,
@@ -70,6 +112,10 @@ def _entry(state: ModelState) -> Json:
         "requests": state.requests,
         "queued_windows": state.queued,
         "running_windows": state.running,
-        "last_used": state.last_used and round(state.last_used),
-        "expires_at": state.expires_at and round(state.expires_at),
+        "last_used": _unix(state.last_used),
+        "expires_at": _unix(state.expires_at),
     }
+
+
+def _unix(time_s: float | None) -> int | None:
+    return None if time_s is None else round(time_s)

@@ -8,7 +8,10 @@ from starlette.responses import Response
 
 from server.api.gate.upload_pace import Pace
 from server.api.json_body import JsonBodies
+from server.api.openapi.request_bodies import posted_transcript
+from server.api.openapi.responses import PLAIN_TEXT, errors, ok
 from server.api.posted_transcript import parse_posted
+from server.formats.answers import Answer
 from server.formats.render import render
 from server.settings import Settings
 
@@ -38,9 +41,17 @@ class Renderer:
         return render(transcript, options)
 
 
-@router.post("/v1/audio/transcriptions/render")
+@router.post(
+    "/v1/audio/transcriptions/render",
+    operation_id="renderTranscript",
+    openapi_extra=posted_transcript(),
+    responses={
+        **ok(Answer, description="The same as a transcription in that format.", content=PLAIN_TEXT),
+        **errors(400, 401, 408, 413, 500, 503),
+    },
+)
 async def render_transcript(request: Request) -> Response:
-    """Render a transcript as text, subtitles or JSON; needs neither audio nor a model."""
+    """Render a transcript, as it was or edited, as subtitles, text or JSON; takes no audio."""
     renderer: Renderer = request.state.renderer
     content_type, body = await renderer.render(request)
     return Response(body, headers={"content-type": content_type})

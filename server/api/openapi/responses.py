@@ -1,0 +1,100 @@
+"""The responses that routes declare in the OpenAPI document: content types, headers, errors."""
+
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from server.api.errors import ErrorResponse
+
+Json = dict[str, Any]
+Responses = dict[int | str, Json]
+
+REF = "#/components/schemas/{model}"
+NO_KEY: Json = {"security": []}
+
+ERRORS = {
+    400: "The request is wrong, or the file is no audio; `param` names the field.",
+    401: "The key is missing or wrong.",
+    403: "An admin key (`SOTTO_ADMIN_KEYS`) is required, or the server does not allow this at all.",
+    404: "There is no such model or route.",
+    408: "The upload is too slow.",
+    409: "The model is in use, or another process is writing its files.",
+    413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`, or a posted transcript than `SOTTO_MAX_RENDER_MB`.",
+    429: "This client has too many requests under way; `Retry-After` says when to retry.",
+    500: "An error inside the server; its log has the details.",
+    502: "The model could not be downloaded; the next attempt resumes.",
+    503: "The server is full or shutting down, or the model is not running; `Retry-After` says when to retry.",
+    507: "The disk is full.",
+}
+RETRIED = (429, 503)
+OF_A_MODEL = (400, 500, 503)  # errors that are possible once the model is known
+
+HEADERS: Json = {
+    "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": {"type": "string"}},
+    "openai-processing-ms": {
+        "description": "Milliseconds until the answer began.",
+        "schema": {"type": "integer"},
+    },
+    "openai-version": {
+        "description": "The version of OpenAI's API that this is.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "X-Sotto-Model": {
+        "description": "The model that does the work, whatever id the request has for it; percent-encoded where "
+        "need be. On transcriptions and translations, and on their errors once it is known.",
+        "schema": {"type": "string"},
+    },
+}
+RETRY: Json = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+MODEL: Json = {"X-Sotto-Model": {"$ref": "#/components/headers/X-Sotto-Model"}}
+ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name not in RETRY | MODEL}
+
+PLAIN_TEXT: Json = {
+    "text/plain": {
+        "schema": {"type": "string"},
+        "examples": {
+            "text": {"value": "Hello world.\n"},
+            "srt": {"value": "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n"},
+            "vtt": {"value": "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"},
+        },
+    }
+}
+
+
+def ok(model: Any, **more: Any) -> Responses:
+    """Return the response 200, JSON of the type `model`; `more` are members of OpenAPI's response object.
+
+    FastAPI only makes the schema of `model`: routes return a `Response`, which it neither checks nor serializes.
+    """
+    return {200: {"model": model, "description": "OK", "headers": ON_ALL, **more}}
+
+
+def errors(*statuses: int) -> Responses:
+    """Return the errors of these statuses, by reference to `error_responses`."""
+    return {
+        status: {"$ref": f"#/components/responses/{status}", "description": ERRORS[status]} for status in statuses
+    }
+
+
+def error_responses() -> Json:
+    """Return the errors' components of the document."""
+    return {str(status): _error(status) for status in ERRORS}
+
+
+def _error(status: int) -> Json:
+    more = (RETRY if status in RETRIED else {}) | (MODEL if status in OF_A_MODEL else {})
+    content = {"application/json": {"schema": {"$ref": REF.format(model=ErrorResponse.__name__)}}}
+    return {"description": ERRORS[status], "headers": ON_ALL | more, "content": content}
+
+
+def events(event: Any) -> Json:
+    """Return the content type of server-sent events, whose data is JSON of the type `event`."""
+    text = "The JSON behind `data:`. An error comes in its envelope, and is the last event."
+    return {"text/event-stream": {"schema": {"description": text, **schema_of(event)}}}
+
+
+def schema_of(kind: Any, mode: Literal["validation", "serialization"] = "serialization") -> Json:
+    """Return the JSON schema of a type, with those it refers to in `$defs`."""
+    schemas, definitions = TypeAdapter.json_schemas([(None, mode, TypeAdapter(kind))], ref_template=REF)
+    return {**schemas[None, mode], **definitions}
