@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
+from server.api.openapi.declarations import ERRORS, RETRIED
 from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS, Parameter
-from server.api.openapi.responses import ERRORS, RETRIED
 from server.errors import SottoError
 from server.models import catalog
 from server.models.catalog_file import CatalogEntry

@@ -76,8 +76,12 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Hide FastAPI's message, which would name files of this server; no route uses its validation."""
-    return error_response(InvalidRequest("The request is invalid."))
+    """Answer FastAPI's own validation, of query parameters: its first complaint, without its input and context."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    text = f"Invalid value for '{name}': {first['msg']}."
+    return error_response(InvalidRequest(text, param=name, code="invalid_value"))
 
 
 async def _gone(request: Request, error: Exception) -> JSONResponse:

@@ -11,21 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from server.formats.answers import (
-    Answer,
-    DurationUsage,
-    JsonTranscription,
-    JsonTranslation,
-    Language,
-    Logprob,
-    TokenUsage,
-    TranscribedText,
-    TranscriptionSegment,
-    TranscriptionWord,
-    VerboseAnswer,
-    VerboseTranscription,
-    VerboseTranslation,
-)
+from server.formats import answers
 from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, make_cues
 from server.languages import name_of
 from server.options import ResponseDialect, ResponseFormat, TranscriptionOptions
@@ -47,7 +33,7 @@ class Format:
     """A content type and the function that writes the body; a dict becomes compact JSON."""
 
     content_type: str
-    write: Callable[[Transcript, TranscriptionOptions], str | Answer]
+    write: Callable[[Transcript, TranscriptionOptions], str | answers.Answer]
 
 
 def render(transcript: Transcript, options: TranscriptionOptions) -> tuple[str, bytes]:
@@ -62,12 +48,12 @@ def to_json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def usage(duration_s: float) -> DurationUsage:
+def usage(duration_s: float) -> answers.DurationUsage:
     """Return `{"type":"duration","seconds":n}`, the reported duration rounded up to whole seconds."""
     return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
 
 
-def token_usage(transcript: Transcript) -> TokenUsage:
+def token_usage(transcript: Transcript) -> answers.TokenUsage:
     """Return the usage of `gpt-*` models: ten tokens per second of audio, rounded up, and the text's tokens."""
     audio_tokens = math.ceil(_ms(transcript.duration_s) / 100)
     text_tokens = transcript.prompt_tokens
@@ -81,7 +67,7 @@ def token_usage(transcript: Transcript) -> TokenUsage:
     }
 
 
-def logprob_dicts(segments: Iterable[Segment]) -> list[Logprob]:
+def logprob_dicts(segments: Iterable[Segment]) -> list[answers.Logprob]:
     """Return `token`, `logprob` and `bytes` (a list of integers) of every text token with a logprob."""
     return [
         {"token": each.token, "logprob": _score(each.logprob, WORST_LOGPROB), "bytes": list(each.bytes)}
@@ -90,12 +76,12 @@ def logprob_dicts(segments: Iterable[Segment]) -> list[Logprob]:
     ]
 
 
-def language_dicts(transcript: Transcript) -> list[Language]:
+def language_dicts(transcript: Transcript) -> list[answers.Language]:
     """Return `[{"code": "en"}]`, or an empty list without speech, as no language can be detected then."""
     return [{"code": transcript.language}] if transcript.segments else []
 
 
-def add_details(answer: TranscribedText, transcript: Transcript, options: TranscriptionOptions) -> None:
+def add_details(answer: answers.TranscribedText, transcript: Transcript, options: TranscriptionOptions) -> None:
     """Add the requested details to an answer in `json` or to the last event of a stream."""
     if options.decoding.token_logprobs:
         answer["logprobs"] = logprob_dicts(transcript.segments)
@@ -103,15 +89,17 @@ def add_details(answer: TranscribedText, transcript: Transcript, options: Transc
         answer["languages"] = language_dicts(transcript)
 
 
-def _json(transcript: Transcript, options: TranscriptionOptions) -> JsonTranscription | JsonTranslation:
-    answer: TranscribedText = {"text": transcript.text}
+def _json(
+    transcript: Transcript, options: TranscriptionOptions
+) -> answers.JsonTranscription | answers.JsonTranslation:
+    answer: answers.TranscribedText = {"text": transcript.text}
     add_details(answer, transcript, options)
     if transcript.task == "translate":
         return answer  # OpenAI's translations have no usage
     return {**answer, "usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
 
 
-def segment_dict(segment: Segment) -> TranscriptionSegment:
+def segment_dict(segment: Segment) -> answers.TranscriptionSegment:
     """Return openai/whisper's ten fields, all required by Go and Rust clients; `start` and `end` in seconds."""
     return {
         "id": segment.id,
@@ -129,7 +117,7 @@ def segment_dict(segment: Segment) -> TranscriptionSegment:
 
 def verbose_segment(
     segment: Segment, *, with_words: bool, dialect: ResponseDialect = "openai"
-) -> TranscriptionSegment:
+) -> answers.TranscriptionSegment:
     """Return `segment_dict`, with its words if requested: bare, or with punctuation in the nested dialect."""
     answer = segment_dict(segment)
     if with_words:
@@ -137,7 +125,7 @@ def verbose_segment(
     return answer
 
 
-def word_dict(word: Word, *, bare: bool = True) -> TranscriptionWord:
+def word_dict(word: Word, *, bare: bool = True) -> answers.TranscriptionWord:
     """Return `word` (without spaces, `bare` also without punctuation around it), `start`, `end` in seconds, and
     `probability`, which OpenAI does not send."""
     return {
@@ -148,7 +136,7 @@ def word_dict(word: Word, *, bare: bool = True) -> TranscriptionWord:
     }
 
 
-def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[TranscriptionWord]:
+def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[answers.TranscriptionWord]:
     """Return `word_dict` of every word that is not blank."""
     return [word_dict(word, bare=bare) for word in words if word.word.strip()]
 
@@ -203,7 +191,7 @@ def _vtt(transcript: Transcript, options: TranscriptionOptions) -> str:
 
 def _verbose_json(
     transcript: Transcript, options: TranscriptionOptions
-) -> VerboseTranscription | VerboseTranslation:
+) -> answers.VerboseTranscription | answers.VerboseTranslation:
     answer = _verbose_answer(transcript, options)
     if transcript.task == "translate":
         return {"task": "translate", **answer}
@@ -211,10 +199,10 @@ def _verbose_json(
     return {"task": "transcribe", **answer, "usage": usage(transcript.duration_s)}
 
 
-def _verbose_answer(transcript: Transcript, options: TranscriptionOptions) -> VerboseAnswer:
+def _verbose_answer(transcript: Transcript, options: TranscriptionOptions) -> answers.VerboseAnswer:
     code = "en" if transcript.task == "translate" else transcript.language  # of the text, not of the speech
     nested = options.response_dialect == "nested"
-    answer: VerboseAnswer = {
+    answer: answers.VerboseAnswer = {
         "language": code if nested else name_of(code),
         "language_code": code,
         "duration": _seconds(transcript.duration_s),

@@ -31,10 +31,7 @@ class DeltaWriter:
             yield event
         if "segments" in self._options.stream_events:
             with_words, dialect = self._options.decoding.word_timestamps, self._options.response_dialect
-            yield {
-                "type": "sotto.segment",
-                **verbose_segment(segment, with_words=with_words, dialect=dialect),
-            }
+            yield {"type": "sotto.segment", **verbose_segment(segment, with_words=with_words, dialect=dialect)}
 
     def _delta(self, text: str) -> str:
         text = self._space + text
@@ -62,16 +59,14 @@ def progress(
 
     `language` is the recording's, once speech was recognized.
     """
-    done_s = round(done_s * 1000) / 1000
+    event: ProgressEvent = {
+        "type": "sotto.progress",
+        "done_s": round(done_s * 1000) / 1000,
+        "total_hint_s": round(total_hint_s or 0.0, 3),
+        "queue_position": queue_position,
+    }
     if total_hint_s is None:
-        event: ProgressEvent = {"type": "sotto.progress", "done_s": done_s, "queue_position": queue_position}
-    else:
-        event = {
-            "type": "sotto.progress",
-            "done_s": done_s,
-            "total_hint_s": round(total_hint_s, 3),
-            "queue_position": queue_position,
-        }
+        del event["total_hint_s"]
     if language is not None:
         event["language"] = language
     return event

@@ -14,8 +14,8 @@ import pytest
 
 from scripts import write_docs
 from server.api.app import create_app
+from server.api.openapi.declarations import ERRORS
 from server.api.openapi.parameters import PARAMETERS
-from server.api.openapi.responses import ERRORS
 from server.cli.main import sotto
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings

@@ -4,15 +4,12 @@ FastAPI makes it of what the routes declare. Added here is what it has no argume
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from fastapi.openapi.utils import get_openapi
 
 from server import __version__
-from server.api.openapi.responses import HEADERS, error_responses
+from server.api.openapi.declarations import HEADERS, Json, error_responses
 from server.api.routes import health, models, ps, render, transcriptions
-
-Json = dict[str, Any]
 
 DESCRIBED = (transcriptions, render, models, ps, health)
 
@@ -51,26 +48,12 @@ def describe() -> Json:
     schemas = document["components"]["schemas"]
     for content in _contents(document):
         schemas |= content["schema"].pop("$defs", {})
-    _remove_validation(document)
-    return {
-        **document,
-        "security": [*({scheme: []} for scheme in KEYS), {}],
-        "paths": _untitled(document["paths"]),
-        "components": {
-            "schemas": _untitled(schemas),
-            "responses": error_responses(),
-            "headers": HEADERS,
-            "securitySchemes": KEYS,
-        },
-    }
-
-
-def _remove_validation(document: Json) -> None:
-    """Remove the answer of FastAPI's own validation, which no route uses."""
     for operation in _operations(document):
-        operation["responses"].pop("422", None)
-    for schema in ("HTTPValidationError", "ValidationError"):
-        del document["components"]["schemas"][schema]
+        operation["responses"].pop("422", None)  # FastAPI's own, in place of which `add_handlers` answers 400
+    del schemas["HTTPValidationError"], schemas["ValidationError"]
+    document["security"] = [*({scheme: []} for scheme in KEYS), {}]
+    document["components"] |= {"responses": error_responses(), "headers": HEADERS, "securitySchemes": KEYS}
+    return document
 
 
 def _operations(document: Json) -> Iterator[Json]:
@@ -83,13 +66,3 @@ def _contents(document: Json) -> Iterator[Json]:
     for operation in _operations(document):
         for body in (operation.get("requestBody", {}), *operation["responses"].values()):
             yield from body.get("content", {}).values()
-
-
-def _untitled(schema: Any) -> Any:
-    """Remove the titles that pydantic and FastAPI give: they repeat names."""
-    if isinstance(schema, list):
-        return [_untitled(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    members = {name: each for name, each in schema.items() if name != "title" or not isinstance(each, str)}
-    return {name: _untitled(each) for name, each in members.items()}

@@ -1,13 +1,11 @@
-"""The form fields of a transcription, described once for /openapi.json, /docs and docs/api.md; other parameters.
+"""The form fields of a transcription, described once for /openapi.json, /docs and docs/api.md.
 
 `forms` knows how a field is read; a test compares the two.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
 
-from fastapi import Path
-
+from server.api.openapi.declarations import Json
 from server.options import (
     GRANULARITIES,
     MAX_BEAM_SIZE,
@@ -23,9 +21,6 @@ from server.options import (
     SubtitleOptions,
     TranscriptionOptions,
 )
-
-Json = dict[str, Any]
-ModelId = Annotated[str, Path(description="An id; its slashes encoded or bare.")]
 
 TEXT: Json = {"type": "string"}
 TEXTS: Json = {"type": "array", "items": TEXT}
@@ -52,6 +47,11 @@ class Parameter:
     def text(self) -> str:
         """The description, and whether the field is an extension."""
         return f"{self.description}. Not OpenAI's" if self.ours else self.description
+
+    @property
+    def described_schema(self) -> Json:
+        extension = {"x-sotto-extension": True} if self.ours else {}
+        return {**self.schema, "description": f"{self.text}.", **extension}
 
 
 PARAMETERS = (
@@ -219,6 +219,9 @@ PARAMETERS = (
 )
 
 
-def query_parameter(name: str, schema: Json, description: str) -> Json:
-    """Return what declares a query parameter that a route reads by itself."""
-    return {"parameters": [{"name": name, "in": "query", "schema": schema, "description": description}]}
+def form() -> Json:
+    """Return the request body of a transcription."""
+    properties = {each.name: each.described_schema for each in PARAMETERS}
+    required = [each.name for each in PARAMETERS if each.required]
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

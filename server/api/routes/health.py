@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from server import __version__
-from server.api.openapi.responses import NO_KEY, ON_ALL, errors, ok
+from server.api.openapi.declarations import NO_KEY, ON_ALL, errors, ok, operation_id
 from server.audio.media_decoder import MediaDecoder
 from server.errors import Unavailable
 from server.formats.answers import Doc
@@ -20,7 +20,7 @@ from server.pool.registry import Registry
 
 DefaultModel = Annotated[str, Doc("the default one")]
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
 class Health(TypedDict):
@@ -36,7 +36,7 @@ class Readiness(TypedDict):
     model: DefaultModel
 
 
-@router.get("/health", operation_id="health", responses=ok(Health), openapi_extra=NO_KEY)
+@router.get("/health", responses=ok(Health), openapi_extra=NO_KEY)
 async def health(request: Request) -> JSONResponse:
     """Report that the server is alive, its version and queue; never waits for work."""
     registry: Registry = request.state.registry
@@ -51,7 +51,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(answer)
 
 
-@router.get("/ready", operation_id="ready", responses=ok(Readiness) | errors(503), openapi_extra=NO_KEY)
+@router.get("/ready", responses=ok(Readiness) | errors(503), openapi_extra=NO_KEY)
 async def ready(request: Request) -> JSONResponse:
     """Report whether a request would be served now; if not, 503 with the reason."""
     registry: Registry = request.state.registry
@@ -66,7 +66,6 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get(
     "/metrics",
-    operation_id="metrics",
     response_class=PlainTextResponse,
     responses={200: {"description": "Prometheus' text format.", "headers": ON_ALL}, **errors(401, 500)},
 )

@@ -10,16 +10,14 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Literal, NotRequired
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from server.api.errors import ErrorResponse
-from server.api.fields import Fields
 from server.api.heartbeat import DONE, SERVER_SENT_EVENTS, HeartbeatResponse, data, ended_with_client
-from server.api.openapi.parameters import ModelId, query_parameter
-from server.api.openapi.responses import errors, events, ok
+from server.api.openapi.declarations import ModelId, errors, events, ok, operation_id
 from server.errors import PermissionDenied
 from server.formats.answers import Doc
 from server.models.installed import check_removable, lying_in, remove
@@ -29,6 +27,7 @@ from server.pool.registry import Registry
 from server.settings import Settings
 from server.stats import Presence
 
+Streams = Annotated[bool, Query(description="`false`: one answer, at the end")]
 PullEventState = Literal[PullState, "done"]
 
 OWNER = "sotto"
@@ -39,9 +38,8 @@ PULLED = (
     "Its progress in events, several times a second; the last one reports completion, with `data: [DONE]` behind "
     "it, or the error. Without a stream the last event alone."
 )
-STREAM = query_parameter("stream", {"type": "boolean", "default": True}, "`false`: one answer, at the end")
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
 class ModelEntry(TypedDict):
@@ -79,7 +77,7 @@ class PullEvent(TypedDict):
     file: NotRequired[Annotated[str, Doc("the current one, until all are done")]]
 
 
-@router.get("/v1/models", operation_id="listModels", responses=ok(ModelList) | errors(401, 500))
+@router.get("/v1/models", responses=ok(ModelList) | errors(401, 500))
 async def list_models(request: Request) -> Response:
     """List the model ids that requests may use, aliases included."""
     registry: Registry = request.state.registry
@@ -90,19 +88,13 @@ async def list_models(request: Request) -> Response:
     return _pretty({"object": "list", "data": entries})
 
 
-@router.get(
-    "/v1/models/{model:path}", operation_id="retrieveModel", responses=ok(ModelEntry) | errors(401, 404, 500)
-)
+@router.get("/v1/models/{model:path}", responses=ok(ModelEntry) | errors(401, 404, 500))
 async def retrieve_model(request: Request, model: ModelId) -> Response:
     """Describe one model."""
     return _pretty(_entry(request.state.registry, model))
 
 
-@router.delete(
-    "/v1/models/{model:path}",
-    operation_id="deleteModel",
-    responses=ok(DeletedModel) | errors(401, 403, 404, 409, 500),
-)
+@router.delete("/v1/models/{model:path}", responses=ok(DeletedModel) | errors(401, 403, 404, 409, 500))
 async def delete_model(request: Request, model: ModelId) -> Response:
     """Delete a model's files; takes an admin key."""
     registry: Registry = request.state.registry
@@ -162,23 +154,20 @@ async def _pull_events(waiting: PullSubscription, registry: Registry) -> AsyncGe
 
 @router.post(
     "/v1/models/{model:path}",
-    operation_id="pullModel",
-    openapi_extra=STREAM,
     responses={
         **ok(PullEvent, description=PULLED, content=events(PullEvent | ErrorResponse)),
         **errors(400, 401, 403, 404, 409, 500, 502, 507),
     },
 )
-async def pull_model(request: Request, model: ModelId) -> Response:
+async def pull_model(request: Request, model: ModelId, stream: Streams = True) -> Response:
     """Download a model of the catalog, or a repository of the hub; takes an admin key."""
     request.state.keys.check_admin(request.headers)
-    streamed = Fields(request.query_params.multi_items()).flag("stream", True)
     pulls: Pulls = request.state.pulls
     registry: Registry = request.state.registry
     async with AsyncExitStack() as held:
         waiting = await pulls.subscribe(model)
         held.callback(waiting.close)
-        if streamed:
+        if stream:
             events = _pull_events(waiting, registry)
             return HeartbeatResponse(events, SERVER_SENT_EVENTS, waiting, held.pop_all())
         async with ended_with_client(request.receive, waiting):

@@ -5,27 +5,23 @@ import math
 import time
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from server.api.fields import Fields
 from server.api.forms import keep_alive_s
 from server.api.heartbeat import ended_with_client
-from server.api.openapi.parameters import ModelId, query_parameter
-from server.api.openapi.responses import errors, ok
+from server.api.openapi.declarations import ModelId, errors, ok, operation_id
 from server.errors import Cancelled
 from server.formats.answers import Doc
 from server.pool.registry import Registry
 from server.stats import ModelState, Presence
 
-KEEP_ALIVE = query_parameter("keep_alive", {"type": "string"}, "as the field of transcriptions")
-WAIT = query_parameter(
-    "wait", {"type": "boolean", "default": False}, "`true`: until no request uses it, instead of 409"
-)
+KeepAlive = Annotated[str, Query(description="as the field of transcriptions")]
+Wait = Annotated[bool, Query(description="`true`: until no request uses it, instead of 409")]
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
 class RunningModel(TypedDict):
@@ -50,7 +46,7 @@ class RunningModels(TypedDict):
     models: list[RunningModel]
 
 
-@router.get("/api/ps", operation_id="listRunning", responses=ok(RunningModels) | errors(401, 500))
+@router.get("/api/ps", responses=ok(RunningModels) | errors(401, 500))
 async def list_running(request: Request) -> JSONResponse:
     """List the loaded models and how busy each is."""
     registry: Registry = request.state.registry
@@ -59,40 +55,25 @@ async def list_running(request: Request) -> JSONResponse:
     return JSONResponse(answer)
 
 
-@router.post(
-    "/api/ps/{model:path}",
-    operation_id="loadModel",
-    openapi_extra=KEEP_ALIVE,
-    responses=ok(RunningModel) | errors(400, 401, 403, 404, 500, 503),
-)
-async def load_model(request: Request, model: ModelId) -> JSONResponse:
+@router.post("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 500, 503))
+async def load_model(request: Request, model: ModelId, keep_alive: KeepAlive = "") -> JSONResponse:
     """Load a model, and answer once it is; takes an admin key."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
-    return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
+    return JSONResponse(_entry(await registry.load(model, keep_alive_s(keep_alive))))
 
 
-@router.delete(
-    "/api/ps/{model:path}",
-    operation_id="unloadModel",
-    openapi_extra=WAIT,
-    responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 500),
-)
-async def unload_model(request: Request, model: ModelId) -> JSONResponse:
+@router.delete("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 500))
+async def unload_model(request: Request, model: ModelId, wait: Wait = False) -> JSONResponse:
     """Unload a model, and answer once its memory is free; takes an admin key."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
-    wait_s = math.inf if _query(request).flag("wait", False) else 0.0
-    unloading = asyncio.create_task(registry.unload(model, wait_s=wait_s))
+    unloading = asyncio.create_task(registry.unload(model, wait_s=math.inf if wait else 0.0))
     async with ended_with_client(request.receive, unloading):
         await asyncio.wait([unloading])
     if unloading.cancelled():
         raise Cancelled("The client has left.")
     return JSONResponse(_entry(unloading.result()))
-
-
-def _query(request: Request) -> Fields:
-    return Fields(request.query_params.multi_items())
 
 
 def _is_running(state: ModelState) -> bool:
@@ -112,10 +93,6 @@ def _entry(state: ModelState) -> RunningModel:
         "requests": state.requests,
         "queued_windows": state.queued,
         "running_windows": state.running,
-        "last_used": _unix(state.last_used),
-        "expires_at": _unix(state.expires_at),
+        "last_used": None if state.last_used is None else round(state.last_used),
+        "expires_at": None if state.expires_at is None else round(state.expires_at),
     }
-
-
-def _unix(time_s: float | None) -> int | None:
-    return None if time_s is None else round(time_s)

@@ -1,7 +1,9 @@
-"""The responses that routes declare in the OpenAPI document: content types, headers, errors."""
+"""The means by which routes declare themselves for the OpenAPI document: names, responses, errors."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Path
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from server.api.errors import ErrorResponse
@@ -11,6 +13,8 @@ Responses = dict[int | str, Json]
 
 REF = "#/components/schemas/{model}"
 NO_KEY: Json = {"security": []}
+
+ModelId = Annotated[str, Path(description="An id; its slashes encoded or bare.")]
 
 ERRORS = {
     400: "The request is wrong, or the file is no audio; `param` names the field.",
@@ -29,37 +33,43 @@ ERRORS = {
 RETRIED = (429, 503)
 OF_A_MODEL = (400, 500, 503)  # errors that are possible once the model is known
 
+
+def _header(kind: str, description: str, **more: Any) -> Json:
+    return {"description": description, "schema": {"type": kind, **more}}
+
+
 HEADERS: Json = {
-    "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": {"type": "string"}},
-    "openai-processing-ms": {
-        "description": "Milliseconds until the answer began.",
-        "schema": {"type": "integer"},
-    },
-    "openai-version": {
-        "description": "The version of OpenAI's API that this is.",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
-    "X-Sotto-Model": {
-        "description": "The model that does the work, whatever id the request has for it; percent-encoded where "
-        "need be. On transcriptions and translations, and on their errors once it is known.",
-        "schema": {"type": "string"},
-    },
+    "X-Request-ID": _header("string", "This request's id, as the log has it."),
+    "openai-processing-ms": _header("integer", "Milliseconds until the answer began."),
+    "openai-version": _header("string", "The version of OpenAI's API that this is."),
+    "Retry-After": _header("integer", "Whole seconds to wait.", minimum=1),
+    "X-Sotto-Model": _header(
+        "string",
+        "The model that does the work, whatever id the request has for it; percent-encoded where need be. "
+        "On transcriptions and translations, and on their errors once it is known.",
+    ),
 }
 RETRY: Json = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
 MODEL: Json = {"X-Sotto-Model": {"$ref": "#/components/headers/X-Sotto-Model"}}
 ON_ALL: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS if name not in RETRY | MODEL}
 
+_EXAMPLES = {
+    "text": "Hello world.\n",
+    "srt": "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n",
+    "vtt": "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n",
+}
 PLAIN_TEXT: Json = {
     "text/plain": {
         "schema": {"type": "string"},
-        "examples": {
-            "text": {"value": "Hello world.\n"},
-            "srt": {"value": "1\n00:00:00,000 --> 00:00:02,400\nHello world.\n\n\n"},
-            "vtt": {"value": "WEBVTT\n\n00:00:00.000 --> 00:00:02.400\nHello world.\n\n"},
-        },
+        "examples": {name: {"value": value} for name, value in _EXAMPLES.items()},
     }
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return `listModels` for `list_models`, the function of a route."""
+    first, *others = route.name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def ok(model: Any, **more: Any) -> Responses:
