@@ -55,8 +55,8 @@ async def health(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """Report whether a request would be served now; if not, 503 with the reason."""
     registry: Registry = request.state.registry
-    if hindrance := registry.not_ready_reason():
-        raise Unavailable(hindrance)
+    if reason := registry.not_ready_reason():
+        raise Unavailable(reason)
     media: MediaDecoder = request.state.media
     if not media.is_ready:  # some of its processes have ended: they are started again
         await asyncio.to_thread(media.wait_until_ready)
@@ -72,9 +72,9 @@ async def ready(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Return requests, queues, times, models and memory for Prometheus."""
     series: Metrics = request.state.metrics
-    meter: MemoryReader = request.state.meter
+    memory_reader: MemoryReader = request.state.memory_reader
     groups = _processes(request.state.registry, request.state.media)
-    readings = await asyncio.to_thread(meter.read, groups)
+    readings = await asyncio.to_thread(memory_reader.read, groups)
     return Response(series.render(readings), headers={"content-type": CONTENT_TYPE})
 
 
