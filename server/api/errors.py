@@ -1,5 +1,6 @@
 """The one place where errors become responses, always in OpenAI's envelope."""
 
+import re
 from typing import Annotated
 
 from fastapi import FastAPI
@@ -69,7 +70,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         return error_response(NotFound(f"Invalid URL ({_request_line(request)}). {_suggestion(request)}"))
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
+        allow = _allowed(request) or (error.headers or {}).get("Allow", "")
         text = f"Not allowed to {_request_line(request)}. This server has {_paths(request.app)}."
         return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
@@ -98,6 +99,14 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
 
 def _request_line(request: Request) -> str:
     return " ".join(request_line(request.scope))
+
+
+def _allowed(request: Request) -> str:
+    """List the methods of a path of the API. Starlette names those of one of its routes."""
+    described = request.app.openapi()["paths"].items()
+    path = request.scope["path"]
+    found = (methods for name, methods in described if re.fullmatch(name.replace("{model}", ".+"), path))
+    return ", ".join(method.upper() for methods in found for method in methods)
 
 
 def _suggestion(request: Request) -> str:

@@ -76,6 +76,9 @@ def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> No
         ("PUT", TRANSCRIPTIONS, "POST"),
         ("POST", "/v1/models", "GET"),
         ("POST", "/health", "GET"),
+        ("PUT", "/v1/models/owner/name", "GET, DELETE, POST"),
+        ("GET", "/api/ps/demo", "POST, DELETE"),
+        ("POST", "/docs", "GET"),
     ],
 )
 def test_wrong_method_is_told_the_right_one(client: TestClient, method: str, path: str, allow: str) -> None:
