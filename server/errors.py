@@ -158,7 +158,7 @@ class UploadTooSlow(SottoError):
 
 class UploadTookTooLong(UploadTooSlow):
     def __init__(self, limit_s: float) -> None:
-        SottoError.__init__(self, f"The upload took longer than {limit_s / 3600:g} hours.")
+        SottoError.__init__(self, f"The upload took longer than {limit_s / 60:g} minutes.")
 
 
 class RateLimited(SottoError):
