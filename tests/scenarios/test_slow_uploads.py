@@ -73,7 +73,7 @@ def test_an_upload_that_is_slow_but_steady_is_taken(strict: Running) -> None:
     assert time.monotonic() - began > 1.5
 
 
-def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(server: Running) -> None:
+def test_text_of_forms_that_fills_a_client_s_share_is_refused_and_little_text_is_not(server: Running) -> None:
     most = b"x" * (TEXT_BYTES // 4)
     with ExitStack() as stack:
         connections = [stack.enter_context(Connection(server.base_url)) for _ in range(5)]
@@ -81,9 +81,9 @@ def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(serve
             send_text(connection, text)
         refused, _, _ = select(connections, [], [], DEADLINE_S)  # whose bytes came last
         answer = refused[0].answer()
-        assert answer.status == 503
+        assert answer.status == 429
         assert int(answer.headers["retry-after"]) in range(1, 61)
-        assert "no memory left for the text of forms" in answer.json()["error"]["message"]
+        assert "bytes of text in forms" in answer.json()["error"]["message"]
         assert server.transcribe(SPEECH, {"prompt": "x" * 6000}).status_code == 200
     wait_until_free(server)
 

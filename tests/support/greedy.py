@@ -47,8 +47,12 @@ def sent(server: Running, body: bytes, key: str, *, length: int = 0) -> Connecti
     """A connection with a request whose answer is still to be read; `length` is declared in place of the body's."""
     connection = Connection(server.base_url)
     authorization = {"Authorization": f"Bearer {key}"}
-    connection.send_head({"Content-Length": str(length or len(body)), **authorization})
-    connection.send(body)
+    try:
+        connection.send_head({"Content-Length": str(length or len(body)), **authorization})
+        connection.send(body)
+    except OSError:
+        connection.socket.close()
+        raise
     return connection
 
 
