@@ -2,8 +2,8 @@
 
 One rule for all of them. A client is a key, or an address where no keys are set. It may hold its share, by default
 half of the total, and never more than the same part of what the other clients leave: a half alone, a quarter beside
-one that has its half, a third each of two that want all they can get. So however much some clients ask for, there
-is something left for the next one. A client that holds nothing yet may have all that is left.
+one that has its half, a third each of two that want all they can get. So a few clients can't take all, however much
+they ask for. A client that holds nothing yet may have all that is left.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,8 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.quota import Quota
 
@@ -67,3 +69,24 @@ def test_the_reserve_is_for_others() -> None:
     quota = Quota.halved(16)
     assert quota.refusal({"a": 14}, "b", 1, reserved=2) == "full"
     assert quota.refusal({"a": 14}, "b", 1) is None
+
+
+demands = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 40), st.booleans()), max_size=80)
+
+
+@given(demands, st.integers(8, 200), st.integers(1, 200))
+def test_whatever_clients_ask_for_the_total_holds_and_what_is_left_goes_to_one_that_has_nothing(
+    demanded: list[tuple[str, int, bool]], total: int, share: int
+) -> None:
+    quota, held = Quota(total, min(share, total)), Counter[str]()
+    for client, amount, gives_back in demanded:
+        if gives_back:
+            held[client] = 0
+        elif quota.refusal(held, client, amount) is None:
+            alone = held[client] == 0
+            held[client] += amount
+            assert alone or held[client] <= quota.share
+        assert held.total() <= total
+        left = total - held.total()
+        assert (quota.refusal(held, "modest", 1) is None) == (left >= 1)
+        assert quota.refusal(held, "modest", left) is None

@@ -93,11 +93,25 @@ class Turns:
                 self._held_further -= turn.is_further
             self._grant()
 
+    @property
+    def held(self) -> int:
+        """Number of turns that files have now."""
+        return self._held
+
+    @property
+    def processes(self) -> int:
+        """Number of files that have begun and not ended."""
+        return self._processes.total()
+
+    def is_waiting(self, turn: Turn) -> bool:
+        with self._lock:
+            return turn in self._ring(turn).get(turn.client, ())
+
     def cancel(self, turn: Turn) -> None:
         """End its waiting, now or later; a turn that it holds remains its own until it is given back."""
         with self._lock:
             turn.is_cancelled = True
-            if not turn.is_held and turn in self._ring(turn).get(turn.client, ()):
+            if turn in self._ring(turn).get(turn.client, ()):
                 self._remove(turn)
             turn.decided.set()
 

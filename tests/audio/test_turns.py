@@ -98,12 +98,10 @@ class Line:
             file.end_turn(done=True)
         for file in self.files.values():
             file.join()
-        assert (self.turns._held, self.turns._held_further) == (0, 0)
-        assert not self.turns._processes
+        assert (self.turns.held, self.turns.processes) == (0, 0)
 
     def _waits(self, file: File) -> bool:
-        rings = (self.turns._first, self.turns._further)
-        return any(file.turn in waiting for ring in rings for waiting in list(ring.values()))
+        return self.turns.is_waiting(file.turn)
 
 
 @pytest.fixture
@@ -175,7 +173,7 @@ def test_a_client_has_no_more_processes_than_places_and_one_for_a_small_upload(l
 def test_a_client_without_a_process_may_always_start_one(line: Line) -> None:
     names = [chr(ord("a") + number) for number in range(20)]
     line.begin(*names)
-    assert sum(line.turns._processes.values()) == 20
+    assert line.turns.processes == 20
 
 
 def test_files_share_all_places() -> None:
@@ -238,4 +236,4 @@ def test_never_more_files_have_turns_than_there_are_places_and_one() -> None:
         pool = stack.enter_context(ThreadPoolExecutor(50))
         list(pool.map(work, range(200)))
     assert max(most) <= 3
-    assert (turns._held, turns._held_further, +turns._processes) == (0, 0, Counter())
+    assert (turns.held, turns.processes) == (0, 0)
