@@ -62,7 +62,7 @@ def _body() -> Json:
     openapi_extra=_body(),
     responses={
         **ok(Answer, description="As the response of a transcription in that format.", content=PLAIN_TEXT),
-        **errors(400, 401, 408, 413, 500, 503),
+        **errors(400, 401, 408, 413, 429, 500, 503),
     },
 )
 async def render_transcript(request: Request) -> Response:
