@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.truth.recordings import Recording
-from benchmarks.truth.scoring import Score, invented_words, score, start_errors
+from benchmarks.truth.scoring import Score, TimeError, invented_words, score, time_errors
 from benchmarks.truth.transcribers import Hypothesis, Run, is_decodable, transcribe_ours, transcribe_stock
 
 
@@ -94,11 +94,11 @@ class Comparison:
             groups.setdefault(key(pair.recording), []).append(pair)
         return {name: total(pairs) for name, pairs in groups.items()}
 
-    def start_errors(self) -> tuple[list[float], list[float]]:
-        """Seconds by which word starts are off, of ours and of stock's, over all reference alignments."""
+    def time_errors(self) -> tuple[list[TimeError], list[TimeError]]:
+        """Errors of word times, of ours and of stock's, over all reference alignments."""
         aligned = [pair for pair in self.pairs if pair.recording.words]
-        ours = [error for pair in aligned for error in start_errors(pair.recording, pair.ours.words)]
-        stock = [error for pair in aligned for error in start_errors(pair.recording, pair.stock.words)]
+        ours = [error for pair in aligned for error in time_errors(pair.recording, pair.ours.words)]
+        stock = [error for pair in aligned for error in time_errors(pair.recording, pair.stock.words)]
         return ours, stock
 
 

@@ -73,22 +73,31 @@ def invented_words(text: str) -> list[str]:
     return [word for word in tokens_of(text, "") if not LAUGHTER.fullmatch(word)]
 
 
-def start_errors(recording: Recording, words: Sequence[TimedWord]) -> list[float]:
-    """By how many seconds the words that were recognised start off their reference's start."""
+@dataclass(frozen=True, slots=True)
+class TimeError:
+    """Seconds by which a recognised word starts and ends after its reference; negative: before it."""
+
+    start: float
+    end: float
+
+
+def time_errors(recording: Recording, words: Sequence[TimedWord]) -> list[TimeError]:
+    """How far the words that were recognised are off their reference alignment."""
     said, found = _worded(recording.words), _worded(words)
     matching = Levenshtein.opcodes([text for text, _ in said], [text for text, _ in found])
-    return [
-        abs(found[block.dest_start + place][1] - said[block.src_start + place][1])
+    pairs = (
+        (said[block.src_start + place][1], found[block.dest_start + place][1])
         for block in matching
         if block.tag == "equal"
         for place in range(block.src_end - block.src_start)
-    ]
+    )
+    return [TimeError(found.start - said.start, found.end - said.end) for said, found in pairs]
 
 
-def _worded(words: Sequence[TimedWord]) -> list[tuple[str, float]]:
-    """Bare words and their starts, less those that are punctuation alone."""
-    bare = ((" ".join(tokens_of(each.word, "")), each.start) for each in words)
-    return [(text, start) for text, start in bare if text]
+def _worded(words: Sequence[TimedWord]) -> list[tuple[str, TimedWord]]:
+    """Bare words with their times, less those that are punctuation alone."""
+    bare = ((" ".join(tokens_of(each.word, "")), each) for each in words)
+    return [(text, word) for text, word in bare if text]
 
 
 @cache

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from server.audio.loudness import Frames, loud_frames
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.errors import Cancelled, RequestTimeout
 from server.options import INTERACTIVE_S, DecodingOptions, TranscriptionOptions, UploadFd
@@ -21,6 +22,7 @@ from server.transcript import SAMPLE_RATE, Segment, Transcript, Window, WindowRe
 from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, check_language, is_certain, vote
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Timeline
+from server.transcription.word_times import with_spoken_times
 
 MIN_REST_S = 0.4  # as long as the padding after speech: anything shorter contains none
 MAX_RESTS = 20  # per window: a model that stops every second is repeating itself
@@ -346,10 +348,15 @@ class Transcription:
                     self.language, self.language_probability = result.language_probs[0]
                 # Only once: the first window has all of the prompt, later ones may have previous text instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
+                if result.segments:
+                    result = with_spoken_times(result, await asyncio.to_thread(self._loud_frames, window))
                 segments += placer.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self._segments += segments
             self._passages.put_nowait(SegmentGroup(tuple(segments), self.done_s))
+
+    def _loud_frames(self, window: Window) -> Frames:
+        return loud_frames(self._recording.load(window))
 
 
 def _now_s() -> float:

@@ -10,7 +10,7 @@ from benchmarks.bench_truth import write
 from benchmarks.truth import recordings
 from benchmarks.truth.comparison import Comparison, Pair
 from benchmarks.truth.recordings import Recording, TimedWord
-from benchmarks.truth.scoring import Score, invented_words, score, start_errors
+from benchmarks.truth.scoring import Score, invented_words, score, time_errors
 from benchmarks.truth.tables import tables
 from benchmarks.truth.transcribers import Hypothesis, Run, is_decodable
 from tests.conftest import DATA
@@ -88,10 +88,12 @@ def test_laughter_and_remarks_in_brackets_are_not_invented(said: str, invented: 
     assert invented_words(said) == invented
 
 
-def test_start_errors_are_those_of_words_that_were_recognised() -> None:
+def test_time_errors_are_those_of_words_that_were_recognised() -> None:
     said = recording("one two three", words=[["One", 0.0, 0.3], ["two,", 0.5, 0.8], ["three", 1.0, 1.4]])
     found = [TimedWord(" one", 0.1, 0.3), TimedWord(" too", 0.5, 0.8), TimedWord(" three.", 0.75, 1.5)]
-    assert start_errors(said, found) == pytest.approx([0.1, 0.25])
+    errors = time_errors(said, found)
+    assert [error.start for error in errors] == pytest.approx([0.1, -0.25])
+    assert [error.end for error in errors] == pytest.approx([0.0, 0.1])
 
 
 def test_scores_of_a_group_are_weighted_by_words() -> None:
@@ -131,7 +133,8 @@ def test_tables_hold_every_figure_and_go_between_a_document_s_marks(tmp_path: Pa
     assert "Sotto 2 words in 1 recordings, faster-whisper 0 in 0" in text
     assert "| `a.wav` | Thank \\| you | – |" in text
     assert "Right in 0 of 1 recordings with Sotto, in 0 with faster-whisper." in text
-    assert "| Sotto | 1 | 80 ms | 0 % | 100 % |" in text
+    assert "| start of words, Sotto | +80 ms | 80 ms | 0 % | 100 % | 100 % |" in text
+    assert "| end of words, Sotto | +0 ms | 0 ms | 100 % | 100 % | 100 % |" in text
 
     document = tmp_path / "accuracy.md"
     document.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
