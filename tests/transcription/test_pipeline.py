@@ -35,7 +35,7 @@ from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.slot import ModelSlot
-from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
+from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult, Word
 from server.transcription.pipeline import Pipeline, Transcription
 from server.transcription.run import SegmentGroup
 from tests.support.bad_inputs import silence
@@ -50,6 +50,7 @@ from tests.support.fakes import (
     eventually,
     make_media,
     make_result,
+    make_segment,
     peek,
     tone,
     upload,
@@ -164,6 +165,22 @@ def speaking(*detected: Probs) -> Answer:
 
 
 # Order and bounds
+
+
+async def test_words_and_segments_are_placed_where_there_is_sound() -> None:
+    def answer(window: Window, options: DecodingOptions) -> WindowResult:
+        words = (Word(" one", 0.0, 1.9, 0.9),) if options.word_timestamps else None
+        return replace(make_result(window), segments=(replace(make_segment(0.0, 2.0), words=words),))
+
+    pause = np.zeros(SAMPLE_RATE, np.int16)
+    with flow(FakeEngine(answer), window_s=10) as running:
+        for decoding in (ENGLISH, replace(ENGLISH, word_timestamps=True)):
+            with upload(np.concatenate([pause, tone(1)])) as source:
+                async with running.request(source, decoding) as transcription:
+                    (segment,) = (await transcription.result()).segments
+            assert segment.start == pytest.approx(1.0, abs=0.02)
+            assert segment.end == pytest.approx(2.0, abs=0.02)
+            assert segment.words is None or segment.words[0].start == segment.start
 
 
 async def test_segments_come_in_order_though_results_do_not() -> None:
