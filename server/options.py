@@ -43,7 +43,8 @@ class VadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
+    """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's, but for the two
+    `silence_` thresholds, for which they have those above: see `DecodingResult.is_silence`.
 
     With `language` None it is detected, among `languages` if any are given: once for the file, or for each
     window if `multilingual`. `temperatures` is the fallback sequence. `prompt` precedes each window as
@@ -66,6 +67,8 @@ class DecodingOptions:
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
+    silence_logprob_threshold: float = -0.6
+    silence_no_speech_threshold: float = 0.4
     word_timestamps: bool = False
     token_logprobs: bool = False
     condition_on_previous_text: bool = False
