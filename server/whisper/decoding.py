@@ -49,9 +49,9 @@ class DecodingResult:
     def is_silence(self, options: DecodingOptions) -> bool:
         """True if the model detected no speech and isn't confident of its text either.
 
-        Noise that the voice activity detector lets through becomes "Thank you very much." at an avg_logprob of -0.6
-        to -1.4 and a no_speech_prob of 0.4 to 0.95, which openai/whisper's thresholds keep; speech in a recording of
-        its own, noisy or of one word, has a no_speech_prob below 0.4 (docs/accuracy.md).
+        Noise that the voice activity detector lets through becomes "Thank you very much.", at an avg_logprob of -1.4
+        to -0.6 and a no_speech_prob of 0.4 to 0.95: openai/whisper's thresholds keep it. Real speech, noisy or of
+        one word, has a no_speech_prob below 0.4 (docs/accuracy.md).
         """
         unsure = self.avg_logprob <= options.silence_logprob_threshold
         return unsure and self.no_speech_prob > options.silence_no_speech_threshold
