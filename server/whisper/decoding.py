@@ -49,12 +49,15 @@ class DecodingResult:
     def is_silence(self, options: DecodingOptions) -> bool:
         """True if the model detected no speech and isn't confident of its text either.
 
-        Noise that the voice activity detector lets through becomes "Thank you very much.", at an avg_logprob of -1.4
-        to -0.6 and a no_speech_prob of 0.4 to 0.95: openai/whisper's thresholds keep it. Real speech, noisy or of
-        one word, has a no_speech_prob below 0.4 (docs/accuracy.md).
+        Noise that the voice activity detector lets through becomes "Thank you very much.", at an avg_logprob from
+        -1.4 to -0.6 and a no_speech_prob from 0.4 to 0.95, which openai/whisper's thresholds keep. A text of a few
+        words needs more evidence than they ask for; real ones, noisy or of one word, have it (docs/accuracy.md).
         """
-        unsure = self.avg_logprob <= options.silence_logprob_threshold
-        return unsure and self.no_speech_prob > options.silence_no_speech_threshold
+        if len(self.tokens) <= options.doubted_tokens:
+            doubtful = self.avg_logprob <= options.doubted_logprob
+            return doubtful and self.no_speech_prob > options.doubted_no_speech
+        unsure = self.avg_logprob <= options.logprob_threshold
+        return unsure and self.no_speech_prob > options.no_speech_threshold
 
     def is_repetitive(self, options: DecodingOptions) -> bool:
         return self.compression_ratio > options.compression_ratio_threshold

@@ -26,13 +26,7 @@ from tests.support.stepping import transcribe
 
 pytestmark = pytest.mark.numeric
 
-OPTIONS = DecodingOptions(
-    temperatures=(0.0,),
-    condition_on_previous_text=True,
-    # Ours take less for words than faster-whisper's.
-    silence_logprob_threshold=-1.0,
-    silence_no_speech_threshold=0.6,
-)
+OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True, doubted_tokens=0)
 Samples = npt.NDArray[np.int16]
 Row = tuple[str, tuple[int, ...], int, float, float, float]
 Said = tuple[str, float, float]
