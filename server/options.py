@@ -45,7 +45,7 @@ class VadOptions:
 class DecodingOptions:
     """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
 
-    Except that a text of at most `doubted_tokens`, timestamps included, is taken for silence by the thresholds
+    Except that a text of fewer than `doubted_tokens`, timestamps included, is taken for silence by the thresholds
     `doubted_logprob` and `doubted_no_speech`; 0 tokens: none is.
 
     With `language` None it is detected, among `languages` if any are given: once for the file, or for each
@@ -69,7 +69,7 @@ class DecodingOptions:
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
-    doubted_tokens: int = 20
+    doubted_tokens: int = 21
     doubted_logprob: float = -0.6
     doubted_no_speech: float = 0.4
     word_timestamps: bool = False

@@ -53,7 +53,7 @@ class DecodingResult:
         -1.4 to -0.6 and a no_speech_prob from 0.4 to 0.95, which openai/whisper's thresholds keep. A text of a few
         words needs more evidence than they ask for; real ones, noisy or of one word, have it (docs/accuracy.md).
         """
-        if len(self.tokens) <= options.doubted_tokens:
+        if len(self.tokens) < options.doubted_tokens:
             doubtful = self.avg_logprob <= options.doubted_logprob
             return doubtful and self.no_speech_prob > options.doubted_no_speech
         unsure = self.avg_logprob <= options.logprob_threshold
