@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from benchmarks.truth.comparison import Comparison, Scores
-from benchmarks.truth.recordings import GROUPS, OTHER
+from benchmarks.truth.recordings import GROUPS, OTHER, group_of
 
 WITHIN_S = (0.05, 0.1, 0.15)
 NAMES = {"en": "English", "de": "German", "fr": "French", OTHER: "other"}
@@ -17,7 +17,7 @@ def tables(comparison: Comparison) -> str:
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:
-    minutes = sum(pair.recording.duration_s for pair in comparison.pairs) / 60
+    minutes = sum(pair.ours.duration_s for pair in comparison.pairs) / 60
     yield f"{len(comparison.pairs)} recordings, {minutes:.1f} minutes, {len(comparison.scored)} with a reference."
     if comparison.refused:
         yield f"Not decoded, so given to neither: {', '.join(each.name for each in comparison.refused)}."
@@ -34,7 +34,7 @@ def _totals(comparison: Comparison) -> Iterator[str]:
 def _word_errors(comparison: Comparison) -> Iterator[str]:
     yield "### Word error rate"
     yield ""
-    groups = comparison.by(lambda recording: recording.group)
+    groups = comparison.by(group_of)
     kinds = comparison.by(lambda recording: recording.kind)
     rows = [_scores_row("**all**", *comparison.by(lambda _: "").values())]
     rows += [_scores_row(NAMES[group], groups[group]) for group in (*GROUPS, OTHER) if group in groups]
