@@ -102,9 +102,14 @@ def _rows(path: Path, text: str) -> Entries:
     if delimiter is None:
         keys = ", ".join(FILE_KEYS)
         raise InvalidManifest(path, f"its first line is neither a JSON object nor a header with one of {keys}", 1)
-    # Common Voice writes quotation marks in its tables as they are.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE
+        if delimiter == "\t"
+        else csv.QUOTE_MINIMAL,  # Common Voice leaves its marks as they are
+        strict=True,
+    )
     header: list[str] = []
     line = 1
     try:

@@ -10,8 +10,8 @@ import pytest
 from server import __version__
 from server.cli.main import run
 from server.commands.checks import keys
+from server.commands.parallel import DEMO
 from server.commands.serve import check_environment, example
-from server.commands.transcribe import DEMO
 from server.settings import Settings
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import taken_port

@@ -60,7 +60,7 @@ HOMES: dict[str, str] = {
     "rapidfuzz": "evaluation.scoring",
     "whisper_normalizer": "evaluation.normalizers",
     "opencc": "evaluation.normalizers",
-    "tqdm": "commands.transcribe models.progress",
+    "tqdm": "commands.parallel models.progress",
     "pydantic": "api.posted_transcript cli.main settings",
     "pydantic_settings": "settings",
 }
