@@ -193,30 +193,32 @@ class ParallelRun(Generic[Job]):
 
 def transcribe_all(
     work: ParallelRun[Job], settings: Settings, *, command: str, server: str | None, model: str
-) -> None:
+) -> str:
     """Do the work with the model of `settings` in this process, or on a server with `model`; empty: its default.
 
-    Warns if that is the demo; `command` is what is advised in its place. Raises `SottoError`.
+    Returns the model's name. Warns if it is the demo, and advises `command` with another one. Raises `SottoError`.
     """
     if server:
-        asyncio.run(_by_server(server, model, work))
-    else:
-        _here(settings, command, work)
+        return asyncio.run(_by_server(server, model, work))
+    return _here(settings, command, work)
 
 
-async def _by_server(url: str, model: str, work: ParallelRun[Job]) -> None:
-    from server.commands.client import Client
+async def _by_server(url: str, model: str, work: ParallelRun[Job]) -> str:
+    from server.commands.client import DEFAULT, Client
 
     async with Client(url) as client:
-        if await client.is_demo(model):
+        description = await client.describe(model)
+        if description.get("demo"):
             print(DEMO.format("serve"), file=sys.stderr)
         await work.go(client)
+    return str(description.get("root") or model or DEFAULT)
 
 
-def _here(settings: Settings, command: str, work: ParallelRun[Job]) -> None:
+def _here(settings: Settings, command: str, work: ParallelRun[Job]) -> str:
     from server.commands.local import opened  # heavy
 
     with opened(settings) as here:
         if here.demo:
             print(DEMO.format(command), file=sys.stderr)
         asyncio.run(work.go(here))
+        return here.model.known.name
