@@ -35,7 +35,7 @@ OWN = "manifest"
 
 
 @click.command(cls=Command, help=ABOUT, short_help="measure accuracy on your own recordings", epilog=EXAMPLES)
-@click.argument("manifest", type=click.Path(path_type=Path, exists=True), metavar="MANIFEST", help="see above")
+@click.argument("manifest", type=click.Path(path_type=Path, readable=False), metavar="MANIFEST", help="see above")
 @click.option(
     "--model",
     "models",
@@ -73,7 +73,7 @@ def evaluate(
     try:
         from server.commands.evaluate import EvaluationRequest, evaluate
     except ModuleNotFoundError as error:
-        if error.name not in LIBRARIES:
+        if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
         raise InvalidRequest("this command needs further packages: pip install 'sotto[evaluate]'") from error
 

@@ -65,12 +65,17 @@ def evaluate(request: EvaluationRequest) -> int:
         for model in request.models:
             evaluation.run(model)
     finally:  # after Ctrl-C, with what there is
-        evaluation.show()
+        try:
+            evaluation.show()
+        finally:
+            evaluation.save()
     return 1 if evaluation.has_failures else 0
 
 
 def read(path: Path) -> Sequence[LabeledRecording]:
     """The recordings of a manifest, or those of a directory that have a text file beside them."""
+    if not path.exists():
+        raise InvalidRequest(f"{path}: there is no such file or directory")
     if not path.is_dir():
         return manifest.load(path)
     found = list(find((path,)))
@@ -126,7 +131,7 @@ class Evaluation:
     def _options(self, model: str, recording: LabeledRecording) -> TranscriptionOptions:
         request = self._request
         decoding = DecodingOptions(
-            language=recording.language or None if request.own_language else request.language,
+            language=(recording.language or None) if request.own_language else request.language,
             prompt=request.prompt,
             beam_size=self._beam_size,
             word_timestamps=request.words,
@@ -143,13 +148,16 @@ class Evaluation:
             self._reports.append(EvaluationReport(name, results, failed, work.spent_s, detects))
 
     def show(self) -> None:
-        """Print tables and failures, and write the JSON."""
+        """Print tables, and failures on standard error."""
         reports = [report for report in self._reports if report.results]
         if reports:
             sys.stdout.buffer.write(tables(reports).encode("utf-8", "replace"))
             sys.stdout.flush()
         for line in dict.fromkeys(self._complaints()):
             print(f"sotto: {line}", file=sys.stderr)
+
+    def save(self) -> None:
+        """Write the JSON, if it is asked for and there is anything."""
         if self._request.json and self._reports:
             content = {"version": __version__, "models": [as_json(report) for report in self._reports]}
             text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
