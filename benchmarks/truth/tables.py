@@ -1,12 +1,11 @@
 """A comparison as Markdown: the figures of docs/accuracy.md."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import median
 
 from benchmarks.truth.comparison import Comparison, Scores
 from benchmarks.truth.recordings import GROUPS, OTHER, group_of
+from server.evaluation.report import WITHIN_S, TimeAccuracy
 
-WITHIN_S = (0.05, 0.1, 0.15)
 NAMES = {"en": "English", "de": "German", "fr": "French", OTHER: "other"}
 
 
@@ -100,9 +99,9 @@ def _times(comparison: Comparison) -> Iterator[str]:
 
 
 def _times_row(name: str, errors: Sequence[float]) -> tuple[str, ...]:
-    sizes = [abs(error) for error in errors]
-    within = (f"{100 * sum(size <= limit for size in sizes) / len(sizes):.0f} %" for limit in WITHIN_S)
-    return (name, f"{1000 * median(errors):+.0f} ms", f"{1000 * median(sizes):.0f} ms", *within)
+    accuracy = TimeAccuracy.of(errors)
+    within = (f"{100 * share:.0f} %" for share in accuracy.within)
+    return (name, f"{1000 * accuracy.bias_s:+.0f} ms", f"{1000 * accuracy.median_s:.0f} ms", *within)
 
 
 def _worse(comparison: Comparison) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from server.cli.main import run
-from server.commands.parallel import transcribe_all
+from server.commands.evaluate import EvaluationJob
+from server.commands.parallel import ParallelRun, transcribe_all
 from tests.support.bad_inputs import DATA
 from tests.support.serving import serving
 
@@ -173,19 +174,23 @@ def test_many_failures_of_one_kind_are_one_line(tmp_path: Path, capsys: pytest.C
     assert err.splitlines()[1:] == ["sotto: 0.wav and 39 others: No such file or directory"]
 
 
-def test_after_ctrl_c_the_models_that_are_done_are_shown(
+def test_after_ctrl_c_what_is_done_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*arguments: Any, model: str, **options: Any) -> str:
-        if model == "other":
-            raise KeyboardInterrupt
-        return transcribe_all(*arguments, model=model, **options)
+    done: list[EvaluationJob] = []
+
+    def interrupted(work: ParallelRun[EvaluationJob], *arguments: Any, model: str, **options: Any) -> str:
+        if model == "demo":
+            done.extend(work.jobs)
+            return transcribe_all(work, *arguments, model=model, **options)
+        work.jobs[0].scored = done[0].scored  # the second one is under way
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("server.commands.evaluate.transcribe_all", interrupted)
-    path = manifest(tmp_path, ENGLISH)
-    (demo,) = result_of(tmp_path, path, "--model", "demo", "--model", "other", status=130)
-    assert demo["errors"] == 0
-    assert row(capsys.readouterr().out, "recordings") == ["1"]
+    path = manifest(tmp_path, ENGLISH, SPANISH)
+    models = result_of(tmp_path, path, "--model", "demo", "--model", "other", "--model", "third", status=130)
+    assert [(each["model"], each["words"]) for each in models] == [("demo", 12), ("other", 6)]
+    assert row(capsys.readouterr().out, "recordings") == ["2", "1"]
 
 
 @pytest.mark.parametrize(
