@@ -9,8 +9,8 @@ from server.cli.parameters import complete_known, language_code
 from server.errors import InvalidRequest
 
 ABOUT = """\
-Compare the transcripts of your own recordings with what is said in them: word error rate, words
-where nobody speaks, language detection, word times; of one model or several, side by side.
+Compare transcripts of your own recordings with reference texts: word error rate, words invented
+where there is no speech, language detection and word times, of several models side by side.
 
 MANIFEST is a file with a JSON object on each line, a CSV or TSV file with a header, or a directory
 whose recordings have a .txt file of the same name beside them."""
@@ -21,15 +21,15 @@ examples:
   sotto evaluate cv-corpus/de/test.tsv --limit 200 --language manifest
                                                         Common Voice, without language detection
   sotto evaluate test.jsonl --words --json result.json  word times too; every transcript and figure
-  sotto evaluate test.csv --server http://box:8000      what a running server makes of them
+  sotto evaluate test.csv --server http://box:8000      evaluate a running server
 
-a line of a manifest: {"file": "talk.mp3", "text": "What is said.", "language": "en"}
+a line of a manifest: {"file": "talk.mp3", "text": "Hello everybody.", "language": "en"}
 All keys and the normalization of words: docs/accuracy.md, "With your own recordings".
 
 environment, with --server: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key
 
 exit status: 0 success; 1 some recordings or models failed, with the reasons on standard error;
-2 usage error or a wrong manifest; 130 Ctrl-C, after the figures of what was done"""
+2 usage error or a wrong manifest; 130 Ctrl-C, after the results so far"""
 LIBRARIES = ("rapidfuzz", "whisper_normalizer", "opencc")  # of the extra `evaluate`
 OWN = "manifest"
 
@@ -59,7 +59,7 @@ OWN = "manifest"
     metavar="FILE",
     help="write every transcript and figure to this file",
 )
-@click.option("--server", metavar="URL", help="have this server do the work")
+@click.option("--server", metavar="URL", help="evaluate this server instead")
 def evaluate(
     manifest: Path,
     models: tuple[str, ...],
@@ -75,7 +75,7 @@ def evaluate(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
-        raise InvalidRequest("this command needs further packages: pip install 'sotto[evaluate]'") from error
+        raise InvalidRequest("this command needs additional packages: pip install 'sotto[evaluate]'") from error
 
     own = language is not None and language.lower() == OWN
     return evaluate(

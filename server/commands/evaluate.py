@@ -1,4 +1,4 @@
-"""`sotto evaluate`: how far the transcripts of one or several models are from what is said in recordings."""
+"""`sotto evaluate`: compares transcripts of one or several models with reference texts."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ class EvaluationJob(RecordingJob):
 
 
 def evaluate(request: EvaluationRequest) -> int:
-    """Print the figures of all models; what fails is reported at the end, the rest counts. Returns an exit status.
+    """Print the results of all models; failures are reported at the end. Returns an exit status.
 
     Raises `InvalidManifest`, and OSError if the manifest can't be read or the JSON not written.
     """
@@ -75,7 +75,7 @@ def evaluate(request: EvaluationRequest) -> int:
 def read(path: Path) -> Sequence[LabeledRecording]:
     """The recordings of a manifest, or those of a directory that have a text file beside them."""
     if not path.exists():
-        raise InvalidRequest(f"{path}: there is no such file or directory")
+        raise InvalidRequest(f"{path}: no such file or directory")
     if not path.is_dir():
         return manifest.load(path)
     found = list(find((path,)))
@@ -85,17 +85,17 @@ def read(path: Path) -> Sequence[LabeledRecording]:
     paths = [one.path for one in found if isinstance(one, InputFile)]
     recordings = manifest.beside(path, paths)
     if left := len(paths) - len(recordings):
-        print(f"sotto: {left} of {len(paths)} recordings have no text beside them and don't count", file=sys.stderr)
+        print(f"sotto: {left} of {len(paths)} recordings have no .txt file and are skipped", file=sys.stderr)
     return recordings
 
 
 def _check_target(request: EvaluationRequest, recordings: Sequence[LabeledRecording]) -> None:
-    """Raise `InvalidRequest` if the JSON would overwrite what is evaluated, or has no place."""
+    """Raise `InvalidRequest` if the JSON can't be written or would overwrite an input."""
     if target := request.json:
         if target.is_dir():
-            raise InvalidRequest(f"--json {target} is a directory, not a file")
+            raise InvalidRequest(f"--json {target} is a directory")
         if target.resolve() in {request.manifest.resolve(), *(each.path.absolute() for each in recordings)}:
-            raise InvalidRequest(f"--json {target} would overwrite what is evaluated")
+            raise InvalidRequest(f"--json {target} would overwrite an input")
 
 
 class Evaluation:
@@ -140,12 +140,13 @@ class Evaluation:
 
     def _keep(self, name: str, work: ParallelRun[EvaluationJob], failures: Failures) -> None:
         """Add a report of what there is, in the manifest's order."""
-        names = {job.recording.path: job.reference.name for job in work.jobs}
-        failed = tuple((names[path], one_line(error).removeprefix(f"{path}: ")) for path, error in failures)
+        reasons = {path: one_line(error).removeprefix(f"{path}: ") for path, error in failures}
+        failed = [job for job in work.jobs if job.recording.path in reasons]
         results = tuple(job.scored for job in work.jobs if job.scored)
         detects = not self._request.own_language and self._request.language is None
         if results or failed:
-            self._reports.append(EvaluationReport(name, results, failed, work.spent_s, detects))
+            with_reasons = tuple((job.reference.name, reasons[job.recording.path]) for job in failed)
+            self._reports.append(EvaluationReport(name, results, with_reasons, work.spent_s, detects))
 
     def show(self) -> None:
         """Print tables, and failures on standard error."""

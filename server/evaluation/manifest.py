@@ -41,10 +41,10 @@ def load(path: Path) -> list[LabeledRecording]:
         except ValueError as error:
             raise InvalidManifest(path, str(error), line) from error
         if (first := lines.setdefault(recording.path, line)) != line:
-            raise InvalidManifest(path, f"{recording.name} is in line {first} already", line)
+            raise InvalidManifest(path, f"{recording.name} is already in line {first}", line)
         recordings.append(recording)
     if not recordings:
-        raise InvalidManifest(path, "it names no recordings")
+        raise InvalidManifest(path, "it has no recordings")
     return recordings
 
 
@@ -58,9 +58,7 @@ def beside(folder: Path, recordings: Iterable[Path]) -> list[LabeledRecording]:
         if text.is_file()
     ]
     if not found:
-        raise InvalidManifest(
-            folder, f"no recording in it has its text in a {TEXT} file of the same name beside it"
-        )
+        raise InvalidManifest(folder, f"none of its recordings has a {TEXT} file of the same name beside it")
     return found
 
 
@@ -90,9 +88,9 @@ def _json_lines(path: Path, text: str) -> Entries:
         except (ValueError, RecursionError) as error:
             raise InvalidManifest(path, f"it is not JSON: {error}", number) from error
         if not isinstance(entry, dict):
-            raise InvalidManifest(path, "it is no JSON object; each recording is one, on a line of its own", number)
+            raise InvalidManifest(path, "it is not a JSON object; expected one per line and recording", number)
         if entry.get("offset"):  # NeMo's: seconds into the file
-            raise InvalidManifest(path, "a part of a recording (offset) can't be evaluated; cut it first", number)
+            raise InvalidManifest(path, "parts of a recording (offset) are not supported; cut it first", number)
         yield number, entry
 
 
@@ -120,7 +118,7 @@ def _rows(path: Path, text: str) -> Entries:
                 yield line, _entry(path, line, header, row)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InvalidManifest(path, f"it is no table: {error}", line) from error
+        raise InvalidManifest(path, f"it is not valid CSV: {error}", line) from error
 
 
 def _split(head: str, delimiter: str) -> list[str]:
@@ -134,14 +132,14 @@ def _names_file(columns: Iterable[str]) -> bool:
 def _header(path: Path, row: list[str]) -> list[str]:
     names = [name.strip().lower() for name in row]
     if double := next((name for name in names if name and names.count(name) > 1), None):
-        raise InvalidManifest(path, f"it has two columns {double!r}", 1)
+        raise InvalidManifest(path, f"column {double!r} occurs twice", 1)
     return names
 
 
 def _entry(path: Path, line: int, header: list[str], row: list[str]) -> Entry:
     """A row as an entry; `words` can't be in a table."""
     if len(row) != len(header):
-        raise InvalidManifest(path, f"it has {len(row)} cells, the header {len(header)}", line)
+        raise InvalidManifest(path, f"it has {len(row)} cells, but the header has {len(header)}", line)
     cells: dict[str, object] = dict(zip(header, row, strict=True))
     cells["words"] = None
     if isinstance(also := cells.get("also"), str):

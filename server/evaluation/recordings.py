@@ -6,11 +6,11 @@ from pathlib import Path
 
 from server.languages import code_of
 
-# The names under which manifests of others have them, too; of several in one entry the first counts.
+# Names in the manifests of NeMo, Common Voice and Hugging Face, too; of several in one entry the first counts.
 FILE_KEYS = ("file", "file_name", "audio_filepath", "audio", "path")
 TEXT_KEYS = ("text", "sentence", "transcript", "transcription")
 LANGUAGE_KEYS = ("language", "locale", "lang")
-LATEST_S = 1e9  # of a word: what is later is a number of something else
+LATEST_S = 1e9  # of a word; larger values are not seconds
 
 Entry = Mapping[str, object]
 
@@ -26,10 +26,10 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True)
 class LabeledRecording:
-    """A recording and its reference. `name` is how the manifest calls it.
+    """A recording and its reference. `name` is its name in the manifest.
 
     `language` is Whisper's code, empty if the manifest names none. `references` are the text and its other
-    spellings; empty if no text is stated, or if nobody speaks (`is_wordless`). `digits` is set if all that is said
+    spellings; empty if no text is stated, or without speech (`is_wordless`). `digits` is set if all that is said
     are digits. `words` are those of a reference alignment.
     """
 
@@ -47,7 +47,7 @@ def labeled(entry: Entry, folder: Path) -> LabeledRecording:
     """The recording that an entry describes; unknown keys are ignored. Raises ValueError if a value is wrong."""
     name = _text(entry, *FILE_KEYS)
     if not name:
-        raise ValueError(f"it names no recording: one of {', '.join(FILE_KEYS)} must")
+        raise ValueError(f"no recording is named; expected one of {', '.join(FILE_KEYS)}")
     text, digits = _text(entry, *TEXT_KEYS), _digits(entry)
     spoken = text or digits
     return LabeledRecording(
@@ -79,7 +79,7 @@ def checked_text(value: object, key: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{key} has half of a character: {value!r:.60}") from None
+        raise ValueError(f"{key} is not valid Unicode: {value!r:.60}") from None
     return value.strip()
 
 
@@ -88,14 +88,14 @@ def _language(entry: Entry) -> str:
     tag = "" if value is None else checked_text(value, key)
     code = code_of(tag) if tag else ""
     if code is None:
-        raise ValueError(f"{key} is none that Whisper knows: {tag!r:.60}")
+        raise ValueError(f"{key} is not a language of Whisper: {tag!r:.60}")
     return code
 
 
 def _digits(entry: Entry) -> str:
     digits = "".join((_text(entry, "digits") or "").split())
     if digits and not (digits.isascii() and digits.isdecimal()):
-        raise ValueError(f"digits has more than digits: {digits!r:.60}")
+        raise ValueError(f"digits may only contain digits: {digits!r:.60}")
     return digits
 
 
@@ -112,9 +112,7 @@ def _words(entry: Entry) -> Iterator[TimedWord]:
             case [word, start, end] | {"word": word, "start": start, "end": end}:
                 yield TimedWord(checked_text(word, "words"), *_times(start, end))
             case _:
-                raise ValueError(
-                    f"words has what is neither [word, start, end] nor an object of these: {each!r:.60}"
-                )
+                raise ValueError(f"words has an item that is not [word, start, end]: {each!r:.60}")
 
 
 def _items(values: object, key: str) -> list[object] | tuple[object, ...]:
@@ -128,4 +126,4 @@ def _times(start: object, end: object) -> tuple[float, float]:
     match start, end:
         case (int() | float(), int() | float()) if 0 <= start <= end < LATEST_S:
             return float(start), float(end)
-    raise ValueError(f"words has times that are none in seconds: {start!r:.40}, {end!r:.40}")
+    raise ValueError(f"words has invalid times in seconds: {start!r:.40}, {end!r:.40}")

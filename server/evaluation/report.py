@@ -93,7 +93,7 @@ class EvaluationReport:
 
     @property
     def wordless(self) -> list[ScoredRecording]:
-        """Those in which nobody speaks."""
+        """Those without speech."""
         return [each for each in self.results if each.recording.is_wordless]
 
     @property

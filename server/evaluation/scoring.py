@@ -97,7 +97,7 @@ def digits_of(text: str) -> list[str]:
 
 
 def invented_words(text: str) -> list[str]:
-    """The words of a transcript of a recording in which nobody speaks. Laughter is written down, not invented."""
+    """The words of a transcript of a recording without speech, laughter aside."""
     return [word for word in tokens_of(text, "") if not LAUGHTER.fullmatch(word)]
 
 

@@ -102,7 +102,7 @@ def _worst(reports: Sequence[EvaluationReport]) -> Iterator[str]:
 
 
 def _wrong_languages(reports: Sequence[EvaluationReport]) -> Iterator[str]:
-    """The recordings whose language was taken for another."""
+    """The recordings whose language was detected wrongly."""
     wrong = [{id(each) for each in report.detected if not each.is_language_right} for report in reports]
 
     def is_wrong(results: Sequence[ScoredRecording | None]) -> int:
@@ -113,7 +113,7 @@ def _wrong_languages(reports: Sequence[EvaluationReport]) -> Iterator[str]:
         return name, spoken, *(each.hypothesis.language if each else NONE for each in results)
 
     if rows := _listed(reports, is_wrong, row):
-        yield "Language taken for another:"
+        yield "Wrong languages:"
         yield _table(("recording", "spoken", *(report.model for report in reports)), rows)
 
 
@@ -127,7 +127,7 @@ def _invented(reports: Sequence[EvaluationReport]) -> Iterator[str]:
         return name, *(_quoted(each.hypothesis.text) if each else NONE for each in results)
 
     if rows := _listed(reports, words, row):
-        yield "Words where nobody speaks:"
+        yield "Words in recordings without speech:"
         yield _table(("recording", *(report.model for report in reports)), rows)
 
 

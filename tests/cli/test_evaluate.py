@@ -35,7 +35,7 @@ def python(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_without_the_extra_the_command_says_how_to_install_it(library: str) -> None:
     process = python(WITHOUT, library, str(DATA / "manifest.jsonl"))
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr == "sotto: this command needs further packages: pip install 'sotto[evaluate]'\n"
+    assert process.stderr == "sotto: this command needs additional packages: pip install 'sotto[evaluate]'\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])

@@ -28,7 +28,7 @@ COMMANDS = {
     "serve": "  sotto serve --model turbo",
     "doctor": "Exits with 0 if the server can run, with 1 if not. Makes no network connections.",
     "transcribe": "  sotto transcribe talk.mp3 --server http://box:8000    use a running server",
-    "evaluate": "  sotto evaluate test.csv --server http://box:8000      what a running server makes of them",
+    "evaluate": "  sotto evaluate test.csv --server http://box:8000      evaluate a running server",
     "bench": "  sotto bench talk.mp3 --model small             your own",
     "models": "3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C",
     "ps": "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key",

@@ -1,4 +1,4 @@
-"""`sotto evaluate` on recordings of these tests: figures, several models, a server, and what goes wrong."""
+"""`sotto evaluate` on recordings of these tests: figures, several models, a server, and errors."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,9 @@ def test_the_demo_model_makes_the_errors_that_are_in_the_reference(
     assert (silence["hypothesis"], silence["invented"]) == ("", [])
 
 
-def test_words_where_nobody_should_speak_are_invented(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_in_a_recording_without_speech_are_invented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["evaluate", str(manifest(tmp_path, ENGLISH | {"text": ""}))]) == 0
     page = capsys.readouterr().out
     assert row(page, "invented words") == ["7 in 1 of 1"]
@@ -87,7 +89,7 @@ def test_word_times_are_compared_with_those_of_the_manifest(
     assert demo["word_times"] == {}
 
 
-def test_languages_are_given_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_languages_are_passed_as_requested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = manifest(tmp_path, ENGLISH | {"language": "es"}, SPANISH)
     languages = []
     for language in ("auto", "manifest", "English"):
@@ -97,7 +99,7 @@ def test_languages_are_given_as_asked(tmp_path: Path, capsys: pytest.CaptureFixt
     assert languages == [["en", "es"], ["es", "es"], ["en", "en"]]
 
 
-def test_models_are_side_by_side_and_one_that_is_not_there_fails_alone(
+def test_models_are_side_by_side_and_a_missing_one_fails_alone(
     scripted_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = manifest(tmp_path, ENGLISH, SPANISH)
@@ -119,7 +121,7 @@ def test_a_folder_of_recordings_with_their_texts(tmp_path: Path, capsys: pytest.
     assert run(["evaluate", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert row(out, "word error rate") == ["0.0 % (0 of 12)"]
-    assert "sotto: 1 of 3 recordings have no text beside them and don't count" in err
+    assert "sotto: 1 of 3 recordings have no .txt file and are skipped" in err
 
 
 def test_a_limit_and_a_prompt(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_a_limit_and_a_prompt(tmp_path: Path) -> None:
     assert [each["file"] for each in demo["recordings"]] == [ENGLISH["file"]]
 
 
-def test_a_server_does_the_work_and_gives_the_same(
+def test_a_server_gives_the_same_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOTTO_API_KEY", "secret")
@@ -148,10 +150,10 @@ def test_a_server_does_the_work_and_gives_the_same(
     assert "'another' does not exist" in capsys.readouterr().err
 
 
-# What goes wrong
+# Errors
 
 
-def test_recordings_that_are_missing_or_no_audio_are_reported_and_the_others_count(
+def test_missing_and_undecodable_recordings_are_reported_and_the_others_count(
     scripted_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = [{"file": "missing.wav", "text": "x"}, {"file": str(DATA / "README.md"), "text": "x"}]
@@ -166,7 +168,7 @@ def test_recordings_that_are_missing_or_no_audio_are_reported_and_the_others_cou
     assert len(complaints) == 2
 
 
-def test_many_failures_of_one_kind_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_failures_for_the_same_reason_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [{"file": f"{number}.wav", "text": "x"} for number in range(40)]
     assert run(["evaluate", str(manifest(tmp_path, *entries))]) == 1
     out, err = capsys.readouterr()
@@ -174,7 +176,7 @@ def test_many_failures_of_one_kind_are_one_line(tmp_path: Path, capsys: pytest.C
     assert err.splitlines()[1:] == ["sotto: 0.wav and 39 others: No such file or directory"]
 
 
-def test_after_ctrl_c_what_is_done_is_shown(
+def test_after_ctrl_c_the_results_so_far_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done: list[EvaluationJob] = []
@@ -196,19 +198,19 @@ def test_after_ctrl_c_what_is_done_is_shown(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["missing.jsonl"], "missing.jsonl: there is no such file or directory"),
-        (["wrong.jsonl"], "wrong.jsonl, line 2: it names no recording"),
-        (["."], "no recording in it has its text in a .txt file"),
+        (["missing.jsonl"], "missing.jsonl: no such file or directory"),
+        (["wrong.jsonl"], "wrong.jsonl, line 2: no recording is named"),
+        (["."], "none of its recordings has a .txt file"),
         (["empty"], "it contains no recordings"),
         (["right.jsonl", "--limit", "0"], "'--limit'"),
         (["right.jsonl", "--language", "klingon"], "'klingon'"),
-        (["right.jsonl", "--server", "box:8000"], "a server's address"),
+        (["right.jsonl", "--server", "box:8000"], "the address of a server"),
         (["right.jsonl", "--json", "empty"], "empty is a directory"),
-        (["right.jsonl", "--json", "./right.jsonl"], "would overwrite what is evaluated"),
-        (["right.jsonl", "--json", "a.wav"], "would overwrite what is evaluated"),
+        (["right.jsonl", "--json", "./right.jsonl"], "would overwrite an input"),
+        (["right.jsonl", "--json", "a.wav"], "would overwrite an input"),
     ],
 )
-def test_mistakes_are_named_before_any_work(
+def test_invalid_arguments_and_manifests_are_reported_before_any_work(
     arguments: list[str],
     complaint: str,
     tmp_path: Path,

@@ -90,15 +90,15 @@ def test_text_files_lie_beside_their_recordings(tmp_path: Path) -> None:
     assert silent.is_wordless
 
 
-def test_a_folder_without_texts_or_with_one_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidManifest, match="no recording in it has its text in a "):
+def test_a_folder_without_texts_or_with_invalid_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifest, match="none of its recordings has a "):
         beside(tmp_path, [tmp_path / "a.wav"])
     (tmp_path / "a.txt").write_bytes(b"ja\n\xff")
     with pytest.raises(InvalidManifest, match=r"a.txt, line 2: it is not UTF-8"):
         beside(tmp_path, [tmp_path / "a.wav"])
 
 
-def test_the_manifest_of_these_tests_recordings_is_one() -> None:
+def test_the_manifest_of_the_test_recordings_is_valid() -> None:
     found = {each.name: each for each in load(DATA / "manifest.jsonl")}
     assert len(found) == 68
     assert found["de_00.wav"].language == "de"
@@ -123,34 +123,37 @@ def test_a_reference_alignment_is_read(manifest: Path) -> None:
         ("name,text\na.wav,ja\n", ", line 1: its first line is neither"),
         (b"file,text\na.wav,ja\nb.wav,gr\xfc\xdfe\n", ", line 3: it is not UTF-8"),
         ("file,text\na.wav,ja\n".encode("utf-16"), ", line 1: it is not UTF-8"),
-        ("file,text\n", ": it names no recordings"),
+        ("file,text\n", ": it has no recordings"),
         ('{"file": "a.wav"}\n{"file": "b.wav"', ", line 2: it is not JSON: "),
-        ('{"file": "a.wav"}\n["b.wav"]', ", line 2: it is no JSON object; each recording is one"),
+        ('{"file": "a.wav"}\n["b.wav"]', ", line 2: it is not a JSON object; expected one per line"),
         ("[" * 100_000, ", line 1: it is not JSON: "),
         ('{\n"file": "a.wav"}', ", line 1: it is not JSON: "),
-        ('{"file": "a.wav"}\n{"text": "x"}', ", line 2: it names no recording: one of"),
-        ('{"file": "a.wav"}\n\n{"file": "./a.wav"}', ", line 3: ./a.wav is in line 1 already"),
-        ('{"file": "a.wav", "words": [["a", NaN, 1]]}', ", line 1: words has times that are none in seconds: nan"),
-        ('{"file": "a.wav", "offset": 12.5}', ", line 1: a part of a recording (offset) can't be evaluated"),
-        ("file,text\na.wav,ja\nb.wav\n", ", line 3: it has 1 cells, the header 2"),
-        ("file,text\na.wav,ja,nein\n", ", line 2: it has 3 cells, the header 2"),
-        ('file,text\na.wav,ja\nb.wav,"nein\n', ", line 3: it is no table: "),
-        ("file,text,TEXT\na.wav,ja,ja\n", ", line 1: it has two columns 'text'"),
-        ("file,text,language\na.wav,ja,dutch\nb.wav,ja,double dutch\n", ", line 3: language is none that Whisper"),
-        ('file,text\na.wav,"ja\nja"\n,nein\n', ", line 4: it names no recording"),
+        ('{"file": "a.wav"}\n{"text": "x"}', ", line 2: no recording is named; expected one of"),
+        ('{"file": "a.wav"}\n\n{"file": "./a.wav"}', ", line 3: ./a.wav is already in line 1"),
+        ('{"file": "a.wav", "words": [["a", NaN, 1]]}', ", line 1: words has invalid times in seconds: nan"),
+        ('{"file": "a.wav", "offset": 12.5}', ", line 1: parts of a recording (offset) are not supported"),
+        ("file,text\na.wav,ja\nb.wav\n", ", line 3: it has 1 cells, but the header has 2"),
+        ("file,text\na.wav,ja,nein\n", ", line 2: it has 3 cells, but the header has 2"),
+        ('file,text\na.wav,ja\nb.wav,"nein\n', ", line 3: it is not valid CSV: "),
+        ("file,text,TEXT\na.wav,ja,ja\n", ", line 1: column 'text' occurs twice"),
+        (
+            "file,text,language\na.wav,ja,dutch\nb.wav,ja,double dutch\n",
+            ", line 3: language is not a language of Whisper",
+        ),
+        ('file,text\na.wav,"ja\nja"\n,nein\n', ", line 4: no recording is named"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_the_line(content: str | bytes, reason: str, manifest: Path) -> None:
     assert refusal(manifest, content).startswith(reason)
 
 
-def test_a_manifest_that_can_t_be_read_is_an_error_of_the_system(manifest: Path) -> None:
+def test_an_unreadable_manifest_raises_the_system_s_error(manifest: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(manifest)
 
 
 @pytest.mark.parametrize("value", ["a\x00.wav", "x" * 5000])
-def test_a_name_that_no_file_can_have_fails_later_like_a_missing_one(value: str, manifest: Path) -> None:
+def test_an_impossible_file_name_fails_when_it_is_opened(value: str, manifest: Path) -> None:
     entry: dict[str, Any] = {"file": value, "text": "ja"}
     (only,) = written(manifest, json.dumps(entry))
     with pytest.raises((OSError, ValueError)):

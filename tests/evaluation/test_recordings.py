@@ -40,7 +40,7 @@ def test_an_absolute_path_is_taken_as_it_is() -> None:
     assert of(file="/elsewhere/a.wav").path == Path("/elsewhere/a.wav")
 
 
-def test_no_text_is_something_else_than_an_empty_one() -> None:
+def test_a_missing_text_differs_from_an_empty_one() -> None:
     unstated, silent = of(text=None), of(text="  ")
     assert (unstated.references, unstated.is_wordless) == ((), False)
     assert (silent.references, silent.is_wordless) == ((), True)
@@ -56,7 +56,7 @@ def test_spellings_digits_and_words() -> None:
     )
 
 
-def test_digits_are_a_text_too() -> None:
+def test_digits_are_a_reference_too() -> None:
     found = of(text=None, digits="103")
     assert (found.references, found.is_wordless) == (("103",), False)
 
@@ -64,26 +64,26 @@ def test_digits_are_a_text_too() -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ({"file": ""}, "it names no recording: one of file, file_name,"),
+        ({"file": ""}, "no recording is named; expected one of file, file_name,"),
         ({"file": {"path": "a.wav"}}, "file is not text: {'path': 'a.wav'}"),
         ({"text": ["a"]}, "text is not text"),
-        ({"text": "\ud800"}, "text has half of a character"),
-        ({"language": "klingon"}, "language is none that Whisper knows: 'klingon'"),
+        ({"text": "\ud800"}, "text is not valid Unicode"),
+        ({"language": "klingon"}, "language is not a language of Whisper: 'klingon'"),
         ({"language": 7}, "language is not text: 7"),
-        ({"digits": "1o3"}, "digits has more than digits: '1o3'"),
-        ({"digits": "١٢"}, "digits has more than digits"),
+        ({"digits": "1o3"}, "digits may only contain digits: '1o3'"),
+        ({"digits": "١٢"}, "digits may only contain digits"),
         ({"also": 7}, "also is not a list: 7"),
         ({"also": [7]}, "also is not text: 7"),
         ({"words": 12}, "words is not a list: 12"),
-        ({"words": ["Ja"]}, "words has what is neither [word, start, end] nor an object of these: 'Ja'"),
-        ({"words": [["Ja", 0.5]]}, "words has what is neither"),
-        ({"words": [["Ja", float("nan"), 1.0]]}, "words has times that are none in seconds: nan, 1.0"),
-        ({"words": [["Ja", 0.0, float("nan")]]}, "words has times"),
-        ({"words": [["Ja", 0.0, float("inf")]]}, "words has times"),
-        ({"words": [["Ja", -1.0, 1.0]]}, "words has times"),
-        ({"words": [["Ja", 2.0, 1.0]]}, "words has times"),
-        ({"words": [["Ja", "0", "1"]]}, "words has times"),
-        ({"words": [["Ja", 0, 10**400]]}, "words has times"),
+        ({"words": ["Ja"]}, "words has an item that is not [word, start, end]: 'Ja'"),
+        ({"words": [["Ja", 0.5]]}, "words has an item that is not"),
+        ({"words": [["Ja", float("nan"), 1.0]]}, "words has invalid times in seconds: nan, 1.0"),
+        ({"words": [["Ja", 0.0, float("nan")]]}, "words has invalid times"),
+        ({"words": [["Ja", 0.0, float("inf")]]}, "words has invalid times"),
+        ({"words": [["Ja", -1.0, 1.0]]}, "words has invalid times"),
+        ({"words": [["Ja", 2.0, 1.0]]}, "words has invalid times"),
+        ({"words": [["Ja", "0", "1"]]}, "words has invalid times"),
+        ({"words": [["Ja", 0, 10**400]]}, "words has invalid times"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_key(entry: dict[str, Any], reason: str) -> None:

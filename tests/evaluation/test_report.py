@@ -33,13 +33,13 @@ def test_errors_are_summed_over_words_and_by_language_and_kind() -> None:
     assert whole.by_kind == {"long": Score(words=8), "phone": Score(substitutions=1, deletions=1, words=3)}
 
 
-def test_words_where_nobody_speaks_are_no_word_errors() -> None:
+def test_words_in_recordings_without_speech_are_not_word_errors() -> None:
     noise = report(scored("", "Thank you."), scored("", "(music)"))
     assert (noise.score, len(noise.wordless)) == (Score(), 2)
     assert [each.invented for each in noise.results] == [("thank", "you"), ()]
 
 
-def test_languages_count_where_they_are_named_somebody_speaks_and_they_are_detected() -> None:
+def test_languages_count_if_known_detected_and_spoken() -> None:
     results = (scored("a", "a"), scored(None, "b", heard_as="nl"), scored("", "c"), scored("a", "a", language=""))
     assert [each.is_language_right for each in report(*results).detected] == [True, False]
     assert report(*results, detects=False).detected == []
@@ -71,7 +71,7 @@ def test_bias_keeps_the_sign_and_the_median_error_does_not() -> None:
     assert (accuracy.bias_s, accuracy.median_s, accuracy.within) == (-0.1, 0.12, (0.0, 1 / 3, 2 / 3))
 
 
-def test_json_has_everything_and_no_value_that_json_has_not() -> None:
+def test_json_has_everything_and_is_valid() -> None:
     whole = report(
         scored("a b", "a", words=(TimedWord(" a", 0.1, 0.2),), also=["a c"]),
         scored("", "Thank you.", file="b.wav", language=None, kind="noise"),

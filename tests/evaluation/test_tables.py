@@ -64,7 +64,7 @@ def test_the_worst_recordings_come_first_and_ten_at_most() -> None:
     ]
 
 
-def test_languages_taken_for_others_and_words_where_nobody_speaks_are_listed() -> None:
+def test_wrong_languages_and_words_in_recordings_without_speech_are_listed() -> None:
     text = tables(
         [
             report(
