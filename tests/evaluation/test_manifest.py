@@ -1,10 +1,13 @@
 """Manifests of every kind, and hostile ones: the error names file and line."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from server.evaluation.manifest import InvalidManifest, beside, load
 from server.evaluation.recordings import LabeledRecording, TimedWord
@@ -145,6 +148,36 @@ def test_a_reference_alignment_is_read(manifest: Path) -> None:
 )
 def test_a_wrong_manifest_is_refused_with_the_line(content: str | bytes, reason: str, manifest: Path) -> None:
     assert refusal(manifest, content).startswith(reason)
+
+
+PIECES = st.sampled_from(
+    [
+        *'{}[]",:;|\t\r\n\0\ufeff\u2028',
+        "file",
+        "text",
+        "words",
+        "also",
+        "a.wav",
+        "NaN",
+        "null",
+        "1e999",
+        "\\ud800",
+        "é",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(st.binary(max_size=40), st.lists(PIECES, max_size=25).map(lambda pieces: "".join(pieces).encode()))
+)
+@example(b"file,text\ra.wav,b\r")
+@example(b'file,text\na.wav,"' + b"x" * 200_000 + b'"')
+@example(b'{"file": "a.wav", "text": ' + b"[" * 100_000)
+@example(b'{"file": "a.wav", "digits": ' + b"1" * 5000 + b"}")
+def test_whatever_a_manifest_holds_it_is_read_or_refused(manifest: Path, content: bytes) -> None:
+    with suppress(InvalidManifest):
+        assert written(manifest, content)
 
 
 def test_an_unreadable_manifest_raises_the_system_s_error(manifest: Path) -> None:
