@@ -20,7 +20,7 @@ async def finish(job: RecordingJob, transcript: Transcript) -> None:
 
 
 class FakeTranscription:
-    """A recording of `left_s` that is heard when it is let go."""
+    """A recording of `left_s` that ends when its event is set."""
 
     def __init__(self, left_s: float) -> None:
         self.done_s, self.left_s = 0.0, left_s
@@ -52,7 +52,7 @@ class FakeTranscriber:
     [
         ((1, 1, 1, 1, 1), 3),  # no more than may be under way
         ((50, 60, 1, 1, 1), 2),  # these have enough audio
-        ((0, 0, 1, 1, 1), 2),  # nobody knows yet how much these have
+        ((0, 0, 1, 1, 1), 2),  # whose length is not known yet
     ],
 )
 def test_recordings_begin_while_there_is_room_for_them(lengths_s: tuple[float, ...], begun: int) -> None:

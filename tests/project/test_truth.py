@@ -31,7 +31,7 @@ def _timed(word: str) -> Hypothesis:
     return Hypothesis(word, "nl", words=(TimedWord(f" {word}", 0.08, 0.3),))
 
 
-def test_manifest_is_read(tmp_path: Path) -> None:
+def test_the_manifest_is_read(tmp_path: Path) -> None:
     lines = [
         {"file": "a.wav", "language": "nl", "kind": "read", "seconds": 3.5, "text": "Ja"},
         {"file": "b.wav", "language": "de", "kind": "phone", "seconds": 2.0},
