@@ -5,7 +5,7 @@ from statistics import median
 import pytest
 
 from benchmarks.truth.comparison import Comparison
-from benchmarks.truth.recordings import GROUPS, OTHER
+from benchmarks.truth.recordings import GROUPS, OTHER, group_of
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3000)]  # the first test waits for the comparison
 
@@ -25,7 +25,7 @@ def test_word_error_rate_is_that_of_faster_whisper(comparison: Comparison) -> No
 
 @pytest.mark.parametrize("group", [*GROUPS, OTHER])
 def test_no_language_group_falls_behind(comparison: Comparison, group: str) -> None:
-    scores = comparison.by(lambda recording: recording.group)[group]
+    scores = comparison.by(group_of)[group]
     assert scores.excess <= GROUP_POINTS, scores
 
 
