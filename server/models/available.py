@@ -73,6 +73,7 @@ class AvailableModels:
             size_bytes=each.size,
             languages=languages_of(dimensions, each.languages),
             window_s=each.model.window_s if each.model else MAX_WINDOW_S,
+            word_shift_s=each.model.word_shift_s if each.model else KnownModel.word_shift_s,
             mels=dimensions.mels if dimensions else KnownModel.mels,
             dimensions=dimensions,
             dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,

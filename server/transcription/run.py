@@ -205,7 +205,9 @@ class TranscriptionRun:
                 # Only once: the first window has all of the prompt, later ones may have previous text instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
                 if result.segments:
-                    result = with_spoken_times(result, await asyncio.to_thread(self._loud_frames, window))
+                    result = with_spoken_times(
+                        result, await asyncio.to_thread(self._loud_frames, window), self._lease.known.word_shift_s
+                    )
                 segments += timeline.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self.segments += segments

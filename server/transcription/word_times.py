@@ -1,7 +1,8 @@
 """Moves the times of words to where they are spoken, by the loudness of the window.
 
-Whisper's attention reaches a word before it is spoken: aligned starts and ends come some 40 ms early, and a word
-after a pause gets the pause too (docs/accuracy.md). Both are mended here; text, order and number of words stay.
+Whisper's attention reaches a word before or after it is spoken, by a time that each model has of its own, and a
+word after a pause gets the pause too (docs/accuracy.md). Both are mended here; text, order and number of words
+stay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from itertools import islice
 from server.audio.loudness import Frames
 from server.transcript import FRAME_S, Segment, WindowResult, Word
 
-START_LATE_S, END_LATE_S = 0.05, 0.02  # medians of what attention is early by, between words without a pause
 MIN_WORD_S = 0.06  # of a word that is cut at its quiet side
 MAX_BACK_S = 0.1  # a word in which its start was taken for a pause
 MAX_LONGER_S = 0.2  # a word that still sounds at its end
@@ -19,13 +19,17 @@ TAIL_FRAMES, PAUSE_FRAMES = 10, 15  # sound of the word before that one may begi
 MAX_CUE_SILENCE_S = 0.5  # that a segment without words may begin or end with
 
 
-def with_spoken_times(result: WindowResult, loud: Frames) -> WindowResult:
+def with_spoken_times(
+    result: WindowResult, loud: Frames, shift_s: tuple[float, float] = (0.0, 0.0)
+) -> WindowResult:
     """`result` of a window whose frames are `loud` or not, with the times of words and segments where they sound.
 
-    Words stay in order and don't overlap; a segment without words loses silence at its ends. `words_end` stays: the
-    model's own clock goes on from it.
+    `shift_s` is what starts and ends of all words are moved by first (`KnownModel.word_shift_s`). Words stay in
+    order and don't overlap; a segment without words loses silence at its ends. `words_end` stays: the model's own
+    clock goes on from it.
     """
-    spoken = iter(_spoken([word for one in result.segments for word in one.words or ()], loud))
+    words = [_shifted(word, *shift_s) for one in result.segments for word in one.words or ()]
+    spoken = iter(_spoken(words, loud))
     return replace(result, segments=tuple(_placed(one, spoken, loud) for one in result.segments))
 
 
@@ -35,6 +39,12 @@ def _placed(segment: Segment, spoken: Iterator[Word], loud: Frames) -> Segment:
         return replace(segment, start=start, end=end)
     words = tuple(islice(spoken, len(segment.words)))
     return replace(segment, start=words[0].start, end=words[-1].end, words=words)
+
+
+def _shifted(word: Word, start_s: float, end_s: float) -> Word:
+    """`word` with its times moved; it stays in the window and keeps its shortest length, if it had that."""
+    start = max(0.0, min(word.start + start_s, max(word.start, word.end - MIN_WORD_S)))
+    return replace(word, start=start, end=max(start, word.end + end_s))
 
 
 def _spoken(words: Sequence[Word], loud: Frames) -> list[Word]:
@@ -50,8 +60,7 @@ def _spoken(words: Sequence[Word], loud: Frames) -> list[Word]:
 
 def _start(word: Word, earliest: float, loud: Frames) -> float:
     """When `word` begins to sound: behind the silence that was counted as its own, or up to `MAX_BACK_S` before."""
-    latest = max(word.start, word.end - MIN_WORD_S)
-    start = min(word.start + START_LATE_S, latest)
+    start, latest = word.start, max(word.start, word.end - MIN_WORD_S)
     first, last = _frame(start), min(_frame(latest), len(loud))
     if first >= len(loud):
         return start
@@ -74,7 +83,7 @@ def _onset(loud: Frames, first: int, last: int) -> int | None:
 
 def _end(word: Word, start: float, limit: float, loud: Frames) -> float:
     """When `word` no longer sounds, by `limit` at the latest."""
-    end = min(word.end + END_LATE_S, limit)
+    end = min(word.end, limit)
     last = min(_frame(end), len(loud))
     if last and not loud[last - 1]:
         lowest = _frame(start + MIN_WORD_S)

@@ -246,19 +246,3 @@ async def test_one_request_fails_and_the_other_goes_on() -> None:
             await eventually(lambda: len(engine.waiting) == 2)
             engine.resolve()
             assert texts((await good.result()).segments) == numbered(2)
-
-
-async def test_words_and_segments_are_placed_where_there_is_sound() -> None:
-    def answer(window: Window, options: DecodingOptions) -> WindowResult:
-        words = (Word(" one", 0.0, 1.9, 0.9),) if options.word_timestamps else None
-        return replace(make_result(window), segments=(replace(make_segment(0.0, 2.0), words=words),))
-
-    pause = np.zeros(SAMPLE_RATE, np.int16)
-    with flow(FakeEngine(answer), window_s=10) as running:
-        for decoding in (ENGLISH, replace(ENGLISH, word_timestamps=True)):
-            with upload(np.concatenate([pause, tone(1)])) as source:
-                async with running.request(source, decoding) as transcription:
-                    (segment,) = (await transcription.result()).segments
-            assert segment.start == pytest.approx(1.0, abs=0.02)
-            assert segment.end == pytest.approx(2.0, abs=0.02)
-            assert segment.words is None or segment.words[0].start == segment.start

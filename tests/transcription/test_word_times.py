@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from server.audio.loudness import Frames
 from server.transcript import Segment, WindowResult, Word
-from server.transcription.word_times import END_LATE_S, MAX_BACK_S, MIN_WORD_S, START_LATE_S, with_spoken_times
+from server.transcription.word_times import MAX_BACK_S, MAX_LONGER_S, MIN_WORD_S, with_spoken_times
 from tests.support.fakes import make_segment
 
 FRAME_S = 0.01
@@ -29,26 +29,36 @@ def segment_of(words: tuple[Word, ...]) -> Segment:
     return replace(make_segment(words[0].start, words[-1].end), words=words)
 
 
-def spoken(loud: Frames, *times: tuple[float, float]) -> list[tuple[float, float]]:
+def spoken(
+    loud: Frames, *times: tuple[float, float], shift_s: tuple[float, float] = (0.0, 0.0)
+) -> list[tuple[float, float]]:
     result = WindowResult((segment_of(words_of(*times)),), "en", 16_000)
-    (segment,) = with_spoken_times(result, loud).segments
+    (segment,) = with_spoken_times(result, loud, shift_s).segments
     assert segment.words
     assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
     return [(round(word.start, 3), round(word.end, 3)) for word in segment.words]
 
 
-def test_words_without_a_pause_move_by_what_attention_is_early() -> None:
-    found = spoken(sound(3, (0, 3)), (0.5, 0.9), (0.9, 1.3))
-    assert found[0][0] == pytest.approx(0.5 + START_LATE_S)
-    assert found[1][0] == pytest.approx(0.9 + START_LATE_S)
-    assert found[0][1] == found[1][0]
+@pytest.mark.parametrize("shift_s", [(0.05, 0.02), (-0.08, -0.1), (0.0, 0.0)])
+def test_words_move_by_what_the_model_is_off(shift_s: tuple[float, float]) -> None:
+    found = spoken(sound(3, (0, 3)), (0.5, 0.85), (0.9, 1.3), (2.0, 2.5), shift_s=shift_s)
+    assert [start for start, _ in found] == pytest.approx([0.5 + shift_s[0], 0.9 + shift_s[0], 2.0 + shift_s[0]])
+    assert found[0][1] == found[1][0]  # it sounds until the next one
+    assert found[1][1] == pytest.approx(1.3 + shift_s[1] + MAX_LONGER_S)
+
+
+def test_a_shift_leaves_words_in_the_window_and_of_some_length() -> None:
+    assert spoken(sound(3, (0, 3)), (0.0, 0.1), (0.1, 0.2), shift_s=(-0.3, -0.3))[0] == (0.0, 0.0)
+    ((start, end),) = spoken(sound(3, (0, 3)), (1.0, 1.1), shift_s=(0.3, 0.0))
+    assert start == pytest.approx(1.1 - MIN_WORD_S)
+    assert end > start
 
 
 def test_a_word_loses_the_pause_before_it() -> None:
     loud = sound(4, (0.1, 1.0), (2.4, 3.0))
-    assert spoken(loud, (0.3, 1.0), (1.0, 2.97)) == [(0.3 + START_LATE_S, 1.0), (2.4, 3.0)]
+    assert spoken(loud, (0.3, 1.0), (1.0, 2.97)) == [(0.3, 1.0), (2.4, 3.0)]
     # It was aligned to begin in the end of the word before.
-    assert spoken(loud, (0.3, 0.9), (0.9, 2.97)) == [(0.3 + START_LATE_S, 1.0), (2.4, 3.0)]
+    assert spoken(loud, (0.3, 0.93), (0.93, 2.97)) == [(0.3, 1.0), (2.4, 3.0)]
 
 
 def test_a_closure_inside_a_word_is_no_pause_before_it() -> None:
@@ -62,7 +72,7 @@ def test_a_word_loses_the_silence_behind_it() -> None:
 def test_a_start_behind_the_onset_goes_back_to_it_if_it_is_near() -> None:
     assert spoken(sound(3, (1.0, 2.0)), (1.02, 1.9))[0][0] == pytest.approx(1.0)
     far = 1.0 + MAX_BACK_S + 0.05
-    assert spoken(sound(3, (1.0, 2.0)), (far, 1.9))[0][0] == pytest.approx(far + START_LATE_S)
+    assert spoken(sound(3, (1.0, 2.0)), (far, 1.9))[0][0] == pytest.approx(far)
 
 
 def test_a_word_at_the_start_of_the_window_may_begin_there() -> None:
@@ -72,11 +82,11 @@ def test_a_word_at_the_start_of_the_window_may_begin_there() -> None:
 def test_a_word_that_still_sounds_lasts_until_it_is_quiet_but_not_into_the_next() -> None:
     loud = sound(4, (0.5, 1.3), (2.0, 3.0))
     assert spoken(loud, (0.5, 1.2), (1.9, 2.9)) == [(0.5, 1.3), (2.0, 3.0)]
-    assert spoken(sound(4, (0.5, 3.0)), (0.5, 1.2), (1.3, 2.9))[0][1] == pytest.approx(1.3 + START_LATE_S)
+    assert spoken(sound(4, (0.5, 3.0)), (0.5, 1.2), (1.3, 2.9))[0][1] == pytest.approx(1.3)
 
 
-def test_a_word_that_is_quiet_throughout_keeps_its_times_but_for_the_shift() -> None:
-    assert spoken(sound(3, (2, 3)), (0.5, 0.9)) == [(0.5 + START_LATE_S, 0.9 + END_LATE_S)]
+def test_a_word_that_is_quiet_throughout_keeps_its_times() -> None:
+    assert spoken(sound(3, (2, 3)), (0.5, 0.9)) == [(0.5, 0.9)]
 
 
 def test_a_sliver_of_sound_at_its_end_leaves_the_start_of_a_word() -> None:
