@@ -120,6 +120,13 @@ def test_a_catalog_of_the_operator_s_own_counts(tmp_path: Path) -> None:
     assert (known.languages, known.window_s, known.word_shift_s) == (("de",), 20, (0.1, 0))
 
 
+def test_a_pulled_model_keeps_the_shift_of_its_words_in_any_folder(tmp_path: Path) -> None:
+    base = pulled(tmp_path / "elsewhere", "Systran/faster-whisper-base")
+    other = pulled(tmp_path / "another", "me/small")
+    shifts = [stock(tmp_path / "models", model=str(folder)).chosen[0].word_shift_s for folder in (base, other)]
+    assert shifts == [(0.05, 0.02), (0.0, 0.0)]
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "language", "languages"),
     [
