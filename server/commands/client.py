@@ -86,13 +86,13 @@ class Client:
                 raise RemoteError(_reason(response))
             await self._sleep(_wait_s(response))
 
-    async def is_demo(self, model: str) -> bool:
-        """Return True if the server calls that model (empty: its default) a demo; False if it doesn't say."""
+    async def describe(self, model: str) -> dict[str, Any]:
+        """Return the server's description of that model (empty: its default); empty if it has none."""
         try:
             response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
-            return bool(response.json().get("demo"))
-        except (RemoteError, ValueError, AttributeError):
-            return False
+            return dict(response.json())
+        except (RemoteError, ValueError, TypeError):
+            return {}
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
         """Start transcribing `source`, which must stay open until the result is closed."""

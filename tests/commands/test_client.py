@@ -148,24 +148,24 @@ def test_errors_of_the_server_are_raised(status: int, body: bytes, message: str)
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "demo"),
+    ("status", "body", "description"),
     [
-        (200, b'{"id": "own", "demo": true}', True),
-        (200, b'{"id": "own"}', False),
-        (200, b'["of another kind"]', False),
-        (200, b"<html>", False),
-        (404, b'{"error": {"message": "no such model"}}', False),
+        (200, b'{"id": "own", "demo": true}', {"id": "own", "demo": True}),
+        (200, b'["of another kind"]', {}),
+        (200, b"7", {}),
+        (200, b"<html>", {}),
+        (404, b'{"error": {"message": "no such model"}}', {}),
     ],
 )
-def test_a_model_is_a_demo_where_the_server_says_so(status: int, body: bytes, demo: bool) -> None:
+def test_a_model_is_described_as_the_server_does(status: int, body: bytes, description: dict[str, object]) -> None:
     answers = Answers((status, body, {}))
 
-    async def ask() -> list[bool]:
+    async def ask() -> list[dict[str, object]]:
         async with Client(answers.url) as client:
-            return [await client.is_demo(name) for name in ("", "org/own")]
+            return [await client.describe(name) for name in ("", "org/own")]
 
     with answers.serving():
-        assert asyncio.run(ask()) == [demo, demo]
+        assert asyncio.run(ask()) == [description, description]
     assert answers.paths == ["/v1/models/whisper-1", "/v1/models/org%2Fown"]
 
 

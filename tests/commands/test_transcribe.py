@@ -1,6 +1,5 @@
 """`sotto transcribe`: in this process where that shows it, in one of its own where only that does."""
 
-import asyncio
 import json
 import os
 import pty
@@ -18,12 +17,9 @@ import pytest
 import srt
 
 from server.cli.main import run
-from server.commands.files import InputFile
-from server.commands.transcribe import DEMO, FileJob, Run, TranscribeJob
-from server.options import TranscriptionOptions, UploadFd
-from server.transcript import Transcript
+from server.commands.parallel import DEMO
 from tests.support.bad_inputs import DATA
-from tests.support.fakes import eventually, peek, wait_until
+from tests.support.fakes import wait_until
 from tests.support.serving import ROOT, Running, serving
 
 END_S = 120.0
@@ -342,66 +338,6 @@ def test_pipes_get_text_and_no_control_characters() -> None:
     warning, failure = process.stderr.decode().splitlines(keepends=True)
     assert warning == DEMO_HERE
     assert failure.startswith("sotto: missing.wav: ")
-
-
-# How many at once
-
-
-class FakeTranscription:
-    """A recording of `left_s` that ends when its event is set."""
-
-    def __init__(self, left_s: float) -> None:
-        self.done_s, self.left_s = 0.0, left_s
-        self.finished = asyncio.Event()
-
-    async def result(self) -> Transcript:
-        await self.finished.wait()
-        return Transcript("transcribe", "en", None, self.left_s, ())
-
-    async def close(self) -> None:
-        self.left_s = 0.0
-
-
-class FakeTranscriber:
-    """Has recordings of some lengths under way, and keeps them."""
-
-    def __init__(self, *lengths_s: float, at_once: int, ahead_s: float) -> None:
-        self.at_once, self.ahead_s = at_once, ahead_s
-        self.begun: list[FakeTranscription] = []
-        self._lengths_s = list(lengths_s)
-
-    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> FakeTranscription:
-        self.begun.append(FakeTranscription(self._lengths_s.pop(0)))
-        return self.begun[-1]
-
-
-@pytest.mark.parametrize(
-    ("lengths_s", "begun"),
-    [
-        ((1, 1, 1, 1, 1), 3),  # no more than may be under way
-        ((50, 60, 1, 1, 1), 2),  # these have enough audio
-        ((0, 0, 1, 1, 1), 2),  # nobody knows yet how much these have
-    ],
-)
-def test_recordings_begin_while_there_is_room_for_them(
-    lengths_s: tuple[float, ...], begun: int, tmp_path: Path
-) -> None:
-    recordings = [InputFile(ENGLISH) for _ in lengths_s]
-    request = TranscribeJob((), ("text",), TranscriptionOptions(response_format="text"))
-    jobs = [FileJob(each, ("text",), 1) for each in recordings]
-    state = FakeTranscriber(*lengths_s, at_once=3, ahead_s=100)
-
-    async def go() -> None:
-        run = asyncio.create_task(Run(jobs, request, []).go(state))
-        await eventually(lambda: len(state.begun) == begun)
-        await peek()
-        assert len(state.begun) == begun
-        for done in range(len(lengths_s)):
-            await eventually(lambda done=done: len(state.begun) > done)  # type: ignore[misc]
-            state.begun[done].finished.set()
-        await run
-
-    asyncio.run(go())
 
 
 # By a server

@@ -26,7 +26,7 @@ from tests.support.stepping import transcribe
 
 pytestmark = pytest.mark.numeric
 
-OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True)
+OPTIONS = DecodingOptions(temperatures=(0.0,), condition_on_previous_text=True, doubted_tokens=0)
 Samples = npt.NDArray[np.int16]
 Row = tuple[str, tuple[int, ...], int, float, float, float]
 Said = tuple[str, float, float]

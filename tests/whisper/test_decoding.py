@@ -13,9 +13,9 @@ GOOD = DecodingResult((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
 
 
 def decoded(
-    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0
+    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0, tokens: int = 21
 ) -> DecodingResult:
-    return DecodingResult((1,), "word", logprob, compression, no_speech, temperature)
+    return DecodingResult((1,) * tokens, "word", logprob, compression, no_speech, temperature)
 
 
 def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
@@ -31,6 +31,10 @@ def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Wind
         (decoded(-0.5, compression=2.4), False, False),
         (decoded(-0.5, compression=2.41), True, False),
         (decoded(-1.01, no_speech=0.6), True, False),
+        (decoded(-1.01, no_speech=0.6, tokens=20), True, True),  # tried again, but silence in the end
+        (decoded(-0.6, no_speech=0.41, tokens=20), False, True),  # noise that is thanked for
+        (decoded(-0.59, no_speech=0.9, tokens=20), False, False),
+        (decoded(-0.9, no_speech=0.4, tokens=20), False, False),
         (decoded(-1.01, no_speech=0.61), False, True),  # silence is no failure
         (decoded(-0.5, no_speech=0.99), False, False),  # sure of its words: the model is believed
         (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
