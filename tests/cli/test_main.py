@@ -30,7 +30,7 @@ COMMANDS = {
     "transcribe": "  sotto transcribe talk.mp3 --server http://box:8000    use a running server",
     "bench": "  sotto bench talk.mp3 --model small             your own",
     "models": "3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C",
-    "ps": "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key",
+    "ps": "environment: SOTTO_API_KEY is the API key",
     "completion": '  sotto completion zsh > "${fpath[1]}/_sotto"',
 }
 

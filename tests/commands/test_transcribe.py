@@ -470,6 +470,7 @@ def test_what_a_server_refuses_is_told(
     assert transcribe(ENGLISH, "--server", server.base_url) == 1
     assert "key" in capsys.readouterr().err
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.base_url}/v1")
     assert transcribe(DATA / "README.md", "--server", server.base_url) == 1
     assert "could not be decoded" in capsys.readouterr().err
 
