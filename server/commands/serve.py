@@ -15,7 +15,7 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
-from server.api.h11_protocol import HEAD_BYTES, Protocol
+from server.api.h11_protocol import Protocol
 from server.audio.media_decoder import MediaDecoder, open_media
 from server.commands.checks import short
 from server.models.catalog import SAMPLE, data_path
@@ -109,7 +109,6 @@ def _config(settings: Settings, registry: Registry, media: MediaDecoder) -> uvic
         host=settings.host,
         port=settings.port,
         http=Protocol,
-        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,

@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -5,7 +6,7 @@ from select import select
 
 import pytest
 
-from server.api.h11_protocol import HEAD_BYTES
+from server.api.h11_connection import HEAD_BYTES
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
@@ -77,19 +78,118 @@ def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Runnin
     wait_until(lambda: "499 " in server.log)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_request_and_broken_body_that_come_together_are_refused_once(server: Running, method: str) -> None:
-    """The request has begun, and has something to say to a client that has its answer."""
+def rest_of(connection: Connection) -> bytes:
+    """All that the server sends until it closes."""
+    received = b""
+    while more := connection.socket.recv(1 << 16):
+        received += more
+    return received
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v1/models", 200), ("HEAD", "/v1/models", 200), ("POST", "/v1/models", 405), ("POST", "", 400)],
+)
+def test_request_and_broken_body_that_come_together_are_answered_once(
+    server: Running, method: str, path: str, status: int, expect: str
+) -> None:
+    """The body is refused by whoever reads it; nobody reads that of a GET."""
     with Connection(server.base_url) as connection:
-        head = f"{method} /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"{method} {path or TRANSCRIPTIONS} HTTP/1.1\r\nHost: x\r\n{expect}"
+        head += "Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.send(f"{head}no length\r\n".encode())
-        response = b""
-        while more := connection.socket.recv(1 << 16):
-            response += more
-    assert response.startswith(b"HTTP/1.1 400 ")
+        response = rest_of(connection)
+    assert response.startswith(b"HTTP/1.1 %d " % status)
     assert response.count(b"HTTP/1.1 ") == 1
     assert response.endswith(b"\r\n\r\n") == (method == "HEAD")
+    assert b"connection: close" in response
     assert "Traceback" not in server.log
+
+
+# Framing that a proxy in front could understand otherwise.
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+        ("1.0", "Transfer-Encoding: chunked\r\n"),
+    ],
+)
+def test_body_with_two_lengths_is_refused_and_nothing_behind_it_is_answered(
+    server: Running, method: str, version: str, headers: str
+) -> None:
+    with Connection(server.base_url) as connection:
+        connection.send(f"{method} /v1/models HTTP/{version}\r\nHost: x\r\n{headers}\r\n0\r\n\r\n".encode())
+        connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        response = rest_of(connection)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in response.lower()
+    assert (b"Transfer-Encoding together with Content-Length" in response) == (method != "HEAD")
+
+
+# Tiny chunks.
+
+
+def test_chunks_of_a_refused_body_are_not_parsed(server: Running) -> None:
+    """What is counted of it are bytes of the wire: six for a chunk of one."""
+    wire = b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
+    with Connection(server.base_url) as connection:
+        connection.send_head({"Transfer-Encoding": "chunked"}, path="/nowhere")
+        connection.send(wire)
+        response = rest_of(connection)
+    assert response.startswith(b"HTTP/1.1 404 ")
+    assert response.count(b"HTTP/1.1 ") == 1
+    server.wait_for_line(rf"404 .* /nowhere .* in {len(wire)} out")
+
+
+def test_body_in_too_many_tiny_chunks_is_refused_and_its_client_can_read_why(server: Running) -> None:
+    with Connection(server.base_url) as connection:
+        connection.send_head({"Transfer-Encoding": "chunked"})
+        connection.send_chunk(FORM[: FORM.index(b"RIFF")])
+        connection.send(b"1\r\nx\r\n" * 100_000)  # goes on blindly
+        assert "too many tiny chunks" in message_of(connection.answer(), 400)
+    assert server.get("/health").status_code == 200
+
+
+# Heads.
+
+
+def statuses(connection: Connection, count: int) -> list[int]:
+    """Of the next `count` answers, which may come together."""
+    received = b""
+    while received.count(b"HTTP/1.1 ") < count:
+        more = connection.socket.recv(1 << 16)
+        assert more, received
+        received += more
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", received)]
+
+
+def head_of(size: int) -> bytes:
+    """A whole head of `size` bytes."""
+    start, end = b"GET /health HTTP/1.1\r\nHost: x\r\nCookie: ", b"\r\n\r\n"
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
+@pytest.mark.parametrize(("size", "status"), [(HEAD_BYTES, 200), (HEAD_BYTES + 1, 431), (3 * HEAD_BYTES, 431)])
+def test_head_is_limited_however_it_arrives(server: Running, before: bytes, size: int, status: int) -> None:
+    sent = before + head_of(size)
+    for pieces in ([sent], [sent[:-1], sent[-1:]], [sent[:HEAD_BYTES], sent[HEAD_BYTES:]]):
+        with Connection(server.base_url) as connection:
+            for piece in pieces:
+                connection.send(piece)
+            assert statuses(connection, 2 if before else 1) == [*[200] * bool(before), status]
+
+
+def test_heads_of_many_requests_count_each_by_itself(server: Running) -> None:
+    with Connection(server.base_url) as connection:
+        connection.send(head_of(HEAD_BYTES // 2) * 10)
+        assert statuses(connection, 10) == [200] * 10
 
 
 def test_broken_chunks_after_an_answer_only_end_the_connection(server: Running) -> None:
