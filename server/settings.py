@@ -148,6 +148,11 @@ class Settings(BaseSettings):
         description="Web pages that may read answers: `*` (any), comma-separated origins, or `none`.",
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
+    trusted_proxies: Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated addresses and networks (`127.0.0.1, 10.0.0.0/8`) of proxies, whose "
+        "`X-Forwarded-For` names the client. Empty: the header is ignored.",
+    )
     max_connections: int = Field(4096, ge=1, description="Open connections; above it: 503.")
     # Longer than that of usual proxies, so that the server is never the first to close a connection.
     idle_timeout_seconds: float = Field(
@@ -262,7 +267,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one object per line.")
     log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
-    @field_validator("preload", "model_sources", mode="before")
+    @field_validator("preload", "model_sources", "trusted_proxies", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

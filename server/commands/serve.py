@@ -112,6 +112,7 @@ def _config(settings: Settings, registry: Registry, media: MediaDecoder) -> uvic
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # the gate reads them, from SOTTO_TRUSTED_PROXIES only
         server_header=False,
         timeout_keep_alive=settings.idle_timeout_seconds,  # type: ignore[arg-type]  # any number will do
         timeout_graceful_shutdown=math.ceil(settings.grace_seconds) + ANSWER_S,

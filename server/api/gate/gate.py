@@ -18,6 +18,7 @@ from server.api.gate.admission import Admission
 from server.api.gate.body_limit import BodyLimit
 from server.api.gate.cors import Cors
 from server.api.gate.error_responses import ErrorResponses
+from server.api.gate.forwarded_client import ForwardedClient
 from server.api.gate.key_check import KeyCheck
 from server.api.gate.normalized_paths import NormalizedPaths
 from server.api.gate.response_guard import ResponseGuard
@@ -36,6 +37,7 @@ def middlewares(
     """Return the middlewares, outermost first: a request passes them from the top, its response from the bottom."""
     pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
     return [
+        Middleware(ForwardedClient, settings.trusted_proxies),
         Middleware(NormalizedPaths),
         Middleware(StandardHeaders),
         Middleware(ResponseGuard),
