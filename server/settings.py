@@ -153,7 +153,12 @@ class Settings(BaseSettings):
         description="Comma-separated addresses and networks (`127.0.0.1, 10.0.0.0/8`) of proxies, whose "
         "`X-Forwarded-For` names the client. Empty: the header is ignored.",
     )
-    max_connections: int = Field(4096, ge=1, description="Open connections; above it: 503.")
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        description="Open connections, at most half of them of one address; above it idle ones are closed, "
+        "then: 503.",
+    )
     # Longer than that of usual proxies, so that the server is never the first to close a connection.
     idle_timeout_seconds: float = Field(
         75, gt=0, description="How long a connection may be open without a request, s."

@@ -21,7 +21,7 @@ class Droppable(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Client:
+class ClientConnections:
     """The connections of one client; `idle` has those without a request, the longest idle one first."""
 
     is_exempt: bool
@@ -39,7 +39,7 @@ class ConnectionTable:
     def __init__(self, limit: int, proxies: Collection[Network] = ()) -> None:
         self._limit = limit
         self._proxies = proxies
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, ClientConnections] = {}
         self._owners: dict[Droppable, str] = {}
         self._idle: defaultdict[bool, dict[Droppable, None]] = defaultdict(dict)  # by whether the client is exempt
 
@@ -49,7 +49,7 @@ class ConnectionTable:
     def add(self, connection: Droppable, address: str) -> bool:
         """Count a new connection, idle, and drop another one if that makes room; False if there is no room."""
         name = client_network(address)
-        own = self._clients.get(name) or Client(is_loopback(address) or is_in(address, self._proxies))
+        own = self._clients.get(name) or ClientConnections(is_loopback(address) or is_in(address, self._proxies))
         if not own.is_exempt and own.count >= max(1, self._limit // 2) and not self._drop_first(own.idle):
             return False
         limit = self._limit + LOOPBACK_RESERVE * is_loopback(address)
@@ -83,7 +83,7 @@ class ConnectionTable:
             if not self._clients[name].count:
                 del self._clients[name]
 
-    def _client(self, connection: Droppable) -> Client | None:
+    def _client(self, connection: Droppable) -> ClientConnections | None:
         name = self._owners.get(connection)
         return None if name is None else self._clients[name]
 

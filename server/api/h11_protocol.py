@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from server.api.connection_table import ConnectionTable
 from server.api.errors import error_response
 from server.api.gate.response_guard import DISCARD_BYTES, DISCARD_S
 from server.api.h11_connection import HEAD_BYTES, Connection, RefusedRequest
@@ -23,6 +24,7 @@ from server.logs import new_request_id, request_id
 from server.settings import Settings
 
 READ_BYTES = 64 << 10  # at once: while these are parsed, other connections wait
+FIRST_REQUEST_S = 10.0  # how long a new connection may send nothing
 LAST_CHUNK = b"0\r\n\r\n"
 
 COMPLAINTS = {
@@ -38,7 +40,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     Closes connections whose client sends no request or doesn't read its response; the gate limits the time for a
     body. A chunked body is parsed only if the application reads it before it answers; what is left of it then is
-    discarded as it came. Needs `settings` in the state of the application's lifespan.
+    discarded as it came. Needs `settings` and `connections` in the state of the application's lifespan.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,20 +56,30 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         super().connection_made(transport)
         self._settings: Settings = self.app_state["settings"]
         _give_up_on_silence(transport.get_extra_info("socket"), self._settings.send_timeout_seconds)
-        if len(self.connections) > self._settings.max_connections:
+        self._table: ConnectionTable = self.app_state["connections"]
+        if not self._table.add(self, self.client[0] if self.client else ""):
             self._refuse(Unavailable("The server has as many connections as it takes. Please try again later."))
             transport.close()
             return
         # uvicorn starts this timer between requests, but not before the first one.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        patience_s = min(FIRST_REQUEST_S, self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(patience_s, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         if self._close_timer:
             self._close_timer.cancel()
+        self._table.remove(self)
         super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """Close the connection, which has no request under way, for another one."""
+        self.transport.abort()  # at once, also where its client doesn't read an earlier response
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.our_state is h11.IDLE:  # no request that was sent ahead has begun
+            self._table.set_idle(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         self._received = bytearray(READ_BYTES)
@@ -128,6 +140,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     def _watch_head(self) -> None:
         if self.conn.our_state is not h11.IDLE:
             self._stop_head_timer()
+            self._table.set_busy(self)
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self._settings.head_timeout_seconds, self._give_up_on_head)
 

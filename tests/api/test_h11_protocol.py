@@ -1,3 +1,4 @@
+import asyncio
 import re
 import sys
 from collections.abc import Iterator
@@ -5,8 +6,14 @@ from contextlib import ExitStack, suppress
 from select import select
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from server.api.connection_table import LOOPBACK_RESERVE, ConnectionTable
 from server.api.h11_connection import HEAD_BYTES
+from server.api.h11_protocol import FIRST_REQUEST_S, Protocol
+from server.settings import Settings
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
@@ -268,16 +275,57 @@ def test_answer_that_takes_longer_than_a_head_may_is_given(impatient: Running) -
         assert connection.answer().status == 200
 
 
-def test_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
-    with serving(max_connections=3) as server, ExitStack() as stack:
-        held = [stack.enter_context(Connection(server.base_url)) for _ in range(3)]
-        answer = stack.enter_context(Connection(server.base_url)).answer()
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+LIMIT = 4
+MOST = LIMIT + LOOPBACK_RESERVE
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[Running]:
+    with serving(max_connections=LIMIT) as running:
+        yield running
+
+
+def test_idle_connections_give_way_to_new_ones(crowded: Running) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(Connection(crowded.base_url)) for _ in range(MOST)]
+        held[0].send(HEALTH)  # the longest without a request is then the next one
+        assert held[0].answer().status == 200
+        held[1].send(HEALTH[:20])  # not a request yet
+        newer = [stack.enter_context(Connection(crowded.base_url)) for _ in range(2)]
+        for connection in newer:
+            connection.send(HEALTH)
+            assert connection.answer().status == 200
+        with suppress(ConnectionError):
+            wait_until_closed(held[1])
+        with suppress(ConnectionError):
+            wait_until_closed(held[2])
+        for connection in (held[0], *held[3:], *newer):
+            connection.send(HEALTH)
+            assert connection.answer().status == 200
+
+
+def test_connections_with_requests_stay_and_one_more_is_refused(crowded: Running) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(Connection(crowded.base_url)) for _ in range(MOST)]
+        for connection in held:
+            connection.send_head({"Content-Length": str(len(FORM)), "Expect": "100-continue"})
+            assert connection.socket.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+        answer = stack.enter_context(Connection(crowded.base_url)).answer()
         assert (answer.status, answer.headers["retry-after"]) == (503, "2")
         assert answer.json()["error"]["message"].startswith("The server has as many connections as it takes.")
-        held[0].send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        held[0].send(FORM)
         assert held[0].answer().status == 200
         held[1].socket.close()
-        wait_until(lambda: server.get("/health").status_code == 200)
+        wait_until(lambda: crowded.get("/health").status_code == 200)
+
+
+def test_health_is_answered_however_many_connections_idle(crowded: Running) -> None:
+    wait_until(lambda: crowded.get("/health").status_code == 200)  # what other tests held is gone
+    with ExitStack() as stack:
+        for _ in range(3 * MOST):
+            stack.enter_context(Connection(crowded.base_url))
+        assert crowded.get("/health").status_code == 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
@@ -295,3 +343,78 @@ def test_client_that_takes_no_answers_is_dropped() -> None:
             return server.open_files("socket:") < before
 
         wait_until(dropped)
+
+
+# A client on another machine, by the sockets that the protocol would have.
+
+
+class RemoteSocket:
+    """Of a connection from `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._address, 5000
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.1", 8000
+
+    def setsockopt(self, *_: int) -> None:
+        """Nothing to time out."""
+
+
+class RemoteTransport(asyncio.Transport):
+    def __init__(self, address: str) -> None:
+        super().__init__({"socket": RemoteSocket(address)})
+        self.written = b""
+        self.aborted = False
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def write_eof(self) -> None:
+        """Nothing more is written."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def remote(
+    table: ConnectionTable, address: str, loop: asyncio.AbstractEventLoop
+) -> tuple[Protocol, RemoteTransport]:
+    """A connection that has just been made."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("nothing was asked")
+
+    config = uvicorn.Config(application, http=Protocol, log_config=None, timeout_keep_alive=75)
+    state = {"settings": Settings(), "connections": table}
+    protocol, transport = Protocol(config, ServerState(), state, _loop=loop), RemoteTransport(address)
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def test_one_address_has_half_of_the_connections(loop: asyncio.AbstractEventLoop) -> None:
+    table = ConnectionTable(4)
+    first, second, third = (remote(table, "203.0.113.5", loop)[1] for _ in range(3))
+    other = remote(table, "203.0.113.6", loop)[1]
+    assert [each.aborted for each in (first, second, third, other)] == [True, False, False, False]
+    assert not any(each.written or each.closed for each in (second, third, other))
+
+
+def test_new_connection_that_sends_nothing_is_closed_before_an_idle_one(loop: asyncio.AbstractEventLoop) -> None:
+    protocol, _ = remote(ConnectionTable(4), "203.0.113.5", loop)
+    assert protocol.timeout_keep_alive_task
+    assert protocol.timeout_keep_alive_task.when() - loop.time() <= FIRST_REQUEST_S < protocol.timeout_keep_alive
