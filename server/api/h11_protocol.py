@@ -100,7 +100,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
             self._watch_head()
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; its first `receive` releases the body."""
+        """Run the application. Its first `receive` releases the body."""
 
         async def releasing() -> Message:
             if self.conn.body_held and scope is self.scope:
@@ -109,7 +109,12 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
                 return {"type": "http.disconnect"}
             return await receive()
 
-        await self._wrapped(scope, releasing, send)
+        async def answering(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start" and self.conn.their_state is h11.SEND_BODY:
+                self._table.set_idle(self)  # refused: what is left of the body is only discarded
+
+        await self._wrapped(scope, releasing, answering)
 
     def _release_body(self) -> None:
         self.conn.body_held = False
@@ -140,7 +145,8 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     def _watch_head(self) -> None:
         if self.conn.our_state is not h11.IDLE:
             self._stop_head_timer()
-            self._table.set_busy(self)
+            if self.conn.our_state is h11.SEND_RESPONSE:
+                self._table.set_busy(self)
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self._settings.head_timeout_seconds, self._give_up_on_head)
 

@@ -320,6 +320,19 @@ def test_connections_with_requests_stay_and_one_more_is_refused(crowded: Running
         wait_until(lambda: crowded.get("/health").status_code == 200)
 
 
+def test_refused_uploads_give_way_too(crowded: Running) -> None:
+    """They stay open for a moment, so that their clients can read the answer."""
+    wait_until(lambda: crowded.get("/health").status_code == 200)
+    with ExitStack() as stack:
+        for _ in range(MOST):
+            connection = stack.enter_context(Connection(crowded.base_url))
+            connection.send_head({"Content-Length": "1000000"}, path="/nowhere")
+            connection.send(b"x")
+            assert connection.socket.recv(1 << 16).startswith(b"HTTP/1.1 404 ")
+            connection.send(b"x")
+        assert crowded.get("/health").status_code == 200
+
+
 def test_health_is_answered_however_many_connections_idle(crowded: Running) -> None:
     wait_until(lambda: crowded.get("/health").status_code == 200)  # what other tests held is gone
     with ExitStack() as stack:
