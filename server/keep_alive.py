@@ -1,4 +1,7 @@
-"""Parses how long an idle model stays loaded, in the syntax of Ollama's `keep_alive`: 300, "5m", "1h30m", 0, -1."""
+"""Parses how long an idle model stays loaded, in the syntax of Ollama's `keep_alive`: 300, "5m", "1h30m", 0, -1.
+
+That is Go's syntax of durations; pydantic's and the standard library's is ISO 8601.
+"""
 
 import math
 import re
@@ -20,5 +23,5 @@ def parse(text: str) -> float:
     elif len(text) <= _MOST_CHARACTERS and re.fullmatch(f"(?:{_PART.pattern})+", magnitude):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(magnitude))
     else:
-        raise ValueError("must be seconds, or a duration such as '5m' or '1h30m'; below 0: for ever")
+        raise ValueError("must be a number of seconds or a duration such as '5m' or '1h30m' (negative: forever)")
     return FOREVER if sign == "-" and seconds > 0 else seconds

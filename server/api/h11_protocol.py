@@ -28,8 +28,8 @@ FIRST_REQUEST_S = 10.0  # how long a new connection may send nothing
 LAST_CHUNK = b"0\r\n\r\n"
 
 COMPLAINTS = {
-    431: f"The URL and the headers of a request are too long: keep them below {HEAD_BYTES} bytes together.",
-    501: "A body may come with a Content-Length or with Transfer-Encoding: chunked, and no other way.",
+    431: f"The URL and the headers are too long: together they must be shorter than {HEAD_BYTES} bytes.",
+    501: "Unsupported transfer encoding: send the body with Content-Length or Transfer-Encoding: chunked.",
 }
 
 logger = logging.getLogger("server.access")
@@ -58,7 +58,8 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         _give_up_on_silence(transport.get_extra_info("socket"), self._settings.send_timeout_seconds)
         self._table: ConnectionTable = self.app_state["connections"]
         if not self._table.add(self, self.client[0] if self.client else ""):
-            self._refuse(Unavailable("The server has as many connections as it takes. Please try again later."))
+            full = "The server has too many open connections (SOTTO_MAX_CONNECTIONS). Please try again later."
+            self._refuse(Unavailable(full))
             transport.close()
             return
         # uvicorn starts this timer between requests, but not before the first one.
@@ -162,7 +163,11 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def _give_up_on_head(self) -> None:
         within = f"{self._settings.head_timeout_seconds:g} seconds"
-        self._refuse(MalformedRequest(f"The head of the request did not come within {within}.", 408))
+        self._refuse(
+            MalformedRequest(
+                f"The headers of the request did not arrive within {within} (SOTTO_HEAD_TIMEOUT_SECONDS).", 408
+            )
+        )
 
     def _stop_head_timer(self) -> None:
         if self._head_timer:
@@ -200,7 +205,7 @@ def _logged(error: SottoError) -> str:
     """Log the error; return the id under which the log has it."""
     refusal = new_request_id()
     token = request_id.set(refusal)
-    logger.info("refused unread: %d %s", error.status, error)
+    logger.info("rejected without reading the request: %d %s", error.status, error)
     request_id.reset(token)
     return refusal
 

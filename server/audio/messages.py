@@ -1,7 +1,9 @@
 """Messages from a media worker to the main process: one JSON list per packet of a Unix socket, strictly validated.
 
 A worker reads untrusted files and may be compromised. So nothing here is ever unpickled, packets are limited in
-size, and each one is a `Message` of small values of the right types, or `InvalidMessage`.
+size, and each one is a `Message` of small values of the right types, or `InvalidMessage`. Matched by hand rather
+than by pydantic: the rules are few, most of them between fields, and the fork server, which imports this module
+too, would grow by half.
 """
 
 import json
@@ -117,7 +119,7 @@ class MessageOrder:
         self._messages += 1
         # At least every other window is half full, and there is one count per ten seconds.
         if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
-            raise InvalidMessage(f"out of course: {type(message).__name__}")
+            raise InvalidMessage(f"unexpected message {type(message).__name__}")
 
 
 def encode(message: Message) -> bytes:
@@ -185,7 +187,7 @@ def error_of(failed: Failed, limit_s: float) -> Exception:
         case "no_room":
             return Unavailable(failed.detail)
         case "no_memory":
-            return UndecodableAudio("It needs more memory than one file may take.")
+            return UndecodableAudio("Decoding it needs more memory than allowed (SOTTO_MEDIA_MEMORY_MB).")
         case "fault":
             return RuntimeError(f"a media worker failed: {failed.detail}")
 

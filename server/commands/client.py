@@ -46,7 +46,7 @@ class Client:
     def __init__(self, url: str, key: str | None = None, *, sleep: Sleep = asyncio.sleep) -> None:
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise InvalidRequest(f"a server's address is like http://127.0.0.1:8000, not {url!r}")
+            raise InvalidRequest(f"the address of a server looks like http://127.0.0.1:8000, not {url!r}")
         self.url = url.rstrip("/").removesuffix("/v1")
         self._key = key_for(url) if key is None else ApiKey(key)
         if self._key.value and is_readable_on_the_way(url):
@@ -74,6 +74,7 @@ class Client:
     @asynccontextmanager
     async def answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
         """Yield a successful response, its body not read yet. Retries while the server has no room."""
+        # httpx2 itself retries connections only, and knows no Retry-After.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._http.stream(method, path, **content) as response:

@@ -29,9 +29,10 @@ _SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet r
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A content type and the function that writes the body; a dict becomes compact JSON."""
+    """A content type, the extension of files, and the function that writes the body; a dict becomes JSON."""
 
     content_type: str
+    extension: str
     write: Callable[[Transcript, TranscriptionOptions], str | Json]
 
 
@@ -203,11 +204,11 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
 
 
 FORMATS: dict[ResponseFormat, Format] = {
-    "json": Format(JSON, json_answer),
-    "text": Format(PLAIN, _text),
-    "srt": Format(PLAIN, _srt),
-    "verbose_json": Format(JSON, _verbose_json),
-    "vtt": Format(PLAIN, _vtt),
+    "json": Format(JSON, "json", json_answer),
+    "text": Format(PLAIN, "txt", _text),
+    "srt": Format(PLAIN, "srt", _srt),
+    "verbose_json": Format(JSON, "json", _verbose_json),
+    "vtt": Format(PLAIN, "vtt", _vtt),
 }
 
 
@@ -228,6 +229,7 @@ def _text_of(cue: Cue) -> str:
 
 
 def _vtt_escape(text: str) -> str:
+    # Not html.escape: it would also replace `>`, which is text in a cue.
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

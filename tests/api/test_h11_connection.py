@@ -68,10 +68,10 @@ def test_larger_chunks_are_taken_without_end(size: int) -> None:
 
 
 @pytest.mark.parametrize(("frame_bytes", "frame_s"), [(13, 0.02), (100, 0.02), (1, 0.01)])
-def test_live_encoder_may_send_tiny_frames_for_an_hour(frame_bytes: int, frame_s: float) -> None:
+def test_live_encoder_may_send_tiny_frames_for_long(frame_bytes: int, frame_s: float) -> None:
     clock = Clock()
     connection = accepted(clock)
-    for _ in range(round(3600 / frame_s)):
+    for _ in range(round(600 / frame_s)):
         clock.now_s += frame_s
         assert len(list(events(connection, chunks(1, frame_bytes)))) == 1
 

@@ -73,7 +73,7 @@ def test_a_malformed_request_is_refused_in_the_envelope(
         connection.send(head.encode("latin-1"))
         answer = connection.answer()
     assert message in message_of(answer, status)
-    server.wait_for_line(rf"refused unread: {status} .*\[{answer.headers['x-request-id']}\]")
+    server.wait_for_line(rf"rejected without reading the request: {status} .*\[{answer.headers['x-request-id']}\]")
 
 
 def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Running) -> None:
@@ -211,7 +211,7 @@ def test_broken_chunks_after_an_answer_only_end_the_connection(server: Running) 
     assert "Traceback" not in server.log
 
 
-def test_offer_of_http_2_is_declined_without_a_word(server: Running) -> None:
+def test_an_offer_of_http_2_is_declined_without_a_word(server: Running) -> None:
     logged = len(server.log)
     with Connection(server.base_url) as connection:
         for _ in range(2):
@@ -235,7 +235,7 @@ def wait_until_closed(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("before", ["", "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
-def test_connection_without_a_request_is_closed(impatient: Running, before: str) -> None:
+def test_a_connection_without_a_request_is_closed(impatient: Running, before: str) -> None:
     with Connection(impatient.base_url) as connection:
         if before:
             connection.send(before.encode())
@@ -261,11 +261,11 @@ def test_head_that_drips_is_cut(impatient: Running, before: str) -> None:
         wait_until(drip)
         assert sent > 5, "it was cut for something else"
         message = message_of(connection.answer(), 408)
-        assert message == "The head of the request did not come within 1 seconds."
+        assert message == "The headers of the request did not arrive within 1 seconds (SOTTO_HEAD_TIMEOUT_SECONDS)."
         wait_until_closed(connection)
 
 
-def test_answer_that_takes_longer_than_a_head_may_is_given(impatient: Running) -> None:
+def test_an_answer_may_take_longer_than_a_request_head(impatient: Running) -> None:
     """No timeout of the connection's runs while a request does."""
     with Connection(impatient.base_url) as connection:
         connection.send_head({"Content-Length": str(len(FORM))})
@@ -313,7 +313,7 @@ def test_connections_with_requests_stay_and_one_more_is_refused(crowded: Running
             assert connection.socket.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
         answer = stack.enter_context(Connection(crowded.base_url)).answer()
         assert (answer.status, answer.headers["retry-after"]) == (503, "2")
-        assert answer.json()["error"]["message"].startswith("The server has as many connections as it takes.")
+        assert answer.json()["error"]["message"].startswith("The server has too many open connections")
         held[0].send(FORM)
         assert held[0].answer().status == 200
         held[1].socket.close()
@@ -342,7 +342,7 @@ def test_health_is_answered_however_many_connections_idle(crowded: Running) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
-def test_client_that_takes_no_answers_is_dropped() -> None:
+def test_a_client_that_takes_no_answers_is_dropped() -> None:
     """Its answers fill every buffer there is; a close alone would wait for them for ever."""
     with serving(send_timeout_seconds=1) as server, Connection(server.base_url) as connection:
         connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")

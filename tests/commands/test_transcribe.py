@@ -210,9 +210,9 @@ def test_a_target_that_can_t_be_written_fails_its_file_alone(
         (["one.wav", "--output", "{stem}.{language}"], "not {language}"),
         (["one.wav", "--format", "srt,vtt"], "several formats need --output"),
         (["one.wav", "--max-line-width", "30"], "--format srt or vtt"),
-        (["one.wav", "--format", "srt", "--min-cue-seconds", "8"], "--min-cue-seconds is above"),
+        (["one.wav", "--format", "srt", "--min-cue-seconds", "8"], "--min-cue-seconds exceeds"),
         (["-", "-"], "standard input (-) can be named only once"),
-        (["one.wav", "--server", "box:8000"], "a server's address"),
+        (["one.wav", "--server", "box:8000"], "the address of a server"),
         (["two.wav", "--output", str(ENGLISH)], "is neither a directory nor the name of a result"),
         (["a.wav", "b.wav", "--output", "both.txt"], "2 results would be written to both.txt"),
     ],
@@ -348,7 +348,7 @@ def test_pipes_get_text_and_no_control_characters() -> None:
 
 
 class FakeTranscription:
-    """A recording of `left_s` that is heard when it is let go."""
+    """A recording of `left_s` that ends when its event is set."""
 
     def __init__(self, left_s: float) -> None:
         self.done_s, self.left_s = 0.0, left_s

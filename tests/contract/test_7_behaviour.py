@@ -31,7 +31,7 @@ def test_models_fit_their_schemas(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) -> None:
+def test_an_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) -> None:
     answer = client.request(method, "/v1/models/org%2Fnone")
     assert answer.status_code == 404
     fits(answer.json(), "ErrorResponse", "ErrorResponse")

@@ -62,9 +62,11 @@ def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path,
     content = (source / "model.bin").read_bytes()
     (source / "model.bin").write_bytes(content[:-1] + b"!")
     assert folders.import_folder(source, models, known) == models / "my-model"
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'.*--as NAME"):
+    with pytest.raises(
+        ModelUnavailable, match=r"files differ from 'small' in the catalog \(model\.bin\).*--as NAME"
+    ):
         folders.import_folder(source, models, known, label="small")
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'"):
+    with pytest.raises(ModelUnavailable, match=r"differ from 'small' in the catalog \(model\.bin\)"):
         folders.import_folder(source, models, known, label="me--small")
 
 
@@ -85,18 +87,18 @@ def test_a_snapshot_of_a_hub_cache_is_copied_by_content(tmp_path: Path, models: 
 def test_an_existing_folder_in_the_models_directory_stays(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     assert folders.import_folder(folder, models, NOTHING_KNOWN) == folder
-    with pytest.raises(ModelUnavailable, match=r"is there already: remove it first"):
+    with pytest.raises(ModelUnavailable, match=r"already exists: remove it first"):
         folders.import_folder(source, models, NOTHING_KNOWN)
 
 
 @pytest.mark.parametrize("label", ["../evil", "a/b", ".hidden"])
 def test_a_name_that_is_no_folder_s_is_refused(source: Path, models: Path, label: str) -> None:
-    with pytest.raises(ModelUnavailable, match="can't be a folder's name"):
+    with pytest.raises(ModelUnavailable, match="is not a valid folder name"):
         folders.import_folder(source, models, NOTHING_KNOWN, label=label)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, models: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="is no usable model"):
+    with pytest.raises(ModelUnavailable, match="is not a usable model"):
         folders.import_folder(filled(tmp_path / "photos", "one.jpg"), models, NOTHING_KNOWN)
 
 
@@ -114,7 +116,7 @@ def test_progress_names_each_file(source: Path, models: Path) -> None:
     assert all(step.done < step.total for step in steps)
 
 
-def test_damage_is_not_given_new_checksums(source: Path, models: Path) -> None:
+def test_a_damaged_model_gets_no_new_checksums(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     content = (folder / "model.bin").read_bytes()
     (folder / "model.bin").write_bytes(content[:-1] + b"!")
@@ -139,6 +141,6 @@ def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Pat
     assert manifest.read(target).source == "a share"
     installed.remove(installed.locate("small", models, known))
     (source / "vocabulary.json").write_text("{}")
-    with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalog has"):
+    with pytest.raises(PullFailed, match=r"vocabulary\.json differs from the file in Sotto's catalog"):
         folders.copy_pinned(source, small.files, small.pinned, target, origin)
     assert not target.exists()

@@ -119,7 +119,7 @@ def test_a_hub_with_other_weights_than_pinned_is_not_believed(
     hub.repositories[NAME] = Repository(FILES | {"model.bin": b"another"})
     order = ordered(model, tmp_path, model_sources="hub")
     with pytest.raises(
-        PullFailed, match=r"model\.bin of me/mine is not the file that Sotto's catalog has.*--latest"
+        PullFailed, match=r"model\.bin of me/mine differs from the file in Sotto's catalog.*--latest"
     ):
         fetch(order)
     assert not hub.requests_for("model.bin")
@@ -158,7 +158,7 @@ def test_a_copy_of_the_repository_without_that_revision_will_do(
     assert manifest.read(fetched.folder).revision == "3" * 40
 
 
-def test_the_latest_that_is_here_is_not_fetched_again(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
+def test_an_installed_latest_revision_is_not_fetched_again(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     fetch(ordered(model, tmp_path, model_sources="hub"))
     hub.requests.clear()
@@ -180,7 +180,7 @@ def test_a_mirror_goes_on_where_the_hub_broke_off_and_leaves_it_for_the_next_pul
     hub.repositories[MIRROR] = Repository(dict(FILES), revision="2" * 40)
     hub.cuts["model.bin"] = [half] + [0] * 40
     order = ordered(replace(model, mirrors=(MIRROR,), wheels=()), tmp_path)
-    with pytest.raises(PullFailed, match=f"{NAME} broke off .*; .*{MIRROR} broke off .*goes on from there"):
+    with pytest.raises(PullFailed, match=f"{NAME} broke off .*; .*{MIRROR} broke off .*resumes there"):
         fetch(order)
     hub.cuts.clear()
     hub.requests.clear()
@@ -261,7 +261,7 @@ def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> No
         fetch(ordered(model, tmp_path, model_sources="/nonexistent", offline=True))
 
 
-def test_a_repository_that_the_catalog_lacks_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_outside_the_catalog_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     found = ModelReference(NAME, tmp_path / "models" / "me--mine", repository=NAME)
     fetched = fetch(FetchOrder(found, Settings(models_dir=tmp_path / "models"), Catalog(())))

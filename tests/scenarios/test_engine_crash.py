@@ -106,7 +106,7 @@ def test_ready_brings_back_media_workers_that_are_gone() -> None:
         assert server.transcribe(SPEECH).json()["text"] == TEXT
 
 
-def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: Path) -> None:
+def test_a_server_whose_engine_cannot_restart_says_so_until_it_can(tmp_path: Path) -> None:
     recipe = FakeLoader(tmp_path)
     with supervised(recipe) as engine, TestClient(over(engine)) as client:
         assert client.get("/ready").json() == {"status": "ready", "model": "fake"}
@@ -116,7 +116,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
 
         refusal = client.get("/ready")
         assert refusal.status_code == 503
-        assert refusal.json()["error"]["message"] == "The model 'fake' does not run: the GPU is gone"
+        assert refusal.json()["error"]["message"] == "The model 'fake' is not running: the GPU is gone"
         assert refusal.headers["retry-after"]
         assert client.get("/health").status_code == 200
         entry = client.get("/v1/models/fake").json()
@@ -140,7 +140,7 @@ def test_a_hanging_model_is_replaced_and_every_request_ends(tmp_path: Path) -> N
         wait_until(lambda: client.get("/ready").status_code == 503)
         assert behind.result(DEADLINE_S).status_code == 200
         assert hung.result(DEADLINE_S).status_code == 503
-        assert "did not end within 2 s" in hung.result().json()["error"]["message"]
+        assert "did not finish within 2 s" in hung.result().json()["error"]["message"]
         wait_until(lambda: client.get("/ready").status_code == 200)
 
 

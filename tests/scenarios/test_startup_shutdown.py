@@ -178,7 +178,7 @@ def test_stop_while_the_model_is_loaded_is_a_stop(stop: signal.Signals, status: 
     assert "Traceback" not in server.log
 
 
-def test_killed_server_leaves_no_process_behind() -> None:
+def test_a_killed_server_leaves_no_process_behind() -> None:
     with started() as server:
         server.wait_until_ready()
         with sent(server):
@@ -224,4 +224,4 @@ def test_where_no_media_worker_starts_the_server_ends_with_the_cause(
     cause = break_av("open", tmp_path, monkeypatch)
     with started() as server:
         assert server.wait_for_end() == 1
-    assert re.search(rf"no media worker starts: TypeError\(.{re.escape(cause)}", server.log), server.log
+    assert re.search(rf"no media worker can be started: TypeError\(.{re.escape(cause)}", server.log), server.log

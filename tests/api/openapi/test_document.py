@@ -36,11 +36,11 @@ def descendants(kind: type[SottoError]) -> Iterator[type[SottoError]]:
         yield from descendants(child)
 
 
-def test_document_is_valid() -> None:
+def test_the_document_is_valid() -> None:
     validate(DOCUMENT)
 
 
-def test_document_is_what_is_served() -> None:
+def test_the_document_is_served_as_built() -> None:
     app = create_app(Settings(), registry_of(), make_media()).wrapped
     assert app.openapi() == DOCUMENT
     assert app.openapi() is app.openapi()  # every 404 lists its paths

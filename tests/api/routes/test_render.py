@@ -94,7 +94,7 @@ def test_text_and_json_are_those_of_the_transcription(server: Running, response_
     assert posted(server, {**verbose, "response_format": response_format}).content == expected.content
 
 
-def test_log_has_a_line_of_it_without_its_text(server: Running) -> None:
+def test_the_log_has_a_line_of_it_without_its_text(server: Running) -> None:
     answer = posted(server, {"segments": [{**SEGMENT, "text": " Nonesuch"}], "response_format": "srt"})
     line = server.wait_for_line(rf".* POST {RENDER} .*{answer.headers['x-request-id']}.*")[0]
     assert " 200 " in line
