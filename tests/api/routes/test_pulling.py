@@ -133,6 +133,12 @@ def test_one_answer_comes_at_the_end_where_no_stream_is_wanted(client: TestClien
     fits(answer.json(), None, "PullEvent")
 
 
+def test_a_wrong_choice_of_stream_is_refused(client: TestClient, hub: Hub) -> None:
+    answer = client.post(f"/v1/models/{NAME}?stream=soon")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stream")
+    assert hub.requests == []
+
+
 def test_a_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
     hub.repositories["me/Own_Model.v2"] = Repository(dict(FILES))
     assert client.post("/v1/models/me/Own_Model.v2?stream=false").json()["model"] == "me/Own_Model.v2"
