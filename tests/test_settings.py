@@ -343,3 +343,12 @@ def test_keep_alive_and_preload_may_come_from_the_file(toml: Path) -> None:
 def test_every_device_gets_the_models() -> None:
     assert Settings(device="cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
     assert Settings().devices == ("auto",)
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTO_TRUSTED_PROXIES", " 127.0.0.1, 10.0.0.0/8,fd00::/8 ")
+    assert [str(network) for network in Settings().trusted_proxies] == ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"]
+    for wrong in ("proxy", "10.0.0.1/8", "*"):
+        monkeypatch.setenv("SOTTO_TRUSTED_PROXIES", wrong)
+        with pytest.raises(ValidationError, match="trusted_proxies"):
+            Settings()

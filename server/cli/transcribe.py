@@ -40,7 +40,7 @@ examples:
 
 Each result is written when it is complete. After Ctrl-C, the same command resumes with the rest.
 
-environment, with --server: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key
+environment, with --server: SOTTO_API_KEY is the API key
 
 exit status: 0 success; 1 some files failed, with the reasons on standard error; 2 usage error;
 130 Ctrl-C"""

@@ -61,7 +61,7 @@ def test_a_good_form_is_answered(client: TestClient) -> None:
     assert post(client, MODEL, file(AUDIO)).json()["text"] == "w0"
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x", "/%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x"])
 def test_an_unknown_path_gets_the_list_of_paths(client: TestClient, path: str) -> None:
     error = error_of(client.get(path), 404)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)

@@ -31,7 +31,7 @@ COMMANDS = {
     "evaluate": "  sotto evaluate test.csv --server http://box:8000      evaluate a running server",
     "bench": "  sotto bench talk.mp3 --model small             your own",
     "models": "3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C",
-    "ps": "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key",
+    "ps": "environment: SOTTO_API_KEY is the API key",
     "completion": '  sotto completion zsh > "${fpath[1]}/_sotto"',
 }
 

@@ -406,6 +406,7 @@ def test_an_error_of_the_server_is_reported(
     assert transcribe(ENGLISH, "--server", server.base_url) == 1
     assert "key" in capsys.readouterr().err
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.base_url}/v1")
     assert transcribe(DATA / "README.md", "--server", server.base_url) == 1
     assert "could not be decoded" in capsys.readouterr().err
 

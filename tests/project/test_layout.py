@@ -32,7 +32,7 @@ ROOMS: dict[str, str] = {
 # Inside `api/` there is an order: a line imports from itself and from the lines above.
 API_ORDER = (
     "paths fields errors",
-    "gate h11_protocol",
+    "gate connection_table h11_connection h11_protocol",
     "forms uploads json_body posted_transcript heartbeat streaming tracing",
     "routes openapi",
     "app",
@@ -50,7 +50,7 @@ HOMES: dict[str, str] = {
     "multipart": "api.*",
     "python_multipart": "api.*",
     "uvicorn": "api.h11_protocol commands.serve",
-    "h11": "api.h11_protocol",
+    "h11": "api.h11_connection api.h11_protocol",
     "huggingface_hub": "models.hub",
     "httpx": "models.hub",
     "httpx2": "commands.client",
