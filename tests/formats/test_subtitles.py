@@ -207,20 +207,21 @@ def test_chinese_lines_break_between_characters_and_never_before_punctuation() -
     assert cues[0][0] == "今天天气很好，"
 
 
-def test_japanese_small_kana_and_brackets_stay_where_they_belong() -> None:
-    text = "「きょう」はちょっとーだけ"
-    for width in range(2, 14):
+@pytest.mark.parametrize(
+    ("text", "widths", "never_first", "never_last"),
+    [
+        ("「きょう」はちょっとーだけ", range(2, 14), "ょっー」", "「"),  # small kana and brackets
+        ("เขาไม่ได้ไปที่นั่น", range(1, 8), "่้ี่ัา", "เไ"),  # marks and vowels
+    ],
+    ids=["Japanese", "Thai"],
+)
+def test_characters_stay_with_those_they_belong_to(
+    text: str, widths: range, never_first: str, never_last: str
+) -> None:
+    for width in widths:
         lines = [line for cue in lines_of(characters(text), max_line_width=width) for line in cue]
         assert "".join(lines) == text
-        assert not [line for line in lines if line[0] in "ょっー」" or line[-1] == "「"]
-
-
-def test_thai_marks_and_vowels_stay_with_their_consonants() -> None:
-    text = "เขาไม่ได้ไปที่นั่น"
-    for width in range(1, 8):
-        lines = [line for cue in lines_of(characters(text), max_line_width=width) for line in cue]
-        assert "".join(lines) == text
-        assert not [line for line in lines if line[0] in "่้ี่ัา" or line[-1] in "เไ"]
+        assert not [line for line in lines if line[0] in never_first or line[-1] in never_last]
 
 
 @pytest.mark.parametrize(("text", "width"), [("abc", 3), ("今天", 4), ("é", 1), ("e\u0301", 1), ("ｱｲ", 2)])
