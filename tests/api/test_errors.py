@@ -76,6 +76,9 @@ def test_an_unknown_path_gets_the_list_of_paths(client: TestClient, path: str) -
         ("PUT", TRANSCRIPTIONS, "POST"),
         ("POST", "/v1/models", "GET"),
         ("POST", "/health", "GET"),
+        ("PUT", "/v1/models/owner/name", "GET, DELETE, POST"),
+        ("GET", "/api/ps/demo", "POST, DELETE"),
+        ("POST", "/docs", "GET"),
     ],
 )
 def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: str, path: str, allow: str) -> None:
@@ -211,7 +214,7 @@ def test_an_internal_error_is_an_envelope_without_its_cause(
     assert post(client, MODEL, file(AUDIO)).status_code == 200
 
 
-def test_an_error_of_the_framework_is_an_envelope_without_its_text() -> None:
+def test_an_error_of_the_framework_is_an_envelope_that_names_the_parameter() -> None:
     app = FastAPI()
     add_handlers(app)
 
@@ -220,7 +223,10 @@ def test_an_error_of_the_framework_is_an_envelope_without_its_text() -> None:
         return times
 
     answer = TestClient(app).get("/count?times=many")
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "The request is invalid.")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "times", "invalid_value")
+    assert error["message"].startswith("Invalid value for 'times': Input should be a valid integer")
+    assert "test_errors" not in error["message"]  # its own text names files
 
 
 def test_uploads_are_closed_after_every_kind_of_request(client: TestClient) -> None:
