@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from server.options import RESPONSE_FORMATS
-from tests.contract.asking import BOTH, GERMAN, SILENCE, SPEECH, TWO_PHRASES, VERBOSE, ask
+from tests.contract.requests import BOTH, GERMAN, SILENCE, SPEECH, TWO_PHRASES, VERBOSE, ask
 from tests.contract.schemas import OPENAI, OURS, THEIRS, fits
 from tests.support.bad_inputs import SPEECH_TEXT
 

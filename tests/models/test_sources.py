@@ -14,7 +14,7 @@ from server.models import bundle, installed, manifest
 from server.models.catalog import ModelReference, resolve
 from server.models.catalog_file import REQUIRED, Catalog, CatalogEntry
 from server.models.manifest import FileInfo
-from server.models.sources import Fetched, FetchOrder, fetch
+from server.models.sources import Fetched, FetchRequest, fetch
 from server.settings import Settings
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.index_standin import Index, serve
@@ -54,10 +54,10 @@ def filled_with(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def ordered(model: CatalogEntry, folder: Path, *, latest: bool = False, **settings: Any) -> FetchOrder:
+def ordered(model: CatalogEntry, folder: Path, *, latest: bool = False, **settings: Any) -> FetchRequest:
     catalog = Catalog((model,))
     chosen = Settings.model_validate({"models_dir": folder / "models", **settings})
-    return FetchOrder(resolve(model.name, chosen.models_dir, catalog), chosen, catalog, latest)
+    return FetchRequest(resolve(model.name, chosen.models_dir, catalog), chosen, catalog, latest)
 
 
 def test_the_first_source_that_has_it_is_taken(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
@@ -264,5 +264,5 @@ def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> No
 def test_a_repository_outside_the_catalog_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     found = ModelReference(NAME, tmp_path / "models" / "me--mine", repository=NAME)
-    fetched = fetch(FetchOrder(found, Settings(models_dir=tmp_path / "models"), Catalog(())))
+    fetched = fetch(FetchRequest(found, Settings(models_dir=tmp_path / "models"), Catalog(())))
     assert fetched.source == "the hub"
