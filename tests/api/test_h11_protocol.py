@@ -168,7 +168,7 @@ def test_an_answer_may_take_longer_than_a_request_head(impatient: Running) -> No
         assert connection.answer().status == 200
 
 
-def test_a_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
+def test_a_connection_beyond_the_limit_is_refused_and_others_stay() -> None:
     with serving(max_connections=3) as server, ExitStack() as stack:
         held = [stack.enter_context(Connection(server.base_url)) for _ in range(3)]
         answer = stack.enter_context(Connection(server.base_url)).answer()

@@ -50,9 +50,7 @@ def silero() -> SpeechModel:
     ],
 )
 @pytest.mark.parametrize("size", [BLOCK, 3 * SAMPLE_RATE, 12_347])
-def test_speech_is_where_faster_whisper_finds_it_whatever_the_blocks(
-    silero: SpeechModel, name: str, size: int
-) -> None:
+def test_speech_is_where_faster_whisper_finds_it(silero: SpeechModel, name: str, size: int) -> None:
     from faster_whisper.vad import get_speech_timestamps
 
     samples = samples_of(name)

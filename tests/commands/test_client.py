@@ -177,7 +177,7 @@ def test_options_and_key_are_sent() -> None:
 
 
 @pytest.mark.parametrize("url", ["box:8000", "ftp://box", "http://", "box"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="address"):
         Client(url)
 

@@ -103,7 +103,7 @@ def test_a_translation_in_verbose_json_is_english_without_usage(client: TestClie
     assert "usage" not in answer
 
 
-def test_code_of_the_language_stands_beside_its_name(client: TestClient) -> None:
+def test_the_language_code_is_next_to_the_language_name(client: TestClient) -> None:
     answer = ask(client, VERBOSE, audio=GERMAN).json()
     assert (answer["language"], answer["language_code"]) == ("german", "de")
 

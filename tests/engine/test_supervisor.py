@@ -203,7 +203,7 @@ def test_a_window_that_crashed_the_process_gets_a_second_chance(loader: FakeLoad
         assert engine.stats().restarts == 1
 
 
-def test_a_window_that_crashes_the_process_twice_fails_and_its_neighbours_do_not(loader: FakeLoader) -> None:
+def test_a_window_that_crashes_the_process_twice_fails_alone(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         with held(loader, engine) as first:
             futures = [submit(engine, index, "die" if index == 2 else "") for index in range(8)]

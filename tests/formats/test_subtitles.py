@@ -105,7 +105,7 @@ def test_every_word_is_shown_once_and_in_order_in_lines_within_limits(
 
 
 @given(WORDS, SHAPES, st.floats(0, 5))
-def test_cues_last_from_their_first_word_to_their_last_or_for_the_minimum_and_never_overlap(
+def test_cues_last_as_long_as_their_words_or_the_minimum_without_overlap(
     words: list[tuple[str, int, int]], options: SubtitleOptions, rest_s: float
 ) -> None:
     if not words:
@@ -134,7 +134,7 @@ def test_one_short_sentence_is_one_line() -> None:
     assert lines_of(spoken(" The party ends at two o'clock.")) == [["The party ends at two o'clock."]]
 
 
-def test_lines_of_a_cue_are_balanced_and_break_after_punctuation_where_it_is_near() -> None:
+def test_lines_of_a_cue_are_balanced_and_break_after_nearby_punctuation() -> None:
     assert lines_of(spoken(" I asked him whether he would rather have another one of these")) == [
         ["I asked him whether he would", "rather have another one of these"]
     ]

