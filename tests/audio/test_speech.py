@@ -9,24 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.audio.speech import (
-    CHUNK,
-    Detector,
-    SpeechEvent,
-    SpeechModel,
-    make_detector,
-)
+from server.audio.speech import CHUNK, Detector, SpeechEvent, SpeechModel, make_detector
 from server.options import VadOptions
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span
 from tests.conftest import samples_of
-from tests.support.speech import (
-    BLOCK,
-    ScriptedModel,
-    blocks_of,
-    noise,
-    speech_in,
-    windows_in,
-)
+from tests.support.speech import BLOCK, ScriptedModel, blocks_of, noise, speech_in, windows_in
 
 
 @pytest.fixture(scope="module")

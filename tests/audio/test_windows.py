@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.audio.speech import (
-    SpeechEnd,
-    SpeechStart,
-)
+from server.audio.speech import SpeechEnd, SpeechStart
 from server.audio.windows import WindowPacker
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span

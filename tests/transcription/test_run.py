@@ -8,25 +8,12 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.errors import (
-    AudioTooLong,
-    Unavailable,
-    UndecodableAudio,
-)
+from server.errors import AudioTooLong, Unavailable, UndecodableAudio
 from server.options import DecodingOptions
 from server.transcript import SAMPLE_RATE, Window
 from server.transcription.run import SegmentGroup
 from tests.support.bad_inputs import silence
-from tests.support.fakes import (
-    FakeEngine,
-    FakeModel,
-    Outcome,
-    eventually,
-    make_result,
-    peek,
-    tone,
-    upload,
-)
+from tests.support.fakes import FakeEngine, FakeModel, Outcome, eventually, make_result, peek, tone, upload
 from tests.support.flow import DETECT, ENGLISH, failing_at, flow, numbered, texts
 
 pytestmark = pytest.mark.anyio
