@@ -61,9 +61,9 @@ class AvailableModels:
         return self._known(each, tuple(names))
 
     def _fetched(self, found: ModelReference, settings: Settings) -> Path:
-        from server.models.sources import FetchOrder, fetch  # heavy, and rarely needed
+        from server.models.sources import FetchRequest, fetch  # heavy, and rarely needed
 
-        return fetch(FetchOrder(found, settings, self._catalog, progress=sys.stderr)).folder
+        return fetch(FetchRequest(found, settings, self._catalog, progress=sys.stderr)).folder
 
     def _known(self, each: InstalledModel, names: tuple[str, ...]) -> KnownModel:
         dimensions = each.dimensions

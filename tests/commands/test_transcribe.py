@@ -90,7 +90,7 @@ def test_words_and_language_are_as_asked(tmp_path: Path) -> None:
     assert answer["segments"][0]["text"].strip() == SPANISH_TEXT
 
 
-def test_several_formats_at_once_lie_beside_the_recording(tmp_path: Path) -> None:
+def test_several_formats_at_once_are_written_next_to_the_recording(tmp_path: Path) -> None:
     folder_of(tmp_path, talk=ENGLISH)
     assert transcribe(tmp_path / "talk.wav", "--format", "text,srt,json", "--output") == 0
     assert names_in(tmp_path) == ["talk.json", "talk.srt", "talk.txt", "talk.wav"]
@@ -120,7 +120,7 @@ def test_subtitles_are_shaped_as_asked(capsys: pytest.CaptureFixture[str]) -> No
 # What is to be done
 
 
-def test_directories_are_searched_for_recordings_and_results_lie_in_folders_like_theirs(tmp_path: Path) -> None:
+def test_results_of_directories_are_placed_in_the_same_subfolders(tmp_path: Path) -> None:
     source, out = folder_of(tmp_path / "in", a__talk=ENGLISH, b__deep__talk=SPANISH, top=ENGLISH), tmp_path / "out"
     (source / "notes.txt").write_text("no recording")
     (source / ".hidden.wav").write_text("no recording")
@@ -153,7 +153,7 @@ def test_existing_outputs_are_skipped_without_overwrite(tmp_path: Path, capsys: 
     assert transcribe(ENGLISH, "--output", tmp_path, "--model", "no-such-model") == 0  # not even loaded
 
 
-def test_only_formats_that_lack_are_written(tmp_path: Path) -> None:
+def test_only_missing_formats_are_written(tmp_path: Path) -> None:
     (tmp_path / "en_00.srt").write_text("edited by hand")
     assert transcribe(ENGLISH, "--output", tmp_path, "--format", "srt,text") == 0
     assert names_in(tmp_path) == ["en_00.srt", "en_00.txt"]
@@ -291,7 +291,7 @@ def terminal(*arguments: str | Path, **environment: str) -> Iterator[Terminal]:
         shown.close()
 
 
-def test_a_terminal_shows_progress_speed_and_what_is_left_then_the_text_and_a_sum() -> None:
+def test_a_terminal_shows_progress_and_then_the_text_and_a_summary() -> None:
     with terminal(DATA / "two_minutes.mp3", ENGLISH) as shown:
         shown.wait_for(rb"0/2 +\d+%\|.*\| 00:\d\d<[\d:?]+, +[\d.]+x")
         assert shown.end() == 0
@@ -305,7 +305,7 @@ def test_a_terminal_is_no_recording() -> None:
         assert b"standard input is a terminal" in shown.shown
 
 
-def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on_with_the_rest(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_partial_file_and_the_same_command_resumes(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", a=ENGLISH, b=LONG)
     out = tmp_path / "out"
     with terminal(source, "--output", out) as shown:

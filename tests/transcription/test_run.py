@@ -9,11 +9,7 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.errors import (
-    AudioTooLong,
-    Unavailable,
-    UndecodableAudio,
-)
+from server.errors import AudioTooLong, Unavailable, UndecodableAudio
 from server.options import DecodingOptions
 from server.transcript import SAMPLE_RATE, Window, WindowResult, Word
 from server.transcription.run import SegmentGroup

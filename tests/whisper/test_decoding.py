@@ -60,7 +60,7 @@ def test_a_failed_attempt_leads_to_the_next_temperature() -> None:
     assert state.decoded == replace(GOOD, temperature=0.2)
 
 
-def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
+def test_of_failed_attempts_the_most_probable_without_repetition_is_kept() -> None:
     state = window_state(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
     state.add_attempt(decoded(-0.1, compression=9.0))
     state.add_attempt(decoded(-1.5, temperature=0.2))

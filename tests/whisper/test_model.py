@@ -417,7 +417,7 @@ def test_control_tokens_in_a_prompt_do_not_fail_its_neighbours(demo: Whisper) ->
         {"hotwords": numbered_words(20), "previous_tokens": tuple(range(1000, 1100))},
     ],
 )
-def test_the_prompt_is_what_faster_whisper_makes_of_prompt_hotwords_and_previous_text(
+def test_prompts_equal_those_of_faster_whisper(
     demo: Whisper, watched: WatchedModel, reference: WhisperModel, changes: dict[str, Any]
 ) -> None:
     tokens = asked_with(demo, watched, **changes)
