@@ -65,7 +65,7 @@ def test_a_malformed_request_is_refused_in_the_envelope(
         connection.send(head.encode("latin-1"))
         answer = connection.answer()
     assert message in message_of(answer, status)
-    server.wait_for_line(rf"refused unread: {status} .*\[{answer.headers['x-request-id']}\]")
+    server.wait_for_line(rf"rejected without reading the request: {status} .*\[{answer.headers['x-request-id']}\]")
 
 
 def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Running) -> None:
