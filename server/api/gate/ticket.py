@@ -75,6 +75,7 @@ class Ticket:
     def receive(self, received_bytes: int, *, more: bool) -> None:
         """Record the bytes received; raises `Unavailable` or `RateLimited` if there is no room for more."""
         self.uploading = more
+        self.small = self.small and received_bytes <= SMALL_BYTES
         if not more:
             self.upload_bytes = min(received_bytes, self.upload_bytes)
         if received_bytes > self.upload_bytes:

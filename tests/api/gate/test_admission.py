@@ -252,6 +252,14 @@ def test_an_upload_that_is_not_open_counts_at_least_a_minute_and_at_most_fifteen
     assert ticket.waiting_s(50.0) == 50.0
 
 
+def test_upload_is_small_only_until_more_has_come(stack: ExitStack) -> None:
+    ticket = AdmissionCase(stack).admit(size=1000)
+    ticket.receive(SMALL_BYTES, more=True)
+    assert ticket.small
+    ticket.receive(SMALL_BYTES + 1, more=True)
+    assert not ticket.small
+
+
 def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
     case = AdmissionCase(stack, queue_s=Quota(100.0, 50.0))
     case.admit(size=1, left_s=1000.0)  # a few bytes can hold hours
