@@ -21,6 +21,7 @@ STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 MAX_PROMPT = 223  # tokens of previous text: half of the decoder's 448, less one
 MAX_BEAM_SIZE = 20
 INTERACTIVE_S = 60.0  # a request known to be at most this long has priority over bulk
+SMALL_BYTES = 2 << 20  # of an upload: a minute of 16 kHz WAV, several of anything compressed
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000
 MAX_LINE_WIDTH = 200
@@ -45,6 +46,9 @@ class VadOptions:
 class DecodingOptions:
     """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
 
+    Except that a text of fewer than `doubted_tokens`, timestamps included, is taken for silence by the thresholds
+    `doubted_logprob` and `doubted_no_speech`; 0 tokens: none is.
+
     With `language` None it is detected, among `languages` if any are given: once for the file, or for each
     window if `multilingual`. `temperatures` is the fallback sequence. `prompt` precedes each window as
     previous text; its last 223 tokens are used. `token_logprobs` come from alignment, as word times do.
@@ -66,6 +70,9 @@ class DecodingOptions:
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
+    doubted_tokens: int = 21
+    doubted_logprob: float = -0.6
+    doubted_no_speech: float = 0.4
     word_timestamps: bool = False
     token_logprobs: bool = False
     condition_on_previous_text: bool = False

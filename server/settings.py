@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         le=64,
         description="Batches that one model runs at the same time. Empty: 2; from 12 CPUs on, one for every four.",
     )
-    media_workers: int = Field(2, ge=1, le=64, description="Media files decoded at the same time.")
+    media_workers: int = Field(
+        2, ge=1, le=64, description="Media files decoded at the same time, besides one that has just begun."
+    )
     media_memory_mb: int = Field(512, ge=16, description="Memory limit for decoding one file, MiB.")
     media_timeout_seconds: float = Field(
         30, gt=0, description="How long the decoding of a file may make no progress, s."
@@ -219,7 +221,7 @@ class Settings(BaseSettings):
         0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: off."
     )
     max_windows: int = Field(
-        512, ge=2, description="Windows of audio submitted to engines at once, by all requests."
+        512, ge=2, description="Windows of audio submitted to engines at once, by all recordings of over a minute."
     )
     spool_mb: int = Field(
         8192, ge=1, description="Disk space for the decoded audio of all requests, MiB (115 per hour of audio)."

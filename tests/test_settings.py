@@ -277,15 +277,10 @@ def test_zero_turns_off_what_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, 
     assert (Settings.model_fields[name].description or "").endswith("0: off.")
 
 
-def test_a_bad_value_in_the_file_is_refused_by_name(toml: Path) -> None:
-    toml.write_text("port = 99999")
-    with pytest.raises(ValidationError, match="port"):
-        Settings()
-
-
-def test_an_unknown_key_in_the_file_is_refused_by_name(toml: Path) -> None:
-    toml.write_text("prot = 8001")
-    with pytest.raises(ValidationError, match="prot"):
+@pytest.mark.parametrize(("line", "name"), [("port = 99999", "port"), ("prot = 8001", "prot")])
+def test_a_bad_value_or_key_in_the_file_is_refused_by_name(toml: Path, line: str, name: str) -> None:
+    toml.write_text(line)
+    with pytest.raises(ValidationError, match=name):
         Settings()
 
 

@@ -90,13 +90,13 @@ class Client:
                 raise RemoteError(self._reason(response))
             await self._sleep(_wait_s(response))
 
-    async def is_demo(self, model: str) -> bool:
-        """Return True if the server calls that model (empty: its default) a demo; False if it doesn't say."""
+    async def describe(self, model: str) -> dict[str, Any]:
+        """Return the server's description of that model (empty: its default); empty if it has none."""
         try:
             response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
-            return bool(response.json().get("demo"))
-        except (RemoteError, ValueError, AttributeError):
-            return False
+            return dict(response.json())
+        except (RemoteError, ValueError, TypeError):
+            return {}
 
     def _reason(self, response: httpx2.Response) -> str:
         """Return the message of an error's envelope, if there is one; and where a key is expected."""

@@ -96,15 +96,21 @@ class Engine:
             thread.start()
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
-        """Queue `window` (with its samples) for `request`; the future resolves to its result or its error.
+        """Queue `window` (with its samples) for `request` of `client`; the future resolves to its result or error.
 
         Raises `QueueFull`, or `Unavailable` once the engine is closing or its device is lost.
         """
         if self._lost:
             raise Unavailable(self._lost)
-        job = Job(self._model.start(window, options), request, priority, self._model)
+        job = Job(self._model.start(window, options), request, client, priority, self._model)
         self._queue.put(job)
         if priority == "interactive":
             self._interactive_s = job.submitted_s
@@ -182,14 +188,14 @@ class Engine:
 
     def _work(self) -> None:
         idle_s: float | None = IDLE_S
-        while (take := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
-            if not take.items:
+        while (batch := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
+            if not batch.items:
                 self._model.trim_memory()
                 idle_s = None  # once is enough until there is work again
                 continue
             idle_s = IDLE_S
-            with self._counted(take):
-                self._process(take.items, may_step_back=take.priority == "bulk" and not take.is_bulk_turn)
+            with self._counted(batch):
+                self._process(batch.items, may_step_back=batch.priority == "bulk" and not batch.is_bulk_turn)
 
     def _limit_of(self, job: Job) -> int:
         """Maximum number of windows in a batch that starts with `job`, itself included."""
@@ -206,8 +212,8 @@ class Engine:
         return max(1, limit)
 
     @contextmanager
-    def _counted(self, take: Batch[Job]) -> Iterator[None]:
-        jobs, began_s = take.items, time.monotonic()
+    def _counted(self, batch: Batch[Job]) -> Iterator[None]:
+        jobs, began_s = batch.items, time.monotonic()
         for job in jobs:
             job.taken_s = began_s
         with self._lock:

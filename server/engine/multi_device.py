@@ -30,7 +30,13 @@ class MultiDeviceEngine:
         self._open = [Counter[str]() for _ in engines]  # windows without a result, by request
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
         """As `Engine.submit`; once all engines are broken or closed, raises their error."""
         states = [engine.stats().state for engine in self._engines]
@@ -38,7 +44,8 @@ class MultiDeviceEngine:
             place = self._shortest(states)
             self._open[place][request] += 1
         try:
-            future = self._engines[place].submit(window, options, request=request, priority=priority)
+            engine = self._engines[place]
+            future = engine.submit(window, options, request=request, priority=priority, client=client)
         except BaseException:
             self._count_off(place, request)
             raise
@@ -52,10 +59,10 @@ class MultiDeviceEngine:
     def position(self, request: str) -> int:
         """The position at the engine that will reach it first, among those that have windows of it."""
         with self._lock:
-            having = [
+            owners = [
                 engine for engine, open_now in zip(self._engines, self._open, strict=True) if open_now[request]
             ]
-        return min(engine.position(request) for engine in having or self._engines)
+        return min(engine.position(request) for engine in owners or self._engines)
 
     def stats(self) -> EngineStats:
         """The sum over all engines; the state of the best one."""

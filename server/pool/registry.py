@@ -125,7 +125,7 @@ class Registry:
         """The reason why the default model can't serve requests; empty if it can, if necessary after loading."""
         slot = self.default
         if slot.served is None:
-            return "" if slot.loading or slot.may_be_tried(self._pool.now_s()) else slot.reason
+            return "" if slot.loading or slot.may_be_loaded(self._pool.now_s()) else slot.reason
         stats = slot.served.engine.stats()
         return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
 

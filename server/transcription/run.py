@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from server.audio.loudness import Frames, loud_frames
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.errors import Cancelled, RequestTimeout
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
@@ -19,6 +20,7 @@ from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, ch
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Timeline
 from server.transcription.window_transcriber import WindowTask, WindowTranscriber
+from server.transcription.word_times import with_spoken_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class TranscriptionRun:
         source: UploadFd,
         options: TranscriptionOptions,
         capacity: asyncio.Semaphore,
+        client: str = "",
     ) -> None:
         """`capacity` bounds the windows of all requests that are with the engines. Takes over `lease`."""
         self.id = uuid.uuid4().hex
@@ -55,6 +58,7 @@ class TranscriptionRun:
         self._lease = lease
         self._options = options
         self._capacity = capacity
+        self._client = client
         self._decoded: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[WindowTask | None] = asyncio.Queue()
         self._transcriber: WindowTranscriber | None = None  # once the model is loaded
@@ -122,7 +126,7 @@ class TranscriptionRun:
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
         mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
-        recording = media.open(source, vad, on_window=pass_on, mels=mels)
+        recording = media.open(source, vad, on_window=pass_on, mels=mels, client=self._client)
         recording.finished.add_done_callback(lambda _: pass_on(None))
         return recording
 
@@ -134,7 +138,7 @@ class TranscriptionRun:
         """Submit every window to the engine: in parallel as room allows, or each after the one before."""
         model = await self._lease.model()
         check_language(self._options.decoding, model)
-        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity)
+        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity, self._client)
         self._transcriber = transcriber
         if self._options.decoding.condition_on_previous_text:
             await self._feed_in_sequence(transcriber)
@@ -202,10 +206,17 @@ class TranscriptionRun:
                     self.language, self.language_probability = result.language_probs[0]
                 # Only once: the first window has all of the prompt, later ones may have previous text instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
+                if result.segments:
+                    result = with_spoken_times(
+                        result, await asyncio.to_thread(self._loud_frames, window), self._lease.known.word_shift_s
+                    )
                 segments += timeline.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self.segments += segments
             self.groups.put_nowait(SegmentGroup(tuple(segments), self.done_s))
+
+    def _loud_frames(self, window: Window) -> Frames:
+        return loud_frames(self.recording.load(window))
 
 
 def _now_s() -> float:

@@ -200,7 +200,7 @@ def test_a_file_in_a_text_field_s_place_is_named(client: TestClient, name: str) 
     assert (error["param"], error["code"]) == (name, "invalid_value")
 
 
-def test_errors_are_json_whatever_format_was_asked_for(client: TestClient) -> None:
+def test_errors_are_json_for_every_response_format(client: TestClient) -> None:
     error_of(post(client, MODEL, field("response_format", "srt"), file(b"")), 400)
 
 

@@ -123,7 +123,7 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("system", "version", "status"), [("linux", 4, "ok"), ("linux", 0, "note"), ("darwin", 4, "note")]
 )
-def test_the_sandbox_is_complete_or_what_it_lacks_is_reported(
+def test_the_sandbox_is_complete_or_reported_as_incomplete(
     monkeypatch: pytest.MonkeyPatch, system: str, version: int, status: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)

@@ -10,7 +10,7 @@ import pytest
 SERVER = Path(__file__).parents[2] / "server"
 
 # Files at the top: the program's own terms. Everything may import them; they import each other and no room.
-WORDS = "__init__ errors settings options transcript languages keep_alive stats logs"
+WORDS = "__init__ errors settings options transcript languages keep_alive quota stats logs"
 
 # What each room may import, beside itself and the words.
 ROOMS: dict[str, str] = {
@@ -18,13 +18,14 @@ ROOMS: dict[str, str] = {
     "formats": "",
     "models": "system",
     "monitoring": "system",
+    "evaluation": "",
     "audio": "system",
     "whisper": "audio.mel system",
     "engine": "whisper system",
     "pool": "engine models system",
     "transcription": "pool audio",
     "api": "transcription pool models audio formats monitoring system",
-    "commands": "api transcription pool engine whisper audio models formats monitoring system",
+    "commands": "api transcription pool engine whisper audio models formats monitoring evaluation system",
     "cli": "commands models system",
 }
 
@@ -56,7 +57,10 @@ HOMES: dict[str, str] = {
     "prometheus_client": "monitoring.prometheus monitoring.request_metrics",
     "click": "cli.*",
     "opentelemetry": "api.tracing",
-    "tqdm": "commands.transcribe models.progress",
+    "rapidfuzz": "evaluation.scoring",
+    "whisper_normalizer": "evaluation.normalizers",
+    "opencc": "evaluation.normalizers",
+    "tqdm": "commands.parallel models.progress",
     "pydantic": "api.openapi.declarations api.posted_transcript cli.main settings",
     "pydantic_settings": "settings",
 }
