@@ -21,7 +21,7 @@ from server.models import catalog
 from server.models.catalog import ModelReference
 from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
-from server.system import sandbox
+from server.system import sandbox, seccomp
 from server.system.addresses import is_loopback
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 from server.system.sizes import in_words
@@ -33,6 +33,7 @@ LEAST_DISK_BYTES = 1 << 30
 FILES_PER_REQUEST = 4  # upload, decoded audio, the connection to a worker and a spare one
 OWN_FILES = 100
 
+LANDLOCK = "use Linux 5.13 or later with Landlock enabled"
 LIBRARIES = ("ctranslate2", "faster-whisper", "av", "onnxruntime")
 
 Status = Literal["ok", "note", "problem"]
@@ -133,10 +134,20 @@ def cages() -> Check:
     if sys.platform != "linux":
         text = "upload decoding can't be sandboxed on this system: a file that crashes it ends the server"
         return Check("confinement", "note", text, "accept files only from people you trust")
-    if version := sandbox.landlock_version():
-        return Check("confinement", "ok", f"upload decoding is sandboxed (rlimits, Landlock {version})")
-    text = "upload decoding is limited by rlimits only; without Landlock it can reach files and network"
-    return Check("confinement", "note", text, "use Linux 5.13 or later with Landlock enabled")
+    version, filters = sandbox.landlock_version(), seccomp.is_supported()
+    means = {"rlimits": True, f"Landlock {version}": version > 0, "seccomp": filters}
+    text = f"upload decoding is sandboxed ({', '.join(name for name, there in means.items() if there)})"
+    if version and filters:
+        return Check("confinement", "ok", text)
+    if filters:
+        return Check("confinement", "note", f"{text}, without Landlock", LANDLOCK)
+    if version:
+        cure = "use a kernel with seccomp filters, on x86-64 or arm64"
+        return Check("confinement", "note", f"{text}; its system calls aren't filtered", cure)
+    text = (
+        "upload decoding is limited by rlimits only: a file that takes its process over reaches files and network"
+    )
+    return Check("confinement", "note", text, LANDLOCK)
 
 
 def address(settings: Settings) -> Check:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -110,6 +111,7 @@ def examine(settings: Settings, ask: Ask) -> DoctorReport:
         given(settings),
         reads,
         media(settings),
+        *held(ask),
         *gpu(ask("cuda"), settings),
         is_here,
     ]
@@ -212,6 +214,19 @@ def media(settings: Settings) -> Check:
     except Exception as error:  # failed imports and processes become lines of the report
         return Check("media", "problem", f"recordings can't be decoded: {error or type(error).__name__}")
     return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a process of its own")
+
+
+def held(ask: Ask) -> list[Check]:
+    """Try to break out of a process that is confined as those that decode uploads are. Linux only."""
+    if sys.platform != "linux":
+        return []
+    answer = ask("sandbox")
+    if error := answer.get("error"):
+        return [Check("sandbox", "problem", f"a process can't be confined: {error}")]
+    if done := answer["done"]:
+        text = f"a confined process could still {', '.join(done)}"
+        return [Check("sandbox", "note", text, "see the line confinement")]
+    return [Check("sandbox", "ok", f"a confined process was refused to {', '.join(answer['refused'])}")]
 
 
 def gpu(answer: Answer, settings: Settings) -> list[Check]:

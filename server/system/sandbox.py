@@ -1,7 +1,8 @@
 """Drops the privileges that reading an untrusted file does not need. Linux only; can't be undone.
 
 Resource limits contain a file that uses too much memory or time. Landlock, if the kernel has it, contains a process
-that a file has taken over: it can open no path, make no TCP connection, and signal or trace no other process.
+that a file has taken over: it can open no path, make no TCP connection, and signal or trace no other process. A
+seccomp filter, if the kernel takes it, refuses every system call that a worker has no use for.
 """
 
 import ctypes
@@ -10,14 +11,17 @@ import os
 import resource
 import signal
 import struct
+import sys
 from dataclasses import dataclass
+
+from server.system.seccomp import filter_system_calls
 
 HARD_CPU_S = 2  # from the signal that ends a process to the one that it can't ignore
 FIRST_KEPT = 3  # descriptors below are redirected to /dev/null
 OUT_OF_THE_WAY = 256  # above every descriptor of a process that calls `keep_only`
 
 CAPABILITY_VERSION, NO_CAPABILITIES = 0x20080522, bytes(24)  # linux/capability.h
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # sys/prctl.h
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38  # sys/prctl.h
 CREATE_RULESET, RESTRICT_SELF, TELL_VERSION = 444, 446, 1  # linux/landlock.h, on every architecture
 FILE_RIGHTS = (0, 13, 14, 15, 15, 16)  # number of file rights, by Landlock version
 NET_RIGHTS, NET_SINCE = 0b11, 4  # bind and connect by TCP
@@ -42,6 +46,16 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
+def hide_memory() -> None:
+    """Keep other processes of this user from reading this one's memory and environment, and it out of core dumps.
+
+    It lasts until this process starts another program: children can be read, as always. Without effect elsewhere
+    than on Linux.
+    """
+    if sys.platform == "linux":
+        _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def keep_only(*files: int) -> list[int]:
     """Close all descriptors except these, which are renumbered from `FIRST_KEPT` on; returns the new numbers."""
     aside = [fcntl.fcntl(file, fcntl.F_DUPFD, OUT_OF_THE_WAY) for file in files]
@@ -64,6 +78,7 @@ def confine(limits: ProcessLimits) -> None:
     _restrict()
     _limit(resource.RLIMIT_NOFILE, 0)  # open files stay open
     _libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), NO_CAPABILITIES)  # as root it could lift these limits
+    filter_system_calls()  # last: it refuses the calls above
 
 
 def landlock_version() -> int:

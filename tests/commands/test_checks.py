@@ -121,14 +121,23 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("system", "version", "status"), [("linux", 4, "ok"), ("linux", 0, "note"), ("darwin", 4, "note")]
+    ("system", "version", "filters", "status", "text"),
+    [
+        ("linux", 4, True, "ok", "sandboxed (rlimits, Landlock 4, seccomp)"),
+        ("linux", 0, True, "note", "sandboxed (rlimits, seccomp), without Landlock"),
+        ("linux", 4, False, "note", "sandboxed (rlimits, Landlock 4); its system calls aren't filtered"),
+        ("linux", 0, False, "note", "limited by rlimits only"),
+        ("darwin", 4, True, "note", "can't be sandboxed"),
+    ],
 )
 def test_what_decodes_uploads_is_confined_or_that_is_told(
-    monkeypatch: pytest.MonkeyPatch, system: str, version: int, status: str
+    monkeypatch: pytest.MonkeyPatch, system: str, version: int, filters: bool, status: str, text: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr("server.system.sandbox.landlock_version", lambda: version)
+    monkeypatch.setattr("server.system.seccomp.is_supported", lambda: filters)
     assert cages().status == status
+    assert text in cages().text
 
 
 def test_a_library_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,12 @@ from server import __version__
 from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
-from server.commands.doctor import DoctorReport, ask_child, examine
+from server.commands.doctor import DoctorReport, ask_child, examine, held
 from server.commands.probe import Answer
 from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
+from server.system import seccomp
 from server.whisper import devices
 from tests.support.broken_av import BROKEN, break_av
 from tests.support.fakes import taken_port
@@ -48,7 +49,9 @@ def no_media(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask_here(question: str, *arguments: str) -> Answer:
     """As in a child process, but in this one, where a test has put things out of order; nothing is decoded."""
-    return HEARD if question == "decode" else probe.answer(question, *arguments)
+    confined: Answer = {"done": [], "refused": ["open files"]}  # not tried here: it can't be undone
+    answers = {"decode": HEARD, "sandbox": confined}
+    return answers.get(question) or probe.answer(question, *arguments)
 
 
 def found(report: DoctorReport, name: str) -> Check:
@@ -128,6 +131,29 @@ def test_a_process_that_never_ends_is_an_answer(
     monkeypatch.setattr(doctor, "TRIAL_S", 0.1)
     monkeypatch.setattr(doctor, "END_S", 0.0)
     assert "did not finish within 0.1 s" in ask_child("cuda")["error"]
+
+
+def test_breaking_out_of_a_confined_process_is_tried() -> None:
+    answer = ask_child("sandbox")
+    assert answer.keys() == {"done", "refused"}
+    assert {"open files", "connect", "raise its limits"} <= set(answer["refused"])
+    if seccomp.is_supported():
+        assert answer["done"] == []
+    (check,) = held(lambda _: answer)
+    assert (check.status, "raise its limits" in check.text) == ("note" if answer["done"] else "ok", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "text"),
+    [
+        ({"done": ["look files up"], "refused": ["connect"]}, "note", "could still look files up"),
+        ({"error": "it was ended by SIGSYS"}, "problem", "SIGSYS"),
+    ],
+)
+def test_a_confined_process_that_breaks_out_is_reported(answer: Answer, status: str, text: str) -> None:
+    (check,) = held(lambda _: answer)
+    assert check.status == status
+    assert text in check.text
 
 
 # Machines that are made up
