@@ -11,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from server.engine.messages import FromChild, Heartbeat, Ready, Start, ToChild
+from server.engine.validation import MAX_MESSAGE_BYTES, InvalidEngineMessage, decode
 from server.stats import EngineStats
 from server.system.child_process import ChildProcess, clean_environment, described
 
@@ -36,7 +37,7 @@ class EngineProcess:
         self.ended = threading.Event()
         self._hear = hear
         self._child = ChildProcess(MODULE, environment=environment())
-        self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
+        self._connection: Connection[list[ToChild], object] = Connection(self._child.channel.detach())
         self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=run, name="engine-line", daemon=True) for run in (self._read, self._write)
@@ -77,11 +78,14 @@ class EngineProcess:
     def _read(self) -> None:
         try:
             while True:
-                message = self._connection.recv()
+                message = decode(self._connection.recv_bytes(MAX_MESSAGE_BYTES))
                 self.silent_s = 0.0
                 self._hear(self, message)
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # OSError too where the message is too long
             pass
+        except InvalidEngineMessage as error:
+            self.exit_reason = f"it sent what no engine sends: {error}"
+            self._child.kill()
         finally:
             self.ended.set()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from server.engine.loader import ModelFacts, ModelLoader
-from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, WindowFailed
 from server.engine.pending import PendingWindows
 from server.engine.process import NO_HEARTBEAT, EngineProcess
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
@@ -241,6 +241,8 @@ class SupervisedEngine:
                 process.heartbeat = message
             case Result(number, result):
                 self._on_result(number, result)
+            case WindowFailed(number, reason, unavailable):
+                self._on_result(number, Unavailable(reason) if unavailable else RuntimeError(reason))
             case ExitReason(reason):
                 process.exit_reason = reason
 
