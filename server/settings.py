@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         le=64,
         description="Batches that one model runs at the same time. Empty: 2; from 12 CPUs on, one for every four.",
     )
+    engine_sandbox: bool = Field(
+        True,
+        description="Confine the processes that run models to their files and to the GPUs, by Landlock; `0` if a "
+        "GPU is not found because of it.",
+    )
     media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
     media_memory_mb: int = Field(512, ge=16, description="Memory that decoding one file may take, MiB.")
     media_timeout_seconds: float = Field(30, gt=0, description="How long decoding a file may make no progress, s.")

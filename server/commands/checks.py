@@ -21,8 +21,9 @@ from server.models import catalog
 from server.models.catalog import ModelReference
 from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
-from server.system import sandbox, seccomp
+from server.system import seccomp
 from server.system.addresses import is_loopback
+from server.system.landlock import landlock_version
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 from server.system.sizes import in_words
 
@@ -134,13 +135,15 @@ def cages() -> Check:
     if sys.platform != "linux":
         text = "upload decoding can't be sandboxed on this system: a file that crashes it ends the server"
         return Check("confinement", "note", text, "accept files only from people you trust")
-    version, filters = sandbox.landlock_version(), seccomp.is_supported()
+    version, filters = landlock_version(), seccomp.is_supported()
     means = {"rlimits": True, f"Landlock {version}": version > 0, "seccomp": filters}
     text = f"upload decoding is sandboxed ({', '.join(name for name, there in means.items() if there)})"
     if version and filters:
         return Check("confinement", "ok", text)
     if filters:
-        return Check("confinement", "note", f"{text}, without Landlock", LANDLOCK)
+        return Check(
+            "confinement", "note", f"{text}, but not by Landlock, nor the processes that run models", LANDLOCK
+        )
     if version:
         cure = "use a kernel with seccomp filters, on x86-64 or arm64"
         return Check("confinement", "note", f"{text}; its system calls aren't filtered", cure)

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from server import __version__
 from server.commands.checks import Check, libraries, model, models_dir, non_defaults, python, short
 from server.commands.probe import Answer
+from server.engine.file_access import engine_access
 from server.engine.loader import WhisperLoader
 from server.engine.process import environment
 from server.errors import SottoError
@@ -23,6 +25,7 @@ from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resol
 from server.options import UploadFd, VadOptions
 from server.settings import Settings
 from server.system.child_process import ChildProcess, described
+from server.system.landlock import FileAccess
 
 MODULE = "server.commands.probe"
 TRIAL_S = 600.0  # a large model may load from a slow disk
@@ -31,6 +34,8 @@ END_S = 5.0
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader")
 SMI_S = 30.0
 SCHEMA = 1  # increases when programs that read the JSON have to change
+
+OF_ENGINES = ("cuda", "device", "decode")  # questions that concern what engines' processes can do
 
 Ask = Callable[..., Answer]
 
@@ -79,14 +84,15 @@ class DoctorReport:
 
 def doctor(settings: Settings, *, as_json: bool) -> int:
     """Print the report; returns an exit status: 0 if the server can run."""
-    report = examine(settings, ask_child)
+    report = examine(settings, partial(ask_child, confined=settings.engine_sandbox))
     print(report.json() if as_json else report.page())
     return 0 if report.runs else 1
 
 
-def ask_child(question: str, *arguments: str) -> Answer:
-    """Return a child process's answer; `error` if it crashes or times out."""
-    child = ChildProcess(MODULE, question, *arguments, environment=environment())
+def ask_child(question: str, *arguments: str, confined: bool = False) -> Answer:
+    """Return a child process's answer; `error` if it crashes or times out. `confined` as an engine's process."""
+    access = _access(question, *arguments) if confined and question in OF_ENGINES else None
+    child = ChildProcess(MODULE, question, *arguments, environment=environment(), access=access)
     try:
         child.channel.settimeout(TRIAL_S)
         with child.channel.makefile() as channel:
@@ -97,6 +103,12 @@ def ask_child(question: str, *arguments: str) -> Answer:
         status = child.close(END_S)
     answer: Answer = json.loads(output) if output else {"error": described(status)}
     return answer
+
+
+def _access(question: str, *arguments: str) -> FileAccess:
+    """As an engine's process has it, and the bundled recording."""
+    folders = [Path(json.loads(argument)["folder"]) for argument in arguments if question == "decode"]
+    return engine_access(*folders, data_path(SAMPLE).parent)
 
 
 def examine(settings: Settings, ask: Ask) -> DoctorReport:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from server.engine.loader import ModelFacts, ModelLoader
@@ -71,11 +72,16 @@ class SupervisedEngine:
         log_level: str = "info",
         log_format: Literal["text", "json"] = "text",
         patience: SupervisorTimeouts = SupervisorTimeouts(),
+        confined_to: Path | None = None,
     ) -> None:
-        """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed."""
+        """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed.
+
+        With the model's folder as `confined_to` its processes can use no other files (`file_access`).
+        """
         self.max_batch = 1
         self._name = name
         self._start = Start(loader, log_level, log_format, patience.probe_every_s)
+        self._confined_to = confined_to
         self._patience = patience
         self._settled = threading.Event()  # set once loaded for the first time, or given up
         self._closing = threading.Event()
@@ -194,7 +200,7 @@ class SupervisedEngine:
     def _run_process(self) -> tuple[EngineProcess | None, str]:
         """Run one process from start to exit; returns why it ended."""
         try:
-            process = EngineProcess(self._start, self._on_message)
+            process = EngineProcess(self._start, self._on_message, self._confined_to)
         except (OSError, RuntimeError) as error:  # out of processes or threads
             return None, f"it can't be started: {error}"
         with self._lock:

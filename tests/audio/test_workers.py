@@ -23,8 +23,8 @@ from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import UploadFd, VadOptions
 from server.stats import MediaEnd
 from server.system import seccomp
+from server.system.landlock import landlock_version
 from server.system.machine import children_of
-from server.system.sandbox import landlock_version
 from server.transcript import Window
 from tests.support.bad_inputs import BAD_INPUTS, DATA
 from tests.support.fakes import DEADLINE_S, make_media, tone, upload, wait_until

@@ -124,7 +124,7 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
     ("system", "version", "filters", "status", "text"),
     [
         ("linux", 4, True, "ok", "sandboxed (rlimits, Landlock 4, seccomp)"),
-        ("linux", 0, True, "note", "sandboxed (rlimits, seccomp), without Landlock"),
+        ("linux", 0, True, "note", "sandboxed (rlimits, seccomp), but not by Landlock"),
         ("linux", 4, False, "note", "sandboxed (rlimits, Landlock 4); its system calls aren't filtered"),
         ("linux", 0, False, "note", "limited by rlimits only"),
         ("darwin", 4, True, "note", "can't be sandboxed"),
@@ -134,7 +134,7 @@ def test_what_decodes_uploads_is_confined_or_that_is_told(
     monkeypatch: pytest.MonkeyPatch, system: str, version: int, filters: bool, status: str, text: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr("server.system.sandbox.landlock_version", lambda: version)
+    monkeypatch.setattr("server.commands.checks.landlock_version", lambda: version)
     monkeypatch.setattr("server.system.seccomp.is_supported", lambda: filters)
     assert cages().status == status
     assert text in cages().text

@@ -24,6 +24,7 @@ from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
 from server.system import seccomp
+from server.system.landlock import landlock_version
 from server.whisper import devices
 from tests.support.broken_av import BROKEN, break_av
 from tests.support.fakes import taken_port
@@ -47,7 +48,7 @@ def no_media(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "media", lambda _: Check("media", "ok", "not tried"))
 
 
-def ask_here(question: str, *arguments: str) -> Answer:
+def ask_here(question: str, *arguments: str, confined: bool = False) -> Answer:
     """As in a child process, but in this one, where a test has put things out of order; nothing is decoded."""
     confined: Answer = {"done": [], "refused": ["open files"]}  # not tried here: it can't be undone
     answers = {"decode": HEARD, "sandbox": confined}
@@ -373,3 +374,20 @@ def test_the_exit_status_is_for_scripts(
     assert run(["doctor", "--model", "no-such-model"]) == 1
     monkeypatch.setenv("SOTTO_PORT", "many")
     assert run(["doctor"]) == 2
+
+
+@pytest.mark.skipif(not landlock_version(), reason="no Landlock here")
+def test_trials_are_confined_as_engines_are(child: Callable[[str], None], tmp_path: Path) -> None:
+    secret = tmp_path.parent / f"{tmp_path.name}.secret"
+    secret.write_text("secret")
+    child(f"""
+import json
+from server.system.child_process import attach
+channel, _ = attach()
+try: answer = open({str(secret)!r}).read()
+except OSError as error: answer = error.strerror
+channel.sendall(json.dumps({{"said": answer}}).encode())
+""")
+    assert ask_child("cuda") == {"said": "secret"}
+    assert ask_child("cuda", confined=True) == {"said": "Permission denied"}
+    assert ask_child("decode", json.dumps({"folder": str(tmp_path)}), confined=True)["said"] == "Permission denied"

@@ -14,7 +14,7 @@ from server.engine.validation import MAX_MESSAGE_BYTES, InvalidEngineMessage, de
 from server.stats import Durations, EngineStats
 from server.transcript import Segment, TokenLogprob, WindowResult, Word
 from tests.support.fakes import wait_until
-from tests.support.hosted import QUICK, FakeRecipe
+from tests.support.hosted import QUICK, FakeLoader
 
 FACTS = ModelFacts(("en", "de"), 80, "cpu", "int8", 0.25, "CTranslate2", 1 << 40)
 SEGMENT = Segment(
@@ -120,7 +120,7 @@ def test_an_engine_that_is_taken_over_is_ended_and_nothing_of_it_runs_here(
     (tmp_path / "sends").write_bytes(data)
     monkeypatch.setattr(process, "MODULE", "tests.support.stub_engine")
     caplog.set_level(logging.ERROR)
-    engine = SupervisedEngine(FakeRecipe(tmp_path), "fake", patience=QUICK)
+    engine = SupervisedEngine(FakeLoader(tmp_path), "fake", patience=QUICK)
     try:
         engine.facts()
         wait_until(lambda: "the engine of fake ended" in caplog.text)

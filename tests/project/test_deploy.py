@@ -93,7 +93,7 @@ def test_the_service_is_confined_and_lets_the_server_end_its_own_children() -> N
         "OOMPolicy": "continue",
     }.items():
         assert option(name) == value
-    for call in ("landlock_create_ruleset", "landlock_restrict_self"):
+    for call in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"):
         assert call in option("SystemCallFilter").split()
     breaks = {"MemoryDenyWriteExecute", "PrivateDevices", "ProcSubset", "PrivateNetwork"}
     assert not breaks & {name for name, _ in unit()}
