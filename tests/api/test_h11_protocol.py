@@ -58,7 +58,7 @@ def message_of(answer: Answer, status: int) -> str:
         "long header",
     ],
 )
-def test_what_is_no_request_is_refused_in_the_envelope(
+def test_a_malformed_request_is_refused_in_the_envelope(
     server: Running, head: str, status: int, message: str
 ) -> None:
     with Connection(server.base_url) as connection:

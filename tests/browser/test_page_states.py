@@ -70,5 +70,5 @@ def test_each_state_says_what_is_known(tab: Tab, steps: list[Step], told: list[s
     assert tab.page.evaluate(TELL, steps)[-1] == told
 
 
-def test_what_is_tried_again_begins_with_nothing_and_keeps_the_focus(tab: Tab) -> None:
+def test_a_retried_job_starts_empty_and_keeps_the_focus(tab: Tab) -> None:
     assert tab.page.evaluate(AGAIN) == {"focused": "Cancel", "hidden": True, "unsaved": False}

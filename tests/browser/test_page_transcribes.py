@@ -63,7 +63,7 @@ def test_subtitles_are_shaped_on_request(tab: Tab) -> None:
     )
 
 
-def test_cue_times_that_the_api_would_refuse_are_not_used_and_it_is_told(tab: Tab) -> None:
+def test_invalid_cue_times_are_ignored_with_a_message(tab: Tab) -> None:
     tab.page.get_by_text("Options").click()
     tab.page.get_by_label("Longest, s").fill("0.5")  # below what Shortest is where it is not given
     wrong = tab.page.get_by_role("alert").filter(has_text="Shortest, s")
@@ -185,7 +185,7 @@ def test_more_than_the_page_takes_are_refused_in_words(tab: Tab, tmp_path: Path)
     expect(tab.page.get_by_role("article")).to_have_count(100)
 
 
-def test_nobody_speaks(tab: Tab) -> None:
+def test_a_recording_without_speech(tab: Tab) -> None:
     tab.drop("silence_10s.wav")
     expect(tab.wait_for("silence_10s.wav", "done").get_by_text("0:10 · Nobody speaks")).to_be_visible()
     tab.picture("nobody-speaks")

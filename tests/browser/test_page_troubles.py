@@ -46,7 +46,7 @@ def test_a_file_that_is_no_recording(tab: Tab, tmp_path: Path) -> None:
     tab.check_access()
 
 
-def test_keys(open_tab: Opener) -> None:
+def test_the_page_asks_for_a_key_where_one_is_needed(open_tab: Opener) -> None:
     with serving(api_keys=KEY) as server:
         tab = open_tab(server)
         tab.expect_fault(f"{RESOURCE}.* 401")
@@ -90,7 +90,7 @@ def test_removing_one_moves_the_focus_to_what_can_be_done_with_the_next(tab: Tab
     expect(tab.job("second.mp3").get_by_role("button", name="Try again")).to_be_focused()
 
 
-def test_what_is_remembered_outlasts_a_page_without_a_list_of_models(tab: Tab) -> None:
+def test_remembered_options_survive_a_page_without_models(tab: Tab) -> None:
     tab.expect_fault(f"{RESOURCE}.* 503")
     tab.page.get_by_text("Options").click()
     tab.page.get_by_label("Language spoken").select_option(label="German")

@@ -84,7 +84,7 @@ def test_nothing_is_lit_in_a_pause(mounted: Mounted) -> None:
     expect(reading.locator(".is-now")).to_have_count(0)
 
 
-def test_a_segment_without_words_is_lit_and_heard_as_a_whole(tab: Tab) -> None:
+def test_a_segment_without_words_is_highlighted_and_played_whole(tab: Tab) -> None:
     bare = [{key: value for key, value in each.items() if key != "words"} for each in made_up(3)]
     reading = mount(tab, bare, length_s=20)
     reading.locator(".reading-word").nth(1).click()

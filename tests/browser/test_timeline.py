@@ -171,7 +171,7 @@ def test_a_recorders_file_has_its_length_though_it_does_not_say_so(tab: Tab) -> 
     expect(tab.page.locator(".reading-clock")).to_have_text("0:00 / 0:02")
 
 
-def test_what_is_not_transcribed_yet_is_veiled_and_the_length_is_the_servers(tab: Tab, strip: Locator) -> None:
+def test_audio_not_transcribed_yet_is_dimmed_and_its_length_the_servers(tab: Tab, strip: Locator) -> None:
     picture = (
         "canvas => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(canvas.toDataURL()))))"
     )

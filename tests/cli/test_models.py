@@ -251,7 +251,7 @@ def test_remove_asks(
     assert "It is the default model. [y/N]" in question
 
 
-def test_remove_without_anybody_to_ask_needs_yes(models: Path, capsys: Captured) -> None:
+def test_remove_needs_yes_without_a_terminal(models: Path, capsys: Captured) -> None:
     filled(models / "clinic", *WHOLE)
     assert run(["models", "remove", "clinic"]) == 2
     assert "--yes" in error_of(capsys)
@@ -268,7 +268,7 @@ def test_bundled_model_is_not_removed(name: str, capsys: Captured) -> None:
 # verify
 
 
-def test_verify_tells_by_its_status(models: Path, capsys: Captured) -> None:
+def test_verify_sets_the_exit_status(models: Path, capsys: Captured) -> None:
     assert run(["models", "verify"]) == 0
     pulled(models / "me--small")
     filled(models / "clinic", *WHOLE)

@@ -163,7 +163,7 @@ def test_file_is_no_repository_whatever_it_is_called(tmp_path: Path, monkeypatch
         catalog.resolve("me/tiny.pt", tmp_path)
 
 
-def test_file_instead_of_a_directory_is_told(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_directory_is_an_error(tmp_path: Path) -> None:
     folder = filled(tmp_path / "model", *WHOLE)
     with pytest.raises(ModelUnavailable, match="is a file; a model is the directory around it"):
         catalog.resolve(str(folder / "model.bin"), tmp_path)
@@ -375,7 +375,7 @@ def test_every_model_but_two_is_pinned_and_small_files_are_shared() -> None:
 # Models that are none of ours
 
 
-def test_another_kind_of_model_is_told_by_its_files(tmp_path: Path) -> None:
+def test_another_kind_of_model_is_recognised_by_its_files(tmp_path: Path) -> None:
     folder = filled(tmp_path / "wav2vec", "model.safetensors")
     (folder / "config.json").write_text('{"architectures": ["Wav2Vec2ForCTC"]}')
     with pytest.raises(ModelUnavailable, match="no Whisper: it is Wav2Vec2ForCTC"):
@@ -424,7 +424,7 @@ def test_every_name_of_the_catalog_is_pulled_into_its_one_folder(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", ["a--b/c", "a/b--c", "a/b..c", "a/b.", "a/b-", f"{'x' * 97}/y"])
-def test_names_that_the_hub_can_not_have_are_none(name: str, tmp_path: Path) -> None:
+def test_names_that_the_hub_cannot_have_are_no_repositories(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="neither in the catalog nor a repository's id"):
         catalog.pullable(name, tmp_path, KNOWN)
     with pytest.raises(ModelUnavailable, match="Unknown model"):

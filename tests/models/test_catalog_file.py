@@ -37,7 +37,7 @@ def test_a_repository_or_a_path_is_all_that_an_entry_needs(tmp_path: Path) -> No
     assert second.folder(tmp_path / "models") == Path.home() / "b"
 
 
-def test_dimensions_tell_the_download(tmp_path: Path) -> None:
+def test_the_download_size_follows_from_the_dimensions(tmp_path: Path) -> None:
     text = f'[models.a]\nrepository = "me/a"\ndimensions = {DIMENSIONS}'
     (model,) = catalog_file.read(written(tmp_path, text))
     assert model.dimensions == Dimensions(384, 4, 4, 80, 51865)

@@ -82,7 +82,7 @@ def test_a_snapshot_of_a_hub_cache_is_copied_by_content(tmp_path: Path, models: 
     assert not any(file.is_symlink() for file in folder.iterdir())
 
 
-def test_what_is_in_the_models_directory_stays(source: Path, models: Path) -> None:
+def test_an_existing_folder_in_the_models_directory_stays(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     assert folders.import_folder(folder, models, NOTHING_KNOWN) == folder
     with pytest.raises(ModelUnavailable, match=r"is there already: remove it first"):

@@ -14,7 +14,7 @@ def told(**changes: object) -> bytes:
     return json.dumps({"repository": None, "revision": None, "files": {"model.bin": FACTS}, **changes}).encode()
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
     made = Manifest("owner/name", "1" * 40, {"model.bin": FileInfo(3, SUM), "config.json": FileInfo(2)})
     made.write(tmp_path)
     assert manifest.read(tmp_path) == made

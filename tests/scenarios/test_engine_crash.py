@@ -130,7 +130,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
         assert transcribed(client).status_code == 200
 
 
-def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+def test_a_hanging_model_is_replaced_and_every_request_ends(tmp_path: Path) -> None:
     recipe = FakeLoader(tmp_path)
     patience = replace(QUICK, wedged_s=2.0, again_s=(0.5,))
     with supervised(recipe, patience) as engine, TestClient(over(engine)) as client, ThreadPoolExecutor() as pool:

@@ -44,7 +44,7 @@ def wait_until_free(server: Running) -> None:
 
 
 @pytest.mark.parametrize("drop", [b"", b"x"], ids=["stops", "drips"])
-def test_upload_that_does_not_come_is_given_up(strict: Running, drop: bytes) -> None:
+def test_an_upload_that_does_not_come_times_out(strict: Running, drop: bytes) -> None:
     with Connection(strict.base_url) as connection:
         connection.send_head({"Content-Length": str(len(LONG))})
         connection.send(LONG[:10_000])
