@@ -14,7 +14,8 @@ from struct import calcsize, pack
 PR_SET_SECCOMP, MODE_FILTER = 22, 2  # linux/prctl.h, linux/seccomp.h
 KILL_PROCESS, ERROR, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # the filter's answers
 LOAD, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the low half of a 64-bit argument
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+ARGUMENT_BYTES = 8  # of which the low half is compared: the kernel's own type is an int
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 FIRST_UNKNOWN = 470  # system calls of later kernels, of which a newer C library does without
 
@@ -34,9 +35,12 @@ ALLOWED = """
     sched_yield 24 124 / sched_getaffinity 204 123 / getcpu 309 168 / membarrier 324 283
     getpid 39 172 / getppid 110 173 / gettid 186 178
     getuid 102 174 / geteuid 107 175 / getgid 104 176 / getegid 108 177
+    getpriority 140 141
     set_robust_list 273 99 / get_robust_list 274 100 / rseq 334 293 / uname 63 160 / sysinfo 99 179
 """
-ON_ITSELF = "tgkill 234 131 / kill 62 129"  # only with this process as first argument: how a process aborts
+# Allowed on this process only: how a process aborts, and how it gets behind others.
+SIGNALS = "tgkill 234 131 / kill 62 129"  # the first argument is a process id
+PRIORITY = "setpriority 141 140"  # the first two are PRIO_PROCESS, and 0 for the caller
 # Answered as where there are too many processes already, which libraries expect: they do without a thread.
 NEW_PROCESS = "clone 56 220 / clone3 435 435 / fork 57 - / vfork 58 -"
 
@@ -82,7 +86,7 @@ def _machine() -> str:
 
 def _instructions(machine: str, pid: int) -> Iterator[bytes]:
     yield _instruction(LOAD, ARCHITECTURE)
-    yield pack("HBBI", JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine])
+    yield _unless(ARCHITECTURES[machine])
     yield _instruction(RETURN, KILL_PROCESS)
     yield _instruction(LOAD, NUMBER)
     yield from _answer(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, ERROR | errno.ENOSYS)
@@ -90,11 +94,26 @@ def _instructions(machine: str, pid: int) -> Iterator[bytes]:
         yield from _answer(JUMP_IF_EQUAL, number, ALLOW)
     for number in numbers(NEW_PROCESS, machine):
         yield from _answer(JUMP_IF_EQUAL, number, ERROR | errno.EAGAIN)
-    for number in numbers(ON_ITSELF, machine):
-        to_itself = [_instruction(LOAD, FIRST_ARGUMENT), *_answer(JUMP_IF_EQUAL, pid, ALLOW), REFUSED]
-        yield pack("HBBI", JUMP_IF_EQUAL, 0, len(to_itself), number)
-        yield from to_itself
+    for number in numbers(SIGNALS, machine):
+        yield from _allow_with(number, pid)
+    for number in numbers(PRIORITY, machine):
+        yield from _allow_with(number, 0, 0)
     yield REFUSED
+
+
+def _allow_with(number: int, *arguments: int) -> Iterator[bytes]:
+    """Answer the system call `number`: allowed if it begins with these arguments."""
+    checks: list[bytes] = []
+    for place, value in enumerate(arguments):
+        checks += _instruction(LOAD, FIRST_ARGUMENT + place * ARGUMENT_BYTES), _unless(value), REFUSED
+    checks.append(_instruction(RETURN, ALLOW))
+    yield pack("HBBI", JUMP_IF_EQUAL, 0, len(checks), number)
+    yield from checks
+
+
+def _unless(value: int) -> bytes:
+    """Run the next instruction unless what is loaded is `value`."""
+    return pack("HBBI", JUMP_IF_EQUAL, 1, 0, value)
 
 
 def _answer(test: int, value: int, answer: int) -> Iterator[bytes]:

@@ -54,6 +54,8 @@ def filtered(then: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         "'personality', 0",
         "'process_vm_readv', os.getppid(), 0, 0, 0, 0, 0",
         "'kill', os.getppid(), 0",
+        "'setpriority', 0, os.getppid(), 19",
+        "'setpriority', 2, 0, 19",
         "'syscall', 250 if os.uname().machine == 'x86_64' else 219, 0, 0, 0, 0, 0",  # keyctl
         "'syscall', 424, 1, 0, 0, 0",  # pidfd_send_signal
         "'syscall', 425, 1, 0",  # io_uring_setup
@@ -105,6 +107,7 @@ signal.signal(signal.SIGUSR1, lambda *_: print('signal')); signal.raise_signal(s
 time.sleep(0.001); time.time(); time.process_time(); os.urandom(9); threading.Lock().acquire(timeout=0.01)
 with open(own, 'r+b', closefd=False) as file:
     file.write(b'words'); file.seek(0); print(file.read())
+os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 1)
 os.pwrite(own, b'more', 1); print(os.pread(own, 9, 0), len(os.sched_getaffinity(0)) > 0)
 """
     ended = filtered(work, tmp_path)
@@ -119,7 +122,9 @@ def test_numbers_are_those_of_the_kernel_s_headers(machine: str) -> None:
     found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)$", header.read_text(), re.M)
     known = {name: int(number) for name, number in found}
     column = list(NUMBERS).index(machine)
-    tables = " / ".join([seccomp.ALLOWED.strip().replace("\n", "/"), seccomp.NEW_PROCESS, seccomp.ON_ITSELF])
+    tables = " / ".join(
+        [seccomp.ALLOWED.strip().replace("\n", "/"), seccomp.NEW_PROCESS, seccomp.SIGNALS, seccomp.PRIORITY]
+    )
     for row in tables.split("/"):
         name, *numbers = row.split()
         expected = known.get(name)
