@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,15 +72,18 @@ class SupervisedEngine:
         log_level: str = "info",
         log_format: Literal["text", "json"] = "text",
         patience: SupervisorTimeouts = SupervisorTimeouts(),
+        public: Callable[[str], str] = str,
         confined_to: Path | None = None,
     ) -> None:
         """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed.
 
-        With the model's folder as `confined_to` its processes can use no other files (`file_access`).
+        `public` turns a reason into what clients may see. With the model's folder as `confined_to` its processes
+        can use no other files (`file_access`).
         """
         self.max_batch = 1
         self._name = name
         self._start = Start(loader, log_level, log_format, patience.probe_every_s)
+        self._public = public
         self._confined_to = confined_to
         self._patience = patience
         self._settled = threading.Event()  # set once loaded for the first time, or given up
@@ -116,7 +119,7 @@ class SupervisedEngine:
             if self._closed:
                 raise Unavailable("The server is shutting down.")
             if self._state == "broken":
-                raise Unavailable(self._reason)
+                raise self._unavailable(self._reason)
             if self._ready and len(self._pending) >= self._ready.max_queued:
                 raise QueueFull("Too much audio is waiting for this model.")
             pending = self._pending.add(window, options, request, priority)
@@ -193,7 +196,8 @@ class SupervisedEngine:
             with self._lock:
                 crashed_twice = self._pending.take_back(process.heartbeat.running if process else ())
             self._give_up(
-                crashed_twice, Unavailable(f"The engine ended twice while it worked on this recording: {why}")
+                crashed_twice,
+                self._unavailable(f"The engine ended twice while it worked on this recording: {why}"),
             )
             self._closing.wait(self._decide(process, why))
 
@@ -231,7 +235,7 @@ class SupervisedEngine:
             self._restarts += 1
             given_up = broken and self._ready is None
         if broken:
-            self._give_up(self._pending.numbers(), Unavailable(self._reason))
+            self._give_up(self._pending.numbers(), self._unavailable(self._reason))
         if given_up:
             self._closing.set()
             self._settled.set()
@@ -248,7 +252,7 @@ class SupervisedEngine:
             case Result(number, result):
                 self._on_result(number, result)
             case WindowFailed(number, reason, unavailable):
-                self._on_result(number, Unavailable(reason) if unavailable else RuntimeError(reason))
+                self._on_result(number, self._unavailable(reason) if unavailable else RuntimeError(reason))
             case ExitReason(reason):
                 process.exit_reason = reason
 
@@ -274,6 +278,9 @@ class SupervisedEngine:
             self._send()
         for pending in done:
             _settle(pending.future, result)
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable(self._public(reason))
 
     def _send(self) -> None:
         """Send the windows that are due, if a process is ready for them."""

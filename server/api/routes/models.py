@@ -34,7 +34,8 @@ router = APIRouter()
 async def models(request: Request) -> Response:
     """List the ids that requests may use, aliases included; the demo model's only while it is the default."""
     registry: Registry = request.state.registry
-    entries = [_entry(registry, name) for name in registry.ids()]
+    is_admin = request.state.keys.is_admin(request.headers)
+    entries = [_entry(registry, name, is_admin=is_admin) for name in registry.ids()]
     for entry in entries:
         if entry["root"] != entry["id"]:  # an alias; the model's own entry lists the languages, up to a hundred
             del entry["languages"]
@@ -44,7 +45,8 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> Response:
     """Describe one model; ids with a slash may be percent-encoded or not."""
-    return _pretty(_entry(request.state.registry, model))
+    is_admin = request.state.keys.is_admin(request.headers)
+    return _pretty(_entry(request.state.registry, model, is_admin=is_admin))
 
 
 @router.delete("/v1/models/{model:path}")
@@ -64,8 +66,8 @@ async def delete(request: Request, model: str) -> Response:
     return _pretty({"id": model, "object": "model", "deleted": True})
 
 
-def _entry(registry: Registry, name: str) -> dict[str, object]:
-    state = registry.state(registry.find(name))
+def _entry(registry: Registry, name: str, *, is_admin: bool) -> dict[str, object]:
+    state = registry.state(registry.find(name), with_paths=is_admin)
     entry: dict[str, object] = {
         "id": name,
         "object": "model",

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from server.api.fields import Fields
 from server.api.forms import keep_alive_s
 from server.api.heartbeat import ended_with_client
-from server.errors import Cancelled
+from server.errors import Cancelled, ModelBroken
 from server.formats.render import Json
 from server.pool.registry import Registry
 from server.stats import ModelState
@@ -23,7 +23,8 @@ router = APIRouter()
 async def running(request: Request) -> JSONResponse:
     """List the loaded models, and how busy each is."""
     registry: Registry = request.state.registry
-    models = [_entry(state) for state in registry.states() if _is_running(state)]
+    states = registry.states(with_paths=request.state.keys.is_admin(request.headers))
+    models = [_entry(state) for state in states if _is_running(state)]
     return JSONResponse({"time": round(time.time()), "models": models})
 
 
@@ -32,7 +33,10 @@ async def load(request: Request, model: str) -> JSONResponse:
     """Load a model, and respond once it is loaded; `keep_alive` sets how long it stays."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
-    return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
+    try:
+        return JSONResponse(_entry(await registry.load(model, keep_alive_s(_query(request)))))
+    except ModelBroken as error:
+        raise error.in_full() from error
 
 
 @router.delete("/api/ps/{model:path}")
