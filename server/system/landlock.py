@@ -87,5 +87,5 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 def _checked(result: int) -> int:
     if result < 0:
-        raise OSError(ctypes.get_errno(), "Landlock refused its rules")
+        raise OSError(ctypes.get_errno(), "the kernel rejected the Landlock rules")
     return result

@@ -69,7 +69,7 @@ def filter_system_calls() -> None:
         return
     program = b"".join(_instructions(_machine(), os.getpid()))
     if _libc.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(_Program(len(program) // 8, program)), 0, 0):
-        raise OSError(ctypes.get_errno(), "seccomp refused its filter")
+        raise OSError(ctypes.get_errno(), "the kernel rejected the seccomp filter")
 
 
 def numbers(table: str, machine: str) -> list[int]:

@@ -161,7 +161,7 @@ def test_a_wrong_path_gets_the_right_one_suggested(client: TestClient, path: str
 )
 def test_unsupported_endpoints_say_so(client: TestClient, path: str) -> None:
     message = message_of(client.post(path, json={"model": "x"}), 404)
-    assert message.startswith(f"Invalid URL (POST {path}). This server only turns speech into text: it has ")
+    assert message.startswith(f"Invalid URL (POST {path}). This server only transcribes speech. It has ")
     assert f"POST {TRANSCRIPTIONS}" in message
 
 

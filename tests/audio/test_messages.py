@@ -46,7 +46,7 @@ MESSAGES: list[Message] = [
     WindowFound(Window(3, (Span(0, 5), Span(7, 480_002)))),
     Done(0, None),
     Done(MAX_SAMPLES, -1.5),
-    Failed("undecodable", "It holds no sound."),
+    Failed("undecodable", "It contains no audio."),
     Ended(None),
     Ended(-9),
 ]
@@ -198,7 +198,7 @@ def test_windows_as_they_are_packed_are_in_course(
 @pytest.mark.parametrize(
     "error",
     [
-        UndecodableAudio("It holds no sound."),
+        UndecodableAudio("It contains no audio."),
         UndecodableAudio(),
         AudioTooShort(),
         AudioTooLong(25.0),

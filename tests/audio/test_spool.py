@@ -178,7 +178,7 @@ def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:
 def test_a_block_that_does_not_fit_is_refused_and_the_rest_stays() -> None:
     budget = SpoolBudget(LENGTH * SAMPLE_BYTES)
     spool = filled(budget)
-    with pytest.raises(Unavailable, match="no room left"):
+    with pytest.raises(Unavailable, match="no space left"):
         add(spool, AUDIO[:1])
     assert budget.used == LENGTH * SAMPLE_BYTES
     assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)

@@ -151,7 +151,7 @@ def test_a_file_that_crashes_its_worker_is_refused_and_others_are_unaffected(
         assert recordings[0].finished.result(DEADLINE_S) == pytest.approx(119.1, abs=0.1)
         error = recordings[1].finished.exception(DEADLINE_S)
         assert isinstance(error, UndecodableAudio)
-        assert error.detail == "It ended every process that tried."
+        assert error.detail == "Every process that tried to decode it crashed."
         for recording in recordings:
             recording.close()
 
@@ -159,7 +159,7 @@ def test_a_file_that_crashes_its_worker_is_refused_and_others_are_unaffected(
 @pytest.mark.parametrize("command", ["sleep", "stick"])
 def test_a_file_without_progress_times_out(impatient_case: Case, command: str) -> None:
     assert str(impatient_case.scanned(f"!{command}".encode()).error).endswith(
-        f"Decoding it got no further for {SOON_S:g} seconds."
+        f"Decoding it made no progress for {SOON_S:g} seconds (SOTTO_MEDIA_TIMEOUT_SECONDS)."
     )
     assert not children_of(impatient_case.workers.pid)
 
@@ -167,9 +167,9 @@ def test_a_file_without_progress_times_out(impatient_case: Case, command: str) -
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
-        ("allocate", "It needs more memory than one file may take."),
-        ("overtime", "Decoding it takes too long."),
-        ("hang-up", "It ended every process that tried."),
+        ("allocate", "Decoding it needs more memory than allowed (SOTTO_MEDIA_MEMORY_MB)."),
+        ("overtime", "Decoding it takes too much CPU time."),
+        ("hang-up", "Every process that tried to decode it crashed."),
     ],
 )
 def test_a_file_that_takes_too_much_is_refused(shared_case: Case, command: str, detail: str) -> None:
@@ -369,7 +369,7 @@ def test_a_fork_server_that_no_longer_forks_is_replaced() -> None:
 
 def test_workers_that_do_not_start_are_the_servers_error_not_the_files() -> None:
     with opened("tests.no_such_module") as case:
-        with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
+        with pytest.raises(Unavailable, match="no media worker can be started: it ended with status 1"):
             case.media.wait_until_ready()
         assert isinstance(case.scanned("en_00.wav").error, Unavailable)
 
@@ -395,7 +395,7 @@ def test_an_error_at_start_is_quoted_as_the_cause(
     monkeypatch.syspath_prepend(tmp_path)
     with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
         case.media.wait_until_ready()
-    assert str(caught.value) == f"Audio can't be decoded at present: no media worker starts: {cause}."
+    assert str(caught.value) == f"Audio can't be decoded at the moment: no media worker can be started: {cause}."
 
 
 def no_more_files(*_: object, **__: object) -> NoReturn:
@@ -415,12 +415,12 @@ def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
         for _ in range(2):
             error = shared_case.scanned("en_00.wav").error
             assert isinstance(error, Unavailable)
-            assert str(error) == "Audio can't be decoded at present: Too many open files."
+            assert str(error) == "Audio can't be decoded at the moment: Too many open files."
     assert shared_case.scanned("en_00.wav").error is None
 
 
 def test_only_one_caller_waits_for_a_starting_fork_server(shared_case: Case) -> None:
-    with shared_case.workers._lock, pytest.raises(Unavailable, match="about to start"):
+    with shared_case.workers._lock, pytest.raises(Unavailable, match="media workers are starting"):
         shared_case.media.wait_until_ready()
     shared_case.media.wait_until_ready()
 

@@ -61,7 +61,7 @@ def test_a_denied_microphone_is_reported(open_tab: Opener) -> None:
     tab = open_tab()
     tab.page.evaluate(NO_MICROPHONE)
     tab.page.get_by_role("button", name="Record").click()
-    expect(tab.page.get_by_text("The browser did not allow the microphone.")).to_be_visible()
+    expect(tab.page.get_by_text("The browser denied access to the microphone.")).to_be_visible()
     tab.picture("no-microphone")
 
 

@@ -195,7 +195,7 @@ def test_an_hour_is_few_elements_and_holds_up_nothing(tab: Tab) -> None:
     expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
     assert tab.page.evaluate("document.querySelectorAll('.reading *').length") < ELEMENTS
     reading.get_by_role("searchbox").fill("letter")
-    expect(reading.get_by_label("Hits")).to_have_text("1 of 900")
+    expect(reading.get_by_label("Matches")).to_have_text("1 of 900")
     tab.page.keyboard.press("Shift+Enter")
     expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
     text.evaluate("text => text.scrollTop = text.scrollHeight / 2")

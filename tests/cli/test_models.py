@@ -173,10 +173,10 @@ def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("cut", "broke off at .*; the next pull goes on from there"),
+        ("cut", "broke off at .*; the next pull resumes there"),
         ("lie", "arrived damaged and was removed"),
         ("unknown", "does not exist"),
-        ("offline", "SOTTO_OFFLINE .* forbids to pull it"),
+        ("offline", "SOTTO_OFFLINE .* forbids downloading it"),
     ],
 )
 def test_pull_that_fails_says_why(
@@ -336,7 +336,7 @@ def test_import_of_no_bundle_names_the_cause(tmp_path: Path, capsys: Captured) -
     for name in ("some.tar", "none.tar"):
         assert run(["models", "import", str(tmp_path / name)]) == 1
     err = capsys.readouterr().err.splitlines()
-    assert "this is no bundle of `sotto models export`" in err[0]
+    assert "not a file of `sotto models export`" in err[0]
     assert "No such file" in err[1]
 
 
@@ -357,7 +357,7 @@ def test_a_folder_is_imported_and_linked(models: Path, tmp_path: Path, capsys: C
     assert (models / "same").resolve() == source
     assert run(["models", "verify", "mine"]) == 0
     assert run(["models", "import", str(filled(tmp_path / "photos", "one.jpg"))]) == 1
-    assert "is no usable model" in capsys.readouterr().err
+    assert "is not a usable model" in capsys.readouterr().err
     assert run(["models", "import", "--link", str(source / "model.bin")]) == 2
     assert "--link is for folders" in error_of(capsys)
 

@@ -118,7 +118,7 @@ def test_key_is_the_environment_s(
 def test_other_servers_are_no_sotto(answer: bytes, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.answer = answer
     assert run(["ps"]) == 1
-    assert capsys.readouterr().err.endswith("does not answer as a Sotto server does\n")
+    assert capsys.readouterr().err.endswith("does not respond like a Sotto server\n")
 
 
 def test_an_error_of_the_server_is_shown(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ def test_a_load_that_is_closed_says_so(loader: FakeLoader) -> None:
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(engine.facts)
         engine.close()
-        with pytest.raises(ModelUnavailable, match="'fake' was given up while it was loaded"):
+        with pytest.raises(ModelUnavailable, match="Loading the model 'fake' was cancelled"):
             facts.result(DEADLINE_S)
 
 
@@ -349,7 +349,10 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(loader: FakeLo
 
 def test_a_model_that_crashes_on_load_is_given_up_after_three_times(loader: FakeLoader) -> None:
     (loader.folder / "broken").write_text("die")
-    with pytest.raises(ModelUnavailable, match="'fake' does not run: it was ended by SIGABRT"), supervised(loader):
+    with (
+        pytest.raises(ModelUnavailable, match="'fake' is not running: it was ended by SIGABRT"),
+        supervised(loader),
+    ):
         pass
     assert loader.starts == 3
 
@@ -380,7 +383,7 @@ def test_a_stuck_batch_ends_its_process_and_other_windows_continue(loader: FakeL
         wait_until(lambda: engine.stats().running == 1)
         behind = submit(engine, 1)
         assert text(behind) == " w1"
-        with pytest.raises(Unavailable, match="did not end within"):
+        with pytest.raises(Unavailable, match="did not finish within"):
             hung.result(DEADLINE_S)
         assert engine.stats().restarts > 1
 

@@ -259,7 +259,7 @@ def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path
     assert verify(locate("clinic", models, known)) == []
     (folder / "config.json").write_text("[]")
     assert verify(locate("clinic", models, known)) == ["config.json is damaged"]
-    with pytest.raises(ModelUnavailable, match=r"has checksums already; .*source\.json"):
+    with pytest.raises(ModelUnavailable, match=r"already has checksums; .*source\.json"):
         record_sums(locate("clinic", models, known))
 
 

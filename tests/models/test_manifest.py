@@ -76,7 +76,7 @@ def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
     ],
 )
 def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no file of a model"):
+    with pytest.raises(ValueError, match="not a file of a model"):
         manifest.parse(told(files={name: FACTS}))
 
 

@@ -55,7 +55,7 @@ def test_where_nothing_is_known_of_memory_there_is_no_limit(monkeypatch: pytest.
 def test_a_setting_holds_for_every_model() -> None:
     budget = Budget.of(Settings(memory_budget_mb=1000), "cpu", "int8", 0)
     assert budget.limit_bytes == 1000 << 20
-    with pytest.raises(ModelBroken, match=r"'small'.* needs about \d{4} MiB of memory, and may have 1000 MiB"):
+    with pytest.raises(ModelBroken, match=r"'small'.* needs about \d{4} MiB of memory, but the limit is 1000 MiB"):
         budget.need_bytes(SMALL)
 
 

@@ -259,7 +259,9 @@ async def test_memory_counts_until_the_process_has_ended() -> None:
 async def test_a_request_without_room_gets_a_retry_after() -> None:
     async with pool_case(room_s=0.01) as case:
         lease = await case.hold(case.a)
-        with pytest.raises(Unavailable, match="no memory for the model 'large' while others are in use") as caught:
+        with pytest.raises(
+            Unavailable, match="not enough memory for the model 'large' while others are in use"
+        ) as caught:
             await case.hold(case.large)
         assert caught.value.retry_after_s == 10
         assert not case.large.reason

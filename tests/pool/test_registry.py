@@ -438,5 +438,5 @@ def test_several_devices_that_are_not_there_are_an_error_and_leave_nothing() -> 
 
 
 def test_a_default_model_beyond_the_budget_is_an_error_at_the_start() -> None:
-    with pytest.raises(ModelUnavailable, match=r"'demo'.* may have 50 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
+    with pytest.raises(ModelUnavailable, match=r"'demo'.* the limit is 50 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
         load(Settings(device="cpu", memory_budget_mb=50))

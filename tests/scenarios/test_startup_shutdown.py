@@ -224,4 +224,4 @@ def test_where_no_media_worker_starts_the_server_ends_with_the_cause(
     cause = break_av("open", tmp_path, monkeypatch)
     with started() as server:
         assert server.wait_for_end() == 1
-    assert re.search(rf"no media worker starts: TypeError\(.{re.escape(cause)}", server.log), server.log
+    assert re.search(rf"no media worker can be started: TypeError\(.{re.escape(cause)}", server.log), server.log

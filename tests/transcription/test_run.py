@@ -215,7 +215,7 @@ async def test_a_file_that_is_no_audio_ends_with_its_error() -> None:
 async def test_a_full_spool_ends_the_request() -> None:
     with flow(FakeEngine(), spool_bytes=500_000) as on, upload(tone(60)) as source:
         async with on.request(source) as transcription:
-            with pytest.raises(Unavailable, match="no room left"):
+            with pytest.raises(Unavailable, match="no space left"):
                 await transcription.result()
 
 

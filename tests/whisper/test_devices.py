@@ -73,7 +73,7 @@ def test_a_gpu_without_cublas_is_reported_with_advice_and_skipped_by_auto(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert pick_device(asked) == picked
-    assert caplog.messages == [f"there is a GPU, and no libcublas.so.12 to compute with: {cublas_advice()}"]
+    assert caplog.messages == [f"there is a GPU, but libcublas.so.12 is missing: {cublas_advice()}"]
 
 
 def test_the_advice_is_what_the_extra_installs() -> None:

@@ -195,7 +195,7 @@ def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
     case.admit()
     error = case.refused()
     assert isinstance(error, RateLimited)
-    assert error.message == "Rate limit reached: requests at once. Limit: 2. Please try again in 1s."
+    assert error.message == "Rate limit reached: concurrent requests. Limit: 2. Please try again in 1s."
     case.admit("b", left_s=100.0)
     assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 100.")
     case.admit("c")

@@ -96,7 +96,12 @@ def test_an_admin_key_opens_all_other_routes_too() -> None:
 @pytest.mark.parametrize(
     ("keys", "offered", "kind", "message"),
     [
-        (BOTH, KEY, PermissionDenied, "with an admin key .* yours is an ordinary one"),  # of the same name
+        (
+            BOTH,
+            KEY,
+            PermissionDenied,
+            "needs an admin key .* the key of this request is not one",
+        ),  # of the same name
         (BOTH, WRONG, Unauthorized, "Incorrect API key"),
         (BOTH, "", Unauthorized, "You didn't provide"),
         (KEYS, KEY, PermissionDenied, "this server has none"),

@@ -145,7 +145,7 @@ def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_t
     hub.cuts["model.bin"] = [HALF] + [0] * 20
     (*_, last) = events_of(client.post(f"/v1/models/{NAME}"))
     assert last["error"]["code"] == "pull_failed"
-    assert "the next pull goes on from there" in last["error"]["message"]
+    assert "the next pull resumes there" in last["error"]["message"]
     assert pulled(models) == {}
     hub.cuts["model.bin"] = [1000]
     hub.requests.clear()
@@ -198,7 +198,7 @@ def test_an_offline_server_refuses_to_download(make: Make, hub: Hub) -> None:
     client = make(offline=True)
     answer = client.post(f"/v1/models/{NAME}")
     assert answer.status_code == 403
-    assert "SOTTO_OFFLINE forbids to download it" in error_of(answer)["message"]
+    assert "SOTTO_OFFLINE forbids downloading it" in error_of(answer)["message"]
     assert client.post("/v1/models/demo?stream=false").json()["state"] == "done"
     assert hub.requests == []
 

@@ -106,14 +106,14 @@ def test_an_import_of_an_installed_model_changes_nothing(content: bytes, there: 
 
 def test_another_model_of_that_name_stays(content: bytes, there: Path, known: Catalog) -> None:
     others = contents(pulled(there / LABEL, "me/other"))
-    with pytest.raises(ModelUnavailable, match="is there already and is not the same: remove it first"):
+    with pytest.raises(ModelUnavailable, match="already exists and is different: remove it first"):
         bundle.import_(io.BytesIO(content), there, known)
     assert contents(there / LABEL) == others
 
 
 def test_files_that_a_person_placed_stay(content: bytes, there: Path, known: Catalog) -> None:
     folder = filled(there / LABEL, "model.bin")
-    with pytest.raises(ModelUnavailable, match="is there already and is not the same: remove it first"):
+    with pytest.raises(ModelUnavailable, match="already exists and is different: remove it first"):
         bundle.import_(io.BytesIO(content), there, known)
     assert list(contents(folder)) == ["model.bin"]
 
@@ -133,7 +133,7 @@ def test_damaged_model_stays_if_the_bundle_is_damaged_too(content: bytes, there:
     folder = bundle.import_(io.BytesIO(content), there, known)
     (folder / "model.bin").write_bytes(b"short")
     before = contents(folder)
-    with pytest.raises(ModelUnavailable, match="it ends too early"):
+    with pytest.raises(ModelUnavailable, match="it is truncated"):
         bundle.import_(io.BytesIO(content[: len(content) // 2]), there, known)
     assert contents(folder) == before
 

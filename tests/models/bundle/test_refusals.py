@@ -43,7 +43,7 @@ def refused(content: bytes | BinaryIO, there: Path, known: Catalog, match: str, 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 10240, b"PK\x03\x04" * 1000, b"x" * 511, os.urandom(4096)])
 def test_other_files_are_no_bundles(content: bytes, there: Path, known: Catalog) -> None:
-    refused(content, there, known, "no bundle of `sotto models export`")
+    refused(content, there, known, "not a file of `sotto models export`")
 
 
 def test_flipped_bit_is_found(content: bytes, there: Path, known: Catalog) -> None:
@@ -53,8 +53,8 @@ def test_flipped_bit_is_found(content: bytes, there: Path, known: Catalog) -> No
 
 @pytest.mark.parametrize("part", [0.001, 0.02, 0.3, 0.9])
 def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Path, known: Catalog) -> None:
-    refused(content[: int(len(content) * part)], there, known, "it ends too early")
-    refused(content[: -2 * bundle.BLOCK], there, known, "it ends too early")
+    refused(content[: int(len(content) * part)], there, known, "it is truncated")
+    refused(content[: -2 * bundle.BLOCK], there, known, "it is truncated")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there
             member.name = name
         return member, body
 
-    refused(remade(content, rename), there, known, rf"where {LABEL}/model\.bin .* should be, it has")
+    refused(remade(content, rename), there, known, rf"it has .* instead of {LABEL}/model\.bin with")
 
 
 @pytest.mark.parametrize("name", ["../evil", "..", ".", "/evil", ".hidden", "a b"])
@@ -83,8 +83,8 @@ def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, 
         member.name = f"{name}/{member.name.split('/')[1]}"
         return member, body
 
-    refused(remade(content, rename), there, known, "does not begin with source|can't be a folder's name")
-    refused(content, there, known, "can't be a folder's name", label=name)
+    refused(remade(content, rename), there, known, "does not begin with source|is not a valid folder name")
+    refused(content, there, known, "is not a valid folder name", label=name)
     assert not (there.parent / "evil").exists()
 
 
@@ -98,7 +98,7 @@ def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Pa
             member.name = f"{LABEL}/{name}"
         return member, body
 
-    refused(remade(content, rename), there, known, "no file of a model")
+    refused(remade(content, rename), there, known, "not a file of a model")
 
 
 def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalog) -> None:
@@ -108,7 +108,7 @@ def test_record_that_names_itself_is_refused(content: bytes, there: Path, known:
             member.size = len(body)
         return member, body
 
-    refused(remade(content, rename), there, known, "its record names itself")
+    refused(remade(content, rename), there, known, "its manifest lists itself")
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_links_devices_and_folders_are_refused(kind: bytes, content: bytes, ther
             member.type, member.linkname = kind, "/etc/passwd"
         return member, body
 
-    refused(remade(content, turn), there, known, r"where .*model\.bin .* should be, it has")
+    refused(remade(content, turn), there, known, r"it has .* instead of .*model\.bin with")
 
 
 def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: Path, known: Catalog) -> None:
     extra = tarfile.TarInfo(f"{LABEL}/evil").tobuf(tarfile.GNU_FORMAT)
     more = content.removesuffix(bundle.END) + extra + bundle.END
-    refused(more, there, known, "more in it than its record names")
+    refused(more, there, known, "data after the last file of its manifest")
     fewer = remade(content, lambda member, body: None if member.name.endswith("model.bin") else (member, body))
     refused(fewer, there, known, r"where .*model\.bin .* should be")
 
@@ -134,12 +134,12 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b'"size": 18000', b'"size": 18001', r"where .*model\.bin with 18001 bytes should be"),
+        (b'"size": 18000', b'"size": 18001', r"instead of .*model\.bin with 18001 bytes"),
         (b'"size": 18000', b'"size": 99000000000000000', "needs 99,000,000,.* has .* free"),
-        (b'"size": 18000', b'"size": -1', "tells no size"),
-        (b'"sha256": "', b'"sha256": null, "x": "', "no record of a model's files"),
+        (b'"size": 18000', b'"size": -1', "has no size"),
+        (b'"sha256": "', b'"sha256": null, "x": "', "not a manifest of a model"),
         (b'"model.bin"', b'"other.bin"', "where .*other.bin .* should be"),
-        (b'"files"', b'"fails"', "no record of a model's files"),
+        (b'"files"', b'"fails"', "not a manifest of a model"),
     ],
 )
 def test_record_that_lies_is_refused(

@@ -123,7 +123,7 @@ def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypa
 
 def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
     standin.raw = b"<html>please log in</html>"
-    with pytest.raises(ModelUnavailable, match="does not answer as a model hub does"):
+    with pytest.raises(ModelUnavailable, match="does not respond like a model hub"):
         pull(standin, folder)
 
 
@@ -133,7 +133,7 @@ def test_a_hub_without_checksums_is_not_used(standin: Hub, folder: Path, lacking
     for each in (told, *told["siblings"]):
         each.pop(lacking, None)
     standin.raw = json.dumps(told).encode()
-    with pytest.raises(ModelUnavailable, match=f"tells no revision, sizes or sums for {NAME}"):
+    with pytest.raises(ModelUnavailable, match=f"reports no revision, sizes or checksums for {NAME}"):
         pull(standin, folder)
 
 
