@@ -141,7 +141,7 @@ def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
 def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
     """In a worker: scan the upload and report the results."""
     teller = socket.socket(fileno=channel)
-    teller.send(encode(Started()))
+    teller.send(encode(Started(os.getpid())))
     try:
         confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):

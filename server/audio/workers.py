@@ -17,6 +17,7 @@ from typing import NoReturn
 from server.audio.messages import (
     MAX_MESSAGE_BYTES,
     READY,
+    Decoded,
     Done,
     Ended,
     Failed,
@@ -24,12 +25,14 @@ from server.audio.messages import (
     Message,
     MessageOrder,
     ScanRequest,
+    Started,
     decode,
     encode_request,
     error_of,
     receive,
 )
 from server.audio.spool import Spool
+from server.audio.work_limit import SLOWEST, WorkLimit
 from server.errors import Unavailable, UndecodableAudio
 from server.options import ScanOptions
 from server.stats import MediaEnd, MediaStats
@@ -42,7 +45,6 @@ START_S = 60.0
 END_S = 2.0  # for a worker to exit
 NOTICE_S = 0.5  # for the exit of the fork server to become visible, after that of its worker
 TICK_S = 0.1  # between checks for cancellation
-SLOWEST = 20  # times real time, in CPU time; the usual speed is ten times that
 LONGEST_S = 1e6  # of audio: limits have to be finite
 
 ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # any other status: crashed
@@ -164,14 +166,16 @@ class MediaWorkers:
 
     def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
         """The messages of a worker, up to its result."""
-        begun = False
+        begun, limit = False, WorkLimit(self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         while not stop.is_set():
             try:
-                message = receive(channel)
+                with limit.awaiting():
+                    message = receive(channel)
             except TimeoutError:
                 if time.monotonic() > deadline:
                     self._give_up(forker, begun=begun)
+                self._check(limit)
                 continue
             match message:
                 case None:
@@ -182,11 +186,21 @@ class MediaWorkers:
                 case Ended(status):
                     self._ended[ENDS.get(status, "crashed")] += 1
                     raise _end(status)
+                case Started(pid):
+                    limit.start(pid)
+                case Decoded(samples):
+                    limit.advance(samples)
+            self._check(limit)
             yield message
             if isinstance(message, Done | Failed):
                 return
             begun = True
             deadline = time.monotonic() + self._timeout_s
+
+    def _check(self, limit: WorkLimit) -> None:
+        if limit.is_exceeded:
+            self._ended["cpu_time"] += 1
+            raise UndecodableAudio("Decoding it takes too long.")
 
     def _give_up(self, forker: ChildProcess, *, begun: bool) -> NoReturn:
         if begun:

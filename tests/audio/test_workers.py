@@ -195,6 +195,16 @@ def test_workers_that_end_early_are_counted_by_reason(
     assert shared_case.workers.stats().ended[reason] == before + times
 
 
+def test_a_file_that_takes_more_cpu_time_than_its_audio_accounts_for_is_given_up(impatient_case: Case) -> None:
+    before = impatient_case.workers.stats().ended.get("cpu_time", 0)
+    began_s = time.monotonic()
+    error = impatient_case.scanned(b"!creep").error
+    assert isinstance(error, UndecodableAudio)
+    assert error.detail == "Decoding it takes too long."
+    assert impatient_case.workers.stats().ended["cpu_time"] == before + 1
+    assert time.monotonic() - began_s < 60  # 1.5 s of CPU time; by the longest recording allowed it would be 181 s
+
+
 def test_workers_that_stall_are_counted(impatient_case: Case) -> None:
     before = impatient_case.workers.stats().ended.get("stalled", 0)
     impatient_case.scanned(b"!sleep")
@@ -244,7 +254,7 @@ def test_a_worker_that_sends_an_invalid_message_is_ended_at_once(
     assert "a media worker sent an invalid message" in caplog.text
 
 
-@pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
+@pytest.mark.parametrize("packet", ['["started", 7]', '["opened", 1.0]'])
 def test_a_worker_that_floods_the_channel_is_ended(shared_case: Case, packet: str) -> None:
     assert repr(shared_case.scanned(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
 

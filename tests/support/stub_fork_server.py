@@ -14,14 +14,14 @@ import numpy as np
 
 from server.audio.decode import BLOCK_SAMPLES
 from server.audio.fork_server import main
-from server.audio.messages import Decoded, Message, WindowFound
+from server.audio.messages import Decoded, Message, WindowFound, encode
 from server.audio.scanner import Scanner
 from server.audio.spool import SpoolFile
 from server.errors import UndecodableAudio
 from server.options import ScanOptions
 from server.transcript import SAMPLE_RATE, Span, Window
 
-CHANNEL = 3  # its number in a worker
+CHANNEL, SPOOL = 3, 5  # their numbers in a worker
 BLOCK = np.ones(BLOCK_SAMPLES, np.int16)
 
 
@@ -49,6 +49,18 @@ def _advance(spool: SpoolFile) -> Iterator[Message]:
 
 def _sleep(_: str = "") -> None:
     time.sleep(600)
+
+
+def _creep(_: str) -> None:
+    """Give signs of life, and hardly get any further for all the CPU time that it takes."""
+    spool = SpoolFile(SPOOL)
+    spool.samples = BLOCK_SAMPLES
+    while True:
+        spool.append(BLOCK[:16])
+        os.write(CHANNEL, encode(Decoded(spool.samples)))
+        until_s = time.process_time() + 0.2
+        while time.process_time() < until_s:
+            pass
 
 
 def _hold_the_interpreter(_: str) -> None:
@@ -135,6 +147,7 @@ COMMANDS: dict[str, Callable[[str], None]] = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "overtime": lambda _: os.kill(os.getpid(), signal.SIGXCPU),
     "sleep": _sleep,
+    "creep": _creep,
     "stick": _hold_the_interpreter,
     "allocate": _allocate,
     "hang-up": _hang_up,
