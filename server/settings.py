@@ -150,10 +150,16 @@ class Settings(BaseSettings):
         "respond with 403.",
     )
     metrics_key: SecretStr | None = Field(None, description="A key that is valid for `/metrics` only.")
-    cors_origins: str = Field(
-        "*",
+    cors_origins: str | None = Field(
+        None,
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
-        description="Origins of web pages that may read responses (CORS): `*` (any), comma-separated, or `none`.",
+        description="Origins of web pages that may use this server and read responses (CORS): `*` (any), "
+        "comma-separated, or `none`. Empty: any with keys, none without.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated names by which a server without keys on a loopback address may be called, "
+        "besides localhost: that of a proxy in front of it. `*`: any.",
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
     max_connections: int = Field(4096, ge=1, description="Maximum number of open connections; above it: 503.")
@@ -274,7 +280,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object per line.")
     log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
-    @field_validator("preload", "model_sources", mode="before")
+    @field_validator("preload", "model_sources", "allowed_hosts", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
@@ -361,6 +367,12 @@ class Settings(BaseSettings):
     def url(self, port: int | None = None) -> str:
         """URL by which this machine reaches the server, with `port` instead of its own if given."""
         return f"http://{_reachable(self.host)}:{self.port if port is None else port}"
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins of web pages that may use this server, `*` for any."""
+        listed = self.cors_origins or ("*" if self.api_keys else "none")
+        return frozenset(origin.strip() for origin in listed.split(",")) - {"none"}
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def test_chunks_that_break_off_midway_are_refused_in_the_envelope(server: Runnin
 def test_request_and_broken_body_that_come_together_are_refused_once(server: Running, method: str) -> None:
     """The request has begun, and has something to say to a client that has its answer."""
     with Connection(server.base_url) as connection:
-        head = f"{method} /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"{method} /v1/models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.send(f"{head}no length\r\n".encode())
         response = b""
         while more := connection.socket.recv(1 << 16):
@@ -191,7 +191,7 @@ def test_a_client_that_takes_no_answers_is_dropped() -> None:
         def dropped() -> bool:
             with suppress(ConnectionError):
                 while select([], [connection.socket], [], 0)[1]:
-                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
             return server.open_files("socket:") < before
 
         wait_until(dropped)

@@ -68,7 +68,7 @@ async def exchange(url: str, request: bytes, address: str) -> Reply:
 
 
 async def ask(url: str, number: int) -> Reply:
-    head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type()}\r\n"
+    head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type()}\r\n"
     request = f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
     return await exchange(url, request, f"127.0.1.{1 + number % ADDRESSES}")
 
