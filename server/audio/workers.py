@@ -5,13 +5,14 @@ Knows processes and sockets; neither audio nor its libraries, which only the wor
 
 import logging
 import math
+import os
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from server.audio.messages import (
@@ -95,8 +96,8 @@ class MediaWorkers:
             raise _not_now(error.strerror) from error
         channel.settimeout(TICK_S)
         try:
-            with theirs:
-                forker = self._order(options, theirs.fileno(), source, spool.fileno())
+            with theirs, _read_only(source) as upload:
+                forker = self._order(options, theirs.fileno(), upload, spool.fileno())
             for message in self._messages(forker, channel, stop):
                 if isinstance(message, Failed):
                     self._ended["memory"] += message.reason == "no_memory"
@@ -210,6 +211,19 @@ class MediaWorkers:
             )
         _end_forker(forker)
         raise ForkServerLost("it forked no worker")
+
+
+@contextmanager
+def _read_only(file: int) -> Generator[int]:
+    """The open file `file`, opened once more, so that a worker can't write it; raises `Unavailable`."""
+    try:
+        again = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _not_now(error.strerror) from error
+    try:
+        yield again
+    finally:
+        os.close(again)
 
 
 def _end_forker(forker: ChildProcess) -> None:

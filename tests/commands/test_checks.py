@@ -18,6 +18,7 @@ from server.commands.checks import (
     ram,
     scratch,
     unknown_variables,
+    weak_keys,
 )
 from server.settings import Settings
 from server.system.machine import Memory
@@ -198,6 +199,28 @@ def test_a_model_of_the_operators_catalog_is_known(tmp_path: Path) -> None:
     check, _ = model(Settings(catalog=tmp_path / "none.toml"))
     assert check.status == "problem"
     assert "none.toml" in check.text
+
+
+def test_keys_that_can_be_guessed_are_noted_and_not_shown() -> None:
+    long = "0123456789abcdef"
+    assert weak_keys(Settings()) == []
+    assert weak_keys(Settings(api_keys=f"a laptop {long},{long}", admin_keys=long, metrics_key=long)) == []
+    (note,) = weak_keys(Settings(api_keys=f"laptop hunter2,{long}", admin_keys="a", metrics_key="b"))
+    assert note.status == "note"
+    assert note.text.startswith("3 of 4 keys are shorter than 16 characters")
+    assert "hunter2" not in str(note)
+
+
+def test_a_file_of_keys_that_others_can_read_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "my keys"
+    file.write_text("0123456789abcdef")
+    file.chmod(0o640)
+    assert weak_keys(Settings(api_keys_file=file)) == []
+    file.chmod(0o644)
+    (note,) = weak_keys(Settings(api_keys_file=file))
+    assert (note.status, note.advice) == ("note", f"run: chmod o-rwx '{file}'")
+    (note,) = weak_keys(Settings(admin_keys_file=file))
+    assert str(file) in note.text
 
 
 def test_keys_are_counted(tmp_path: Path) -> None:

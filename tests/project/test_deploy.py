@@ -123,6 +123,8 @@ def test_compose_has_a_profile_for_cpus_and_one_for_gpus() -> None:
     for service in services().values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert service["pids_limit"] > 0
+        assert "mem_limit" in service
         assert {volume.partition(":")[2] for volume in service["volumes"]} == {"/models", "/spool"}
         assert "'/ready'" in service["healthcheck"]["test"][-1]
         compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
@@ -137,6 +139,16 @@ def test_kubernetes_asks_for_a_gpu_and_probes_what_there_is() -> None:
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
     mounted = {mount["name"] for mount in container()["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod()["volumes"]}
+
+
+def test_kubernetes_lets_only_its_own_port_be_reached() -> None:
+    policy = documents()["NetworkPolicy"]["spec"]
+    labels = documents()["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (entry,) = policy["ingress"]
+    assert {port["port"] for port in entry["ports"]} <= {port["name"] for port in container()["ports"]}
+    assert entry["from"]
 
 
 def test_a_service_named_sotto_does_not_set_the_port() -> None:

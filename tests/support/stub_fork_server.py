@@ -21,7 +21,7 @@ from server.errors import UndecodableAudio
 from server.options import ScanOptions
 from server.transcript import SAMPLE_RATE, Span, Window
 
-CHANNEL, SPOOL = 3, 5  # their numbers in a worker
+CHANNEL, UPLOAD, SPOOL = 3, 4, 5  # their numbers in a worker
 BLOCK = np.ones(BLOCK_SAMPLES, np.int16)
 
 
@@ -114,6 +114,7 @@ def _break_out(argument: str) -> None:
         "signal": lambda: os.kill(process, signal.SIGCONT),
         "fork": fork,
         "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
+        "write its upload": lambda: os.write(UPLOAD, b"x"),
         "stat": lambda: os.stat(path),
         "chmod": lambda: os.chmod(path, 0o600),
         "thread": lambda: threading.Thread(target=time.time).start(),
