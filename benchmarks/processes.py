@@ -41,15 +41,16 @@ class Memory:
 class ServerProcess:
     """`sotto serve` on a free port, ready when constructed; its temporary files are in `folder`."""
 
-    def __init__(self, folder: Path, model: str = "demo") -> None:
-        settings = {"SOTTO_PORT": "0", "SOTTO_MODEL": model, "SOTTO_OFFLINE": "1", "TMPDIR": str(folder)}
+    def __init__(self, folder: Path, model: str = "demo", **settings: str) -> None:
+        chosen = {f"SOTTO_{name.upper()}": value for name, value in settings.items()}
+        chosen |= {"SOTTO_PORT": "0", "SOTTO_MODEL": model, "SOTTO_OFFLINE": "1", "TMPDIR": str(folder)}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SOTTO_")}
         self.began = perf_counter()
         with (folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "server", "serve"],
                 cwd=ROOT,
-                env=inherited | settings,
+                env=inherited | chosen,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

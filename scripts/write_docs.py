@@ -30,8 +30,8 @@ REGION = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re
 
 # Headings of docs/settings.md, each with its settings in the order of the page.
 GROUPS: dict[str, str] = {
-    "Address": "host port max_connections idle_timeout_seconds head_timeout_seconds send_timeout_seconds "
-    "grace_seconds",
+    "Address": "host port trusted_proxies max_connections idle_timeout_seconds head_timeout_seconds "
+    "send_timeout_seconds grace_seconds",
     "Access": "api_keys api_keys_file admin_keys admin_keys_file metrics_key cors_origins allowed_hosts page",
     "Models": "model preload keep_alive memory_budget_mb cloud_model_ids models_dir extra_models_dirs "
     "catalog model_sources offline",

@@ -16,7 +16,10 @@ def new_request_id() -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line; a record's `fields`, if any, become its fields."""
+    """One JSON object per line; a record's `fields`, if any, become its fields.
+
+    Letters of any script stay readable; what would move a terminal's cursor or reverse its text is escaped.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -28,7 +31,8 @@ class JsonFormatter(logging.Formatter):
         } | getattr(record, "fields", {})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        text = json.dumps(entry, ensure_ascii=False)
+        return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 class TextFormatter(logging.Formatter):

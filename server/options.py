@@ -45,6 +45,9 @@ class VadOptions:
 class DecodingOptions:
     """How the model decodes a window; the defaults are openai/whisper's and faster-whisper's.
 
+    Except that a text of fewer than `doubted_tokens`, timestamps included, is taken for silence by the thresholds
+    `doubted_logprob` and `doubted_no_speech`; 0 tokens: none is.
+
     With `language` None it is detected, among `languages` if any are given: once for the file, or for each
     window if `multilingual`. `temperatures` is the fallback sequence. `prompt` precedes each window as
     previous text; its last 223 tokens are used. `token_logprobs` come from alignment, as word times do.
@@ -66,6 +69,9 @@ class DecodingOptions:
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
+    doubted_tokens: int = 21
+    doubted_logprob: float = -0.6
+    doubted_no_speech: float = 0.4
     word_timestamps: bool = False
     token_logprobs: bool = False
     condition_on_previous_text: bool = False

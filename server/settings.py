@@ -162,7 +162,17 @@ class Settings(BaseSettings):
         "besides localhost: that of a proxy in front of it. `*`: any.",
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
-    max_connections: int = Field(4096, ge=1, description="Maximum number of open connections; above it: 503.")
+    trusted_proxies: Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated addresses and networks (`127.0.0.1, 10.0.0.0/8`) of proxies whose "
+        "`X-Forwarded-For` is trusted. Empty: none, the header is ignored.",
+    )
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        description="Maximum number of open connections, half of them per address; above it idle ones are closed, "
+        "then: 503.",
+    )
     # Longer than that of usual proxies, so that the server is never the first to close a connection.
     idle_timeout_seconds: float = Field(
         75, gt=0, description="How long a connection may stay idle, without a request, s."
@@ -280,7 +290,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object per line.")
     log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
-    @field_validator("preload", "model_sources", "allowed_hosts", mode="before")
+    @field_validator("preload", "model_sources", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

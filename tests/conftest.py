@@ -97,7 +97,11 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting and no key comes from the shell that runs the tests, and there is no model but the bundled one."""
     from server.settings import PREFIX
 
-    for name in [name for name in os.environ if name.upper().startswith(PREFIX) or name == "OPENAI_API_KEY"]:
+    for name in [
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX) or name in ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOTTO_MODELS_DIR", "/nonexistent/models")
 

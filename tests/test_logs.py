@@ -79,6 +79,31 @@ def test_a_line_of_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Größe" in written
 
 
+# Line breaks, control characters of both sets, directions of text, a zero-width space, a private and a high one.
+UNPRINTABLE = "\n\r\x00\x1b[2J\x7f\x85\x9b31m\u200b\u200e\u202e\u2028\u2029\u2066\ufeff\ue000\U000e0041"
+
+
+def test_json_holds_nothing_that_a_terminal_would_act_on(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("info", "json")
+    fields = {"client": f"a{UNPRINTABLE}", "prompt": ["Grün 語 😀", UNPRINTABLE]}
+    logging.getLogger("server").info("said %s", UNPRINTABLE, extra={"fields": fields})
+    written = capsys.readouterr().err
+    assert written.endswith("}\n")
+    assert written[:-1].isprintable()
+    entry = json.loads(written)
+    assert entry["message"] == f"said {UNPRINTABLE}"
+    assert {name: entry[name] for name in fields} == fields
+    assert "Grün 語 😀" in written
+
+
+def test_text_holds_nothing_that_a_terminal_would_act_on(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("info", "text")
+    logging.getLogger("server").info("said %s", f"Grün 語 😀{UNPRINTABLE}")
+    written = capsys.readouterr().err
+    assert written[:-1].isprintable()
+    assert r"Grün 語 😀\n\r\x00\x1b[2J\x7f\x85\x9b31m\u200b" in written
+
+
 def test_a_line_of_json_carries_the_exception(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("info", "json")
     try:

@@ -277,15 +277,10 @@ def test_zero_turns_off_what_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, 
     assert (Settings.model_fields[name].description or "").endswith("0: off.")
 
 
-def test_a_bad_value_in_the_file_is_refused_by_name(toml: Path) -> None:
-    toml.write_text("port = 99999")
-    with pytest.raises(ValidationError, match="port"):
-        Settings()
-
-
-def test_an_unknown_key_in_the_file_is_refused_by_name(toml: Path) -> None:
-    toml.write_text("prot = 8001")
-    with pytest.raises(ValidationError, match="prot"):
+@pytest.mark.parametrize(("line", "name"), [("port = 99999", "port"), ("prot = 8001", "prot")])
+def test_a_bad_value_or_key_in_the_file_is_refused_by_name(toml: Path, line: str, name: str) -> None:
+    toml.write_text(line)
+    with pytest.raises(ValidationError, match=name):
         Settings()
 
 
@@ -343,3 +338,12 @@ def test_keep_alive_and_preload_may_come_from_the_file(toml: Path) -> None:
 def test_every_device_gets_the_models() -> None:
     assert Settings(device="cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
     assert Settings().devices == ("auto",)
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTO_TRUSTED_PROXIES", " 127.0.0.1, 10.0.0.0/8,fd00::/8 ")
+    assert [str(network) for network in Settings().trusted_proxies] == ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"]
+    for wrong in ("proxy", "10.0.0.1/8", "*"):
+        monkeypatch.setenv("SOTTO_TRUSTED_PROXIES", wrong)
+        with pytest.raises(ValidationError, match="trusted_proxies"):
+            Settings()

@@ -4,23 +4,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.truth.recordings import Recording
-from benchmarks.truth.scoring import Score, invented_words, score, start_errors
-from benchmarks.truth.transcribers import Hypothesis, Run, is_decodable, transcribe_ours, transcribe_stock
+from benchmarks.truth.transcribers import Run, is_decodable, transcribe_ours, transcribe_stock
+from server.evaluation.recordings import LabeledRecording
+from server.evaluation.scoring import Hypothesis, Score, TimeError, invented_words, score, time_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One recording with what both made of it."""
 
-    recording: Recording
+    recording: LabeledRecording
     ours: Hypothesis
     stock: Hypothesis
 
     @property
     def scores(self) -> "Scores":
         """Word errors against the reference, which the recording must have."""
-        return Scores(score(self.recording, self.ours.text), score(self.recording, self.stock.text))
+        return Scores(score(self.recording, self.ours), score(self.recording, self.stock))
 
     @property
     def invented(self) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     ours: Run
     stock: Run
-    refused: tuple[Recording, ...] = ()
+    refused: tuple[LabeledRecording, ...] = ()
 
     @property
     def scored(self) -> list[Pair]:
@@ -87,18 +87,18 @@ class Comparison:
         ours = sum(pair.ours.language == pair.recording.language for pair in self.detected)
         return ours, sum(pair.stock.language == pair.recording.language for pair in self.detected)
 
-    def by(self, key: Callable[[Recording], str]) -> dict[str, Scores]:
+    def by(self, key: Callable[[LabeledRecording], str]) -> dict[str, Scores]:
         """Word errors of the recordings of each key, in the order of first appearance."""
         groups: dict[str, list[Pair]] = {}
         for pair in self.scored:
             groups.setdefault(key(pair.recording), []).append(pair)
         return {name: total(pairs) for name, pairs in groups.items()}
 
-    def start_errors(self) -> tuple[list[float], list[float]]:
-        """Seconds by which word starts are off, of ours and of stock's, over all reference alignments."""
+    def time_errors(self) -> tuple[list[TimeError], list[TimeError]]:
+        """Errors of word times, of ours and of stock's, over all reference alignments."""
         aligned = [pair for pair in self.pairs if pair.recording.words]
-        ours = [error for pair in aligned for error in start_errors(pair.recording, pair.ours.words)]
-        stock = [error for pair in aligned for error in start_errors(pair.recording, pair.stock.words)]
+        ours = [error for pair in aligned for error in time_errors(pair.recording, pair.ours.words)]
+        stock = [error for pair in aligned for error in time_errors(pair.recording, pair.stock.words)]
         return ours, stock
 
 
@@ -109,7 +109,7 @@ def total(pairs: Iterable[Pair]) -> Scores:
     return Scores(ours, sum((each.stock for each in scores), Score()))
 
 
-def compare(model: Path, recordings: Sequence[Recording]) -> Comparison:
+def compare(model: Path, recordings: Sequence[LabeledRecording]) -> Comparison:
     """Transcribe all with both, ours first. Minutes to a quarter of an hour. Raises `ModelUnavailable`."""
     taken = [recording for recording in recordings if is_decodable(recording)]
     ours, stock = transcribe_ours(model, taken), transcribe_stock(model, taken)

@@ -1,12 +1,11 @@
 """A comparison as Markdown: the figures of docs/accuracy.md."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import median
 
 from benchmarks.truth.comparison import Comparison, Scores
-from benchmarks.truth.recordings import GROUPS, OTHER
+from benchmarks.truth.recordings import GROUPS, OTHER, group_of
+from server.evaluation.report import WITHIN_S, TimeAccuracy
 
-WITHIN_S = (0.05, 0.1)
 NAMES = {"en": "English", "de": "German", "fr": "French", OTHER: "other"}
 
 
@@ -17,7 +16,7 @@ def tables(comparison: Comparison) -> str:
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:
-    minutes = sum(pair.recording.duration_s for pair in comparison.pairs) / 60
+    minutes = sum(pair.ours.duration_s for pair in comparison.pairs) / 60
     yield f"{len(comparison.pairs)} recordings, {minutes:.1f} minutes, {len(comparison.scored)} with a reference."
     if comparison.refused:
         yield f"Not decoded, so given to neither: {', '.join(each.name for each in comparison.refused)}."
@@ -34,7 +33,7 @@ def _totals(comparison: Comparison) -> Iterator[str]:
 def _word_errors(comparison: Comparison) -> Iterator[str]:
     yield "### Word error rate"
     yield ""
-    groups = comparison.by(lambda recording: recording.group)
+    groups = comparison.by(group_of)
     kinds = comparison.by(lambda recording: recording.kind)
     rows = [_scores_row("**all**", *comparison.by(lambda _: "").values())]
     rows += [_scores_row(NAMES[group], groups[group]) for group in (*GROUPS, OTHER) if group in groups]
@@ -87,14 +86,22 @@ def _languages(comparison: Comparison) -> Iterator[str]:
 def _times(comparison: Comparison) -> Iterator[str]:
     yield "### Word times"
     yield ""
-    ours, stock = comparison.start_errors()
-    headings = ("start of words", "words matched", "median error", *(f"within {1000 * s:.0f} ms" for s in WITHIN_S))
-    yield from _table(headings, [_times_row("Sotto", ours), _times_row("faster-whisper", stock)])
+    ours, stock = comparison.time_errors()
+    yield f"{len(ours)} words matched by Sotto, {len(stock)} by faster-whisper. Bias: the median of signed errors."
+    yield ""
+    headings = ("", "bias", "median error", *(f"within {1000 * s:.0f} ms" for s in WITHIN_S))
+    rows = [
+        _times_row(f"{edge} of words, {name}", [getattr(error, edge) for error in errors])
+        for edge in ("start", "end")
+        for name, errors in (("Sotto", ours), ("faster-whisper", stock))
+    ]
+    yield from _table(headings, rows)
 
 
 def _times_row(name: str, errors: Sequence[float]) -> tuple[str, ...]:
-    within = (f"{100 * sum(error <= limit for error in errors) / len(errors):.0f} %" for limit in WITHIN_S)
-    return (name, str(len(errors)), f"{1000 * median(errors):.0f} ms", *within)
+    accuracy = TimeAccuracy.of(errors)
+    within = (f"{100 * share:.0f} %" for share in accuracy.within)
+    return (name, f"{1000 * accuracy.bias_s:+.0f} ms", f"{1000 * accuracy.median_s:.0f} ms", *within)
 
 
 def _worse(comparison: Comparison) -> Iterator[str]:

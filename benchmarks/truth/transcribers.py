@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.truth.recordings import Recording, TimedWord
 from server.audio.decode import open_audio
 from server.commands.local import LocalTranscriber, opened
 from server.errors import UndecodableAudio
+from server.evaluation.recordings import LabeledRecording, TimedWord
+from server.evaluation.scoring import Hypothesis
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.settings import Settings
 
@@ -26,15 +27,6 @@ BEAM_SIZE = 5
 COMPUTE_TYPE = "int8"
 LIMIT_S = 3600.0
 SEED = 1  # of sampling, where a window is decoded again at a higher temperature
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """What one transcriber made of one recording; `words` only where the recording has a reference alignment."""
-
-    text: str
-    language: str
-    words: tuple[TimedWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,7 @@ class Run:
     cpu_s: float = 0.0
 
 
-def is_decodable(recording: Recording) -> bool:
+def is_decodable(recording: LabeledRecording) -> bool:
     """Whether our decoder takes the file: what it refuses, neither is given."""
     try:
         with recording.path.open("rb") as file, open_audio(file, limit_s=LIMIT_S):
@@ -55,7 +47,7 @@ def is_decodable(recording: Recording) -> bool:
         return False
 
 
-def transcribe_ours(model: Path, recordings: Sequence[Recording]) -> Run:
+def transcribe_ours(model: Path, recordings: Sequence[LabeledRecording]) -> Run:
     """By the pipeline, with as many recordings at once as it takes into a batch."""
     settings = Settings(model=str(model), offline=True, device="cpu", compute_type=COMPUTE_TYPE)
     with opened(settings) as here:
@@ -63,10 +55,10 @@ def transcribe_ours(model: Path, recordings: Sequence[Recording]) -> Run:
         return _timed(lambda: asyncio.run(_all(here, recordings)))
 
 
-async def _all(here: LocalTranscriber, recordings: Sequence[Recording]) -> dict[str, Hypothesis]:
+async def _all(here: LocalTranscriber, recordings: Sequence[LabeledRecording]) -> dict[str, Hypothesis]:
     room = asyncio.Semaphore(here.at_once)
 
-    async def one(recording: Recording) -> Hypothesis:
+    async def one(recording: LabeledRecording) -> Hypothesis:
         async with room:
             return await _one(here, recording)
 
@@ -75,7 +67,7 @@ async def _all(here: LocalTranscriber, recordings: Sequence[Recording]) -> dict[
     return {name: task.result() for name, task in tasks.items()}
 
 
-async def _one(here: LocalTranscriber, recording: Recording) -> Hypothesis:
+async def _one(here: LocalTranscriber, recording: LabeledRecording) -> Hypothesis:
     decoding = DecodingOptions(beam_size=BEAM_SIZE, word_timestamps=bool(recording.words))
     with recording.path.open("rb") as file:
         source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, recording.name)
@@ -84,11 +76,10 @@ async def _one(here: LocalTranscriber, recording: Recording) -> Hypothesis:
             transcript = await transcription.result()
         finally:
             await transcription.close()
-    words = tuple(TimedWord(word.word, word.start, word.end) for word in transcript.words)
-    return Hypothesis(transcript.text, transcript.language, words)
+    return Hypothesis.of(transcript)
 
 
-def transcribe_stock(model: Path, recordings: Sequence[Recording]) -> Run:
+def transcribe_stock(model: Path, recordings: Sequence[LabeledRecording]) -> Run:
     """By faster-whisper with its voice activity detection, all but the spectrogram's last bits as it comes.
 
     Call it behind `transcribe_ours`, which chooses the process's instruction set before CTranslate2 is imported.
@@ -101,14 +92,14 @@ def transcribe_stock(model: Path, recordings: Sequence[Recording]) -> Run:
     whisper = WhisperModel(str(model), device="cpu", compute_type=COMPUTE_TYPE, local_files_only=True)
     share_spectrogram(whisper)
 
-    def one(recording: Recording) -> Hypothesis:
+    def one(recording: LabeledRecording) -> Hypothesis:
         with_words = bool(recording.words)
         segments, info = whisper.transcribe(
             _samples(recording), beam_size=BEAM_SIZE, vad_filter=True, word_timestamps=with_words
         )
         found = list(segments)  # a generator: the work is done here
         words = tuple(TimedWord(each.word, each.start, each.end) for one in found for each in one.words or ())
-        return Hypothesis("".join(segment.text for segment in found).strip(), info.language, words)
+        return Hypothesis("".join(segment.text for segment in found).strip(), info.language, info.duration, words)
 
     return _timed(lambda: {recording.name: one(recording) for recording in recordings})
 
@@ -120,7 +111,7 @@ def _seed() -> None:
     set_random_seed(SEED)
 
 
-def _samples(recording: Recording) -> npt.NDArray[np.float32]:
+def _samples(recording: LabeledRecording) -> npt.NDArray[np.float32]:
     """The whole recording in [-1, 1) at 16 kHz."""
     with recording.path.open("rb") as file, open_audio(file, limit_s=LIMIT_S) as blocks:
         return np.concatenate(list(blocks)).astype(np.float32) / 32768.0

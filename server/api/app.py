@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.connection_table import ConnectionTable
 from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
 from server.api.gate.gate import Gate
@@ -45,6 +46,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
         try:
             yield {
                 "settings": settings,
+                "connections": ConnectionTable(settings.max_connections, settings.trusted_proxies),
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,

@@ -139,19 +139,19 @@ class _DeferredAnswer:
 async def ticking(items: AsyncGenerator[Item], every_s: float) -> AsyncGenerator[Item | None]:
     """Yield `items`, and None whenever `every_s` passes without one."""
     async with aclosing(items):
-        coming = asyncio.ensure_future(anext(items))
+        next_item = asyncio.ensure_future(anext(items))
         try:
             while True:
-                await asyncio.wait([coming], timeout=every_s)
-                if coming.done():
-                    yield coming.result()
-                    coming = asyncio.ensure_future(anext(items))
+                await asyncio.wait([next_item], timeout=every_s)
+                if next_item.done():
+                    yield next_item.result()
+                    next_item = asyncio.ensure_future(anext(items))
                 else:
                     yield None
         except StopAsyncIteration:
             return
         finally:
-            await stop(coming)
+            await stop(next_item)
 
 
 def data(*events: Json) -> bytes:

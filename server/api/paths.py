@@ -12,7 +12,8 @@ from starlette.types import Scope
 ENDPOINT = r"(?P<endpoint>/audio/(?:transcriptions(?:/render)?|translations)|/models(?:/.+)?)"
 ALIAS = re.compile(rf"(?:/openai)?(?:/v1)?{ENDPOINT}")  # base URLs without /v1; Groq's and Azure's clients
 DEPLOYMENT = re.compile(r"/openai/deployments/(?P<model>.+)(?P<endpoint>/audio/(?:transcriptions|translations))")
-MISTAKEN = re.compile(rf".*?{ENDPOINT}")  # /v1 twice, or a whole endpoint as the base URL
+# /v1 twice, or a whole endpoint as the base URL. Without DOTALL, a newline would make every start fail, each late.
+MISTAKEN = re.compile(rf".*?{ENDPOINT}", re.DOTALL)
 CLOSE = 0.8  # similarity from 0 to 1: likely a typing error
 
 CHECKS = frozenset({"/health", "/ready"})  # for load balancers and container health checks

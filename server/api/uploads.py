@@ -29,13 +29,13 @@ EXTENDED_NAME = re.compile(
 )
 
 
-async def read_form(request: Request) -> FormData:
+async def read_form(request: Request, ticket: Ticket) -> FormData:
     """Return the parsed form, which the caller closes; its files are on disk or, if small, in memory.
 
     Raises `InvalidRequest`, and `Unavailable` if the disk, or memory for text, is full.
     """
     _check_content_type(request.headers.get("content-type", ""))
-    parser = _BoundedParser(request, request.state.media.scratch, request.state.ticket)
+    parser = _BoundedParser(request, request.state.media.scratch, ticket)
     async with aclosing(parser.stream):
         try:
             form = await parser.parse()

@@ -73,12 +73,12 @@ class WindowPacker:
 
     def _full_windows(self) -> Iterator[Window]:
         while True:
-            speech = [*self._speech, *self._going_on()]
+            speech = [*self._speech, *self._ongoing_speech()]
             if not speech or self._length(speech) <= self._limit:
                 return
             yield self._cut(speech)
 
-    def _going_on(self) -> list[Span]:
+    def _ongoing_speech(self) -> list[Span]:
         if self._started is None or self._started >= self._position:
             return []
         return [Span(self._started, self._position)]

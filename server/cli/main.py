@@ -12,6 +12,7 @@ from server import __version__
 from server.cli.bench import bench
 from server.cli.completion import COMPLETE_VARIABLE, PROGRAM, completion
 from server.cli.doctor import doctor
+from server.cli.evaluate import evaluate
 from server.cli.help import CommandGroup
 from server.cli.models import models
 from server.cli.ps import ps
@@ -35,7 +36,7 @@ Settings are environment variables SOTTO_<NAME>, or keys of the TOML file that S
 
 @click.group(
     cls=CommandGroup,
-    commands=[serve, doctor, transcribe, bench, models, ps, completion],
+    commands=[serve, doctor, transcribe, evaluate, bench, models, ps, completion],
     help="Speech to text on your own machine, behind OpenAI's audio API.",
     epilog=EXAMPLES,
     invoke_without_command=True,

@@ -114,12 +114,12 @@ def pull(names: tuple[str, ...], latest: bool) -> int:
 
 
 def _pull_one(found: ModelReference, name: str, settings: Settings, known_models: Catalog, latest: bool) -> None:
-    from server.models.sources import FetchOrder, fetch  # heavy
+    from server.models.sources import FetchRequest, fetch  # heavy
 
     if found.repository is None:
         raise InvalidRequest(f"{found.name} is a folder on this machine ({found.target}): it has no revisions")
     try:
-        fetched = fetch(FetchOrder(found, settings, known_models, latest=latest, progress=sys.stderr))
+        fetched = fetch(FetchRequest(found, settings, known_models, latest=latest, progress=sys.stderr))
     except KeyboardInterrupt:
         if found.target.with_name(found.target.name + PARTIAL).exists():
             print(f"\nsotto: stopped; `sotto models pull {name}` resumes the download", file=sys.stderr)

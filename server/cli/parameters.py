@@ -7,7 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from server.errors import SottoError
+from server.errors import SottoError, UnknownLanguage
+from server.languages import code_of
 from server.options import RESPONSE_FORMATS, ResponseFormat
 from server.settings import Settings
 
@@ -56,6 +57,15 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return seconds
+
+
+def language_code(language: str | None) -> str | None:
+    """Whisper's code of a language on the command line; None if it is to be detected. Raises `UnknownLanguage`."""
+    if language is None or language.lower() == "auto":
+        return None
+    if (code := code_of(language)) is None:
+        raise UnknownLanguage(language)
+    return code
 
 
 def complete_installed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

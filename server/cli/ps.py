@@ -16,7 +16,7 @@ HEAD = ("MODEL", "STATE", "DEVICE", "TYPE", "MEMORY", "REQUESTS", "QUEUE", "LAST
 ABOUT = """\
 Show the models that a running server has in memory. MEMORY is the RAM that their processes use;
 QUEUE counts windows of audio, of up to 30 s each, that are waiting or running."""
-KEY = "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key"
+KEY = "environment: SOTTO_API_KEY is the API key"
 
 
 @click.command(cls=Command, help=ABOUT, short_help="show the models that a running server has loaded", epilog=KEY)

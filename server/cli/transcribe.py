@@ -7,10 +7,9 @@ from typing import Literal, TypedDict, Unpack
 import click
 
 from server.cli.help import Command, Option
-from server.cli.parameters import Formats, Seconds, model_option
+from server.cli.parameters import Formats, Seconds, language_code, model_option
 from server.commands.files import BESIDE, OutputPath
-from server.errors import InvalidRequest, UnknownLanguage
-from server.languages import code_of
+from server.errors import InvalidRequest
 from server.options import (
     MAX_CUE_S,
     MAX_LINE_COUNT,
@@ -41,7 +40,7 @@ examples:
 
 Each result is written when it is complete. After Ctrl-C, the same command resumes with the rest.
 
-environment, with --server: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key
+environment, with --server: SOTTO_API_KEY is the API key
 
 exit status: 0 success; 1 some files failed, with the reasons on standard error; 2 usage error;
 130 Ctrl-C"""
@@ -160,7 +159,7 @@ def transcribe(
         subtitles=subtitles,
         decoding=DecodingOptions(
             task=task,
-            language=_language(language),
+            language=language_code(language),
             prompt=prompt,
             beam_size=settings.beam_size,
             word_timestamps=words or subtitles is not None,
@@ -186,11 +185,3 @@ def _subtitles(shape: CueShape, formats: tuple[ResponseFormat, ...]) -> Subtitle
         min_cue_s=shortest_s,
         max_cue_s=longest_s,
     )
-
-
-def _language(asked: str | None) -> str | None:
-    if asked is None or asked.lower() == "auto":
-        return None
-    if (code := code_of(asked)) is None:
-        raise UnknownLanguage(asked)
-    return code

@@ -21,7 +21,7 @@ from server import __version__, logs
 from server.commands.checks import cpu, libraries, python, ram
 from server.commands.client import Client
 from server.commands.local import LocalTranscriber, opened
-from server.commands.transcribe import Transcriber
+from server.commands.parallel import Transcriber
 from server.errors import RemoteError
 from server.models.catalog import SAMPLE, data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd

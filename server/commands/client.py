@@ -6,6 +6,7 @@ converted back to a `Transcript`, so that any format can be written from it.
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from server.commands.api_key import ApiKey, is_readable_on_the_way, key_for
 from server.errors import InvalidRequest, RemoteError
 from server.options import TranscriptionOptions, UploadFd
 from server.system.addresses import is_loopback
 from server.transcript import Segment, Transcript, Word
 
-KEY_VARIABLES = ("SOTTO_API_KEY", "OPENAI_API_KEY")
 TIMEOUT = httpx2.Timeout(10.0, read=600.0, write=60.0)  # once it has begun, a stream sends something every 10 s
 RETRIED = (429, 503)
 ATTEMPTS = 20
@@ -30,11 +31,13 @@ AHEAD_S = 600.0  # of audio under way; below it, another recording is sent
 DATA = "data:"
 DEFAULT = "whisper-1"  # stands for the default model
 
+logger = logging.getLogger(__name__)
+
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Client:
-    """A server's address, with or without `/v1`, and a key: by default from SOTTO_API_KEY or OPENAI_API_KEY.
+    """A server's address, with or without `/v1`, and a key: by default that of the environment for this server.
     Raises `RemoteError` for every error response."""
 
     at_once = AT_ONCE
@@ -45,12 +48,13 @@ class Client:
         if address.scheme not in ("http", "https") or not address.hostname:
             raise InvalidRequest(f"the address of a server looks like http://127.0.0.1:8000, not {url!r}")
         self.url = url.rstrip("/").removesuffix("/v1")
-        found = (os.environ.get(name, "") for name in KEY_VARIABLES)
-        key = next((one for one in found if one), "") if key is None else key
+        self._key = key_for(url) if key is None else ApiKey(key)
+        if self._key.value and is_readable_on_the_way(url):
+            logger.warning("the API key goes to %s unencrypted: others on the network can read it", self.url)
         self._sleep = sleep
         self._http = httpx2.AsyncClient(
             base_url=self.url,
-            headers={"authorization": f"Bearer {key}"} if key else {},
+            headers={"authorization": f"Bearer {self._key.value}"} if self._key.value else {},
             timeout=TIMEOUT,
             trust_env=not is_loopback(address.hostname),  # no proxy for this machine
         )
@@ -83,16 +87,24 @@ class Client:
             except httpx2.HTTPError as error:
                 raise RemoteError(f"{self.url}: {error or type(error).__name__}") from error
             if not _may_pass(response) or attempt == ATTEMPTS:
-                raise RemoteError(_reason(response))
+                raise RemoteError(self._reason(response))
             await self._sleep(_wait_s(response))
 
-    async def is_demo(self, model: str) -> bool:
-        """Return True if the server calls that model (empty: its default) a demo; False if it doesn't say."""
+    async def describe(self, model: str) -> dict[str, Any]:
+        """Return the server's description of that model (empty: its default); empty if it has none."""
         try:
             response = await self.get(f"/v1/models/{quote(model or DEFAULT, safe='')}")
-            return bool(response.json().get("demo"))
-        except (RemoteError, ValueError, AttributeError):
-            return False
+            return dict(response.json())
+        except (RemoteError, ValueError, TypeError):
+            return {}
+
+    def _reason(self, response: httpx2.Response) -> str:
+        """Return the message of an error's envelope, if there is one; and where a key is expected."""
+        hint = f" {self._key.hint}" if response.status_code == 401 else ""
+        try:
+            return str(response.json()["error"]["message"]) + hint
+        except (ValueError, KeyError, TypeError):
+            return f"{response.url} answers {response.status_code}"
 
     def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> "RemoteTranscription":
         """Start transcribing `source`, which must stay open until the result is closed."""
@@ -191,12 +203,3 @@ def _may_pass(response: httpx2.Response) -> bool:
 def _wait_s(response: httpx2.Response) -> float:
     retry_after = response.headers.get("retry-after", "")
     return min(float(retry_after), MAX_WAIT_S) if retry_after.isdecimal() else WAIT_S
-
-
-def _reason(response: httpx2.Response) -> str:
-    """Return the message of an error's envelope, if there is one; and where a key is expected."""
-    hint = f" The key sent is that of {', or else '.join(KEY_VARIABLES)}." if response.status_code == 401 else ""
-    try:
-        return str(response.json()["error"]["message"]) + hint
-    except (ValueError, KeyError, TypeError):
-        return f"{response.url} answers {response.status_code}"

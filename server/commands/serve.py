@@ -16,7 +16,7 @@ import uvicorn
 
 from server import logs
 from server.api.app import create_app
-from server.api.h11_protocol import HEAD_BYTES, Protocol
+from server.api.h11_protocol import Protocol
 from server.audio.media_decoder import MediaDecoder, open_media
 from server.commands.checks import short
 from server.models.catalog import SAMPLE, data_path
@@ -119,10 +119,10 @@ def _config(settings: Settings, registry: Registry, media: MediaDecoder) -> uvic
         host=settings.host,
         port=settings.port,
         http=Protocol,
-        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # the gate reads them, from SOTTO_TRUSTED_PROXIES only
         server_header=False,
         timeout_keep_alive=settings.idle_timeout_seconds,  # type: ignore[arg-type]  # any number will do
         timeout_graceful_shutdown=math.ceil(settings.grace_seconds) + ANSWER_S,

@@ -182,14 +182,14 @@ class Engine:
 
     def _work(self) -> None:
         idle_s: float | None = IDLE_S
-        while (take := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
-            if not take.items:
+        while (batch := self._queue.next_batch(self._limit_of, idle_s=idle_s)) is not None:
+            if not batch.items:
                 self._model.trim_memory()
                 idle_s = None  # once is enough until there is work again
                 continue
             idle_s = IDLE_S
-            with self._counted(take):
-                self._process(take.items, may_step_back=take.priority == "bulk" and not take.is_bulk_turn)
+            with self._counted(batch):
+                self._process(batch.items, may_step_back=batch.priority == "bulk" and not batch.is_bulk_turn)
 
     def _limit_of(self, job: Job) -> int:
         """Maximum number of windows in a batch that starts with `job`, itself included."""
@@ -206,8 +206,8 @@ class Engine:
         return max(1, limit)
 
     @contextmanager
-    def _counted(self, take: Batch[Job]) -> Iterator[None]:
-        jobs, began_s = take.items, time.monotonic()
+    def _counted(self, batch: Batch[Job]) -> Iterator[None]:
+        jobs, began_s = batch.items, time.monotonic()
         for job in jobs:
             job.taken_s = began_s
         with self._lock:

@@ -142,10 +142,10 @@ class FairQueue(Generic[T]):
                 if not came:
                     return None if self._closed else Batch([], "bulk", False)
                 self._turn += 1
-                if (take := self._next(self._share_of(limit_of))) is not None:
+                if (batch := self._next(self._share_of(limit_of))) is not None:
                     if len(self):
                         self._changed.notify()  # this worker may have consumed the others' wake-ups
-                    return take
+                    return batch
 
     def remove(self, request: str) -> list[T]:
         """Remove and return all items of a request."""

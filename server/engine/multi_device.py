@@ -52,10 +52,10 @@ class MultiDeviceEngine:
     def position(self, request: str) -> int:
         """The position at the engine that will reach it first, among those that have windows of it."""
         with self._lock:
-            having = [
+            owners = [
                 engine for engine, open_now in zip(self._engines, self._open, strict=True) if open_now[request]
             ]
-        return min(engine.position(request) for engine in having or self._engines)
+        return min(engine.position(request) for engine in owners or self._engines)
 
     def stats(self) -> EngineStats:
         """The sum over all engines; the state of the best one."""

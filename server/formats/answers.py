@@ -108,7 +108,9 @@ class JsonTranscription(TranscribedText):
 
 
 class VerboseAnswer(TypedDict):
-    language: Annotated[str, Doc("the language's English name, in lower case; in the nested dialect its code")]
+    language: Annotated[
+        str, Doc("English name of the text's language, in lower case; in the nested dialect its code")
+    ]
     language_code: Annotated[str, Doc("`en`. Not OpenAI's")]
     duration: Seconds
     text: Annotated[str, Doc("the segments' texts joined and trimmed")]

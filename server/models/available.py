@@ -61,18 +61,21 @@ class AvailableModels:
         return self._known(each, tuple(names))
 
     def _fetched(self, found: ModelReference, settings: Settings) -> Path:
-        from server.models.sources import FetchOrder, fetch  # heavy, and rarely needed
+        from server.models.sources import FetchRequest, fetch  # heavy, and rarely needed
 
-        return fetch(FetchOrder(found, settings, self._catalog, progress=sys.stderr)).folder
+        return fetch(FetchRequest(found, settings, self._catalog, progress=sys.stderr)).folder
 
     def _known(self, each: InstalledModel, names: tuple[str, ...]) -> KnownModel:
         dimensions = each.dimensions
+        # A pulled model keeps its alignment wherever its folder is.
+        entry = each.model or self._catalog.find(each.manifest.repository or "")
         return KnownModel(
             names=names,
             folder=each.folder.resolve(),
             size_bytes=each.size,
             languages=languages_of(dimensions, each.languages),
             window_s=each.model.window_s if each.model else MAX_WINDOW_S,
+            word_shift_s=entry.word_shift_s if entry else KnownModel.word_shift_s,
             mels=dimensions.mels if dimensions else KnownModel.mels,
             dimensions=dimensions,
             dynamic_context=self._dynamic_context and each.model is not None and each.model.dynamic_context,

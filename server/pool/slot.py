@@ -66,7 +66,7 @@ class ModelSlot:
         self.reason, self.failed_s = reason, now_s
         self.count("failures")
 
-    def may_be_tried(self, now_s: float) -> bool:
+    def may_be_loaded(self, now_s: float) -> bool:
         """False after a failed load, unless its files have changed, or it loaded before and time has passed."""
         if not self.reason or files_of(self.known) != self._files:
             return True

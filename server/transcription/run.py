@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from server.audio.loudness import Frames, loud_frames
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.errors import Cancelled, RequestTimeout
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
@@ -19,6 +20,7 @@ from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, ch
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Timeline
 from server.transcription.window_transcriber import WindowTask, WindowTranscriber
+from server.transcription.word_times import with_spoken_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +204,17 @@ class TranscriptionRun:
                     self.language, self.language_probability = result.language_probs[0]
                 # Only once: the first window has all of the prompt, later ones may have previous text instead.
                 self.prompt_tokens = self.prompt_tokens or result.prompt_tokens
+                if result.segments:
+                    result = with_spoken_times(
+                        result, await asyncio.to_thread(self._loud_frames, window), self._lease.known.word_shift_s
+                    )
                 segments += timeline.place(window, result)
                 self.done_s = window.end / SAMPLE_RATE
             self.segments += segments
             self.groups.put_nowait(SegmentGroup(tuple(segments), self.done_s))
+
+    def _loud_frames(self, window: Window) -> Frames:
+        return loud_frames(self.recording.load(window))
 
 
 def _now_s() -> float:

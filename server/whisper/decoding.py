@@ -47,7 +47,15 @@ class DecodingResult:
     temperature: float
 
     def is_silence(self, options: DecodingOptions) -> bool:
-        """True if the model detected no speech and isn't confident of its text either."""
+        """True if the model detected no speech and isn't confident of its text either.
+
+        Noise that the voice activity detector lets through becomes "Thank you very much.", at an avg_logprob from
+        -1.4 to -0.6 and a no_speech_prob from 0.4 to 0.95, which openai/whisper's thresholds keep. A text of a few
+        words needs more evidence than they ask for; real ones, noisy or of one word, have it (docs/accuracy.md).
+        """
+        if len(self.tokens) < options.doubted_tokens:
+            doubtful = self.avg_logprob <= options.doubted_logprob
+            return doubtful and self.no_speech_prob > options.doubted_no_speech
         unsure = self.avg_logprob <= options.logprob_threshold
         return unsure and self.no_speech_prob > options.no_speech_threshold
 

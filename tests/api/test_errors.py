@@ -61,7 +61,7 @@ def test_a_good_form_is_answered(client: TestClient) -> None:
     assert post(client, MODEL, file(AUDIO)).json()["text"] == "w0"
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x", "/%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x"])
 def test_an_unknown_path_gets_the_list_of_paths(client: TestClient, path: str) -> None:
     error = error_of(client.get(path), 404)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
@@ -200,7 +200,7 @@ def test_a_file_in_a_text_field_s_place_is_named(client: TestClient, name: str) 
     assert (error["param"], error["code"]) == (name, "invalid_value")
 
 
-def test_errors_are_json_whatever_format_was_asked_for(client: TestClient) -> None:
+def test_errors_are_json_for_every_response_format(client: TestClient) -> None:
     error_of(post(client, MODEL, field("response_format", "srt"), file(b"")), 400)
 
 

@@ -301,7 +301,7 @@ async def test_an_internal_error_is_detailed_only_in_the_log(
 
 
 @pytest.mark.anyio
-async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_place_in_the_queue_changes() -> None:
+async def test_progress_is_sent_first_with_each_window_and_as_the_queue_moves() -> None:
     engine = FakeEngine(held=True)
     engine.ahead = 2
     options = replace(ENGLISH, stream_events=PROGRESS)

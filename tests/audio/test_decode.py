@@ -333,7 +333,7 @@ def test_samples_are_counted_as_they_come() -> None:
         assert audio.samples == 25 * SAMPLE_RATE
 
 
-def test_the_hint_may_lie_and_the_count_does_not() -> None:
+def test_a_wrong_duration_hint_does_not_change_the_duration() -> None:
     whole = encode(np.tile(speech(), 8), "mp3", "libmp3lame")
     with open_audio(io.BytesIO(cut(whole, 0.5)), limit_s=99) as audio:
         counted_s = sum(map(len, audio)) / SAMPLE_RATE
@@ -377,7 +377,7 @@ def test_closing_ends_the_iteration_and_leaves_the_file_open() -> None:
     assert not file.closed
 
 
-def test_a_file_that_fails_to_read_is_no_fault_of_the_caller() -> None:
+def test_a_read_error_is_not_the_callers() -> None:
     class Failing(io.BytesIO):
         fails = False
 

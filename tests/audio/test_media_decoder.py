@@ -108,7 +108,7 @@ class Gate:
         ("silence_10s.wav", 10.0, 0),
     ],
 )
-def test_windows_of_a_file_lie_inside_it_and_in_order(
+def test_windows_of_a_file_are_inside_it_and_in_order(
     opened_media: OpenedMedia, name: str, duration_s: float, windows_expected: int
 ) -> None:
     with opened_media() as media, upload(name) as source:

@@ -9,24 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.audio.speech import (
-    CHUNK,
-    Detector,
-    SpeechEvent,
-    SpeechModel,
-    make_detector,
-)
+from server.audio.speech import CHUNK, Detector, SpeechEvent, SpeechModel, make_detector
 from server.options import VadOptions
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span
 from tests.conftest import samples_of
-from tests.support.speech import (
-    BLOCK,
-    ScriptedModel,
-    blocks_of,
-    noise,
-    speech_in,
-    windows_in,
-)
+from tests.support.speech import BLOCK, ScriptedModel, blocks_of, noise, speech_in, windows_in
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +37,7 @@ def silero() -> SpeechModel:
     ],
 )
 @pytest.mark.parametrize("size", [BLOCK, 3 * SAMPLE_RATE, 12_347])
-def test_speech_is_where_faster_whisper_finds_it_whatever_the_blocks(
-    silero: SpeechModel, name: str, size: int
-) -> None:
+def test_speech_is_where_faster_whisper_finds_it(silero: SpeechModel, name: str, size: int) -> None:
     from faster_whisper.vad import get_speech_timestamps
 
     samples = samples_of(name)

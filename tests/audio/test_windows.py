@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.audio.speech import (
-    SpeechEnd,
-    SpeechStart,
-)
+from server.audio.speech import SpeechEnd, SpeechStart
 from server.audio.windows import WindowPacker
 from server.options import VadOptions
 from server.transcript import FRAME_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span
@@ -20,19 +17,20 @@ from tests.support.speech import BLOCK, Samples, ScriptedDetector, at, noise, sp
 PADDING_S = 0.4  # of VadOptions
 
 
-def test_a_short_recording_is_one_window() -> None:
-    (window,) = windows_in(noise(12), at((1, 3), (3.5, 6)))
-    assert (window.index, spans_s(window)) == (0, [(0.6, 6.4)])
-
-
-def test_long_silence_is_cut_out_but_for_the_padding() -> None:
-    (window,) = windows_in(noise(30), at((1, 2), (10, 11), (11.7, 13)))
-    assert spans_s(window) == [(0.6, 2.4), (9.6, 13.4)]
-
-
-def test_a_pause_in_speech_is_kept() -> None:
-    (window,) = windows_in(noise(30), at((1, 2), (3.9, 6), (8.2, 9)))
-    assert spans_s(window) == [(0.6, 6.4), (7.8, 9.4)]  # 1.9 s, then 2.2 s of silence
+@pytest.mark.parametrize(
+    ("duration_s", "speech", "spans"),
+    [
+        (12, [(1, 3), (3.5, 6)], [(0.6, 6.4)]),  # a short recording
+        (30, [(1, 2), (10, 11), (11.7, 13)], [(0.6, 2.4), (9.6, 13.4)]),  # a long silence is cut out
+        (30, [(1, 2), (3.9, 6), (8.2, 9)], [(0.6, 6.4), (7.8, 9.4)]),  # 1.9 s of silence stay, 2.2 s do not
+        (20, [(0.1, 2), (19, 19.9)], [(0, 2.4), (18.6, 20)]),  # the padding ends where the file does
+    ],
+)
+def test_a_window_has_the_speech_with_its_padding(
+    duration_s: float, speech: list[tuple[float, float]], spans: list[tuple[float, float]]
+) -> None:
+    (window,) = windows_in(noise(duration_s), at(*speech))
+    assert (window.index, spans_s(window)) == (0, spans)
 
 
 def test_long_pauses_are_cut_out_where_a_window_has_no_room_for_all() -> None:
@@ -53,11 +51,6 @@ def test_a_pause_before_the_end_of_the_file_is_kept(speech_end_s: float, window_
 def test_the_end_of_the_file_is_cut_off_where_a_window_has_no_room_for_it() -> None:
     (window,) = windows_in(noise(9.5), at((0, 8)), VadOptions(window_s=9))
     assert spans_s(window) == [(0, 8.4)]
-
-
-def test_padding_stays_inside_the_file() -> None:
-    (window,) = windows_in(noise(20), at((0.1, 2), (19, 19.9)))
-    assert spans_s(window) == [(0, 2.4), (18.6, 20)]
 
 
 def test_silence_gives_no_window() -> None:

@@ -259,7 +259,7 @@ def test_a_worker_that_floods_the_channel_is_ended(shared_case: Case, packet: st
     assert repr(shared_case.scanned(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
 
 
-def test_no_process_left_to_have_is_no_fault_of_the_file(shared_case: Case) -> None:
+def test_too_many_processes_are_the_servers_error_not_the_files(shared_case: Case) -> None:
     error = shared_case.scanned(b"!send " + b'["ended", null]'.hex().encode()).error
     assert isinstance(error, Unavailable)
 
@@ -415,7 +415,7 @@ def no_more_files(*_: object, **__: object) -> NoReturn:
 @pytest.mark.parametrize(
     "what", ["socket.socketpair", "server.audio.workers.ChildProcess"], ids=["a channel", "a parent"]
 )
-def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
+def test_too_many_open_files_are_a_temporary_error_of_the_server(
     shared_case: Case, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     os.kill(shared_case.workers.pid, signal.SIGKILL)

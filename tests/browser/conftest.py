@@ -21,7 +21,7 @@ from server.formats.render import render
 from server.options import ResponseFormat, TranscriptionOptions
 from server.transcript import Segment, Transcript
 from tests.support.bad_inputs import DATA
-from tests.support.lacking import lacking
+from tests.support.missing_tools import skip_outside_ci
 from tests.support.serving import ROOT, Running, serving
 
 PICTURES = ROOT / "artifacts" / "page"
@@ -135,7 +135,7 @@ class Tab:
 def browser() -> Iterator[Browser]:
     command = next(filter(None, map(shutil.which, NAMES)), None)
     if not command:
-        lacking("Chromium is not installed (Debian: apt-get install chromium)")
+        skip_outside_ci("Chromium is not installed (Debian: apt-get install chromium)")
     sandbox = [] if os.geteuid() else ["--no-sandbox"]  # as root it has none
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=command, args=[*FLAGS, *sandbox])

@@ -156,7 +156,7 @@ def test_a_server_that_goes_and_comes_back(open_tab: Opener) -> None:
         tab.page.goto("about:blank")
 
 
-def test_text_and_json_are_saved_without_the_server_and_subtitles_once_it_is_back(open_tab: Opener) -> None:
+def test_text_and_json_are_saved_offline_and_subtitles_once_the_server_is_back(open_tab: Opener) -> None:
     with serving(grace_seconds=0) as server:
         port = urlsplit(server.base_url).port
         tab = open_tab(server)

@@ -4,12 +4,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.lacking import lacking
+from tests.support.missing_tools import skip_outside_ci
 
 PURE = Path(__file__).parent / "pure"
 
 
 def test_pure_functions_of_the_page() -> None:
-    node = shutil.which("node") or lacking("Node is not installed")
+    node = shutil.which("node") or skip_outside_ci("Node is not installed")
     ran = subprocess.run([node, "--test", *PURE.glob("*.test.mjs")], capture_output=True, text=True, timeout=100)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -136,7 +136,7 @@ def test_it_is_drawn_as_fine_as_the_screen(open_tab: Opener) -> None:
     assert strip.evaluate("canvas => canvas.width / canvas.clientWidth") == 2
 
 
-def test_peaks_of_a_long_mp3_stand_where_its_sounds_are(tab: Tab) -> None:
+def test_peaks_of_a_long_mp3_are_where_its_sounds_are(tab: Tab) -> None:
     frames = base64.b64encode((DATA / "two_minutes.mp3").read_bytes()[MP3_TAG:]).decode()
     first = tab.page.evaluate(PEAKS, [frames, 1, MP3_S])
     many = tab.page.evaluate(PEAKS, [frames, 6, 6 * MP3_S])  # too long to be decoded at once

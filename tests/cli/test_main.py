@@ -10,8 +10,8 @@ import pytest
 from server import __version__
 from server.cli.main import run
 from server.commands.checks import keys
+from server.commands.parallel import DEMO
 from server.commands.serve import check_environment, example
-from server.commands.transcribe import DEMO
 from server.settings import Settings
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import taken_port
@@ -28,9 +28,10 @@ COMMANDS = {
     "serve": "  sotto serve --model turbo",
     "doctor": "Exits with 0 if the server can run, with 1 if not. Makes no network connections.",
     "transcribe": "  sotto transcribe talk.mp3 --server http://box:8000    use a running server",
+    "evaluate": "  sotto evaluate test.csv --server http://box:8000      evaluate a running server",
     "bench": "  sotto bench talk.mp3 --model small             your own",
     "models": "3 (verify) nothing is damaged, but a model has no checksums; 130 Ctrl-C",
-    "ps": "environment: SOTTO_API_KEY, or else OPENAI_API_KEY, is the API key",
+    "ps": "environment: SOTTO_API_KEY is the API key",
     "completion": '  sotto completion zsh > "${fpath[1]}/_sotto"',
 }
 

@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server at the address that the settings name."""
-    for name in ("SOTTO_API_KEY", "OPENAI_API_KEY"):
+    for name in ("SOTTO_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     with Server(("127.0.0.1", 0), Handler) as running:
         running.keys = []
@@ -100,7 +100,7 @@ def test_json_is_the_answer_of_the_server(server: Server, capsys: pytest.Capture
     ("variables", "sent"),
     [
         ({}, None),
-        ({"OPENAI_API_KEY": "theirs"}, "Bearer theirs"),
+        ({"OPENAI_API_KEY": "theirs"}, None),
         ({"OPENAI_API_KEY": "theirs", "SOTTO_API_KEY": "ours"}, "Bearer ours"),
     ],
 )
@@ -125,7 +125,8 @@ def test_an_error_of_the_server_is_shown(server: Server, capsys: pytest.CaptureF
     server.status, server.answer = 401, b'{"error": {"message": "Incorrect API key provided."}}'
     assert run(["ps"]) == 1
     assert capsys.readouterr().err == (
-        "sotto: Incorrect API key provided. The key sent is that of SOTTO_API_KEY, or else OPENAI_API_KEY.\n"
+        "sotto: Incorrect API key provided. No key was sent: SOTTO_API_KEY is not set, and OPENAI_API_KEY is only "
+        "sent to the server of OPENAI_BASE_URL.\n"
     )
 
 

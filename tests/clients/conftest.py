@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import UNGUARDED
 from tests.support.bad_inputs import DATA
-from tests.support.lacking import lacking
+from tests.support.missing_tools import skip_outside_ci
 from tests.support.serving import Running, serving
 from tests.support.wire import Connection, field, file, form
 
@@ -53,7 +53,7 @@ def node() -> str:
     """The command, once the packages of the lock lie beside the scripts; skips where they can't be had."""
     command, npm = shutil.which("node"), shutil.which("npm")
     if not command or not npm:
-        lacking("node and npm are not installed")
+        skip_outside_ci("node and npm are not installed")
     lock, installed = NODE / "package-lock.json", NODE / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         try:
@@ -61,7 +61,7 @@ def node() -> str:
                 [npm, "ci"], cwd=NODE, env=UNGUARDED, capture_output=True, text=True, timeout=INSTALL_S, check=True
             )
         except subprocess.TimeoutExpired:
-            lacking(f"npm ci has not ended in {INSTALL_S:g} s")
+            skip_outside_ci(f"npm ci has not ended in {INSTALL_S:g} s")
         except subprocess.CalledProcessError as error:
-            lacking(f"npm ci failed: {error.stderr.strip()[:300]}")
+            skip_outside_ci(f"npm ci failed: {error.stderr.strip()[:300]}")
     return command

@@ -131,7 +131,7 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
         ("darwin", 4, True, "note", "can't be sandboxed"),
     ],
 )
-def test_the_sandbox_is_complete_or_what_it_lacks_is_reported(
+def test_the_sandbox_is_complete_or_reported_as_incomplete(
     monkeypatch: pytest.MonkeyPatch, system: str, version: int, filters: bool, status: str, text: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)

@@ -333,7 +333,7 @@ def test_a_decoder_that_does_not_start_is_a_problem(settings: Settings, monkeypa
     assert (check.status, check.text) == ("problem", "recordings can't be decoded: division by zero")
 
 
-def test_a_codec_that_ffmpeg_lacks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_codec_missing_in_ffmpeg_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.codecs(probe.answer("codecs")).status == "ok"
     monkeypatch.setattr("av.codecs_available", {"flac"})
     check = doctor.codecs(probe.answer("codecs"))

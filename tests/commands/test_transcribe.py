@@ -1,6 +1,5 @@
 """`sotto transcribe`: in this process where that shows it, in one of its own where only that does."""
 
-import asyncio
 import json
 import os
 import pty
@@ -18,12 +17,9 @@ import pytest
 import srt
 
 from server.cli.main import run
-from server.commands.files import InputFile
-from server.commands.transcribe import DEMO, FileJob, Run, TranscribeJob
-from server.options import TranscriptionOptions, UploadFd
-from server.transcript import Transcript
+from server.commands.parallel import DEMO
 from tests.support.bad_inputs import DATA
-from tests.support.fakes import eventually, peek, wait_until
+from tests.support.fakes import wait_until
 from tests.support.serving import ROOT, Running, serving
 
 END_S = 120.0
@@ -94,7 +90,7 @@ def test_words_and_language_are_as_asked(tmp_path: Path) -> None:
     assert answer["segments"][0]["text"].strip() == SPANISH_TEXT
 
 
-def test_several_formats_at_once_lie_beside_the_recording(tmp_path: Path) -> None:
+def test_several_formats_at_once_are_written_next_to_the_recording(tmp_path: Path) -> None:
     folder_of(tmp_path, talk=ENGLISH)
     assert transcribe(tmp_path / "talk.wav", "--format", "text,srt,json", "--output") == 0
     assert names_in(tmp_path) == ["talk.json", "talk.srt", "talk.txt", "talk.wav"]
@@ -124,7 +120,7 @@ def test_subtitles_are_shaped_as_asked(capsys: pytest.CaptureFixture[str]) -> No
 # What is to be done
 
 
-def test_directories_are_searched_for_recordings_and_results_lie_in_folders_like_theirs(tmp_path: Path) -> None:
+def test_results_of_directories_are_placed_in_the_same_subfolders(tmp_path: Path) -> None:
     source, out = folder_of(tmp_path / "in", a__talk=ENGLISH, b__deep__talk=SPANISH, top=ENGLISH), tmp_path / "out"
     (source / "notes.txt").write_text("no recording")
     (source / ".hidden.wav").write_text("no recording")
@@ -157,7 +153,7 @@ def test_existing_outputs_are_skipped_without_overwrite(tmp_path: Path, capsys: 
     assert transcribe(ENGLISH, "--output", tmp_path, "--model", "no-such-model") == 0  # not even loaded
 
 
-def test_only_formats_that_lack_are_written(tmp_path: Path) -> None:
+def test_only_missing_formats_are_written(tmp_path: Path) -> None:
     (tmp_path / "en_00.srt").write_text("edited by hand")
     assert transcribe(ENGLISH, "--output", tmp_path, "--format", "srt,text") == 0
     assert names_in(tmp_path) == ["en_00.srt", "en_00.txt"]
@@ -295,7 +291,7 @@ def terminal(*arguments: str | Path, **environment: str) -> Iterator[Terminal]:
         shown.close()
 
 
-def test_a_terminal_shows_progress_speed_and_what_is_left_then_the_text_and_a_sum() -> None:
+def test_a_terminal_shows_progress_and_then_the_text_and_a_summary() -> None:
     with terminal(DATA / "two_minutes.mp3", ENGLISH) as shown:
         shown.wait_for(rb"0/2 +\d+%\|.*\| 00:\d\d<[\d:?]+, +[\d.]+x")
         assert shown.end() == 0
@@ -309,7 +305,7 @@ def test_a_terminal_is_no_recording() -> None:
         assert b"standard input is a terminal" in shown.shown
 
 
-def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on_with_the_rest(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_partial_file_and_the_same_command_resumes(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", a=ENGLISH, b=LONG)
     out = tmp_path / "out"
     with terminal(source, "--output", out) as shown:
@@ -342,66 +338,6 @@ def test_pipes_get_text_and_no_control_characters() -> None:
     warning, failure = process.stderr.decode().splitlines(keepends=True)
     assert warning == DEMO_HERE
     assert failure.startswith("sotto: missing.wav: ")
-
-
-# How many at once
-
-
-class FakeTranscription:
-    """A recording of `left_s` that ends when its event is set."""
-
-    def __init__(self, left_s: float) -> None:
-        self.done_s, self.left_s = 0.0, left_s
-        self.finished = asyncio.Event()
-
-    async def result(self) -> Transcript:
-        await self.finished.wait()
-        return Transcript("transcribe", "en", None, self.left_s, ())
-
-    async def close(self) -> None:
-        self.left_s = 0.0
-
-
-class FakeTranscriber:
-    """Has recordings of some lengths under way, and keeps them."""
-
-    def __init__(self, *lengths_s: float, at_once: int, ahead_s: float) -> None:
-        self.at_once, self.ahead_s = at_once, ahead_s
-        self.begun: list[FakeTranscription] = []
-        self._lengths_s = list(lengths_s)
-
-    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> FakeTranscription:
-        self.begun.append(FakeTranscription(self._lengths_s.pop(0)))
-        return self.begun[-1]
-
-
-@pytest.mark.parametrize(
-    ("lengths_s", "begun"),
-    [
-        ((1, 1, 1, 1, 1), 3),  # no more than may be under way
-        ((50, 60, 1, 1, 1), 2),  # these have enough audio
-        ((0, 0, 1, 1, 1), 2),  # nobody knows yet how much these have
-    ],
-)
-def test_recordings_begin_while_there_is_room_for_them(
-    lengths_s: tuple[float, ...], begun: int, tmp_path: Path
-) -> None:
-    recordings = [InputFile(ENGLISH) for _ in lengths_s]
-    request = TranscribeJob((), ("text",), TranscriptionOptions(response_format="text"))
-    jobs = [FileJob(each, ("text",), 1) for each in recordings]
-    state = FakeTranscriber(*lengths_s, at_once=3, ahead_s=100)
-
-    async def go() -> None:
-        run = asyncio.create_task(Run(jobs, request, []).go(state))
-        await eventually(lambda: len(state.begun) == begun)
-        await peek()
-        assert len(state.begun) == begun
-        for done in range(len(lengths_s)):
-            await eventually(lambda done=done: len(state.begun) > done)  # type: ignore[misc]
-            state.begun[done].finished.set()
-        await run
-
-    asyncio.run(go())
 
 
 # By a server
@@ -470,6 +406,7 @@ def test_an_error_of_the_server_is_reported(
     assert transcribe(ENGLISH, "--server", server.base_url) == 1
     assert "key" in capsys.readouterr().err
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.base_url}/v1")
     assert transcribe(DATA / "README.md", "--server", server.base_url) == 1
     assert "could not be decoded" in capsys.readouterr().err
 

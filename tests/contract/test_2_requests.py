@@ -12,7 +12,7 @@ from server.api.forms import parse_form
 from server.api.openapi.parameters import PARAMETERS
 from server.options import RESPONSE_FORMATS, TranscriptionOptions, VadOptions
 from server.settings import Settings
-from tests.contract.asking import SILENCE, ask
+from tests.contract.requests import SILENCE, ask
 from tests.contract.schemas import OPENAI
 
 PUBLISHED = OPENAI["components"]["schemas"]

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from server.options import RESPONSE_FORMATS
-from tests.contract.asking import BOTH, GERMAN, SILENCE, SPEECH, TWO_PHRASES, VERBOSE, ask
+from tests.contract.requests import BOTH, GERMAN, SILENCE, SPEECH, TWO_PHRASES, VERBOSE, ask
 from tests.contract.schemas import OPENAI, OURS, THEIRS, fits
 from tests.support.bad_inputs import SPEECH_TEXT
 
@@ -103,7 +103,7 @@ def test_a_translation_in_verbose_json_is_english_without_usage(client: TestClie
     assert "usage" not in answer
 
 
-def test_code_of_the_language_stands_beside_its_name(client: TestClient) -> None:
+def test_the_language_code_is_next_to_the_language_name(client: TestClient) -> None:
     answer = ask(client, VERBOSE, audio=GERMAN).json()
     assert (answer["language"], answer["language_code"]) == ("german", "de")
 

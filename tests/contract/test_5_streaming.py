@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.options import RESPONSE_FORMATS
-from tests.contract.asking import BOTH, SILENCE, SPEECH, TWO_PHRASES, ask
+from tests.contract.requests import BOTH, SILENCE, SPEECH, TWO_PHRASES, ask
 from tests.contract.schemas import fits
 
 MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-transcribe")

@@ -412,7 +412,7 @@ def test_on_a_gpu_windows_are_encoded_together() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes(at: int) -> None:
+def test_a_bulk_batch_that_is_not_decoded_yet_steps_back_for_interactive(at: int) -> None:
     class Interrupting(Stepping):
         """While it encodes one of its windows, a short request comes."""
 

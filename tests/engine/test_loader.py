@@ -31,7 +31,7 @@ def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
     monkeypatch.setattr(Whisper, "encode", fail)
 
 
-def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
+def test_a_compute_type_that_fails_is_replaced_by_the_next_and_logged(
     loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_fail(monkeypatch, "int8")
@@ -69,7 +69,7 @@ def test_a_configured_compute_type_has_no_fallback(loader: WhisperLoader, monkey
         replace(loader, options=replace(loader.options, compute_type="int8")).load()
 
 
-def test_a_compute_type_that_does_not_load_gives_way_to_the_next(
+def test_a_compute_type_that_does_not_load_is_replaced_by_the_next(
     loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -203,7 +203,7 @@ def test_a_window_that_crashed_the_process_gets_a_second_chance(loader: FakeLoad
         assert engine.stats().restarts == 1
 
 
-def test_a_window_that_crashes_the_process_twice_fails_and_its_neighbours_do_not(loader: FakeLoader) -> None:
+def test_a_window_that_crashes_the_process_twice_fails_alone(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         with held(loader, engine) as first:
             futures = [submit(engine, index, "die" if index == 2 else "") for index in range(8)]
@@ -340,21 +340,18 @@ def held_here() -> tuple[int, int]:
 # Models that don't load.
 
 
-def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(loader: FakeLoader) -> None:
-    (loader.folder / "broken").write_text("no such file")
-    with pytest.raises(ModelUnavailable, match=r"^no such file$"), supervised(loader):
+@pytest.mark.parametrize(
+    ("how", "reason", "starts"),
+    [
+        ("no such file", "^no such file$", 1),  # another start would fail alike
+        ("die", "'fake' is not running: it was ended by SIGABRT", 3),
+    ],
+)
+def test_a_model_that_does_not_load_says_why(loader: FakeLoader, how: str, reason: str, starts: int) -> None:
+    (loader.folder / "broken").write_text(how)
+    with pytest.raises(ModelUnavailable, match=reason), supervised(loader):
         pass
-    assert loader.starts == 1
-
-
-def test_a_model_that_crashes_on_load_is_given_up_after_three_times(loader: FakeLoader) -> None:
-    (loader.folder / "broken").write_text("die")
-    with (
-        pytest.raises(ModelUnavailable, match="'fake' is not running: it was ended by SIGABRT"),
-        supervised(loader),
-    ):
-        pass
-    assert loader.starts == 3
+    assert loader.starts == starts
 
 
 @pytest.mark.parametrize(("how", "reason"), [("die", "SIGABRT"), ("out of memory", "out of memory")])

@@ -105,7 +105,7 @@ def test_every_word_is_shown_once_and_in_order_in_lines_within_limits(
 
 
 @given(WORDS, SHAPES, st.floats(0, 5))
-def test_cues_last_from_their_first_word_to_their_last_or_for_the_minimum_and_never_overlap(
+def test_cues_last_as_long_as_their_words_or_the_minimum_without_overlap(
     words: list[tuple[str, int, int]], options: SubtitleOptions, rest_s: float
 ) -> None:
     if not words:
@@ -134,7 +134,7 @@ def test_one_short_sentence_is_one_line() -> None:
     assert lines_of(spoken(" The party ends at two o'clock.")) == [["The party ends at two o'clock."]]
 
 
-def test_lines_of_a_cue_are_balanced_and_break_after_punctuation_where_it_is_near() -> None:
+def test_lines_of_a_cue_are_balanced_and_break_after_nearby_punctuation() -> None:
     assert lines_of(spoken(" I asked him whether he would rather have another one of these")) == [
         ["I asked him whether he would", "rather have another one of these"]
     ]
@@ -207,20 +207,21 @@ def test_chinese_lines_break_between_characters_and_never_before_punctuation() -
     assert cues[0][0] == "今天天气很好，"
 
 
-def test_japanese_small_kana_and_brackets_stay_where_they_belong() -> None:
-    text = "「きょう」はちょっとーだけ"
-    for width in range(2, 14):
+@pytest.mark.parametrize(
+    ("text", "widths", "never_first", "never_last"),
+    [
+        ("「きょう」はちょっとーだけ", range(2, 14), "ょっー」", "「"),  # small kana and brackets
+        ("เขาไม่ได้ไปที่นั่น", range(1, 8), "่้ี่ัา", "เไ"),  # marks and vowels
+    ],
+    ids=["Japanese", "Thai"],
+)
+def test_characters_stay_with_those_they_belong_to(
+    text: str, widths: range, never_first: str, never_last: str
+) -> None:
+    for width in widths:
         lines = [line for cue in lines_of(characters(text), max_line_width=width) for line in cue]
         assert "".join(lines) == text
-        assert not [line for line in lines if line[0] in "ょっー」" or line[-1] == "「"]
-
-
-def test_thai_marks_and_vowels_stay_with_their_consonants() -> None:
-    text = "เขาไม่ได้ไปที่นั่น"
-    for width in range(1, 8):
-        lines = [line for cue in lines_of(characters(text), max_line_width=width) for line in cue]
-        assert "".join(lines) == text
-        assert not [line for line in lines if line[0] in "่้ี่ัา" or line[-1] in "เไ"]
+        assert not [line for line in lines if line[0] in never_first or line[-1] in never_last]
 
 
 @pytest.mark.parametrize(("text", "width"), [("abc", 3), ("今天", 4), ("é", 1), ("e\u0301", 1), ("ｱｲ", 2)])

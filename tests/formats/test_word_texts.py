@@ -41,7 +41,7 @@ def cues(*segments: Segment) -> list[Cue]:
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_words_get_back_what_stands_around_them(text: str) -> None:
+def test_words_get_their_surrounding_marks_back(text: str) -> None:
     segment = whole(text)
     found = with_texts(bare(segment))
     assert "".join(word.word for word in found.words or ()) == text
@@ -51,7 +51,7 @@ def test_words_get_back_what_stands_around_them(text: str) -> None:
     assert cues(found) == cues(segment)
 
 
-def test_opening_marks_belong_to_the_word_behind_them_and_the_others_to_that_before() -> None:
+def test_opening_marks_belong_to_the_next_word_and_others_to_the_previous() -> None:
     words = tuple(Word(text, 0.0, 1.0, 1.0) for text in ("a", "b", "c"))
     found = with_texts(replace(make_segment(text=" (a),b) «c»!"), words=words))
     assert [word.word for word in found.words or ()] == [" (a),", "b)", " «c»!"]

@@ -113,9 +113,18 @@ def test_the_window_of_the_encoder_is_as_the_settings_say(tmp_path: Path) -> Non
 def test_a_catalog_of_the_operator_s_own_counts(tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
     catalog = tmp_path / "own.toml"
-    catalog.write_text(f'[models.own]\npath = "{folder}"\nlanguages = "de"\nwindow_s = 20.0\n')
+    catalog.write_text(
+        f'[models.own]\npath = "{folder}"\nlanguages = "de"\nwindow_s = 20.0\nword_shift_s = [0.1, 0]\n'
+    )
     known = named(stock(tmp_path / "models", catalog=catalog))["own"]
-    assert (known.languages, known.window_s) == (("de",), 20)
+    assert (known.languages, known.window_s, known.word_shift_s) == (("de",), 20, (0.1, 0))
+
+
+def test_a_pulled_model_keeps_the_shift_of_its_words_in_any_folder(tmp_path: Path) -> None:
+    base = pulled(tmp_path / "elsewhere", "Systran/faster-whisper-base")
+    other = pulled(tmp_path / "another", "me/small")
+    shifts = [stock(tmp_path / "models", model=str(folder)).chosen[0].word_shift_s for folder in (base, other)]
+    assert shifts == [(0.05, 0.02), (0.0, 0.0)]
 
 
 @pytest.mark.parametrize(

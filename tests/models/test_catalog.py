@@ -51,7 +51,7 @@ def test_data_is_looked_for_in_the_package_then_in_the_checkout(
         catalog.data_path("demo")
 
 
-def test_the_bundled_model_is_found_where_it_lies() -> None:
+def test_the_bundled_model_is_found() -> None:
     demo = catalog.data_path("demo")
     found = catalog.resolve("demo", Path("/nonexistent"))
     assert (found.name, found.folder, found.repository, found.window_s) == ("demo", demo, None, 10.0)

@@ -29,7 +29,7 @@ def test_a_checkpoint_of_transformers_is_converted_by_one_command() -> None:
     ]
 
 
-def test_lacking_tokenizer_is_made_after_the_conversion() -> None:
+def test_a_missing_tokenizer_is_made_after_the_conversion() -> None:
     convert, python = commands_of(advice(CHECKPOINT, "it's", "out"))
     assert convert == shlex.split(
         'ct2-transformers-converter --model "it\'s" --output_dir out --quantization float16'

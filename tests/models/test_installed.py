@@ -290,9 +290,7 @@ def test_the_best_installed_model_is_served(models: Path, known: Catalog, folder
     assert best(models, known) == name
 
 
-def test_a_model_of_the_models_directory_is_served_before_a_better_one_elsewhere(
-    models: Path, tmp_path: Path
-) -> None:
+def test_the_models_directory_comes_before_other_folders(models: Path, tmp_path: Path) -> None:
     cached(tmp_path / "hub", "Systran/faster-whisper-large-v2")
     catalogue = load(elsewhere=[tmp_path / "hub"])
     assert best(models, catalogue) == "large-v2"
@@ -352,7 +350,7 @@ def test_a_hand_placed_model_is_compared_with_the_catalog(models: Path, tmp_path
     assert differing(mine) == ["model.bin", "tokenizer.json"]
 
 
-def test_a_name_that_no_setting_takes_gives_way_to_the_path(models: Path, known: Catalog) -> None:
+def test_a_name_that_no_setting_accepts_is_replaced_by_the_path(models: Path, known: Catalog) -> None:
     folder = filled(models / "mein Modell", *WHOLE)
     assert best(models, known) == str(folder)
     assert resolve(best(models, known), models, known).folder == folder

@@ -107,7 +107,7 @@ async def test_a_pull_continues_until_its_last_client_disconnects(make: Callable
     assert isinstance(work.ended[0], Cancelled)
 
 
-async def test_next_one_begins_anew_when_all_have_left(make: Callable[..., Pulls], work: Work) -> None:
+async def test_the_next_subscriber_restarts_an_abandoned_pull(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
     (await shared.subscribe("tiny")).close()
     again = await shared.subscribe("tiny")

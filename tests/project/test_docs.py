@@ -18,6 +18,8 @@ from server.api.app import create_app
 from server.api.openapi.declarations import ERRORS
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import sotto
+from server.evaluation import manifest
+from server.evaluation.recordings import FILE_KEYS, LANGUAGE_KEYS, TEXT_KEYS
 from server.models.catalog import SAMPLE_TEXT
 from server.monitoring.access_log import Ending
 from server.settings import Settings
@@ -199,6 +201,16 @@ def anchors(text: str) -> set[str]:
 
 def without_code(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_key_of_a_manifest_is_described_and_the_example_is_one(tmp_path: Path) -> None:
+    _, _, section = text_of("docs/accuracy.md").partition("\n### The manifest\n")
+    for key in (*FILE_KEYS, *TEXT_KEYS, *LANGUAGE_KEYS, "kind", "also", "digits", "words"):
+        assert f"`{key}`" in section
+    _, example, _ = section.split("```", maxsplit=2)
+    (tmp_path / "manifest").write_text(example)
+    spoken, noise = manifest.load(tmp_path / "manifest")
+    assert (len(spoken.references), noise.is_wordless) == (2, True)
 
 
 def test_the_readme_fits_its_screens() -> None:

@@ -53,5 +53,5 @@ def test_a_python_child_is_held_too(log: Path) -> None:
     assert log.read_text().endswith("socket.connect 192.0.2.1\n")
 
 
-def test_no_proxy_stands_between() -> None:
+def test_the_environment_of_tests_names_no_proxy() -> None:
     assert [name for name in os.environ if name.lower().endswith("_proxy")] == []

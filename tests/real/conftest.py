@@ -10,15 +10,15 @@ from benchmarks.truth import recordings
 from benchmarks.truth.comparison import Comparison, compare
 from benchmarks.truth.model import real_model
 from server.errors import ModelUnavailable
-from tests.support.lacking import lacking
+from tests.support.missing_tools import skip_outside_ci
 
 
 @pytest.fixture(scope="session")
 def comparison() -> Comparison:
     folder = recordings.folder()
     if not (folder / recordings.MANIFEST).is_file():
-        lacking(f"there are no real recordings in {folder}; {recordings.FOLDER} names their folder")
+        skip_outside_ci(f"there are no real recordings in {folder}; {recordings.FOLDER} names their folder")
     try:
         return compare(real_model(), recordings.load(folder))
     except ModelUnavailable as error:
-        lacking(str(error))
+        skip_outside_ci(str(error))

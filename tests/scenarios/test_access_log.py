@@ -148,3 +148,24 @@ def test_a_key_for_metrics_closes_them_where_all_else_is_open() -> None:
         assert running.get("/v1/models").status_code == 200
         running.wait_for_line("GET /v1/models")
         assert re.findall(r"(\d+) +\S+ GET /metrics", running.log) == ["401"]  # it is asked for every few seconds
+
+
+def status_with(server: Running, forwarded: str) -> int:
+    """Of an upload that goes through a proxy on this machine, while one from 203.0.113.5 is under way."""
+    with Connection(server.base_url) as held, Connection(server.base_url) as connection:
+        held.send_head({"Content-Length": str(len(LONG)), "X-Forwarded-For": "203.0.113.5"})
+        held.send(LONG[:1000])
+        wait_until(lambda: server.metric("sotto_uploads") == 1)
+        return connection.post(form(field("model", "whisper-1")), {"X-Forwarded-For": forwarded}).status
+
+
+def test_forwarded_addresses_count_only_from_trusted_proxies() -> None:
+    with serving(max_requests_per_client=1) as server:
+        assert status_with(server, "198.51.100.7") == 429  # made up: it is the same client
+        server.wait_for_line(r"429 .* /v1/audio/transcriptions 127\.0\.0\.1 ")
+        assert "203.0.113.5" not in server.log
+    with serving(max_requests_per_client=1, trusted_proxies="127.0.0.0/8, ::1") as server:
+        assert status_with(server, "198.51.100.7") == 400  # another client, whose form has no file
+        server.wait_for_line(r"400 .* /v1/audio/transcriptions 198\.51\.100\.7 ")
+        wait_until(lambda: server.metric("sotto_uploads") == 0)
+        assert status_with(server, "198.51.100.7, 203.0.113.5") == 429

@@ -61,7 +61,7 @@ def clients_unaffected(server: Running) -> Iterator[None]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
+def test_no_request_fails_when_the_engine_is_killed_under_load(own_server: Running, rounds: int) -> None:
     with unaffected(own_server, "engine", rounds):
         for _ in range(rounds):
             own_server.wait_until_model_runs()
@@ -74,7 +74,7 @@ def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_media_process_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
+def test_no_request_fails_when_media_processes_are_killed_under_load(own_server: Running, rounds: int) -> None:
     """In turns a worker and the process that all of them come from."""
     with unaffected(own_server, "media process", rounds):
         for number in range(rounds):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from server.api.h11_connection import CHUNK_BYTES, FREE_CHUNKS
 from tests.support.bad_inputs import SPEECH_TEXT, wav
 from tests.support.serving import TRANSCRIPTIONS, Running
 from tests.support.wire import Connection, content_type, field, file, form, part
@@ -85,15 +86,22 @@ def all_at_once(body: bytes) -> bytes:
 
 
 def in_small_pieces(body: bytes) -> bytes:
-    pieces = (body[start : start + 7] for start in range(0, len(body), 7))
+    pieces = (body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
     return b"".join(b"%X\r\n%s\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
+
+
+def in_tiny_pieces_first(body: bytes) -> bytes:
+    tiny = b"".join(b"1\r\n%c\r\n" % byte for byte in body[: FREE_CHUNKS - 1])
+    return tiny + all_at_once(body[FREE_CHUNKS - 1 :])
 
 
 def with_extensions_and_trailers(body: bytes) -> bytes:
     return b"%08x;name=value\r\n%s\r\n0\r\nX-Checksum: 1\r\n\r\n" % (len(body), body)
 
 
-@pytest.mark.parametrize("chunked", [all_at_once, in_small_pieces, with_extensions_and_trailers])
+@pytest.mark.parametrize(
+    "chunked", [all_at_once, in_small_pieces, in_tiny_pieces_first, with_extensions_and_trailers]
+)
 @pytest.mark.parametrize("offer", [{}, H2C], ids=["HTTP/1.1", "h2c"])
 def test_chunks_are_joined(server: Running, chunked: Callable[[bytes], bytes], offer: dict[str, str]) -> None:
     with Connection(server.base_url) as connection:

@@ -123,7 +123,7 @@ def test_a_burst_on_a_cold_model_loads_it_once(server: Running) -> None:
     assert len(server.engines()) == 2
 
 
-def test_while_a_model_is_loaded_others_are_served_and_a_client_that_leaves_frees_its_place(
+def test_a_load_delays_no_other_model_and_a_disconnect_frees_its_place(
     server: Running,
 ) -> None:
     body = form(field("model", "two"), field("language", "en"), file((DATA / SPEECH).read_bytes()))

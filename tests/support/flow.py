@@ -17,13 +17,7 @@ from server.pool.registry import Registry
 from server.pool.slot import ModelSlot
 from server.transcript import Segment, Window, WindowResult
 from server.transcription.pipeline import Pipeline, Transcription
-from tests.support.fakes import (
-    DEADLINE_S,
-    Answer,
-    default_answer,
-    make_media,
-    make_result,
-)
+from tests.support.fakes import DEADLINE_S, Answer, default_answer, make_media, make_result
 from tests.support.launches import Engines
 from tests.support.registries import registry_of, served_model
 

@@ -5,13 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from server.audio.speech import (
-    SpeechDetector,
-    SpeechEnd,
-    SpeechEvent,
-    SpeechModel,
-    SpeechStart,
-)
+from server.audio.speech import SpeechDetector, SpeechEnd, SpeechEvent, SpeechModel, SpeechStart
 from server.audio.windows import WindowPacker
 from server.options import VadOptions
 from server.transcript import SAMPLE_RATE, Span, Window

@@ -122,7 +122,7 @@ def test_memory_is_none_where_it_cannot_be_read(tmp_path: Path) -> None:
     assert memory(tmp_path / "absent", tmp_path) is None
 
 
-def test_a_folder_lies_on_the_last_file_system_mounted_around_it(tmp_path: Path) -> None:
+def test_a_folder_is_on_the_last_file_system_mounted_around_it(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
     mounts = tmp_path / "mounts"

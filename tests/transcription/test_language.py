@@ -4,20 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.errors import (
-    UnknownLanguage,
-)
+from server.errors import UnknownLanguage
 from server.options import DecodingOptions, TranscriptionOptions
 from server.transcript import Window
-from tests.support.fakes import (
-    FakeEngine,
-    Outcome,
-    eventually,
-    make_result,
-    peek,
-    tone,
-    upload,
-)
+from tests.support.fakes import FakeEngine, Outcome, eventually, make_result, peek, tone, upload
 from tests.support.flow import DETECT, ENGLISH, Probs, flow, speaking, texts, unloaded
 from tests.support.launches import Engines
 

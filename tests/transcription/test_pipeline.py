@@ -12,24 +12,10 @@ import pytest
 
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
-from server.errors import (
-    Cancelled,
-    ModelBroken,
-    ModelNotFound,
-    Unavailable,
-    UndecodableAudio,
-)
+from server.errors import Cancelled, ModelBroken, ModelNotFound, Unavailable, UndecodableAudio
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
 from server.transcript import Window, WindowResult
-from tests.support.fakes import (
-    DEADLINE_S,
-    FakeEngine,
-    default_answer,
-    eventually,
-    peek,
-    tone,
-    upload,
-)
+from tests.support.fakes import DEADLINE_S, FakeEngine, default_answer, eventually, peek, tone, upload
 from tests.support.flow import ENGLISH, flow, numbered, texts, unloaded
 from tests.support.launches import Engines
 

@@ -4,17 +4,14 @@ import asyncio
 import gc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.errors import (
-    AudioTooLong,
-    Unavailable,
-    UndecodableAudio,
-)
+from server.errors import AudioTooLong, Unavailable, UndecodableAudio
 from server.options import DecodingOptions
-from server.transcript import SAMPLE_RATE, Window
+from server.transcript import SAMPLE_RATE, Window, WindowResult, Word
 from server.transcription.run import SegmentGroup
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (
@@ -23,6 +20,7 @@ from tests.support.fakes import (
     Outcome,
     eventually,
     make_result,
+    make_segment,
     peek,
     tone,
     upload,
@@ -30,6 +28,22 @@ from tests.support.fakes import (
 from tests.support.flow import DETECT, ENGLISH, failing_at, flow, numbered, texts
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_words_and_segments_are_placed_where_there_is_sound() -> None:
+    def answer(window: Window, options: DecodingOptions) -> WindowResult:
+        words = (Word(" one", 0.0, 1.9, 0.9),) if options.word_timestamps else None
+        return replace(make_result(window), segments=(replace(make_segment(0.0, 2.0), words=words),))
+
+    pause = np.zeros(SAMPLE_RATE, np.int16)
+    with flow(FakeEngine(answer), window_s=10) as running:
+        for decoding in (ENGLISH, replace(ENGLISH, word_timestamps=True)):
+            with upload(np.concatenate([pause, tone(1)])) as source:
+                async with running.request(source, decoding) as transcription:
+                    (segment,) = (await transcription.result()).segments
+            assert segment.start == pytest.approx(1.0, abs=0.02)
+            assert segment.end == pytest.approx(2.0, abs=0.02)
+            assert segment.words is None or segment.words[0].start == segment.start
 
 
 async def test_segments_come_in_order_though_results_do_not() -> None:

@@ -72,7 +72,7 @@ def test_silence_advances_by_a_window_and_keeps_the_previous_text() -> None:
     assert [window.start_s for window, _ in asked] == [0, 30, 60]
 
 
-def test_a_window_left_open_goes_on_behind_its_last_word() -> None:
+def test_after_an_open_window_the_next_begins_at_the_last_word() -> None:
     first = WindowResult((segment([1]),), "en", 20 * SECOND, open_ended=True, words_end=24.36)
     asked = run(60, first, result(30, 2))
     assert asked[1][0].start_s == 24.36
@@ -83,7 +83,7 @@ def test_a_window_left_open_goes_on_behind_its_last_word() -> None:
     ("open_ended", "words_end", "start_s"),
     [(True, 0.72, 0.72), (True, 0.0, 30.0), (True, None, 30.0), (False, 0.72, 30.0)],
 )
-def test_a_window_without_segments_goes_on_behind_what_was_dropped(
+def test_after_a_window_without_segments_the_next_begins_after_what_was_consumed(
     open_ended: bool, words_end: float | None, start_s: float
 ) -> None:
     first = WindowResult((), "en", 30 * SECOND, open_ended=open_ended, words_end=words_end)

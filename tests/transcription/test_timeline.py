@@ -46,7 +46,7 @@ def test_a_segment_is_placed_at_its_time_in_the_file(
     assert times(placed) == [pytest.approx(in_file)]
 
 
-def test_words_lie_in_the_span_of_their_middle_and_the_segment_around_them() -> None:
+def test_words_are_placed_in_the_span_of_their_middle_and_in_their_segment() -> None:
     words = (Word(" a", 0.5, 1.0, 0.9), Word(" b", 1.5, 2.2, 0.8), Word(" c", 1.9, 2.5, 0.7))
     segment = replace(make_segment(0.0, 4.0), words=words)
     (placed,) = Timeline().place(TWO_SPANS, result(TWO_SPANS, segment))

@@ -8,9 +8,7 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
-from server.errors import (
-    Cancelled,
-)
+from server.errors import Cancelled
 from server.options import DecodingOptions
 from server.transcript import SAMPLE_RATE, Window
 from tests.support.fakes import (

@@ -13,9 +13,9 @@ GOOD = DecodingResult((1, 2), "two words", -0.2, 1.2, 0.01, 0.0)
 
 
 def decoded(
-    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0
+    logprob: float, compression: float = 1.0, no_speech: float = 0.0, temperature: float = 0.0, tokens: int = 21
 ) -> DecodingResult:
-    return DecodingResult((1,), "word", logprob, compression, no_speech, temperature)
+    return DecodingResult((1,) * tokens, "word", logprob, compression, no_speech, temperature)
 
 
 def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
@@ -31,6 +31,10 @@ def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Wind
         (decoded(-0.5, compression=2.4), False, False),
         (decoded(-0.5, compression=2.41), True, False),
         (decoded(-1.01, no_speech=0.6), True, False),
+        (decoded(-1.01, no_speech=0.6, tokens=20), True, True),  # tried again, but silence in the end
+        (decoded(-0.6, no_speech=0.41, tokens=20), False, True),  # noise that is thanked for
+        (decoded(-0.59, no_speech=0.9, tokens=20), False, False),
+        (decoded(-0.9, no_speech=0.4, tokens=20), False, False),
         (decoded(-1.01, no_speech=0.61), False, True),  # silence is no failure
         (decoded(-0.5, no_speech=0.99), False, False),  # sure of its words: the model is believed
         (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
@@ -56,7 +60,7 @@ def test_a_failed_attempt_leads_to_the_next_temperature() -> None:
     assert state.decoded == replace(GOOD, temperature=0.2)
 
 
-def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
+def test_of_failed_attempts_the_most_probable_without_repetition_is_kept() -> None:
     state = window_state(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
     state.add_attempt(decoded(-0.1, compression=9.0))
     state.add_attempt(decoded(-1.5, temperature=0.2))

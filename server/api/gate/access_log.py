@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.gate.admission import RequestProgress, Ticket
 from server.api.gate.request_body import RequestBody
-from server.api.paths import TRANSCRIBING, WATCHED, client_address
+from server.api.paths import WATCHED, client_address
 from server.errors import SottoError
 from server.monitoring.access_log import AccessRecord, Ending
 from server.monitoring.request_metrics import RequestMetrics
@@ -89,7 +89,7 @@ def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: 
         key=state.get("key_name", ""),
         method=method,
         path=path,
-        route=_route(scope),
+        route=state.get("route", ""),
         status=answer.status,
         ended=ended,
         why=why,
@@ -110,12 +110,6 @@ def _ending(answer: ObservedAnswer, *, rejected: bool, failure: SottoError | Non
     if answer.status < 400:
         return "completed", ""
     return "rejected" if rejected or answer.status < 500 else "failed", answer.reason
-
-
-def _route(scope: Scope) -> str:
-    """Return the template of the route that took the request, or would have; empty if no route matches."""
-    path: str = scope["path"]
-    return getattr(scope.get("route"), "path", path if path in TRANSCRIBING else "")
 
 
 def _reason(body: bytes) -> str:

@@ -102,6 +102,7 @@ class Ticket:
     def receive(self, received_bytes: int, *, more: bool) -> None:
         """Record the bytes received; raises `Unavailable` if they exceed the declared size and there is no room."""
         self.uploading = more
+        self.small = self.small and received_bytes <= SMALL_BYTES
         if received_bytes > self.upload_bytes:
             self.upload_bytes = received_bytes
             self._admission.check_room_for(self)

@@ -18,9 +18,11 @@ from server.api.gate.admission import Admission
 from server.api.gate.body_limit import BodyLimit
 from server.api.gate.cors import Cors
 from server.api.gate.error_responses import ErrorResponses
+from server.api.gate.forwarded_client import ForwardedClient
 from server.api.gate.key_check import KeyCheck
 from server.api.gate.normalized_paths import NormalizedPaths
 from server.api.gate.response_guard import ResponseGuard
+from server.api.gate.route_lookup import RouteLookup
 from server.api.gate.standard_headers import StandardHeaders
 from server.api.gate.transcription_admission import TranscriptionAdmission
 from server.api.gate.upload_pace import Pace
@@ -31,11 +33,12 @@ from server.settings import Settings
 
 
 def middlewares(
-    settings: Settings, admission: Admission, requests: RequestMetrics, open_paths: Set[str]
+    router: FastAPI, settings: Settings, admission: Admission, requests: RequestMetrics, open_paths: Set[str]
 ) -> list[Middleware]:
     """Return the middlewares, outermost first: a request passes them from the top, its response from the bottom."""
     pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
     return [
+        Middleware(ForwardedClient, settings.trusted_proxies),
         Middleware(NormalizedPaths),
         Middleware(StandardHeaders),
         Middleware(ResponseGuard),
@@ -44,6 +47,7 @@ def middlewares(
         Middleware(ErrorResponses),
         # ErrorResponses, above, answers what the following raise.
         Middleware(WebPages, settings),
+        Middleware(RouteLookup, router),
         Middleware(KeyCheck, settings, open_paths=open_paths),
         Middleware(BodyLimit, settings.max_upload_bytes),
         Middleware(TranscriptionAdmission, admission, pace, settings.request_timeout_seconds),
@@ -62,10 +66,10 @@ class Gate:
         *,
         open_paths: Set[str] = OPEN_PATHS,
     ) -> None:
-        """Requests to paths in `open_paths` need no key."""
+        """Requests to routes in `open_paths` need no key."""
         self.wrapped = app
         self._outermost: ASGIApp = app
-        for middleware, args, kwargs in reversed(middlewares(settings, admission, requests, open_paths)):
+        for middleware, args, kwargs in reversed(middlewares(app, settings, admission, requests, open_paths)):
             self._outermost = middleware(self._outermost, *args, **kwargs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

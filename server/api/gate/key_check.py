@@ -11,7 +11,7 @@ from server.settings import Settings
 
 
 class KeyCheck:
-    """Middleware: raises `Unauthorized` if a required key is missing or wrong; `open_paths` need none.
+    """Middleware: raises `Unauthorized` if a required key is missing or wrong; routes in `open_paths` need none.
 
     Sets `state["key_name"]`, empty where no key was needed, and `state["keys"]`, for routes that need an admin
     key.
@@ -27,8 +27,9 @@ class KeyCheck:
         self._metrics_keys = Keys([*keys, *metrics_keys], admin_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        keys = self._metrics_keys if scope["path"] == METRICS else self._keys
-        is_open = scope["path"] in self._open_paths
-        scope["state"]["keys"] = self._keys
-        scope["state"]["key_name"] = "" if is_open else keys.check(Headers(scope=scope))
+        state = scope["state"]
+        keys = self._metrics_keys if state["route"] == METRICS else self._keys
+        is_open = state["route"] in self._open_paths
+        state["keys"] = self._keys
+        state["key_name"] = "" if is_open else keys.check(Headers(scope=scope))
         await self._app(scope, receive, send)

@@ -30,5 +30,7 @@ class RequestBody:
 
 
 def _content_length(headers: Headers) -> int:
+    if "transfer-encoding" in headers:  # counts before a Content-Length, which may then be wrong
+        return 0
     value = headers.get("content-length", "")
     return int(value) if value.isdecimal() else 0

@@ -23,10 +23,10 @@ class TranscriptionAdmission:
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST" or scope["path"] not in TRANSCRIBING:
+        state = scope["state"]
+        if scope["method"] != "POST" or state["route"] not in TRANSCRIBING:
             await self._app(scope, receive, send)
             return
-        state = scope["state"]
         body: RequestBody = state["body"]
         client = state["key_name"] or client_address(scope)
         with self._admission.admit(client, body.declared_bytes, self._deadline()) as ticket:

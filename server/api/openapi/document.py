@@ -14,16 +14,17 @@ from server.api.routes import health, models, ps, render, transcriptions
 DESCRIBED = (transcriptions, render, models, ps, health)
 
 DESCRIPTION = """\
-OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it. For a
+OpenAI's audio API on this machine: clients need only the address of this server followed by `/v1`. For a
 server on port 8000 of this machine:
 `curl localhost:8000/v1/audio/transcriptions -F model=whisper-1 -F file=@speech.mp3`
 
-Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
+Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`,
+always as JSON.
 
-A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/`, `/health`, `/ready`,
+If the server has keys (`SOTTO_API_KEYS`), every route needs one except `/`, `/health`, `/ready`,
 `/docs` and `/openapi.json`.
 
-Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
+Routes under `/v1` are also served without that prefix, under `/openai/v1`, and at Azure's paths:
 `/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
 """
 

@@ -35,8 +35,8 @@ OWNER = "sotto"
 TEXTS = re.compile(r'\[\n(?: +"[^\n]*",?\n)+ +\](?=,?\n)')
 
 PULLED = (
-    "Its progress in events, several times a second; the last one reports completion, with `data: [DONE]` behind "
-    "it, or the error. Without a stream the last event alone."
+    "Progress events, several times per second; the last one reports success, followed by `data: [DONE]`, or the "
+    "error. Without a stream only the last one."
 )
 
 router = APIRouter(generate_unique_id_function=operation_id)

@@ -19,7 +19,7 @@ from server.pool.registry import Registry
 from server.stats import ModelState, Presence
 
 KeepAlive = Annotated[str, Query(description="as the field of transcriptions")]
-Wait = Annotated[bool, Query(description="`true`: until no request uses it, instead of 409")]
+Wait = Annotated[bool, Query(description="`true`: wait until no request uses it, instead of 409")]
 
 router = APIRouter(generate_unique_id_function=operation_id)
 

@@ -14,8 +14,10 @@ from server.api.gate.admission import Ticket
 from server.api.heartbeat import ended_with_client
 from server.api.openapi.declarations import MODEL, ON_ALL, PLAIN_TEXT, Json, errors, events, ok, operation_id
 from server.api.openapi.parameters import form
+from server.api.paths import request_line
 from server.api.streaming import event_stream, heartbeat_json
 from server.api.uploads import on_disk, read_form
+from server.errors import NotFound
 from server.formats import answers
 from server.formats.render import FORMATS, JSON, render
 from server.settings import Settings
@@ -52,10 +54,10 @@ async def _answer(request: Request, task: Task) -> Response:
     settings: Settings = request.state.settings
     pipeline: Pipeline = request.state.pipeline
     async with AsyncExitStack() as held:
-        form = await read_form(request)
+        ticket = _ticket(request)
+        form = await read_form(request, ticket)
         held.push_async_callback(form.close)
         upload, options = parse_form(form, settings, task)
-        ticket: Ticket = request.state.ticket
         ticket.model = pipeline.registry.find(options.model).name
         transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
         held.push_async_callback(transcription.close)
@@ -70,3 +72,11 @@ async def _answer(request: Request, task: Task) -> Response:
     # Formatting tens of thousands of words takes a few hundred milliseconds: not on the event loop.
     content_type, body = await asyncio.to_thread(render, transcript, options)
     return Response(body, headers={"content-type": content_type})
+
+
+def _ticket(request: Request) -> Ticket:
+    """Return the request's place. Raises `NotFound` for a request that passed the gate as if it were another."""
+    ticket: Ticket | None = getattr(request.state, "ticket", None)
+    if ticket is None:
+        raise NotFound(f"Invalid URL ({' '.join(request_line(request.scope))}): the request was not admitted.")
+    return ticket

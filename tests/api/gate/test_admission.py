@@ -171,6 +171,14 @@ def test_waiting_audio_counts_against_the_queue_until_it_is_transcribed(stack: E
     case.admit("b")
 
 
+def test_upload_is_small_only_until_more_has_come(stack: ExitStack) -> None:
+    ticket = AdmissionCase(stack).admit(size=1000)
+    ticket.receive(SMALL_BYTES, more=True)
+    assert ticket.small
+    ticket.receive(SMALL_BYTES + 1, more=True)
+    assert not ticket.small
+
+
 def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
     case = AdmissionCase(stack, queue_s=100.0, client_queue_s=50.0)
     case.admit(size=1, left_s=1000.0)  # a few bytes can hold hours

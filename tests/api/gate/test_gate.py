@@ -416,9 +416,10 @@ def recording_app(seen: list[str]) -> FastAPI:
     app = FastAPI()
     add_handlers(app)
 
-    @app.post("/{path:path}")
-    async def take(path: str, request: Request) -> Response:
-        seen.append(path)
+    @app.post("/health")
+    @app.post(TRANSCRIPTIONS)
+    async def take(request: Request) -> Response:
+        seen.append(request.url.path)
         await request.body()
         return Response()
 
@@ -501,7 +502,7 @@ def test_only_transcriptions_count() -> None:
 
     async def ask_meanwhile() -> list[Message]:
         slow = asyncio.create_task(posted(gate, Body(comes=False), CHUNKED, path="/health"))
-        await eventually(lambda: seen == ["health"])
+        await eventually(lambda: seen == ["/health"])
         answer = await posted(gate, Body(comes=True), RIGHT, CHUNKED)
         slow.cancel()
         await slow
@@ -517,5 +518,5 @@ def test_a_body_beyond_the_limit_stops_the_application() -> None:
     body = Body(comes=True)
     start, *_ = refused(gate, body, CHUNKED)
     assert start["status"] == 413
-    assert seen == [TRANSCRIPTIONS[1:]]
+    assert seen == [TRANSCRIPTIONS]
     assert body.read_bytes <= LIMIT + DISCARD_BYTES + 2 * LIMIT

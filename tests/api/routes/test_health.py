@@ -57,7 +57,7 @@ class HealthChecks:
                 self.answers += 1
 
 
-def test_while_a_long_recording_is_transcribed_the_server_answers_and_short_ones_end(server: Running) -> None:
+def test_short_recordings_finish_while_a_long_one_is_transcribed(server: Running) -> None:
     with Connection(server.base_url) as connection:
         with HealthChecks(server) as checks:
             connection.send_head({"Content-Length": str(len(LONG))})

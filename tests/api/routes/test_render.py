@@ -217,7 +217,7 @@ def test_times_are_finite(client: TestClient, number: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x"])
-def test_a_body_that_is_said_to_be_no_json_is_refused(client: TestClient, kind: str) -> None:
+def test_a_body_with_another_content_type_is_refused(client: TestClient, kind: str) -> None:
     answer = client.post(RENDER, content=json.dumps(body()), headers={"content-type": kind})
     assert "application/json" in refused(answer)["message"]
 

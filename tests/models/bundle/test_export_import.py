@@ -102,18 +102,18 @@ def test_an_import_of_an_installed_model_changes_nothing(content: bytes, there: 
     assert (folder / "model.bin").stat().st_ino == before
 
 
-def test_another_model_of_that_name_stays(content: bytes, there: Path, known: Catalog) -> None:
-    others = contents(pulled(there / LABEL, "me/other"))
+@pytest.mark.parametrize(
+    "fill",
+    [lambda folder: pulled(folder, "me/other"), lambda folder: filled(folder, "model.bin")],
+    ids=["another model", "hand-placed files"],
+)
+def test_a_folder_of_that_name_with_other_files_stays(
+    fill: Callable[[Path], Path], content: bytes, there: Path, known: Catalog
+) -> None:
+    before = contents(fill(there / LABEL))
     with pytest.raises(ModelUnavailable, match="already exists and is different: remove it first"):
         bundle.import_(io.BytesIO(content), there, known)
-    assert contents(there / LABEL) == others
-
-
-def test_files_that_a_person_placed_stay(content: bytes, there: Path, known: Catalog) -> None:
-    folder = filled(there / LABEL, "model.bin")
-    with pytest.raises(ModelUnavailable, match="already exists and is different: remove it first"):
-        bundle.import_(io.BytesIO(content), there, known)
-    assert list(contents(folder)) == ["model.bin"]
+    assert contents(there / LABEL) == before
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"short"), Path.unlink])

@@ -99,7 +99,7 @@ def test_a_new_revision_with_other_content_restarts_these_files(standin: Hub, fo
     assert {request.headers["Range"] for request in standin.requests_for("")} == {None}
 
 
-def test_files_that_the_new_revision_lacks_do_not_come_along(standin: Hub, folder: Path) -> None:
+def test_files_that_the_new_revision_removed_are_not_kept(standin: Hub, folder: Path) -> None:
     standin.repositories[NAME].files["preprocessor_config.json"] = b"{}"
     standin.repositories[NAME].files["vocabulary.json"] = b"[]"
     standin.cuts["vocabulary.txt"] = [0] * 20
