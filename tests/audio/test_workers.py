@@ -195,14 +195,14 @@ def test_workers_that_end_early_are_counted_by_reason(
     assert shared_case.workers.stats().ended[reason] == before + times
 
 
-def test_a_file_that_takes_more_cpu_time_than_its_audio_accounts_for_is_given_up(impatient_case: Case) -> None:
-    before = impatient_case.workers.stats().ended.get("cpu_time", 0)
+def test_a_file_that_takes_more_cpu_time_than_its_audio_accounts_for_is_given_up() -> None:
     began_s = time.monotonic()
-    error = impatient_case.scanned(b"!creep").error
-    assert isinstance(error, UndecodableAudio)
-    assert error.detail == "Decoding it takes too long."
-    assert impatient_case.workers.stats().ended["cpu_time"] == before + 1
-    assert time.monotonic() - began_s < 60  # 1.5 s of CPU time; by the longest recording allowed it would be 181 s
+    with opened(timeout_s=3 * SOON_S) as case:  # no message takes as long, even where many processes share the CPUs
+        error = case.scanned(b"!creep").error
+        assert isinstance(error, UndecodableAudio)
+        assert error.detail == "Decoding it takes too long."
+        assert case.workers.stats().ended["cpu_time"] == 1
+    assert time.monotonic() - began_s < 100  # 3.5 s of CPU time; by the longest recording allowed it would be 183 s
 
 
 def test_workers_that_stall_are_counted(impatient_case: Case) -> None:

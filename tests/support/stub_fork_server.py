@@ -58,7 +58,7 @@ def _creep(_: str) -> None:
     while True:
         spool.append(BLOCK[:16])
         os.write(CHANNEL, encode(Decoded(spool.samples)))
-        until_s = time.process_time() + 0.2
+        until_s = time.process_time() + 0.05
         while time.process_time() < until_s:
             pass
 
