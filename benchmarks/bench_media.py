@@ -21,9 +21,11 @@ from benchmarks.processes import field_mb
 from server.audio.media_decoder import FileScanner
 from server.audio.messages import Decoded
 from server.audio.scanner import Scanner
-from server.audio.spool import Spool, SpoolBudget
+from server.audio.spool import Spool
+from server.audio.spool_budget import SpoolBudget
 from server.audio.workers import MediaWorkers
 from server.options import ScanOptions, VadOptions
+from server.quota import Quota
 from server.system.machine import children_of
 from server.system.scratch import ScratchFolder
 from server.transcript import SAMPLE_RATE
@@ -88,7 +90,7 @@ def scan(scanner: FileScanner, path: Path) -> Iterator[float]:
     with (
         path.open("rb") as file,
         closing(ScratchFolder()) as scratch,
-        closing(Spool(SpoolBudget(1 << 30), scratch)) as spool,
+        closing(Spool(SpoolBudget(Quota(1 << 30, 1 << 30)), scratch)) as spool,
     ):
         options = ScanOptions(VadOptions(), limit_s=43_200)
         for message in scanner.scan(file.fileno(), spool, options, threading.Event()):

@@ -48,6 +48,7 @@ from server.audio.scanner import Scanner
 from server.models.catalog import data_path
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
 from server.pool.registry import load
+from server.quota import Quota
 from server.settings import Settings
 from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 from server.transcription.pipeline import Pipeline
@@ -165,7 +166,7 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
     media = MediaDecoder(
         Scanner(),
         workers=settings.media_workers,
-        spool_bytes=settings.spool_bytes,
+        spool=Quota(settings.spool_bytes, settings.spool_bytes),
         max_audio_s=settings.max_audio_seconds,
     )
     options = TranscriptionOptions(decoding=DecodingOptions(beam_size=settings.beam_size))

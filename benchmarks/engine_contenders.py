@@ -28,6 +28,7 @@ from server.engine.limits import BatchLimits
 from server.models.known_model import KnownModel
 from server.options import DecodingOptions, Priority, TranscriptionOptions, UploadFd
 from server.pool.served_model import ServedModel
+from server.quota import Quota
 from server.settings import Settings
 from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
@@ -99,7 +100,9 @@ class Ours:
         self._memory = {"bare": before_mb, "imported": imported_mb, "loaded": memory_mb("VmRSS")}
         self._limits = BatchLimits.on("cpu", options)
         self._engine = Engine(self._whisper, self._limits)
-        self._media = MediaDecoder(Scanner(), workers=1, spool_bytes=settings.spool_bytes, max_audio_s=float("inf"))
+        self._media = MediaDecoder(
+            Scanner(), workers=1, spool=Quota.halved(settings.spool_bytes), max_audio_s=float("inf")
+        )
         self._registry = registry_of(
             ServedModel(
                 self._engine,

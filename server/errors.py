@@ -13,6 +13,7 @@
     │   └── ModelNotFound            404
     ├── MethodNotAllowed             405
     ├── UploadTooSlow                408
+    │   └── UploadTookTooLong        408
     ├── ModelBusy                    409  it can't be unloaded while requests use it
     ├── UploadTooLarge               413
     ├── RateLimited                  429  this client has too many requests in progress
@@ -153,6 +154,11 @@ class UploadTooSlow(SottoError):
     def __init__(self, bytes_per_s: int) -> None:
         floor = f"fewer than {bytes_per_s} bytes per second (SOTTO_MIN_UPLOAD_BYTES_PER_SECOND)"
         super().__init__(f"The upload is too slow: {floor}.")
+
+
+class UploadTookTooLong(UploadTooSlow):
+    def __init__(self, limit_s: float) -> None:
+        SottoError.__init__(self, f"The upload took longer than {limit_s / 60:g} minutes.")
 
 
 class RateLimited(SottoError):

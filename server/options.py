@@ -21,6 +21,7 @@ STREAM_EVENTS: tuple[StreamEvent, ...] = get_args(StreamEvent)
 MAX_PROMPT = 223  # tokens of previous text: half of the decoder's 448, less one
 MAX_BEAM_SIZE = 20
 INTERACTIVE_S = 60.0  # a request known to be at most this long has priority over bulk
+SMALL_BYTES = 2 << 20  # of an upload: a minute of 16 kHz WAV, several of anything compressed
 MAX_SPEAKERS = 4
 MAX_VAD_MS = 60_000
 MAX_LINE_WIDTH = 200

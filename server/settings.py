@@ -127,7 +127,9 @@ class Settings(BaseSettings):
         description="Confine the processes that run models to their files and to the GPUs, by Landlock; `0` if a "
         "GPU is not found because of it.",
     )
-    media_workers: int = Field(2, ge=1, le=64, description="Media files decoded at the same time.")
+    media_workers: int = Field(
+        2, ge=1, le=64, description="Media files decoded at the same time, besides one that has just begun."
+    )
     media_memory_mb: int = Field(512, ge=16, description="Memory limit for decoding one file, MiB.")
     media_timeout_seconds: float = Field(
         30, gt=0, description="How long the decoding of a file may make no progress, s."
@@ -230,7 +232,7 @@ class Settings(BaseSettings):
         0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: off."
     )
     max_windows: int = Field(
-        512, ge=2, description="Windows of audio submitted to engines at once, by all requests."
+        512, ge=2, description="Windows of audio submitted to engines at once, by all recordings of over a minute."
     )
     spool_mb: int = Field(
         8192, ge=1, description="Disk space for the decoded audio of all requests, MiB (115 per hour of audio)."

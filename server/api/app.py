@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from server.api.connection_table import ConnectionTable
 from server.api.errors import add_handlers
-from server.api.gate.admission import Admission, AdmissionLimits
+from server.api.gate.admission import Admission
+from server.api.gate.admission_limits import AdmissionLimits
 from server.api.gate.gate import Gate
 from server.api.openapi.document import DESCRIBED, describe
 from server.api.paths import OPEN_PATHS
@@ -36,7 +37,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
     pulls = Pulls(settings, known_models)
     assets = read_assets() if settings.page else {}
     requests = RequestMetrics()
-    admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
+    admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=media.spooled_by_client)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ READ_BYTES = 64 << 10  # at once: while these are parsed, other connections wait
 FIRST_REQUEST_S = 10.0  # how long a new connection may send nothing
 LAST_CHUNK = b"0\r\n\r\n"
 
-COMPLAINTS = {
+MESSAGES = {
     431: f"The URL and the headers are too long: together they must be shorter than {HEAD_BYTES} bytes.",
     501: "Unsupported transfer encoding: send the body with Content-Length or Transfer-Encoding: chunked.",
 }
@@ -158,7 +158,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
             self.cycle.message_event.set()
         error = sys.exception()
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        message = str(error) if isinstance(error, RefusedRequest) else COMPLAINTS.get(status, msg)
+        message = str(error) if isinstance(error, RefusedRequest) else MESSAGES.get(status, msg)
         self._refuse(MalformedRequest(message, status))
 
     def _give_up_on_head(self) -> None:

@@ -24,9 +24,9 @@ from server.transcript import Segment, Task, Transcript, Word
 
 MAX_TIME_S = 3_600_000.0  # a thousand hours
 MAX_ENTRIES = 200_000  # of each list; an hour of fast speech has 15000 words
-# Characters of text times columns of a cue, which bounds the time of shaping: ten seconds for fourteen hours of
-# real speech in cues of two lines of 42, but minutes of a thread if every word is a single letter.
-MAX_SHAPED = 80_000_000
+# Pairs of words that fit into one cue, each of which shaping looks at: two seconds of a thread, which is enough for
+# twelve hours of real speech in cues of two lines of 42.
+MAX_PAIRS = 2_000_000
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
@@ -141,12 +141,31 @@ def _check_ends(name: str, parts: Sequence[PostedWord | PostedSegment] | None) -
 
 
 def _check_amount(segments: Sequence[Segment], subtitles: SubtitleOptions) -> None:
-    """Raise `InvalidRequest` if shaping so much text into such large cues would take too long."""
+    """Raise `InvalidRequest` if shaping so many words into such large cues would take too long."""
     columns = subtitles.max_line_width * subtitles.max_line_count
-    characters = sum(len(segment.text) for segment in segments)
-    if characters * columns > MAX_SHAPED:
-        limit = MAX_SHAPED // columns
-        raise _invalid("segments", f"'segments' must have at most {limit} characters in cues of {columns} columns.")
+    lengths = [length for segment in segments for length in _word_lengths(segment)]
+    if _pairs(lengths, columns) > MAX_PAIRS:
+        text = f"'segments' has too many words for cues of {columns} columns: use smaller cues or post parts of it."
+        raise _invalid("segments", text)
+
+
+def _word_lengths(segment: Segment) -> list[int]:
+    """Return the length of each word, with the space before it."""
+    if segment.words:
+        return [len(word.word) for word in segment.words]
+    return [1 + len(word) for word in segment.text.split()]
+
+
+def _pairs(lengths: Sequence[int], columns: int) -> int:
+    """Return the number of pairs of words that fit into `columns` together, each word with itself included."""
+    pairs = first = width = 0
+    for last, length in enumerate(lengths):
+        width += max(length, 1)
+        while width > columns and first < last:
+            width -= max(lengths[first], 1)
+            first += 1
+        pairs += last - first + 1
+    return pairs
 
 
 def _options(posted: PostedTranscript, settings: Settings) -> TranscriptionOptions:

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from server.api.gate.admission import Ticket
+from server.api.gate.ticket import Ticket
 from server.errors import InvalidRequest, Unavailable, UndecodableAudio
 from server.options import UploadFd
 from server.system.scratch import ScratchFolder

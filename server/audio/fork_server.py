@@ -17,7 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.audio.messages import READY, Ended, Message, ScanRequest, Started, decode_request, encode, failure
+from server.audio.messages import (
+    READY,
+    RESUME,
+    Ended,
+    Message,
+    Paused,
+    ScanRequest,
+    Started,
+    decode_request,
+    encode,
+    failure,
+)
 from server.audio.spool import SpoolFile
 from server.options import ScanOptions, VadOptions
 from server.system.child_process import attach
@@ -27,6 +38,7 @@ from server.transcript import SAMPLE_BYTES, SAMPLE_RATE
 if TYPE_CHECKING:
     from server.audio.scanner import Scanner
 
+FURTHER_NICENESS = 10  # added after the first turn: behind files that have just begun, and behind the model
 OOM_SCORE_ADJ = "500"  # of 1000: when memory runs out, kill a worker before the server
 MAX_REQUEST_BYTES = 4096
 MELS = (80, 128)  # bands of all of Whisper's models
@@ -142,12 +154,21 @@ def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spo
     """In a worker: scan the upload and report the results."""
     teller = socket.socket(fileno=channel)
     teller.send(encode(Started(os.getpid())))
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + FURTHER_NICENESS
     try:
         confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
             teller.send(encode(message))
+            if isinstance(message, Paused) and not _pause(teller, niceness):
+                return
     except Exception as error:  # the boundary of a process: every error is reported to the request
         teller.send(encode(failure(error)))
+
+
+def _pause(channel: socket.socket, niceness: int) -> bool:
+    """Wait for the next turn, which runs at `niceness`; False if there is none."""
+    os.setpriority(os.PRIO_PROCESS, 0, niceness)  # above 19, 19 is taken
+    return channel.recv(len(RESUME)) == RESUME
 
 
 def _tell_if_possible(channel: socket.socket, message: Message) -> None:

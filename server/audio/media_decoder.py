@@ -1,22 +1,26 @@
 """Decodes uploads in the background: audio and windows come out as fast as decoding goes, in threads or processes.
 
-Knows the scanner, its errors and its spool; no audio, no model, no HTTP. A scanner is free again as soon as the
-file is decoded, however long the engine takes for it.
+Knows the scanner, its errors, its turns and its spool; no audio, no model, no HTTP. A scanner is free again as soon
+as the file is decoded, however long the engine takes for it.
 """
 
 import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from typing import Protocol
 
-from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
-from server.audio.spool import Spool, SpoolBudget
+from server.audio.messages import TURN_SAMPLES, Decoded, Done, Message, Opened, Paused, WindowFound
+from server.audio.spool import Spool
+from server.audio.spool_budget import SpoolBudget
+from server.audio.turns import Turn, Turns
 from server.audio.workers import ForkServerLost, MediaWorkers, WorkerLost
 from server.errors import Cancelled, Unavailable, UndecodableAudio
 from server.options import ScanOptions, UploadFd, VadOptions
+from server.quota import Quota
 from server.settings import Settings
 from server.stats import MediaStats
 from server.system.scratch import ScratchFolder
@@ -52,12 +56,14 @@ class Recording:
     `mel_max` is the largest log-mel value of the whole file, once it has finished, if it was requested.
     """
 
-    def __init__(self, spool: Spool, on_window: Callable[[Window], None]) -> None:
+    def __init__(self, spool: Spool, turns: Turns, turn: Turn, on_window: Callable[[Window], None]) -> None:
         self.finished: Future[float] = Future()
         self.duration_hint_s: float | None = None
         self.mel_max: float | None = None
         self.stop = threading.Event()
         self.spool = spool
+        self._turns = turns
+        self._turn = turn
         self._on_window = on_window
         self._windows = 0
 
@@ -76,18 +82,26 @@ class Recording:
         return self.spool.load(window)
 
     def follow(self, messages: Iterator[Message]) -> float:
-        """Process the messages of one scan, skipping windows already reported; returns the duration in s."""
+        """Process the messages of one scan, skipping windows already reported; returns the duration in s.
+
+        Between turns it waits for room on the disk, and for the next turn.
+        """
         for message in messages:
             match message:
                 case Opened(hint_s):
                     self.duration_hint_s = hint_s
                 case Decoded(samples):
                     self.spool.reach(samples)
+                case Paused():
+                    self._turns.give_back(self._turn)
+                    self.spool.reserve(TURN_SAMPLES)
+                    self._turns.take(self._turn)
                 case WindowFound(window) if window.index == self._windows:
                     self._windows += 1
                     self._on_window(window)
                 case Done(samples, mel_max):
                     self.mel_max = mel_max
+                    self.spool.complete()
                     return samples / SAMPLE_RATE
         raise Cancelled("The request was cancelled.")
 
@@ -95,37 +109,52 @@ class Recording:
         """Stop decoding, and free the spool once nothing writes to it any more."""
         self.stop.set()
         self.finished.cancel()  # if it has not started
+        self.spool.cancel()
+        self._turns.cancel(self._turn)
         self.finished.add_done_callback(lambda _: self.spool.close())
 
 
 class MediaDecoder:
-    """Scans up to `workers` files at a time. Closing waits for those in progress, and closes the scanner.
+    """Scans `workers` files at a time, in turns. Closing waits for those in progress, and closes the scanner.
 
     `scratch` holds uploads too.
     """
 
-    def __init__(self, scanner: FileScanner, *, workers: int, spool_bytes: int, max_audio_s: float) -> None:
+    def __init__(self, scanner: FileScanner, *, workers: int, spool: Quota, max_audio_s: float) -> None:
+        """`spool` limits the bytes of decoded audio."""
         self.scratch = ScratchFolder()
         self._scanner = scanner
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="media")
-        self._budget = SpoolBudget(spool_bytes)
+        self._turns = Turns(workers)
+        self._threads: list[threading.Thread] = []  # one for each file, which waits most of the time
+        self._budget = SpoolBudget(spool)
         self._max_audio_s = max_audio_s
 
     def open(
-        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+        self,
+        source: UploadFd,
+        options: VadOptions,
+        *,
+        on_window: Callable[[Window], None],
+        mels: int = 0,
+        client: str = "",
     ) -> Recording:
         """Start decoding `source`, which must stay open until the recording has finished.
 
         `on_window` is called from a thread for each window, in order, before `finished` is done. `mels` above 0
-        requests `mel_max` over that many mel bands. Errors of the file (`UndecodableAudio`, `AudioTooLong` ...)
-        end `finished`. Raises `Unavailable` if storage or threads are exhausted.
+        requests `mel_max` over that many mel bands. Turns and room on the disk are those of `client`. Errors of the
+        file (`UndecodableAudio`, `AudioTooLong` ...) end `finished`. Raises `Unavailable` if storage or threads are
+        exhausted.
         """
-        recording = Recording(Spool(self._budget, self.scratch), on_window)
+        turn = Turn(client, source.size)
+        recording = Recording(Spool(self._budget, self.scratch, client), self._turns, turn, on_window)
+        scan = ScanOptions(options, self._max_audio_s, mels)
+        thread = threading.Thread(target=self._work, args=(source, scan, recording, turn), name="media")
         try:
-            self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
-        except RuntimeError as error:  # out of threads; it may have been queued all the same
+            thread.start()
+        except RuntimeError as error:  # out of threads
             recording.close()
             raise Unavailable("Audio can't be decoded at the moment: the system has no threads left.") from error
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         return recording
 
     @property
@@ -144,16 +173,24 @@ class MediaDecoder:
     @property
     def spooled_bytes(self) -> int:
         """Bytes of decoded audio on disk now."""
-        return self._budget.used
+        return self._budget.used_bytes
+
+    def spooled_by_client(self) -> Counter[str]:
+        """The same for each client."""
+        return self._budget.held_bytes()
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=False)
+        for thread in self._threads:
+            thread.join()
         self._scanner.close()
         self.scratch.close()
 
-    def _work(self, source: UploadFd, options: ScanOptions, recording: Recording) -> None:
-        if not recording.finished.set_running_or_notify_cancel():
-            return
+    def _work(self, source: UploadFd, options: ScanOptions, recording: Recording, turn: Turn) -> None:
+        with suppress(Cancelled), self._turns.taken(turn):
+            if recording.finished.set_running_or_notify_cancel():
+                self._finish(source, options, recording)
+
+    def _finish(self, source: UploadFd, options: ScanOptions, recording: Recording) -> None:
         try:
             duration_s = self._scan(source, options, recording)
         except Exception as error:  # the boundary of a thread: every error is reported to the request
@@ -178,12 +215,16 @@ class MediaDecoder:
         raise UndecodableAudio("Every process that tried to decode it crashed.")
 
 
-def open_media(settings: Settings, scanner: FileScanner | None = None) -> MediaDecoder:
-    """A decoder configured by `settings`; without a `scanner` it runs worker processes, on Linux."""
+def open_media(settings: Settings, scanner: FileScanner | None = None, *, one_client: bool = False) -> MediaDecoder:
+    """A decoder configured by `settings`; without a `scanner` it runs worker processes, on Linux.
+
+    With `one_client` there are no others for whom something must be left.
+    """
+    spool_bytes = settings.spool_bytes
     return MediaDecoder(
         scanner or _scanner(settings),
         workers=settings.media_workers,
-        spool_bytes=settings.spool_bytes,
+        spool=Quota.halved(spool_bytes, spool_bytes if one_client else None),
         max_audio_s=settings.max_audio_seconds,
     )
 

@@ -18,11 +18,13 @@ from server.system.sandbox import ProcessLimits
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 READY = b"ready"  # sent once by the fork server, before any message
+RESUME = b"resume"  # the only message in the other direction, after each `Paused`
 MAX_MESSAGE_BYTES = 1 << 15
 MAX_DETAIL = 200  # characters
 MAX_SAMPLES = 1 << 40
 MAX_HINT_S = 2**63 / 1e6  # the largest duration that FFmpeg can represent
-MESSAGES = 12  # allowed per window length of audio; more than twice the usual number
+MESSAGES = 12  # allowed per window length of audio; nearly twice the usual number
+TURN_SAMPLES = 60 * SAMPLE_RATE  # at most, after which a scan pauses
 
 Reason = Literal["undecodable", "too_short", "too_long", "no_room", "no_memory", "fault"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -51,6 +53,11 @@ class Decoded:
     """Number of samples in the spool."""
 
     samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The end of a turn: the scan stands still until its caller asks for the next message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +98,19 @@ class ScanRequest:
     limits: ProcessLimits
 
 
-Message = Started | Opened | Decoded | WindowFound | Done | Failed | Ended
+Message = Started | Opened | Decoded | Paused | WindowFound | Done | Failed | Ended
 
 
 class MessageOrder:
-    """Checks the order of messages in one scan: counts that grow, consecutive windows, and no flood of either."""
+    """Checks the order of messages in one scan: counts that grow, consecutive windows, no flood of either, and that
+    turns end in time."""
 
     def __init__(self, window_s: float) -> None:
         """`window_s` is the longest window that was requested."""
         self._window_samples = window_s * SAMPLE_RATE
         self._messages = 0
         self._samples = 0
+        self._paused = 0  # samples at the end of the last turn
         self._windows = 0
         self._end = 0  # end of the last window
 
@@ -109,8 +118,11 @@ class MessageOrder:
         """Raise `InvalidMessage` unless `message` is valid now, with `written` samples in the spool."""
         match message:
             case Decoded(samples):
-                fits = self._samples < samples <= written
+                fits = self._samples < samples <= written and samples <= self._paused + TURN_SAMPLES
                 self._samples = samples
+            case Paused():
+                fits = self._samples > self._paused
+                self._paused = self._samples
             case WindowFound(window):
                 fits = window.index == self._windows and self._end <= window.offset and window.end <= self._samples
                 self._windows, self._end = self._windows + 1, window.end
@@ -119,7 +131,7 @@ class MessageOrder:
             case _:
                 fits = True
         self._messages += 1
-        # At least every other window is half full, and there is one count per ten seconds.
+        # At least every other window is half full, and there is one count per ten seconds, and one pause at most.
         if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
             raise InvalidMessage(f"unexpected message {type(message).__name__}")
 
@@ -142,7 +154,10 @@ def decode(data: bytes) -> Message:
 
 def receive(channel: socket.socket) -> Message | None:
     """The next message, None at the end; raises `InvalidMessage`, `TimeoutError` after the channel's timeout."""
-    data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
+    try:
+        data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
+    except ConnectionResetError:  # reported once: it ended with a message unread; what it sent comes next
+        data, _, flags, _ = channel.recvmsg(MAX_MESSAGE_BYTES)
     if flags & socket.MSG_TRUNC:
         return _bad("too long")
     return decode(data) if data else None
@@ -202,6 +217,8 @@ def _listed(message: Message) -> list[object]:
             return ["opened", hint_s]
         case Decoded(samples):
             return ["reached", samples]
+        case Paused():
+            return ["paused"]
         case WindowFound(window):
             return ["found", window.index, [[span.start, span.end] for span in window.spans]]
         case Done(samples, mel_max):
@@ -220,6 +237,8 @@ def _parsed(frame: object) -> Message:
             return Opened(None if hint_s is None else _number(hint_s, 0.0, MAX_HINT_S))
         case ["reached", samples]:
             return Decoded(_count(samples))
+        case ["paused"]:
+            return Paused()
         case ["found", index, [_, *_] as pairs]:
             return WindowFound(Window(_count(index), _spans(pairs)))
         case ["done", samples, mel_max]:

@@ -4,11 +4,12 @@ Knows files, audio and voice activity detection; no model, no request.
 """
 
 import threading
+import time
 from collections.abc import Generator
 
 from server.audio.decode import open_audio
 from server.audio.mel import loudest, mel_filters
-from server.audio.messages import Decoded, Done, Message, Opened, WindowFound
+from server.audio.messages import TURN_SAMPLES, Decoded, Done, Message, Opened, Paused, WindowFound
 from server.audio.speech import SpeechModel, make_detector
 from server.audio.spool import SpoolFile
 from server.audio.windows import WindowPacker
@@ -17,6 +18,7 @@ from server.stats import MediaStats
 from server.transcript import CONTEXT_SAMPLES, MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 
 PIECE_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE)
+TURN_CPU_S = 0.1  # of a turn: usually half a minute of audio
 
 
 class Scanner:
@@ -30,20 +32,24 @@ class Scanner:
     ) -> Generator[Message]:
         """Decode the open file `source` into `spool`, yielding results as they come: `Done` at the end.
 
-        Ends early when `stop` is set. Raises `UndecodableAudio`, `AudioTooShort`, `AudioTooLong`, and
-        `Unavailable` if the spool is full.
+        Yields `Paused` after each turn, and does nothing until it is asked to go on. Ends early when `stop` is set.
+        Raises `UndecodableAudio`, `AudioTooShort`, `AudioTooLong`, and `Unavailable` if the spool is full.
         """
         detector, packer = make_detector(self._speech_model, options.vad), WindowPacker(options.vad)
-        level = _Level(spool, options.mels)
+        level, turn = _Level(spool, options.mels), _TurnLength()
         with open(source, "rb", closefd=False) as file, open_audio(file, limit_s=options.limit_s) as blocks:
             yield Opened(blocks.duration_hint_s)
             for block in blocks:
+                if turn.is_over:
+                    yield Paused()
+                    turn = _TurnLength()
                 if stop.is_set():
                     return
                 spool.append(block)
                 yield Decoded(spool.samples)
                 yield from map(WindowFound, packer.feed(block, detector.feed(block)))
                 level.advance()
+                turn.add(len(block))
         yield from map(WindowFound, packer.close(detector.close()))
         yield Done(spool.samples, level.close())
 
@@ -58,6 +64,23 @@ class Scanner:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+class _TurnLength:
+    """Measures a turn, by audio and by CPU time."""
+
+    def __init__(self) -> None:
+        self._began_s = time.thread_time()
+        self._samples = 0
+
+    def add(self, samples: int) -> None:
+        self._samples += samples
+
+    @property
+    def is_over(self) -> bool:
+        """True once it is long enough; it has at least one block."""
+        is_long = time.thread_time() - self._began_s >= TURN_CPU_S
+        return self._samples >= TURN_SAMPLES or (is_long and self._samples > 0)
 
 
 class _Level:

@@ -1,41 +1,15 @@
 """Decoded audio on disk: one private, unnamed file per request, under a common budget."""
 
 import os
-import threading
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from server.audio.spool_budget import SpoolAccount, SpoolBudget
 from server.errors import Unavailable
 from server.system.scratch import ScratchFolder
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Window
-
-
-class SpoolBudget:
-    """Limits the bytes that all spools together may hold."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._used = 0
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> None:
-        """Reserve `count` bytes; raises `Unavailable` if the budget is exhausted."""
-        with self._lock:
-            if self._used + count > self._limit:
-                raise Unavailable(
-                    "The server has no space left for decoded audio (SOTTO_SPOOL_MB). Please try again later."
-                )
-            self._used += count
-
-    def give_back(self, count: int) -> None:
-        with self._lock:
-            self._used -= count
-
-    @property
-    def used(self) -> int:
-        return self._used
 
 
 class SpoolFile:
@@ -82,15 +56,16 @@ class SpoolFile:
 class Spool(SpoolFile):
     """The file of one request, under a budget. Its writer reports its progress with `reach`."""
 
-    def __init__(self, budget: SpoolBudget, scratch: ScratchFolder) -> None:
+    def __init__(self, budget: SpoolBudget, scratch: ScratchFolder, client: str = "") -> None:
         """Raises `Unavailable` if no file can be created."""
         self._budget = budget
-        self._taken = 0  # bytes reserved in the budget
+        self._account = SpoolAccount(client)
         try:
             self._file = scratch.file()
         except OSError as error:
             raise Unavailable(f"Decoded audio can't be stored: {error.strerror}.") from error
         super().__init__(self._file.fileno())
+        budget.open(self._account)
 
     def fileno(self) -> int:
         return self._fd
@@ -102,14 +77,23 @@ class Spool(SpoolFile):
 
     def reach(self, samples: int) -> None:
         """Account for the file's growth and make `samples` readable; raises `Unavailable` beyond the budget."""
-        more = self.written * SAMPLE_BYTES - self._taken
-        if more > 0:
-            self._budget.take(more)
-            self._taken += more
+        self._budget.grow(self._account, self.written * SAMPLE_BYTES)
         self.samples = max(samples, self.samples)
+
+    def reserve(self, samples: int) -> None:
+        """Wait until there is room for `samples` more. Raises `RateLimited` or `Unavailable` where none will be."""
+        self._budget.reserve(self._account, (self.written + samples) * SAMPLE_BYTES)
+
+    def complete(self) -> None:
+        """Give back what is reserved beyond its size."""
+        self._budget.settle(self._account, self.written * SAMPLE_BYTES)
+
+    def cancel(self) -> None:
+        """Have `reserve` return at once."""
+        self._budget.cancel(self._account)
 
     def close(self) -> None:
         """Free the disk space; calling it again does nothing."""
         if not self._file.closed:
             self._file.close()
-            self._budget.give_back(self._taken)
+            self._budget.close(self._account)

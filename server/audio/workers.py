@@ -18,6 +18,7 @@ from typing import NoReturn
 from server.audio.messages import (
     MAX_MESSAGE_BYTES,
     READY,
+    RESUME,
     Decoded,
     Done,
     Ended,
@@ -25,6 +26,7 @@ from server.audio.messages import (
     InvalidMessage,
     Message,
     MessageOrder,
+    Paused,
     ScanRequest,
     Started,
     decode,
@@ -166,7 +168,7 @@ class MediaWorkers:
         return self._forker
 
     def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
-        """The messages of a worker, up to its result."""
+        """The messages of a worker, up to its result. The time that it stands still at a pause doesn't count."""
         begun, limit = False, WorkLimit(self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         while not stop.is_set():
@@ -195,6 +197,8 @@ class MediaWorkers:
             yield message
             if isinstance(message, Done | Failed):
                 return
+            if isinstance(message, Paused):
+                _resume(channel)
             begun = True
             deadline = time.monotonic() + self._timeout_s
 
@@ -258,6 +262,11 @@ def _end(status: int | None) -> Exception:
 
 def _not_now(why: str | None) -> Unavailable:
     return Unavailable(f"Audio can't be decoded at the moment: {why}.")
+
+
+def _resume(channel: socket.socket) -> None:
+    with suppress(OSError):  # it has ended meanwhile, and its end is the next message
+        channel.send(RESUME)
 
 
 def _hang_up(channel: socket.socket) -> None:

@@ -34,7 +34,7 @@ def opened(settings: Settings) -> Iterator[LocalTranscriber]:
     registry = load(settings, in_process=True)
     model = registry.default.served
     assert model  # noqa: S101 - loaded in this process, or an error was raised
-    media = open_media(settings, Scanner())
+    media = open_media(settings, Scanner(), one_client=True)
     try:
         pipeline = Pipeline(media, registry, max_windows=settings.max_windows)
         yield LocalTranscriber(pipeline, model, demo=registry.default.known.demo)

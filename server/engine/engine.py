@@ -96,15 +96,21 @@ class Engine:
             thread.start()
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
-        """Queue `window` (with its samples) for `request`; the future resolves to its result or its error.
+        """Queue `window` (with its samples) for `request` of `client`; the future resolves to its result or error.
 
         Raises `QueueFull`, or `Unavailable` once the engine is closing or its device is lost.
         """
         if self._lost:
             raise Unavailable(self._lost)
-        job = Job(self._model.start(window, options), request, priority, self._model)
+        job = Job(self._model.start(window, options), request, client, priority, self._model)
         self._queue.put(job)
         if priority == "interactive":
             self._interactive_s = job.submitted_s

@@ -1,21 +1,23 @@
-"""The queue in front of a model: fair between requests, two classes, batches of equal keys.
+"""The queue in front of a model: fair between clients and requests, two classes, batches of equal keys.
 
-A worker of the engine takes one batch at a time, and the queue decides which. It keeps a ring of requests for each
-class, `interactive` and `bulk`; in its ring each request has its own queue of items. Of an item the queue reads
-only the fields of `Item`: its request, its class, and its key. Only items with equal keys can share a batch: a
-model decodes together only windows with equal prompt lengths, beams and temperature. Four rules make a batch:
+A worker of the engine takes one batch at a time, and the queue decides which. It keeps a ring of clients for each
+class, `interactive` and `bulk`; in it each client has a ring of its requests, and each request its own queue of
+items. Of an item the queue reads only the fields of `Item`: its client, its request, its class, and its key. Only
+items with equal keys can share a batch: a model decodes together only windows with equal prompt lengths, beams and
+temperature. Four rules make a batch:
 
 1. Interactive items go first, and a batch that starts with one holds only those, unless classes mix (`mix_classes`:
    then bulk fills it up). If both wait, every fourth batch starts with bulk, so that bulk never starves.
-2. In a ring each request contributes one item per round, then moves to the end. A file of three hours and a clip of
-   five seconds share the batch; the file fills the rest of it if it is alone.
+2. In a ring each client contributes one item per round, of its next request, then both move to the end. A file of
+   three hours and a clip of five seconds share the batch; the file fills the rest of it if it is alone. A client
+   with a hundred requests gets no more of it than one with a single request.
 3. The first item determines the batch's key and size (`limit_of`). A request whose next item has another key is
    skipped and keeps its turn.
-4. Items that come back for another step (`requeue`) go to the front of their request, and the request to the front
-   of its ring: work in progress ends soon, and its encoder output is not kept for long.
+4. Items that come back for another step (`requeue`) go to the front of their request, and their request and client
+   to the front of their rings: work in progress ends soon, and its encoder output is not kept for long.
 
 For example, on a CPU, with batches of four for either class. Two recordings, A and B, and a clip C wait; each
-number is a window of the request:
+number is a window of the request. Each is of a client of its own:
 
     interactive  C: c1
     bulk         A: a1 a2 a3 a4 a5 | B: b1 b2
@@ -46,6 +48,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Generic, Protocol, TypeVar
 
 from server.errors import QueueFull, Unavailable
@@ -56,7 +59,10 @@ BATCH_WAIT_S = 0.005  # how long an idle worker waits for more items
 
 
 class Item(Protocol):
-    """A queued item: its request, its class, and the key that items of a batch share."""
+    """A queued item: its client and request, its class, and the key that items of a batch share."""
+
+    @property
+    def client(self) -> str: ...
 
     @property
     def request(self) -> str: ...
@@ -73,6 +79,8 @@ class Item(Protocol):
 
 
 T = TypeVar("T", bound=Item)
+Requests = OrderedDict[str, deque[T]]  # of one client, in the order of their turns
+Ring = OrderedDict[str, Requests[T]]  # the same of all clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class FairQueue(Generic[T]):
         self._mix = mix_classes
         self._spread = spread
         self._batch_wait_s = batch_wait_s
-        self._rings: dict[Priority, OrderedDict[str, deque[T]]] = {
+        self._rings: dict[Priority, Ring[T]] = {
             "interactive": OrderedDict(),
             "bulk": OrderedDict(),
         }
@@ -112,7 +120,7 @@ class FairQueue(Generic[T]):
                 raise Unavailable("The server is shutting down.")
             if len(self) >= self._capacity:
                 raise QueueFull("Too much audio is waiting for this model.")
-            self._ring(item).setdefault(item.request, deque()).append(item)
+            self._requests(item).setdefault(item.request, deque()).append(item)
             self._changed.notify()
 
     def requeue(self, items: Iterable[T]) -> bool:
@@ -121,9 +129,10 @@ class FairQueue(Generic[T]):
             if self._closed:
                 return False
             for item in reversed(list(items)):
-                ring = self._ring(item)
-                ring.setdefault(item.request, deque()).appendleft(item)
-                ring.move_to_end(item.request, last=False)
+                requests = self._requests(item)
+                requests.setdefault(item.request, deque()).appendleft(item)
+                requests.move_to_end(item.request, last=False)
+                self._rings[item.priority].move_to_end(item.client, last=False)
             self._changed.notify_all()
             return True
 
@@ -150,7 +159,13 @@ class FairQueue(Generic[T]):
     def remove(self, request: str) -> list[T]:
         """Remove and return all items of a request."""
         with self._changed:
-            return [item for ring in self._rings.values() for item in ring.pop(request, ())]
+            removed: list[T] = []
+            for ring in self._rings.values():
+                for client, requests in list(ring.items()):
+                    removed += requests.pop(request, ())
+                    if not requests:
+                        del ring[client]
+            return removed
 
     def close(self) -> list[T]:
         """Refuse further items, wake all waiting workers, and return the remaining items."""
@@ -165,7 +180,7 @@ class FairQueue(Generic[T]):
     def turns(self) -> list[str]:
         """The waiting requests, in scheduling order."""
         with self._changed:
-            return list(dict.fromkeys([*self._rings["interactive"], *self._rings["bulk"]]))
+            return list(dict.fromkeys([*_turns(self._rings["interactive"]), *_turns(self._rings["bulk"])]))
 
     def ahead(self, request: str) -> int:
         """Number of other requests scheduled before `request`; all waiting ones if it has no items here."""
@@ -177,14 +192,18 @@ class FairQueue(Generic[T]):
         return bool(self._rings[priority])
 
     def __len__(self) -> int:
-        return sum(len(items) for ring in self._rings.values() for items in ring.values())
+        return sum(map(len, self._queues()))
 
     def __iter__(self) -> Iterator[T]:
         with self._changed:
-            return iter([item for ring in self._rings.values() for items in ring.values() for item in items])
+            return iter([item for queue in self._queues() for item in queue])
 
-    def _ring(self, item: T) -> OrderedDict[str, deque[T]]:
-        return self._rings[item.priority]
+    def _queues(self) -> Iterator[deque[T]]:
+        return (queue for ring in self._rings.values() for requests in ring.values() for queue in requests.values())
+
+    def _requests(self, item: T) -> Requests[T]:
+        """Those of its client, of its class."""
+        return self._rings[item.priority].setdefault(item.client, OrderedDict())
 
     def _wait_for_items(self, limit_of: Callable[[T], int], idle_s: float | None) -> bool:
         """Wait for an item; an idle worker then waits briefly for more. False after `idle_s` without items."""
@@ -221,20 +240,37 @@ class FairQueue(Generic[T]):
             self._fill(batch, self._rings[priority], limit_of)
         return Batch(batch, first, is_bulk_turn) if batch else None
 
-    def _fill(self, batch: list[T], ring: OrderedDict[str, deque[T]], limit_of: Callable[[T], int]) -> None:
-        """Add one item of each request per round, as long as keys are equal and there is room."""
+    def _fill(self, batch: list[T], ring: Ring[T], limit_of: Callable[[T], int]) -> None:
+        """Add one item of each client per round, as long as keys are equal and there is room."""
         progress = True
         while progress:
             progress = False
-            for request in list(ring):
+            for client in list(ring):
                 if batch and len(batch) >= limit_of(batch[0]):
                     return
-                items = ring[request]
-                if not batch or items[0].key == batch[0].key:
-                    item = items.popleft()
+                if item := _pop(ring[client], batch[0].key if batch else None):
                     progress = True
                     if item.begin():
                         batch.append(item)
-                    ring.move_to_end(request)
-                if not items:
-                    del ring[request]
+                    ring.move_to_end(client)
+                if not ring[client]:
+                    del ring[client]
+
+
+def _pop(requests: Requests[T], key: Hashable | None) -> T | None:
+    """Take the next item of a client, with that key unless it is None; its request moves to the end."""
+    for request, queue in requests.items():
+        if key is None or queue[0].key == key:
+            item = queue.popleft()
+            if queue:
+                requests.move_to_end(request)
+            else:
+                del requests[request]
+            return item
+    return None
+
+
+def _turns(ring: Ring[T]) -> list[str]:
+    """The requests in the order of their turns: the first of each client, then the second of each, ..."""
+    rounds = zip_longest(*ring.values())
+    return [request for turn in rounds for request in turn if request is not None]

@@ -108,7 +108,11 @@ class EngineHost:
         try:
             with self._lock:
                 future = self._engine.submit(
-                    message.window, message.options, request=message.request, priority=message.priority
+                    message.window,
+                    message.options,
+                    request=message.request,
+                    priority=message.priority,
+                    client=message.client,
                 )
                 self._numbers[future] = message.number
         except Exception as error:  # for example options that the model doesn't support

@@ -44,7 +44,13 @@ class EngineLike(Protocol):
     max_batch: int
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]: ...
 
     def cancel(self, request: str) -> None: ...

@@ -17,6 +17,7 @@ class Job:
 
     state: WindowState
     request: str
+    client: str
     priority: Priority
     model: Model
     future: Future[WindowResult] = field(default_factory=Future)

@@ -32,6 +32,7 @@ class Submit:
     options: DecodingOptions
     request: str
     priority: Priority
+    client: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,13 @@ class MultiDeviceEngine:
         self._open = [Counter[str]() for _ in engines]  # windows without a result, by request
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
         """As `Engine.submit`; once all engines are broken or closed, raises their error."""
         states = [engine.stats().state for engine in self._engines]
@@ -38,7 +44,8 @@ class MultiDeviceEngine:
             place = self._shortest(states)
             self._open[place][request] += 1
         try:
-            future = self._engines[place].submit(window, options, request=request, priority=priority)
+            engine = self._engines[place]
+            future = engine.submit(window, options, request=request, priority=priority, client=client)
         except BaseException:
             self._count_off(place, request)
             raise

@@ -33,8 +33,10 @@ class PendingWindows:
     def numbers(self) -> list[int]:
         return list(self._pending)
 
-    def add(self, window: Window, options: DecodingOptions, request: str, priority: Priority) -> PendingWindow:
-        pending = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
+    def add(
+        self, window: Window, options: DecodingOptions, request: str, priority: Priority, client: str = ""
+    ) -> PendingWindow:
+        pending = PendingWindow(Submit(next(self._numbers), window, options, request, priority, client))
         self._pending[pending.message.number] = pending
         return pending
 

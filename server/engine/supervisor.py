@@ -112,7 +112,13 @@ class SupervisedEngine:
         return self._ready.facts
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
         """As `Engine.submit`: raises `QueueFull`, or `Unavailable` once closed or while the model is broken."""
         with self._lock:
@@ -122,7 +128,7 @@ class SupervisedEngine:
                 raise self._unavailable(self._reason)
             if self._ready and len(self._pending) >= self._ready.max_queued:
                 raise QueueFull("Too much audio is waiting for this model.")
-            pending = self._pending.add(window, options, request, priority)
+            pending = self._pending.add(window, options, request, priority, client)
             self._send()
         return pending.future
 

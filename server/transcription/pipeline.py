@@ -27,19 +27,20 @@ class Pipeline:
         self._capacity = asyncio.Semaphore(max_windows)
 
     def transcribe(
-        self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None
+        self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None, client: str = ""
     ) -> "Transcription":
         """Start transcribing `source`, which must stay open until the transcription is closed.
 
-        At `deadline`, on the loop's clock, it ends with `RequestTimeout`. Raises `ModelNotFound` at once, and if
-        the model is loaded `UnknownLanguage`; errors of the model and the file are raised while iterating.
+        Clients take turns at decoding. At `deadline`, on the loop's clock, it ends with `RequestTimeout`. Raises
+        `ModelNotFound` at once, and if the model is loaded `UnknownLanguage`; errors of the model and the file are
+        raised while iterating.
         """
         slot = self.registry.find(options.model)
         if slot.served:
             check_language(options.decoding, slot.served)
         lease = self.registry.lease(slot, options.keep_alive_s)
         try:
-            run = TranscriptionRun(self._media, lease, source, options, self._capacity)
+            run = TranscriptionRun(self._media, lease, source, options, self._capacity, client)
         except BaseException:  # out of storage or threads
             lease.release()
             raise
@@ -116,6 +117,11 @@ class Transcription:
     def done_s(self) -> float:
         """The time in the file that the segments have reached."""
         return self._run.done_s
+
+    @property
+    def knows_length(self) -> bool:
+        """True once the file's header has claimed its length, or it is decoded."""
+        return self.duration_hint_s is not None or self._run.recording.finished.done() or self._task.done()
 
     @property
     def left_s(self) -> float:

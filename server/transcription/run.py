@@ -44,6 +44,7 @@ class TranscriptionRun:
         source: UploadFd,
         options: TranscriptionOptions,
         capacity: asyncio.Semaphore,
+        client: str = "",
     ) -> None:
         """`capacity` bounds the windows of all requests that are with the engines. Takes over `lease`."""
         self.id = uuid.uuid4().hex
@@ -57,6 +58,7 @@ class TranscriptionRun:
         self._lease = lease
         self._options = options
         self._capacity = capacity
+        self._client = client
         self._decoded: asyncio.Queue[Window | None] = asyncio.Queue()
         self._ordered: asyncio.Queue[WindowTask | None] = asyncio.Queue()
         self._transcriber: WindowTranscriber | None = None  # once the model is loaded
@@ -124,7 +126,7 @@ class TranscriptionRun:
 
         vad = replace(self._options.vad, window_s=self._lease.known.window_s)
         mels = self._lease.known.mels if self._options.decoding.condition_on_previous_text else 0
-        recording = media.open(source, vad, on_window=pass_on, mels=mels)
+        recording = media.open(source, vad, on_window=pass_on, mels=mels, client=self._client)
         recording.finished.add_done_callback(lambda _: pass_on(None))
         return recording
 
@@ -136,7 +138,7 @@ class TranscriptionRun:
         """Submit every window to the engine: in parallel as room allows, or each after the one before."""
         model = await self._lease.model()
         check_language(self._options.decoding, model)
-        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity)
+        transcriber = WindowTranscriber(model, self.recording, self.id, self._capacity, self._client)
         self._transcriber = transcriber
         if self._options.decoding.condition_on_previous_text:
             await self._feed_in_sequence(transcriber)

@@ -4,6 +4,7 @@ If the model stops inside a window, the rest of it is submitted again. Knows not
 """
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +24,16 @@ WindowTask = asyncio.Task[WindowResults]
 class WindowTranscriber:
     """Transcribes windows of `recording`. `begun_s` is when the model began, known with the first result."""
 
-    def __init__(self, model: ServedModel, recording: Recording, request: str, capacity: asyncio.Semaphore) -> None:
-        """`capacity` is shared by all requests; a single one has two batches with the engine at most."""
+    def __init__(
+        self, model: ServedModel, recording: Recording, request: str, capacity: asyncio.Semaphore, client: str = ""
+    ) -> None:
+        """`capacity` is shared by the long recordings of all requests; a single one has two batches with the engine
+        at most."""
         self.begun_s: float | None = None
         self._engine = model.engine
         self._recording = recording
         self._request = request
+        self._client = client
         self._capacity = capacity
         self._own_capacity = asyncio.Semaphore(2 * model.engine.max_batch)
         self._tasks: set[WindowTask] = set()
@@ -66,12 +71,16 @@ class WindowTranscriber:
         return results
 
     async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:
-        async with self._capacity:
+        hint_s = self._recording.duration_hint_s
+        short = hint_s is not None and hint_s <= INTERACTIVE_S and window.start_s < INTERACTIVE_S
+        async with nullcontext() if short else self._capacity:  # a clip's few windows wait for no other recording's
             loaded = await asyncio.to_thread(self._recording.load, window)
-            hint_s = self._recording.duration_hint_s
-            short = hint_s is not None and hint_s <= INTERACTIVE_S and window.start_s < INTERACTIVE_S
             future = self._engine.submit(
-                loaded, decoding, request=self._request, priority="interactive" if short else "bulk"
+                loaded,
+                decoding,
+                request=self._request,
+                priority="interactive" if short else "bulk",
+                client=self._client,
             )
             result = await asyncio.wrap_future(future)
             if self.begun_s is None:

@@ -26,6 +26,7 @@ from server.api.routes import transcriptions
 from server.api.streaming import LONGEST_S, event_stream, heartbeat_json
 from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
+from server.audio.turns import Turn
 from server.errors import Cancelled, SottoError, Unavailable, UndecodableAudio
 from server.options import (
     RESPONSE_FORMATS,
@@ -35,6 +36,7 @@ from server.options import (
     UploadFd,
     VadOptions,
 )
+from server.quota import Quota
 from server.settings import Settings
 from server.transcript import SAMPLE_RATE, Window
 from server.transcription.pipeline import Pipeline
@@ -142,19 +144,30 @@ class LateMedia(MediaDecoder):
     """Decodes nothing until `go` is set, or tells of no window."""
 
     def __init__(self, *, decodes: bool) -> None:
-        super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        super().__init__(Scanner(), workers=1, spool=Quota.halved(1 << 30), max_audio_s=3600)
         self.go = threading.Event()
         if not decodes:
-            self._threads.submit(self._wait)
+            self._threads.append(threading.Thread(target=self._hold))
+            self._threads[0].start()
 
     def open(
-        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+        self,
+        source: UploadFd,
+        options: VadOptions,
+        *,
+        on_window: Callable[[Window], None],
+        mels: int = 0,
+        client: str = "",
     ) -> Recording:
         def late(window: Window) -> None:
             self._wait()
             on_window(window)
 
-        return super().open(source, options, on_window=late, mels=mels)
+        return super().open(source, options, on_window=late, mels=mels, client=client)
+
+    def _hold(self) -> None:
+        with self._turns.taken(Turn("other", 0)), self._turns.taken(Turn("another", 0)):
+            self._wait()
 
     def _wait(self) -> None:
         assert self.go.wait(DEADLINE_S), "held for too long"

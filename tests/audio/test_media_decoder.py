@@ -12,6 +12,7 @@ from server.audio.scanner import Scanner
 from server.audio.workers import MediaWorkers
 from server.errors import AudioTooLong, AudioTooShort, Cancelled, Unavailable, UndecodableAudio
 from server.options import UploadFd, VadOptions
+from server.quota import Quota
 from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Window
 from tests.support.bad_inputs import silence
 from tests.support.fakes import DEADLINE_S, Samples, tone, upload, wait_until
@@ -59,7 +60,9 @@ def opened_media(scanner: FileScanner) -> OpenedMedia:
     def opened(
         *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
     ) -> Iterator[MediaDecoder]:
-        media = MediaDecoder(Shared(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+        media = MediaDecoder(
+            Shared(scanner), workers=workers, spool=Quota.halved(spool_bytes), max_audio_s=max_audio_s
+        )
         try:
             yield media
         finally:
@@ -226,16 +229,17 @@ def test_closing_stops_the_decoder_and_frees_the_spool_when_it_has_stopped(opene
 
 
 def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded(opened_media: OpenedMedia) -> None:
-    gate, windows = Gate(), list[Window]()
+    gates, windows = (Gate(), Gate()), list[Window]()
     with opened_media(workers=1) as media, upload(tone(30)) as first, upload(tone(5)) as second:
-        busy = media.open(first, EVERYTHING, on_window=gate)
-        wait_until(lambda: bool(gate.windows))
+        busy = [media.open(first, EVERYTHING, on_window=gate) for gate in gates]
+        wait_until(lambda: all(gate.windows for gate in gates))
         waiting = media.open(second, EVERYTHING, on_window=windows.append)
         waiting.close()
         assert waiting.finished.cancelled()
-        gate.open()
-        busy.finished.result(DEADLINE_S)
-        busy.close()
+        for gate, recording in zip(gates, busy, strict=True):
+            gate.open()
+            recording.finished.result(DEADLINE_S)
+            recording.close()
     assert windows == []
 
 
@@ -266,7 +270,49 @@ def test_more_files_than_workers_are_all_decoded_and_not_mixed_up(opened_media: 
             recording.close()
 
 
-def test_an_error_in_on_window_ends_the_recording(opened_media: OpenedMedia) -> None:
+def test_a_file_that_begins_waits_for_none_that_has_begun(opened_media: OpenedMedia) -> None:
+    gate = Gate()
+    with opened_media(workers=1) as media, upload(tone(120)) as long, upload(tone(5)) as short:
+        busy = media.open(long, EVERYTHING, on_window=gate, client="a")
+        wait_until(lambda: bool(gate.windows))
+        recording = media.open(short, EVERYTHING, on_window=lambda _: None, client="b")
+        assert recording.finished.result(DEADLINE_S) == 5.0
+        assert not busy.finished.done()
+        gate.open()
+        assert busy.finished.result(DEADLINE_S) == 120.0
+        recording.close()
+        busy.close()
+
+
+def test_long_files_of_many_clients_are_decoded_in_turns_as_each_alone(opened_media: OpenedMedia) -> None:
+    audio, found = tone(150), [list[Window]() for _ in range(4)]
+    with opened_media(workers=1) as media, ExitStack() as stack:
+        alone, windows, _ = decode(media, stack.enter_context(upload(audio)), EVERYTHING)
+        alone.close()
+        recordings = []
+        for number, each in enumerate(found):
+            source = stack.enter_context(upload(audio))
+            recordings.append(media.open(source, EVERYTHING, on_window=each.append, client=f"client {number}"))
+        assert [recording.finished.result(DEADLINE_S) for recording in recordings] == [150.0] * 4
+        assert found == [windows] * 4
+        for recording in recordings:
+            recording.close()
+
+
+def test_a_file_that_is_closed_between_its_turns_ends(opened_media: OpenedMedia) -> None:
+    gate = Gate()
+    with opened_media(workers=1) as media, upload(tone(3000)) as long, upload(tone(1)) as short:
+        first = media.open(long, EVERYTHING, on_window=lambda _: None, client="a")
+        wait_until(lambda: first.decoded_s > 0)
+        busy = media.open(short, EVERYTHING, on_window=gate, client="b")
+        first.close()
+        assert isinstance(first.finished.exception(DEADLINE_S), Cancelled)
+        gate.open()
+        busy.finished.result(DEADLINE_S)
+        busy.close()
+
+
+def test_an_error_of_who_takes_the_windows_ends_the_recording(opened_media: OpenedMedia) -> None:
     def refuse(window: Window) -> None:
         raise RuntimeError("the loop is closed")
 

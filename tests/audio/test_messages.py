@@ -10,6 +10,7 @@ from server.audio.messages import (
     MAX_DETAIL,
     MAX_MESSAGE_BYTES,
     MAX_SAMPLES,
+    TURN_SAMPLES,
     Decoded,
     Done,
     Ended,
@@ -18,6 +19,7 @@ from server.audio.messages import (
     Message,
     MessageOrder,
     Opened,
+    Paused,
     ScanRequest,
     Started,
     WindowFound,
@@ -43,6 +45,7 @@ MESSAGES: list[Message] = [
     Opened(12.5),
     Opened(2**63 / 1e6),
     Decoded(160_000),
+    Paused(),
     WindowFound(Window(3, (Span(0, 5), Span(7, 480_002)))),
     Done(0, None),
     Done(MAX_SAMPLES, -1.5),
@@ -51,7 +54,7 @@ MESSAGES: list[Message] = [
     Ended(-9),
 ]
 numbers = st.integers() | st.floats() | st.booleans() | st.none()
-words = st.sampled_from(["started", "opened", "reached", "found", "done", "failed", "ended"])
+words = st.sampled_from(["started", "opened", "reached", "paused", "found", "done", "failed", "ended"])
 values = st.recursive(
     numbers | st.text(max_size=5) | words, lambda inner: st.lists(inner, max_size=4), max_leaves=9
 )
@@ -162,6 +165,23 @@ def test_a_flood_of_messages_is_out_of_order() -> None:
         flood()
 
 
+def test_a_turn_that_does_not_end_leaves_the_course() -> None:
+    course = MessageOrder(window_s=30.0)
+    course.check(Decoded(TURN_SAMPLES), 10**9)
+    course.check(Paused(), 10**9)
+    course.check(Decoded(2 * TURN_SAMPLES), 10**9)
+    with pytest.raises(InvalidMessage):
+        course.check(Decoded(2 * TURN_SAMPLES + 1), 10**9)
+
+
+def test_a_pause_without_progress_leaves_the_course() -> None:
+    course = MessageOrder(window_s=30.0)
+    course.check(Decoded(1), 10**9)
+    course.check(Paused(), 10**9)
+    with pytest.raises(InvalidMessage):
+        course.check(Paused(), 10**9)
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), max_size=60),
     st.sampled_from([1.0, 10.0, 30.0]),
@@ -183,6 +203,8 @@ def test_messages_of_packed_windows_are_in_order(
     audio = tone(10)
     done = 0
     while done < position:
+        if done:
+            course.check(Paused(), done)
         block = audio[: position - done]
         done += len(block)
         course.check(Decoded(done), done)

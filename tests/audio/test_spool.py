@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.audio.spool import Spool, SpoolBudget, SpoolFile
+from server.audio.spool import Spool, SpoolFile
+from server.audio.spool_budget import SpoolBudget
 from server.errors import Unavailable
+from server.quota import Quota
 from server.system.scratch import ScratchFolder
 from server.transcript import CONTEXT_SAMPLES, SAMPLE_BYTES, Span, Window
 from tests.support.fakes import Samples, tone
@@ -18,7 +20,7 @@ SCRATCH = ScratchFolder()
 
 @pytest.fixture
 def budget() -> SpoolBudget:
-    return SpoolBudget(1 << 20)
+    return SpoolBudget(Quota.halved(1 << 20))
 
 
 def filled(budget: SpoolBudget, *blocks: Samples) -> Spool:
@@ -127,26 +129,26 @@ def test_several_threads_read_the_same_spool(budget: SpoolBudget) -> None:
 
 def test_the_budget_is_shared_and_given_back(budget: SpoolBudget) -> None:
     first, second = filled(budget), filled(budget)
-    assert budget.used == 2 * LENGTH * SAMPLE_BYTES
+    assert budget.used_bytes == 2 * LENGTH * SAMPLE_BYTES
     first.close()
-    assert budget.used == LENGTH * SAMPLE_BYTES
+    assert budget.used_bytes == LENGTH * SAMPLE_BYTES
     second.close()
-    assert budget.used == 0
+    assert budget.used_bytes == 0
 
 
 def test_samples_of_another_process_are_read_once_announced(budget: SpoolBudget) -> None:
     spool = Spool(budget, SCRATCH)
     other = SpoolFile(spool.fileno())
     other.append(AUDIO)
-    assert (spool.samples, budget.used) == (0, 0)
+    assert (spool.samples, budget.used_bytes) == (0, 0)
     assert spool.written == LENGTH
     spool.reach(5_000)
-    assert (spool.samples, budget.used) == (5_000, LENGTH * SAMPLE_BYTES)  # all that is on disk counts
+    assert (spool.samples, budget.used_bytes) == (5_000, LENGTH * SAMPLE_BYTES)  # all that is on disk counts
     spool.reach(LENGTH)
     assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
-    assert budget.used == LENGTH * SAMPLE_BYTES
+    assert budget.used_bytes == LENGTH * SAMPLE_BYTES
     spool.close()
-    assert budget.used == 0
+    assert budget.used_bytes == 0
 
 
 def test_a_second_pass_over_the_same_file_takes_nothing_back(budget: SpoolBudget) -> None:
@@ -154,7 +156,7 @@ def test_a_second_pass_over_the_same_file_takes_nothing_back(budget: SpoolBudget
     again = SpoolFile(spool.fileno())
     again.append(AUDIO[:7])
     spool.reach(7)
-    assert (spool.samples, budget.used) == (LENGTH, LENGTH * SAMPLE_BYTES)
+    assert (spool.samples, budget.used_bytes) == (LENGTH, LENGTH * SAMPLE_BYTES)
     spool.close()
 
 
@@ -171,19 +173,19 @@ def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:
     other, spool = filled(budget), filled(budget)
     spool.close()
     spool.close()
-    assert budget.used == LENGTH * SAMPLE_BYTES
+    assert budget.used_bytes == LENGTH * SAMPLE_BYTES
     other.close()
 
 
-def test_a_block_that_does_not_fit_is_refused_and_the_rest_stays() -> None:
-    budget = SpoolBudget(LENGTH * SAMPLE_BYTES)
+def test_what_does_not_fit_is_refused_and_leaves_the_rest_as_it_was() -> None:
+    budget = SpoolBudget(Quota.halved(LENGTH * SAMPLE_BYTES))
     spool = filled(budget)
     with pytest.raises(Unavailable, match="no space left"):
         add(spool, AUDIO[:1])
-    assert budget.used == LENGTH * SAMPLE_BYTES
+    assert budget.used_bytes == LENGTH * SAMPLE_BYTES
     assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)
     spool.close()
-    assert budget.used == 0
+    assert budget.used_bytes == 0
 
 
 def test_a_full_disk_is_an_error_and_the_budget_comes_back(budget: SpoolBudget) -> None:
@@ -196,7 +198,7 @@ def test_a_full_disk_is_an_error_and_the_budget_comes_back(budget: SpoolBudget) 
     with pytest.raises(Unavailable, match=r"can't be stored: No space left on device\."):
         spool.append(AUDIO)
     spool.close()
-    assert budget.used == 0
+    assert budget.used_bytes == 0
 
 
 def test_a_file_that_is_shorter_than_it_should_be_is_an_error(budget: SpoolBudget) -> None:

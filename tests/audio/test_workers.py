@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,19 @@ from typing import NoReturn
 import pytest
 
 from server.audio.media_decoder import MediaDecoder, Recording
-from server.audio.messages import MAX_MESSAGE_BYTES
-from server.audio.workers import MediaWorkers
+from server.audio.messages import MAX_MESSAGE_BYTES, Done, Message, Paused
+from server.audio.spool import Spool
+from server.audio.spool_budget import SpoolBudget
+from server.audio.workers import MediaWorkers, WorkerLost
 from server.errors import Cancelled, Unavailable, UndecodableAudio
-from server.options import UploadFd, VadOptions
+from server.options import ScanOptions, UploadFd, VadOptions
+from server.quota import Quota
 from server.stats import MediaEnd
 from server.system import seccomp
 from server.system.landlock import landlock_version
 from server.system.machine import children_of
-from server.transcript import Window
+from server.system.scratch import ScratchFolder
+from server.transcript import SAMPLE_RATE, Window
 from tests.support.bad_inputs import BAD_INPUTS, DATA
 from tests.support.fakes import DEADLINE_S, make_media, tone, upload, wait_until
 
@@ -42,10 +46,12 @@ import sys, time
 from server.audio.media_decoder import MediaDecoder
 from server.options import UploadFd, VadOptions
 from server.audio.workers import MediaWorkers
+from server.quota import Quota
+from server.quota import Quota
 from server.system.machine import children_of
 from tests.support.fakes import upload
 workers = MediaWorkers(memory_bytes=1 << 30, timeout_s=600, module="tests.support.stub_fork_server")
-media = MediaDecoder(workers, workers=1, spool_bytes=1 << 30, max_audio_s=600)
+media = MediaDecoder(workers, workers=1, spool=Quota.halved(1 << 30), max_audio_s=600)
 with upload(sys.argv[1].encode()) as source:
     tell = lambda _: print(workers.pid, *children_of(workers.pid), flush=True)
     media.open(source, VadOptions(), on_window=tell)
@@ -103,7 +109,7 @@ class Scanned:
 def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Case]:
     """When all is through no worker, and nothing on disk, may be left."""
     workers = MediaWorkers(memory_bytes=MEMORY_BYTES, timeout_s=timeout_s, module=module)
-    media = MediaDecoder(workers, workers=3, spool_bytes=1 << 30, max_audio_s=3600)
+    media = MediaDecoder(workers, workers=3, spool=Quota.halved(1 << 30), max_audio_s=3600)
     with closing(media):
         yield Case(workers, media)
         wait_until(lambda: not children_of(workers.pid))
@@ -511,4 +517,44 @@ def test_there_are_never_more_workers_than_configured(shared_case: Case) -> None
         assert [recording.finished.result(DEADLINE_S) for recording in recordings] == [2.0] * 9
         for recording in recordings:
             recording.close()
-    assert max(living) <= 3
+    assert max(living) <= 3 + 1  # one more for a file that has not begun
+
+
+@contextmanager
+def scan_at_a_pause(workers: MediaWorkers) -> Iterator[Generator[Message]]:
+    """The scan of ten minutes of audio at the end of its first turn."""
+    budget = SpoolBudget(Quota.halved(1 << 30))
+    options = ScanOptions(EVERYTHING, limit_s=3600.0)
+    with (
+        upload(tone(600)) as source,
+        closing(ScratchFolder()) as scratch,
+        closing(Spool(budget, scratch)) as spool,
+        closing(workers.scan(source.fd, spool, options, threading.Event())) as messages,
+    ):
+        while not isinstance(next(messages), Paused):
+            pass
+        yield messages
+
+
+def test_a_worker_stands_still_between_turns_and_that_is_no_stall(impatient_case: Case) -> None:
+    with scan_at_a_pause(impatient_case.workers) as messages:
+        (pid,) = children_of(impatient_case.workers.pid)
+        paused_at_s = time.monotonic()
+        wait_until(lambda: time.monotonic() > paused_at_s + 1.5 * SOON_S)
+        assert "S" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert Done(600 * SAMPLE_RATE, None) in list(messages)
+
+
+def test_a_worker_gives_way_to_files_that_begin_once_it_has_had_its_first_turn(shared_case: Case) -> None:
+    with scan_at_a_pause(shared_case.workers):
+        (pid,) = children_of(shared_case.workers.pid)
+        usual = os.getpriority(os.PRIO_PROCESS, shared_case.workers.pid)
+        wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == min(usual + 10, 19))
+
+
+def test_a_worker_that_dies_between_turns_is_found_when_it_should_go_on(shared_case: Case) -> None:
+    with scan_at_a_pause(shared_case.workers) as messages:
+        (pid,) = children_of(shared_case.workers.pid)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerLost):
+            list(messages)

@@ -461,7 +461,7 @@ def test_more_beams_than_usual_make_smaller_batches(beam_size: int, limit: int) 
 
 
 def engine_job(engine: Engine, priority: Priority, options: DecodingOptions = BEAMS) -> Job:
-    return Job(WindowState(make_window(), options), "r", priority, engine._model)
+    return Job(WindowState(make_window(), options), "r", "", priority, engine._model)
 
 
 def test_a_request_cancelled_between_its_steps_takes_no_further_one() -> None:

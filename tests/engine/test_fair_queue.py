@@ -25,6 +25,7 @@ class Thing:
     priority: Priority = "bulk"
     key: Hashable = "key"
     wanted: bool = True
+    client: str = ""
 
     def begin(self) -> bool:
         return self.wanted
@@ -214,3 +215,36 @@ def test_idle_workers_divide_the_waiting_items_if_wanted(spread: bool, sizes: li
 
 def test_a_busy_worker_leaves_no_items_for_other_busy_workers() -> None:
     assert drain(queue_of(*things("a", 5), spread=True), 4) == [[f"a{n}" for n in range(4)], ["a4"]]
+
+
+def of_client(client: str, request: str, count: int) -> list[Thing]:
+    return [Thing(request, f"{request}{number}", client=client) for number in range(count)]
+
+
+def test_a_client_with_many_requests_gets_no_more_than_one_with_a_single_request() -> None:
+    many = [thing for number in range(10) for thing in of_client("greedy", f"g{number}-", 5)]
+    queue = queue_of(*many, *of_client("modest", "m", 3))
+    assert take(queue, 4) == ["g0-0", "m0", "g1-0", "m1"]
+    assert take(queue, 4) == ["g2-0", "m2", "g3-0", "g4-0"]
+
+
+def test_the_requests_of_a_client_take_turns() -> None:
+    queue = queue_of(*of_client("a", "a", 3), *of_client("a", "b", 3), *of_client("z", "z", 1))
+    assert drain(queue, 3) == [["a0", "z0", "b0"], ["a1", "b1", "a2"], ["b2"]]
+
+
+def test_what_comes_back_puts_its_request_and_its_client_in_front() -> None:
+    queue = queue_of(*of_client("a", "a", 3), *of_client("b", "b", 2), *of_client("b", "c", 2))
+    batch = queue.next_batch(lambda _: 4)
+    assert batch is not None
+    assert [item.name for item in batch.items] == ["a0", "b0", "a1", "c0"]
+    queue.requeue([batch.items[3]])
+    assert queue.turns()[0] == "c"
+    assert take(queue, 3) == ["c0", "a2", "b1"]
+
+
+def test_turns_alternate_between_clients() -> None:
+    queue = queue_of(*of_client("a", "a", 1), *of_client("a", "b", 1), *of_client("z", "z", 1))
+    assert queue.turns() == ["a", "z", "b"]
+    queue.remove("a")
+    assert queue.turns() == ["b", "z"]

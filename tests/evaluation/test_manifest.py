@@ -175,7 +175,7 @@ PIECES = st.sampled_from(
 @example(b'file,text\na.wav,"' + b"x" * 200_000 + b'"')
 @example(b'{"file": "a.wav", "text": ' + b"[" * 100_000)
 @example(b'{"file": "a.wav", "digits": ' + b"1" * 5000 + b"}")
-def test_whatever_a_manifest_holds_it_is_read_or_refused(manifest: Path, content: bytes) -> None:
+def test_any_manifest_is_read_or_refused(manifest: Path, content: bytes) -> None:
     with suppress(InvalidManifest):
         assert written(manifest, content)
 

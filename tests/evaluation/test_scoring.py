@@ -39,7 +39,7 @@ def test_words_are_compared_after_whisper_s_normalizers(
     assert errors_in(recording(text, language), said) == (errors, words)
 
 
-def test_errors_are_told_apart() -> None:
+def test_substitutions_insertions_and_deletions_are_counted_apart() -> None:
     found = score(recording("red green blue black"), Hypothesis("red grey blue or black", "en"))
     assert found == Score(substitutions=1, insertions=1, words=4)
     missing = score(recording("red green blue black"), Hypothesis("green black", "en"))

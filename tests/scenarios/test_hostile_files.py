@@ -18,6 +18,7 @@ from server.audio.media_decoder import MediaDecoder
 from server.audio.workers import MediaWorkers
 from server.errors import InvalidRequest
 from server.options import VadOptions
+from server.quota import Quota
 from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.fakes import DEADLINE_S, FakeEngine, upload, wait_until
@@ -49,7 +50,7 @@ def workers() -> Iterator[MediaWorkers]:
 @pytest.fixture(scope="module")
 def media(workers: MediaWorkers) -> Iterator[MediaDecoder]:
     with closing(
-        MediaDecoder(workers, workers=AT_ONCE, spool_bytes=256 * MEGABYTE, max_audio_s=LONGEST_S)
+        MediaDecoder(workers, workers=AT_ONCE, spool=Quota.halved(256 * MEGABYTE), max_audio_s=LONGEST_S)
     ) as media:
         media.wait_until_ready()
         yield media

@@ -17,11 +17,13 @@ import pytest
 
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import wait_until
+from tests.support.greedy import body_of, long_file
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
 from tests.support.wire import content_type, field, file, form
 
 CLIENTS = 1000
 ADDRESSES = 50  # of the loopback network: each is a client of its own
+GREEDY_ADDRESSES = 3
 FILES_EACH = 2
 SPEECH = "en_02.wav"
 BODY = form(field("model", "whisper-1"), file((DATA / SPEECH).read_bytes()))
@@ -68,9 +70,12 @@ async def exchange(url: str, request: bytes, address: str) -> Reply:
 
 
 async def ask(url: str, number: int) -> Reply:
+    return await post(url, BODY, f"127.0.1.{1 + number % ADDRESSES}")
+
+
+async def post(url: str, body: bytes, address: str) -> Reply:
     head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type()}\r\n"
-    request = f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
-    return await exchange(url, request, f"127.0.1.{1 + number % ADDRESSES}")
+    return await exchange(url, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body, address)
 
 
 async def watch(url: str, server: Running, health: list[Reply], memory_mb: list[float]) -> None:
@@ -108,6 +113,40 @@ def test_a_thousand_clients_at_once_get_an_answer_each(many_files: None) -> None
         assert {reply.status for reply in health} == {200}
         assert max(reply.seconds for reply in health) < HEALTH_S
         assert max(memory_mb) < before_mb + GROWTH_MB
+        wait_until(lambda: server.metric("sotto_requests") == 0)
+        assert server.transcribe(SPEECH).status_code == 200
+
+
+async def half_greedy_crowd(url: str) -> tuple[list[Reply], list[asyncio.Task[Reply]]]:
+    """Half of the clients send files of twelve hours, from a few addresses; then the others send a clip each."""
+    long = body_of(long_file(65_535))
+    greedy = [
+        asyncio.create_task(post(url, long, f"127.0.2.{1 + number % GREEDY_ADDRESSES}"))
+        for number in range(CLIENTS // 2)
+    ]
+    async with asyncio.timeout(ALL_S):
+        done = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
+        assert done[0], "more files were accepted than one client may have"
+        replies = await asyncio.gather(*(ask(url, number) for number in range(CLIENTS // 2)))
+    for task in greedy:
+        task.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+    return replies, greedy
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_crowd_of_greedy_clients_leaves_places_to_the_others(many_files: None) -> None:
+    with serving(log_level="warning") as server:
+        server.transcribe(SPEECH)
+        began = time.monotonic()
+        replies, greedy = asyncio.run(half_greedy_crowd(server.base_url))
+        statuses = Counter(reply.status for reply in replies)
+        refused = Counter(task.result().status for task in greedy if not task.cancelled() and not task.exception())
+        print(f"\nin {time.monotonic() - began:.1f} s: {dict(statuses)}; greedy ones: {dict(refused)}, others held")
+        assert set(statuses) <= {200, 503}
+        assert statuses[200] >= 4
+        assert set(refused) <= {429, 503}
         wait_until(lambda: server.metric("sotto_requests") == 0)
         assert server.transcribe(SPEECH).status_code == 200
 

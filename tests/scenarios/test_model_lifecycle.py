@@ -239,7 +239,7 @@ def test_clients_see_no_path_of_this_machine_whatever_is_broken(models_dir: Path
     for text in seen:
         assert str(tmp_path) not in text
         assert str(tmp_path.parent) not in text
-    assert any("'half' is no usable model" in text for text in seen)
+    assert any("'half' is not a usable model" in text for text in seen)
     for reason in (*told, loading.json()["error"]["message"]):  # whoever has an admin key may know
         assert str(tmp_path) in reason
     for name in ("one", "cut", "half", "other"):

@@ -8,7 +8,8 @@ from select import select
 
 import pytest
 
-from server.api.gate.admission import LITTLE_TEXT_BYTES, TEXT_BYTES
+from server.api.gate.admission_limits import TEXT_BYTES
+from server.api.gate.ticket import LITTLE_TEXT_BYTES
 from tests.support.bad_inputs import DATA, days_of_silence
 from tests.support.fakes import DEADLINE_S, wait_until
 from tests.support.serving import Running, serving
@@ -72,17 +73,17 @@ def test_an_upload_that_is_slow_but_steady_is_taken(strict: Running) -> None:
     assert time.monotonic() - began > 1.5
 
 
-def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(server: Running) -> None:
+def test_text_of_forms_that_fills_a_client_s_share_is_refused_and_little_text_is_not(server: Running) -> None:
     most = b"x" * (TEXT_BYTES // 4)
     with ExitStack() as stack:
-        connections = [stack.enter_context(Connection(server.base_url)) for _ in range(5)]
-        for connection, text in zip(connections, [*[most] * 4, bytes(2 * LITTLE_TEXT_BYTES)], strict=True):
+        connections = [stack.enter_context(Connection(server.base_url)) for _ in range(3)]
+        for connection, text in zip(connections, [most, most, bytes(2 * LITTLE_TEXT_BYTES)], strict=True):
             send_text(connection, text)
         refused, _, _ = select(connections, [], [], DEADLINE_S)  # whose bytes came last
         answer = refused[0].answer()
-        assert answer.status == 503
+        assert answer.status == 429
         assert int(answer.headers["retry-after"]) in range(1, 61)
-        assert "no memory left for the text of forms" in answer.json()["error"]["message"]
+        assert "bytes of text in forms" in answer.json()["error"]["message"]
         assert server.transcribe(SPEECH, {"prompt": "x" * 6000}).status_code == 200
     wait_until_free(server)
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.options import DecodingOptions, Priority, UploadFd
+from server.quota import Quota
 from server.stats import EngineStats
 from server.transcript import SAMPLE_RATE, Segment, Span, Window, WindowResult
 from server.whisper.decoding import DecodingResult, WindowState
@@ -197,7 +198,13 @@ class FakeEngine:
         return sorted(waiting, key=lambda each: each.window.offset)
 
     def submit(
-        self, window: Window, options: DecodingOptions, *, request: str, priority: Priority = "bulk"
+        self,
+        window: Window,
+        options: DecodingOptions,
+        *,
+        request: str,
+        priority: Priority = "bulk",
+        client: str = "",
     ) -> Future[WindowResult]:
         submission = Submission(window, options, request, priority)
         self.submissions.append(submission)
@@ -238,7 +245,7 @@ class FakeEngine:
 
 def make_media(*, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0) -> MediaDecoder:
     """What decodes uploads, in this process."""
-    return MediaDecoder(Scanner(), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+    return MediaDecoder(Scanner(), workers=workers, spool=Quota.halved(spool_bytes), max_audio_s=max_audio_s)
 
 
 def tone(seconds: float) -> Samples:

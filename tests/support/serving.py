@@ -100,9 +100,9 @@ class Running:
         client = DefaultHttpxClient(trust_env=False)
         return OpenAI(base_url=f"{self.base_url}/v1", api_key=key, max_retries=0, http_client=client)
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, *, key: str = "") -> float:
         """A series of /metrics that has no labels."""
-        (value,) = re.findall(rf"^{name} (\S+)$", self.get("/metrics").text, re.MULTILINE)
+        (value,) = re.findall(rf"^{name} (\S+)$", self.get("/metrics", key=key).text, re.MULTILINE)
         return float(value)
 
     def queue(self) -> tuple[int, int]:

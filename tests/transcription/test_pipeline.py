@@ -14,6 +14,7 @@ from server.audio.media_decoder import MediaDecoder, Recording
 from server.audio.scanner import Scanner
 from server.errors import Cancelled, ModelBroken, ModelNotFound, Unavailable, UndecodableAudio
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd, VadOptions
+from server.quota import Quota
 from server.transcript import Window, WindowResult
 from tests.support.fakes import DEADLINE_S, FakeEngine, default_answer, eventually, peek, tone, upload
 from tests.support.flow import ENGLISH, flow, numbered, texts, unloaded
@@ -26,20 +27,26 @@ class GatedMedia(MediaDecoder):
     """Its workers stop at each window until `go` is set."""
 
     def __init__(self) -> None:
-        super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        super().__init__(Scanner(), workers=1, spool=Quota.halved(1 << 30), max_audio_s=3600)
         self.recordings: list[Recording] = []
         self.go = threading.Event()
         self.at_gate = threading.Event()
 
     def open(
-        self, source: UploadFd, options: VadOptions, *, on_window: Callable[[Window], None], mels: int = 0
+        self,
+        source: UploadFd,
+        options: VadOptions,
+        *,
+        on_window: Callable[[Window], None],
+        mels: int = 0,
+        client: str = "",
     ) -> Recording:
         def gate(window: Window) -> None:
             on_window(window)
             self.at_gate.set()
             assert self.go.wait(DEADLINE_S), "held for too long"
 
-        self.recordings.append(super().open(source, options, on_window=gate, mels=mels))
+        self.recordings.append(super().open(source, options, on_window=gate, mels=mels, client=client))
         return self.recordings[-1]
 
 

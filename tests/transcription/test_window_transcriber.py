@@ -1,6 +1,7 @@
 """Windows with the engine: how many, with which samples, and the rest that a model leaves."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -43,9 +44,19 @@ async def test_a_request_keeps_twice_a_batch_with_the_engine() -> None:
             assert engine.most_waiting == 6
 
 
-async def test_all_requests_together_keep_max_windows_with_the_engines() -> None:
+async def test_a_short_recording_s_windows_wait_for_none_of_long_ones() -> None:
     engine = FakeEngine(max_batch=3, held=True)
-    with flow(engine, max_windows=4) as on, upload(tone(10)) as one, upload(tone(10)) as other:
+    with flow(engine, max_windows=2) as on, upload(tone(70)) as long, upload(tone(2)) as short:
+        async with on.request(long) as first, on.request(short) as second:
+            await eventually(lambda: Counter(each.priority for each in engine.waiting)["bulk"] == 2)
+            await eventually(lambda: any(each.priority == "interactive" for each in engine.waiting))
+            engine.resolve()
+            await asyncio.gather(first.result(), second.result())
+
+
+async def test_long_recordings_together_keep_max_windows_with_the_engines() -> None:
+    engine = FakeEngine(max_batch=3, held=True)
+    with flow(engine, max_windows=4) as on, upload(tone(70)) as one, upload(tone(70)) as other:
         async with on.request(one) as first, on.request(other) as second:
             await eventually(lambda: len(engine.waiting) == 4)
             await peek()

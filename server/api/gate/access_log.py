@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.gate.admission import RequestProgress, Ticket
 from server.api.gate.request_body import RequestBody
+from server.api.gate.ticket import RequestProgress, Ticket
 from server.api.paths import WATCHED, client_address
 from server.errors import SottoError
 from server.monitoring.access_log import AccessRecord, Ending

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.gate.admission import Ticket
+from server.api.gate.ticket import Ticket
 from server.logs import new_request_id, request_id
 
 API_VERSION = "2020-10-01"  # OpenAI's only version

@@ -1,21 +1,28 @@
 """Reads the body of an admitted request: enforces a minimum pace and the room for uploads."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.types import Message, Receive
 
 from server.api.gate.request_body import RequestBody
-from server.errors import RequestTimeout, UploadTooSlow
+from server.errors import RequestTimeout, UploadTookTooLong, UploadTooSlow
+
+LONGEST_S = 6 * 3600.0  # of any upload
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The minimum pace of an upload, which it may fall behind by `patience_s`; 0 bytes means no minimum."""
+    """The minimum pace of an upload, which it may fall behind by `patience_s`; 0 bytes means no minimum.
+
+    In any case it may take `longest_s`.
+    """
 
     bytes_per_s: int
     patience_s: float
+    longest_s: float = LONGEST_S
 
 
 class Upload(Protocol):
@@ -37,9 +44,10 @@ class PacedReceive:
         self._ticket = ticket
         self._pace = pace
         self._patience_s = pace.patience_s  # the patience left
+        self._end_s: float | None = None  # by the event loop's clock; set with its first message
 
     async def __call__(self) -> Message:
-        """Raise `UploadTooSlow`, `RequestTimeout`, and `Unavailable` if there is no room left."""
+        """Raise `UploadTooSlow`, `RequestTimeout`, and `Unavailable` or `RateLimited` if there is no room left."""
         if not self._ticket.uploading:
             return await self._receive()
         message = await self._in_time()
@@ -50,12 +58,16 @@ class PacedReceive:
         """Return the next part. Only the wait for it counts, not the server's work in between."""
         clock = asyncio.get_running_loop().time
         began, before = clock(), self._body.read_bytes
+        self._end_s = self._end_s or began + self._pace.longest_s
+        deadline = min(self._ticket.deadline or math.inf, self._end_s)
         try:
-            async with asyncio.timeout_at(self._ticket.deadline), asyncio.timeout(self._patience_left_s):
+            async with asyncio.timeout_at(deadline), asyncio.timeout(self._patience_left_s):
                 message = await self._receive()
         except TimeoutError:
             if self._ticket.deadline and clock() >= self._ticket.deadline:
                 raise RequestTimeout from None
+            if clock() >= self._end_s:
+                raise UploadTookTooLong(self._pace.longest_s) from None
             raise UploadTooSlow(self._pace.bytes_per_s) from None
         self._count(self._body.read_bytes - before, clock() - began)
         return message

@@ -1,6 +1,7 @@
 """POST /v1/audio/transcriptions/render: renders a transcript, original or edited, as text, subtitles or JSON."""
 
 import asyncio
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,12 +12,15 @@ from server.api.gate.upload_pace import Pace
 from server.api.json_body import JsonBodies
 from server.api.openapi.declarations import PLAIN_TEXT, Json, errors, ok, operation_id, schema_of
 from server.api.openapi.parameters import PARAMETERS
+from server.api.paths import client_address
 from server.api.posted_transcript import PostedTranscript, parse_posted
 from server.formats.answers import Answer
 from server.formats.render import render
+from server.quota import Quota
 from server.settings import Settings
 
 HELD = 4  # limit of all bodies in memory, in multiples of the largest body
+BODY_S = 600.0  # for a body to arrive
 AT_ONCE = 2  # concurrent renders; more threads would only compete with each other and the event loop
 
 router = APIRouter(generate_unique_id_function=operation_id)
@@ -26,15 +30,18 @@ class Renderer:
     """Renders posted transcripts in threads."""
 
     def __init__(self, settings: Settings) -> None:
-        pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds)
+        pace = Pace(settings.min_upload_bytes_per_second, settings.upload_timeout_seconds, longest_s=BODY_S)
         largest = settings.max_render_bytes
         self._settings = settings
-        self._bodies = JsonBodies(largest, HELD * largest, pace, setting="SOTTO_MAX_RENDER_MB")
+        self._bodies = JsonBodies(largest, Quota.halved(HELD * largest), pace, setting="SOTTO_MAX_RENDER_MB")
         self._threads = asyncio.Semaphore(AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one thread for each client
 
     async def render(self, request: Request) -> tuple[str, bytes]:
         """Return the content type and body of the response."""
-        async with self._bodies.read(request) as body, self._threads:
+        client = request.state.key_name or client_address(request.scope)
+        own_turn = self._turns.setdefault(client, asyncio.Lock())
+        async with self._bodies.read(request, client) as body, own_turn, self._threads:
             return await asyncio.to_thread(self._rendered, body)
 
     def _rendered(self, body: bytes) -> tuple[str, bytes]:
@@ -55,7 +62,7 @@ def _body() -> Json:
     openapi_extra=_body(),
     responses={
         **ok(Answer, description="As the response of a transcription in that format.", content=PLAIN_TEXT),
-        **errors(400, 401, 408, 413, 500, 503),
+        **errors(400, 401, 408, 413, 429, 500, 503),
     },
 )
 async def render_transcript(request: Request) -> Response:

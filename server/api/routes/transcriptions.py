@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from server.api.errors import ErrorResponse
 from server.api.forms import parse_form
-from server.api.gate.admission import Ticket
+from server.api.gate.ticket import Ticket
 from server.api.heartbeat import ended_with_client
 from server.api.openapi.declarations import MODEL, ON_ALL, PLAIN_TEXT, Json, errors, events, ok, operation_id
 from server.api.openapi.parameters import form
@@ -59,7 +59,8 @@ async def _answer(request: Request, task: Task) -> Response:
         held.push_async_callback(form.close)
         upload, options = parse_form(form, settings, task)
         ticket.model = pipeline.registry.find(options.model).name
-        transcription = pipeline.transcribe(await on_disk(upload), options, deadline=ticket.deadline)
+        source = await on_disk(upload)
+        transcription = pipeline.transcribe(source, options, deadline=ticket.deadline, client=ticket.client)
         held.push_async_callback(transcription.close)
         ticket.follow(transcription)
         if options.stream:

@@ -5,28 +5,30 @@ from typing import Any
 
 import pytest
 
-from server.api.gate.admission import (
-    LITTLE_TEXT_BYTES,
-    MAX_RETRY_S,
-    SMALL_BYTES,
-    TEXT_BYTES,
-    Admission,
-    AdmissionLimits,
-    Ticket,
-)
+from server.api.gate.admission import MAX_RETRY_S, Admission
+from server.api.gate.admission_limits import TEXT_BYTES, AdmissionLimits
 from server.api.gate.throughput import Throughput
+from server.api.gate.ticket import LITTLE_TEXT_BYTES, UNOPENED_BYTES_PER_S, UPLOAD_STEP_BYTES, Ticket
 from server.errors import RateLimited, SottoError, Unavailable
+from server.options import SMALL_BYTES
+from server.quota import Quota
 from server.settings import Settings
 
 LARGE = SMALL_BYTES + 1
+
+
+def unshared(total: float) -> Quota:
+    """All of it for one client, if no other is there: for what concerns the total."""
+    return Quota(total, total)
+
+
 PLENTY = AdmissionLimits(
-    requests=100,
-    uploads=100,
-    upload_bytes=1 << 40,
-    spool_bytes=1 << 40,
-    queue_s=1e6,
-    client_requests=100,
-    client_queue_s=1e6,
+    requests=unshared(1000),
+    uploads=unshared(1000),
+    upload_bytes=unshared(1 << 40),
+    spool_bytes=unshared(1 << 40),
+    text_bytes=unshared(TEXT_BYTES),
+    queue_s=unshared(1e6),
     audio_s=1000.0,
 )
 
@@ -41,6 +43,7 @@ class Work:
     model: str = "demo"
     prompt: str = ""
     text: str = ""
+    knows_length: bool = True
 
 
 class FixedSpeed(Throughput):
@@ -53,8 +56,16 @@ class AdmissionCase:
     """An admission with requests that stay until the test ends."""
 
     def __init__(self, stack: ExitStack, **limits: Any) -> None:
-        self.spooled = 0
-        self.admission = Admission(replace(PLENTY, **limits), spooled=lambda: self.spooled, speed=FixedSpeed())
+        """Limits are quotas, or totals of which one client may have all."""
+        quotas = {name: limit if isinstance(limit, Quota) else unshared(limit) for name, limit in limits.items()}
+        if "audio_s" in limits:
+            quotas["audio_s"] = limits["audio_s"]
+        self.spooled: dict[str, int] = {}
+        self.admission = Admission(
+            replace(PLENTY, **quotas),  # type: ignore[arg-type]
+            spooled=lambda: self.spooled,
+            speed=FixedSpeed(),
+        )
         self._stack = stack
 
     def admit(self, client: str = "a", size: int = LARGE, *, left_s: float | None = None) -> Ticket:
@@ -80,7 +91,7 @@ def test_a_place_is_freed_however_its_request_ends(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=1)
     for _ in range(2):
         with suppress(ZeroDivisionError), case.admission.admit("a", LARGE):
-            assert isinstance(case.refused(), Unavailable)
+            assert isinstance(case.refused("b"), Unavailable)
             raise ZeroDivisionError
     assert case.admission.load().requests == 0
     assert case.admission.load().refused == {"requests": 2}
@@ -90,7 +101,7 @@ def test_the_text_of_all_forms_is_limited_but_little_text_is_always_accepted(sta
     case = AdmissionCase(stack)
     with case.admission.admit("a", LARGE) as first:
         first.keep_text(TEXT_BYTES)
-        second, third = case.admit(), case.admit()
+        second, third = case.admit("b"), case.admit("b")
         second.keep_text(LITTLE_TEXT_BYTES)
         with pytest.raises(Unavailable, match="text of forms"):
             second.keep_text(1)
@@ -102,11 +113,11 @@ def test_the_last_eighth_is_for_small_uploads(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=16)
     for _ in range(14):
         case.admit()
-    assert "SOTTO_MAX_REQUESTS" in case.refused().message
-    assert "SOTTO_MAX_REQUESTS" in case.refused(size=0).message  # unknown: it may be anything
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b").message
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b", 0).message  # unknown: it may be anything
     case.admit(size=SMALL_BYTES)
     case.admit(size=1)
-    assert "SOTTO_MAX_REQUESTS" in case.refused(size=1).message
+    assert "SOTTO_MAX_REQUESTS" in case.refused("b", 1).message
 
 
 def test_fewer_than_eight_places_reserve_none(stack: ExitStack) -> None:
@@ -120,18 +131,48 @@ def test_uploads_count_until_they_are_whole(stack: ExitStack) -> None:
     case = AdmissionCase(stack, uploads=1)
     ticket = case.admit()
     ticket.receive(10, more=True)
-    assert "SOTTO_MAX_UPLOADS" in case.refused().message
+    assert "SOTTO_MAX_UPLOADS" in case.refused("b").message
     ticket.receive(20, more=False)
     case.admit()
 
 
-def test_uploads_share_the_disk_by_what_they_declare(stack: ExitStack) -> None:
+def test_an_upload_is_refused_where_what_it_declares_has_no_room_now(stack: ExitStack) -> None:
     case = AdmissionCase(stack, upload_bytes=80 << 20)
     case.admit(size=60 << 20)
-    assert "SOTTO_UPLOADS_MB" in case.refused(size=11 << 20).message
-    case.admit(size=10 << 20)
-    assert "SOTTO_UPLOADS_MB" in case.refused(size=LARGE).message
-    case.admit(size=SMALL_BYTES)
+    assert "SOTTO_UPLOADS_MB" in case.refused("b", 11 << 20).message
+    case.admit("b", 10 << 20)
+    assert "SOTTO_UPLOADS_MB" in case.refused("c").message
+    case.admit("c", SMALL_BYTES)
+
+
+def test_uploads_hold_what_they_use_and_a_step_and_not_all_that_they_declare(stack: ExitStack) -> None:
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(8 << 30))
+    tickets = [case.admit(size=1 << 30) for _ in range(7)]
+    assert case.admission.load().upload_bytes == 7 * UPLOAD_STEP_BYTES
+    tickets[0].receive(UPLOAD_STEP_BYTES + 5, more=True)
+    assert tickets[0].upload_bytes == 2 * UPLOAD_STEP_BYTES + 5
+    tickets[0].receive(1 << 30, more=False)
+    assert tickets[0].upload_bytes == 1 << 30
+    case.admit("b", 1 << 30)
+
+
+def test_an_upload_that_is_beyond_its_client_s_share_is_refused_as_its_own_doing(stack: ExitStack) -> None:
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(1 << 30))
+    first, second = case.admit(size=500 << 20), case.admit(size=400 << 20)
+    other = case.admit("b", 400 << 20)
+    first.receive(200 << 20, more=True)
+    with pytest.raises(RateLimited, match=r"bytes of uploads\. Limit: 536870912\."):
+        second.receive(200 << 20, more=True)
+    assert second.upload_bytes == UPLOAD_STEP_BYTES
+    other.receive(100 << 20, more=True)
+
+
+def test_an_upload_that_others_leave_no_room_is_refused_as_theirs(stack: ExitStack) -> None:
+    case = AdmissionCase(stack, upload_bytes=Quota.halved(1 << 30))
+    ticket = case.admit("b", 800 << 20)
+    case.admit("a", 500 << 20).receive(500 << 20, more=False)
+    with pytest.raises(Unavailable, match="SOTTO_UPLOADS_MB"):
+        ticket.receive(520 << 20, more=True)
 
 
 def test_a_single_upload_may_exceed_the_disk_limit(stack: ExitStack) -> None:
@@ -139,7 +180,7 @@ def test_a_single_upload_may_exceed_the_disk_limit(stack: ExitStack) -> None:
     case = AdmissionCase(stack, upload_bytes=1 << 20)
     ticket = case.admit(size=8 << 20)
     ticket.receive(9 << 20, more=True)
-    case.refused(size=1)
+    case.refused("b", 1)
 
 
 def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitStack) -> None:
@@ -153,11 +194,18 @@ def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitSt
 
 def test_decoded_audio_may_not_fill_its_disk(stack: ExitStack) -> None:
     case = AdmissionCase(stack, spool_bytes=800)
-    case.spooled = 700
-    assert "SOTTO_SPOOL_MB" in case.refused().message
-    case.admit(size=1)
-    case.spooled = 800
-    case.refused(size=1)
+    case.spooled = {"a": 600, "b": 100}
+    assert "SOTTO_SPOOL_MB" in case.refused("c").message
+    case.admit("c", 1)
+    case.spooled = {"a": 700, "b": 100}
+    assert isinstance(case.refused("c", 1), Unavailable)
+
+
+def test_a_client_whose_decoded_audio_fills_its_share_is_refused_and_no_other(stack: ExitStack) -> None:
+    case = AdmissionCase(stack, spool_bytes=Quota.halved(800))
+    case.spooled = {"a": 400}
+    assert isinstance(case.refused("a"), RateLimited)
+    case.admit("b")
 
 
 def test_waiting_audio_counts_against_the_queue_until_it_is_transcribed(stack: ExitStack) -> None:
@@ -171,6 +219,39 @@ def test_waiting_audio_counts_against_the_queue_until_it_is_transcribed(stack: E
     case.admit("b")
 
 
+def test_a_recording_of_any_length_fills_no_more_than_its_client_s_share(stack: ExitStack) -> None:
+    case = AdmissionCase(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
+    case.admit("a", left_s=43_200.0)
+    error = case.refused("a")
+    assert isinstance(error, RateLimited)
+    assert error.message.startswith("Rate limit reached: seconds of audio waiting. Limit: 3600.")
+    for size in (3 << 20, 10 << 20):
+        case.admit("b", size)
+
+
+def test_an_upload_that_is_not_open_counts_by_its_bytes(stack: ExitStack) -> None:
+    """Twelve hours of silence have 3 MB."""
+    case = AdmissionCase(stack, queue_s=Quota.halved(7200.0), audio_s=43_200.0)
+    size = 900 * UNOPENED_BYTES_PER_S
+    tickets = [case.admit(size=size) for _ in range(4)]
+    assert isinstance(case.refused(size=size), RateLimited)
+    for ticket in tickets:
+        ticket.follow(Work(knows_length=False))
+    assert isinstance(case.refused(size=size), RateLimited)
+    assert case.admission.load().audio_s == 0  # metrics guess nothing
+    tickets[0].follow(Work(left_s=10.0))
+    case.admit(size=size)
+
+
+@pytest.mark.parametrize(("size", "expected_s"), [(1, 60.0), (4_000_000, 500.0), (1 << 30, 900.0), (0, 60.0)])
+def test_an_upload_that_is_not_open_counts_at_least_a_minute_and_at_most_fifteen(
+    stack: ExitStack, size: int, expected_s: float
+) -> None:
+    ticket = AdmissionCase(stack).admit(size=size)
+    assert ticket.waiting_s(43_200.0) == expected_s
+    assert ticket.waiting_s(50.0) == 50.0
+
+
 def test_upload_is_small_only_until_more_has_come(stack: ExitStack) -> None:
     ticket = AdmissionCase(stack).admit(size=1000)
     ticket.receive(SMALL_BYTES, more=True)
@@ -180,14 +261,12 @@ def test_upload_is_small_only_until_more_has_come(stack: ExitStack) -> None:
 
 
 def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
-    case = AdmissionCase(stack, queue_s=100.0, client_queue_s=50.0)
+    case = AdmissionCase(stack, queue_s=Quota(100.0, 50.0))
     case.admit(size=1, left_s=1000.0)  # a few bytes can hold hours
-    case.admit(size=1, left_s=40.0)
-    assert isinstance(case.refused("b"), Unavailable)
-    case.admit(size=1, left_s=40.0)
+    case.admit(size=1, left_s=50.0)
     assert isinstance(case.refused(size=1), RateLimited)
-    case.admit("b", size=1, left_s=40.0)
-    assert isinstance(case.refused("b", size=1), Unavailable)
+    case.admit("b", 1, left_s=50.0)
+    assert isinstance(case.refused("c", 1), Unavailable)
 
 
 def test_a_claimed_duration_counts_up_to_the_limit(stack: ExitStack) -> None:
@@ -198,15 +277,30 @@ def test_a_claimed_duration_counts_up_to_the_limit(stack: ExitStack) -> None:
 
 
 def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
-    case = AdmissionCase(stack, client_requests=2, client_queue_s=100.0)
+    case = AdmissionCase(stack, requests=Quota(100, 2), queue_s=Quota(10_000.0, 1000.0))
     case.admit()
     case.admit()
     error = case.refused()
     assert isinstance(error, RateLimited)
     assert error.message == "Rate limit reached: concurrent requests. Limit: 2. Please try again in 1s."
-    case.admit("b", left_s=100.0)
-    assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 100.")
+    case.admit("b", left_s=1000.0)
+    assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 1000.")
     case.admit("c")
+    assert case.admission.load().refused == {"client": 2}
+
+
+def test_a_client_that_holds_nothing_is_admitted_however_much_one_other_asks_for(stack: ExitStack) -> None:
+    quota = Quota.halved(16)
+    case = AdmissionCase(
+        stack, requests=quota, uploads=quota, queue_s=Quota.halved(3600), spool_bytes=Quota.halved(1 << 30)
+    )
+    for _ in range(20):
+        with suppress(RateLimited):
+            case.admit("a", 1 << 30, left_s=1e9)
+    case.spooled = {"a": 1 << 29}
+    assert isinstance(case.refused("a"), RateLimited)
+    case.admit("b")
+    case.admit("c", 1)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +334,9 @@ def test_arriving_uploads_are_estimated_by_earlier_ones(stack: ExitStack) -> Non
 
 def test_retry_after_waits_for_no_more_audio_than_is_too_much(stack: ExitStack) -> None:
     case = AdmissionCase(stack, queue_s=500.0)
-    case.admit(left_s=800.0)
-    assert case.refused().retry_after_s == 30
+    case.admit("a", left_s=400.0)
+    case.admit("c", left_s=400.0)
+    assert case.refused("b").retry_after_s == 30
 
 
 def test_retry_after_is_within_what_clients_obey(stack: ExitStack) -> None:
@@ -250,8 +345,8 @@ def test_retry_after_is_within_what_clients_obey(stack: ExitStack) -> None:
     assert case.refused().retry_after_s == MAX_RETRY_S
 
 
-def test_retry_after_has_a_default_before_anything_is_measured(stack: ExitStack) -> None:
-    admission = Admission(replace(PLENTY, requests=1))
+def test_before_anything_is_measured_retry_after_is_a_guess(stack: ExitStack) -> None:
+    admission = Admission(replace(PLENTY, requests=unshared(1)))
     ticket = stack.enter_context(admission.admit("a", 1))
     ticket.follow(Work(left_s=1000.0))
     with pytest.raises(Unavailable) as caught, admission.admit("b", 1):
@@ -277,9 +372,8 @@ def test_speed_is_measured_over_requests_that_are_there_and_gone() -> None:
 )
 def test_limits_come_from_the_device(cpus: int | None, requests: int, queue_s: float) -> None:
     limits = AdmissionLimits.of(Settings(), cpus=cpus)
-    assert (limits.requests, limits.queue_s) == (requests, queue_s)
-    assert (limits.client_requests, limits.client_queue_s) == (requests // 2, queue_s / 2)
-    assert limits.uploads == requests
+    assert (limits.requests, limits.uploads) == (Quota.halved(requests), Quota.halved(requests))
+    assert limits.queue_s == Quota.halved(queue_s)
 
 
 def test_limits_that_are_set_are_taken() -> None:
@@ -292,5 +386,5 @@ def test_limits_that_are_set_are_taken() -> None:
         uploads_mb=7,
     )
     limits = AdmissionLimits.of(settings, cpus=64)
-    assert (limits.requests, limits.client_requests, limits.uploads) == (5, 4, 3)
-    assert (limits.queue_s, limits.client_queue_s, limits.upload_bytes) == (2, 1, 7 << 20)
+    assert (limits.requests, limits.uploads) == (Quota(5, 4), Quota.halved(3))
+    assert (limits.queue_s, limits.upload_bytes) == (Quota(2, 1), Quota.halved(7 << 20))

@@ -18,7 +18,8 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from server.api.errors import add_handlers
-from server.api.gate.admission import Admission, AdmissionLimits
+from server.api.gate.admission import Admission
+from server.api.gate.admission_limits import AdmissionLimits
 from server.api.gate.gate import Gate
 from server.api.gate.response_guard import DISCARD_BYTES, DISCARD_S
 from server.monitoring.request_metrics import RequestMetrics

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message, Receive
 
-from server.api.gate.admission import Admission, AdmissionLimits, Ticket
+from server.api.gate.admission import Admission
+from server.api.gate.admission_limits import AdmissionLimits
 from server.api.gate.request_body import RequestBody
+from server.api.gate.ticket import Ticket
 from server.api.gate.upload_pace import Pace, PacedReceive
-from server.errors import RequestTimeout, UploadTooSlow
+from server.errors import RequestTimeout, UploadTookTooLong, UploadTooSlow
 from server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +60,13 @@ async def read_all(intake: PacedReceive) -> int:
             count += 1
 
 
-async def test_a_stalled_upload_times_out(ticket: Ticket) -> None:
+async def endless(intake: PacedReceive) -> None:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            await intake()
+
+
+async def test_an_upload_that_stops_is_given_up(ticket: Ticket) -> None:
     assert await read_all(paced(Body(b"x" * 1000, 0, 5).receive, ticket, Pace(1000, PATIENCE_S))) == 5
 
 
@@ -99,7 +107,13 @@ async def test_the_deadline_of_a_request_ends_its_upload_too(ticket: Ticket) -> 
         await paced(never, ticket, Pace(0, SOON_S))()
 
 
-async def test_received_bytes_are_counted(ticket: Ticket) -> None:
+async def test_an_upload_that_takes_too_long_in_all_is_given_up_however_fast_it_is(ticket: Ticket) -> None:
+    pace = Pace(1, SOON_S, longest_s=PATIENCE_S)
+    with pytest.raises(UploadTookTooLong, match="longer than"):
+        await endless(paced(Body(b"x" * 1000, 0.01, 10_000).receive, ticket, pace))
+
+
+async def test_what_came_is_counted(ticket: Ticket) -> None:
     intake = paced(Body(b"x" * 10, 0, 2).receive, ticket, Pace(1000, SOON_S))
     await intake()
     await intake()

@@ -1,22 +1,30 @@
 """POST /v1/audio/transcriptions/render: what a transcription answers, made again of its `verbose_json`."""
 
+import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
+from server.api.gate.request_body import RequestBody
 from server.api.gate.upload_pace import Pace
 from server.api.json_body import JsonBodies
-from server.api.posted_transcript import MAX_TIME_S
-from server.errors import Unavailable
+from server.api.posted_transcript import MAX_TIME_S, _pairs
+from server.api.routes.render import Renderer
+from server.errors import RateLimited, Unavailable
+from server.quota import Quota
 from server.settings import Settings
 from tests.contract.schemas import fits
-from tests.support.fakes import make_media, wait_until
+from tests.support.fakes import DEADLINE_S, eventually, make_media, wait_until
 from tests.support.registries import registry_of
 from tests.support.serving import REQUEST_S, Running, serving
 from tests.support.wire import Connection
@@ -193,10 +201,50 @@ def test_an_invalid_member_is_named(client: TestClient, given: dict[str, object]
     assert param.rpartition(".")[2].partition("[")[0] in error["message"] or param == "language"
 
 
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 40))
+def test_the_pairs_of_words_that_share_a_cue_are_counted(lengths: list[int], columns: int) -> None:
+    widths = [max(length, 1) for length in lengths]
+    ends = range(1, len(widths) + 1)
+    fitting = sum(end - start == 1 or sum(widths[start:end]) <= columns for end in ends for start in range(end))
+    assert _pairs(lengths, columns) == fitting
+
+
+@pytest.mark.anyio
+async def test_a_client_with_many_transcripts_leaves_a_thread_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, rendering = threading.Event(), list[bytes]()
+
+    def rendered(_: Renderer, body: bytes) -> tuple[str, bytes]:
+        rendering.append(body)
+        assert go.wait(DEADLINE_S)
+        return "text/plain", body
+
+    def request(client: str) -> Request:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": client.encode()}
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "headers": headers,
+            "state": {"key_name": client},
+        }
+        counted = RequestBody(scope, receive)
+        scope["state"]["body"] = counted
+        return Request(scope, counted.receive)
+
+    monkeypatch.setattr(Renderer, "_rendered", rendered)
+    renderer = Renderer(Settings())
+    tasks = [asyncio.create_task(renderer.render(request(client))) for client in ("a", "a", "a", "b")]
+    await eventually(lambda: sorted(rendering) == [b"a", b"b"])
+    go.set()
+    assert [body for _, body in await asyncio.gather(*tasks)] == [b"a", b"a", b"a", b"b"]
+
+
 def test_more_text_than_is_shaped_at_once_is_refused(client: TestClient) -> None:
-    long = {"segments": [{**SEGMENT, "text": " a" * 50_000}], "response_format": "srt"}
+    long = {"segments": [{**SEGMENT, "text": " a" * 40_000}], "response_format": "srt"}
     error = refused(client.post(RENDER, json=long | {"max_line_width": 200, "max_line_count": 5}))
-    assert (error["param"], "80000 characters" in error["message"]) == ("segments", True)
+    assert (error["param"], "cues of 1000 columns" in error["message"]) == ("segments", True)
     assert client.post(RENDER, json=long).status_code == 200
 
 
@@ -264,10 +312,13 @@ def test_a_server_that_takes_no_more_transcriptions_still_renders() -> None:
 
 
 def test_bodies_are_held_up_to_their_limit_all_together() -> None:
-    bodies = JsonBodies(100, 150, Pace(0, 1.0), setting="SOTTO_MAX_RENDER_MB")
-    bodies.hold(150)
+    bodies = JsonBodies(100, Quota.halved(150), Pace(0, 1.0), setting="SOTTO_MAX_RENDER_MB")
+    bodies.hold("a", 75)
+    with pytest.raises(RateLimited, match=r"bytes of transcripts to render\. Limit: 75"):
+        bodies.hold("a", 1)
+    bodies.hold("b", 74)
     with pytest.raises(Unavailable) as refusal:
-        bodies.hold(1)
+        bodies.hold("b", 1)
     assert refusal.value.retry_after_s == 2
 
 
