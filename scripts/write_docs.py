@@ -32,10 +32,10 @@ REGION = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re
 GROUPS: dict[str, str] = {
     "Address": "host port trusted_proxies max_connections idle_timeout_seconds head_timeout_seconds "
     "send_timeout_seconds grace_seconds",
-    "Access": "api_keys api_keys_file admin_keys admin_keys_file metrics_key cors_origins page",
+    "Access": "api_keys api_keys_file admin_keys admin_keys_file metrics_key cors_origins allowed_hosts page",
     "Models": "model preload keep_alive memory_budget_mb cloud_model_ids models_dir extra_models_dirs "
     "catalog model_sources offline",
-    "Device": "device compute_type threads workers tune_allocator",
+    "Device": "device compute_type threads workers tune_allocator engine_sandbox",
     "Limits": "max_requests max_requests_per_client max_queue_seconds max_queue_seconds_per_client "
     "max_audio_seconds request_timeout_seconds",
     "Uploads": "max_upload_mb max_render_mb max_uploads uploads_mb min_upload_bytes_per_second "

@@ -236,9 +236,15 @@ class ModelBroken(ModelUnavailable):
     param = "model"
     code = "model_broken"
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"The model '{name}' can't be loaded: {reason}")
+    def __init__(self, name: str, reason: str, *, public: str | None = None) -> None:
+        """`reason` may name files of this machine; `public` is what clients see instead."""
+        super().__init__(f"The model '{name}' can't be loaded: {reason if public is None else public}")
+        self.name = name
         self.reason = reason
+
+    def in_full(self) -> "ModelBroken":
+        """The same error for those who may see this machine's paths."""
+        return ModelBroken(self.name, self.reason)
 
 
 class ModelBusy(SottoError):

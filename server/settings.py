@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         le=64,
         description="Batches that one model runs at the same time. Empty: 2; from 12 CPUs on, one for every four.",
     )
+    engine_sandbox: bool = Field(
+        True,
+        description="Confine the processes that run models to their files and to the GPUs, by Landlock; `0` if a "
+        "GPU is not found because of it.",
+    )
     media_workers: int = Field(
         2, ge=1, le=64, description="Media files decoded at the same time, besides one that has just begun."
     )
@@ -147,10 +152,16 @@ class Settings(BaseSettings):
         "respond with 403.",
     )
     metrics_key: SecretStr | None = Field(None, description="A key that is valid for `/metrics` only.")
-    cors_origins: str = Field(
-        "*",
+    cors_origins: str | None = Field(
+        None,
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
-        description="Origins of web pages that may read responses (CORS): `*` (any), comma-separated, or `none`.",
+        description="Origins of web pages that may use this server and read responses (CORS): `*` (any), "
+        "comma-separated, or `none`. Empty: any with keys, none without.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated names by which a server without keys on a loopback address may be called, "
+        "besides localhost: that of a proxy in front of it. `*`: any.",
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
     trusted_proxies: Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode] = Field(
@@ -281,7 +292,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object per line.")
     log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
-    @field_validator("preload", "model_sources", "trusted_proxies", mode="before")
+    @field_validator("preload", "model_sources", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
@@ -368,6 +379,12 @@ class Settings(BaseSettings):
     def url(self, port: int | None = None) -> str:
         """URL by which this machine reaches the server, with `port` instead of its own if given."""
         return f"http://{_reachable(self.host)}:{self.port if port is None else port}"
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins of web pages that may use this server, `*` for any."""
+        listed = self.cors_origins or ("*" if self.api_keys else "none")
+        return frozenset(origin.strip() for origin in listed.split(",")) - {"none"}
 
     @property
     def devices(self) -> tuple[str, ...]:

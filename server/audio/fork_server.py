@@ -153,7 +153,7 @@ def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
 def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
     """In a worker: scan the upload and report the results."""
     teller = socket.socket(fileno=channel)
-    teller.send(encode(Started()))
+    teller.send(encode(Started(os.getpid())))
     niceness = os.getpriority(os.PRIO_PROCESS, 0) + FURTHER_NICENESS
     try:
         confine(order.limits)

@@ -36,7 +36,9 @@ class InvalidMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker has begun with the file."""
+    """A worker, the process `pid`, has begun with the file."""
+
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,8 @@ def error_of(failed: Failed, limit_s: float) -> Exception:
 
 def _listed(message: Message) -> list[object]:
     match message:
-        case Started():
-            return ["started"]
+        case Started(pid):
+            return ["started", pid]
         case Opened(hint_s):
             return ["opened", hint_s]
         case Decoded(samples):
@@ -229,8 +231,8 @@ def _listed(message: Message) -> list[object]:
 
 def _parsed(frame: object) -> Message:
     match frame:
-        case ["started"]:
-            return Started()
+        case ["started", pid]:
+            return Started(_count(pid))
         case ["opened", hint_s]:
             return Opened(None if hint_s is None else _number(hint_s, 0.0, MAX_HINT_S))
         case ["reached", samples]:

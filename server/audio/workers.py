@@ -5,19 +5,21 @@ Knows processes and sockets; neither audio nor its libraries, which only the wor
 
 import logging
 import math
+import os
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from server.audio.messages import (
     MAX_MESSAGE_BYTES,
     READY,
     RESUME,
+    Decoded,
     Done,
     Ended,
     Failed,
@@ -26,12 +28,14 @@ from server.audio.messages import (
     MessageOrder,
     Paused,
     ScanRequest,
+    Started,
     decode,
     encode_request,
     error_of,
     receive,
 )
 from server.audio.spool import Spool
+from server.audio.work_limit import SLOWEST, WorkLimit
 from server.errors import Unavailable, UndecodableAudio
 from server.options import ScanOptions
 from server.stats import MediaEnd, MediaStats
@@ -44,7 +48,6 @@ START_S = 60.0
 END_S = 2.0  # for a worker to exit
 NOTICE_S = 0.5  # for the exit of the fork server to become visible, after that of its worker
 TICK_S = 0.1  # between checks for cancellation
-SLOWEST = 20  # times real time, in CPU time; the usual speed is ten times that
 LONGEST_S = 1e6  # of audio: limits have to be finite
 
 ENDS: dict[int | None, MediaEnd] = {None: "no_process", -signal.SIGXCPU: "cpu_time"}  # any other status: crashed
@@ -95,8 +98,8 @@ class MediaWorkers:
             raise _not_now(error.strerror) from error
         channel.settimeout(TICK_S)
         try:
-            with theirs:
-                forker = self._order(options, theirs.fileno(), source, spool.fileno())
+            with theirs, _read_only(source) as upload:
+                forker = self._order(options, theirs.fileno(), upload, spool.fileno())
             for message in self._messages(forker, channel, stop):
                 if isinstance(message, Failed):
                     self._ended["memory"] += message.reason == "no_memory"
@@ -166,14 +169,16 @@ class MediaWorkers:
 
     def _messages(self, forker: ChildProcess, channel: socket.socket, stop: threading.Event) -> Generator[Message]:
         """The messages of a worker, up to its result. The time that it stands still at a pause doesn't count."""
-        begun = False
+        begun, limit = False, WorkLimit(self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         while not stop.is_set():
             try:
-                message = receive(channel)
+                with limit.awaiting():
+                    message = receive(channel)
             except TimeoutError:
                 if time.monotonic() > deadline:
                     self._give_up(forker, begun=begun)
+                self._check(limit)
                 continue
             match message:
                 case None:
@@ -184,6 +189,11 @@ class MediaWorkers:
                 case Ended(status):
                     self._ended[ENDS.get(status, "crashed")] += 1
                     raise _end(status)
+                case Started(pid):
+                    limit.start(pid)
+                case Decoded(samples):
+                    limit.advance(samples)
+            self._check(limit)
             yield message
             if isinstance(message, Done | Failed):
                 return
@@ -191,6 +201,11 @@ class MediaWorkers:
                 _resume(channel)
             begun = True
             deadline = time.monotonic() + self._timeout_s
+
+    def _check(self, limit: WorkLimit) -> None:
+        if limit.is_exceeded:
+            self._ended["cpu_time"] += 1
+            raise UndecodableAudio("Decoding it takes too long.")
 
     def _give_up(self, forker: ChildProcess, *, begun: bool) -> NoReturn:
         if begun:
@@ -200,6 +215,19 @@ class MediaWorkers:
             )
         _end_forker(forker)
         raise ForkServerLost("it forked no worker")
+
+
+@contextmanager
+def _read_only(file: int) -> Generator[int]:
+    """The open file `file`, opened once more, so that a worker can't write it; raises `Unavailable`."""
+    try:
+        again = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _not_now(error.strerror) from error
+    try:
+        yield again
+    finally:
+        os.close(again)
 
 
 def _end_forker(forker: ChildProcess) -> None:

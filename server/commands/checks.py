@@ -6,11 +6,14 @@ Each check covers one thing and suggests a fix. They load no heavy library and m
 import difflib
 import os
 import platform
+import shlex
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,8 +24,9 @@ from server.models import catalog
 from server.models.catalog import ModelReference
 from server.models.installed import default_name
 from server.settings import MOST_REQUESTS, PREFIX, Settings
-from server.system import sandbox
+from server.system import seccomp
 from server.system.addresses import is_loopback
+from server.system.landlock import landlock_version
 from server.system.machine import CPUINFO, filesystem, has_avx512, memory, open_files, usable_cpus
 from server.system.sizes import in_words
 
@@ -32,6 +36,9 @@ LEAST_DISK_BYTES = 1 << 30
 
 FILES_PER_REQUEST = 4  # upload, decoded audio, the connection to a worker and a spare one
 OWN_FILES = 100
+
+LANDLOCK = "use Linux 5.13 or later with Landlock enabled"
+SHORT_KEY = 16  # characters
 
 LIBRARIES = ("ctranslate2", "faster-whisper", "av", "onnxruntime")
 
@@ -61,6 +68,7 @@ def short(settings: Settings, environment: Mapping[str, str] = os.environ) -> li
         cages(),
         address(settings),
         keys(settings),
+        *weak_keys(settings),
         *unknown_variables(environment),
     ]
 
@@ -133,10 +141,22 @@ def cages() -> Check:
     if sys.platform != "linux":
         text = "upload decoding can't be sandboxed on this system: a file that crashes it ends the server"
         return Check("confinement", "note", text, "accept files only from people you trust")
-    if version := sandbox.landlock_version():
-        return Check("confinement", "ok", f"upload decoding is sandboxed (rlimits, Landlock {version})")
-    text = "upload decoding is limited by rlimits only; without Landlock it can reach files and network"
-    return Check("confinement", "note", text, "use Linux 5.13 or later with Landlock enabled")
+    version, filters = landlock_version(), seccomp.is_supported()
+    means = {"rlimits": True, f"Landlock {version}": version > 0, "seccomp": filters}
+    text = f"upload decoding is sandboxed ({', '.join(name for name, there in means.items() if there)})"
+    if version and filters:
+        return Check("confinement", "ok", text)
+    if filters:
+        return Check(
+            "confinement", "note", f"{text}, but not by Landlock, nor the processes that run models", LANDLOCK
+        )
+    if version:
+        cure = "use a kernel with seccomp filters, on x86-64 or arm64"
+        return Check("confinement", "note", f"{text}; its system calls aren't filtered", cure)
+    text = (
+        "upload decoding is limited by rlimits only: a file that takes its process over reaches files and network"
+    )
+    return Check("confinement", "note", text, LANDLOCK)
 
 
 def address(settings: Settings) -> Check:
@@ -167,6 +187,25 @@ def keys(settings: Settings) -> Check:
         f"listening on {settings.host} without API keys: anyone who can reach this address can use the server",
         "create a key (openssl rand -hex 24), put it in SOTTO_API_KEYS, send it as 'Authorization: Bearer <key>'",
     )
+
+
+def weak_keys(settings: Settings) -> list[Check]:
+    """Check that keys can't be guessed, and that no other user can read their files; no key is shown."""
+    every = [*settings.api_keys, *settings.admin_keys, *filter(None, [settings.metrics_key])]
+    # A key may follow its name.
+    short = sum(len(key.get_secret_value().rpartition(" ")[2]) < SHORT_KEY for key in every)
+    notes = []
+    if short:
+        text = (
+            f"{short} of {len(every)} keys are shorter than {SHORT_KEY} characters, and wrong ones are not limited"
+        )
+        notes.append(Check("keys", "note", text, "create them by: openssl rand -hex 24"))
+    for file in filter(None, [settings.api_keys_file, settings.admin_keys_file]):
+        with suppress(OSError):
+            if file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+                text = f"{file} holds keys, and every user of this machine can read or change it"
+                notes.append(Check("keys", "note", text, f"run: chmod o-rwx {shlex.quote(str(file))}"))
+    return notes
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[Check]:

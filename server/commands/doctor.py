@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from server import __version__
 from server.commands.checks import Check, libraries, model, models_dir, non_defaults, python, short
 from server.commands.probe import Answer
+from server.engine.file_access import engine_access
 from server.engine.loader import WhisperLoader
 from server.engine.process import environment
 from server.errors import SottoError
@@ -22,6 +25,7 @@ from server.models.catalog import BUNDLED, SAMPLE, SAMPLE_TEXT, data_path, resol
 from server.options import UploadFd, VadOptions
 from server.settings import Settings
 from server.system.child_process import ChildProcess, described
+from server.system.landlock import FileAccess
 
 MODULE = "server.commands.probe"
 TRIAL_S = 600.0  # a large model may load from a slow disk
@@ -30,6 +34,8 @@ END_S = 5.0
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader")
 SMI_S = 30.0
 SCHEMA = 1  # increases when programs that read the JSON have to change
+
+OF_ENGINES = ("cuda", "device", "decode")  # questions that concern what engines' processes can do
 
 Ask = Callable[..., Answer]
 
@@ -78,14 +84,15 @@ class DoctorReport:
 
 def doctor(settings: Settings, *, as_json: bool) -> int:
     """Print the report; returns an exit status: 0 if the server can run."""
-    report = examine(settings, ask_child)
+    report = examine(settings, partial(ask_child, confined=settings.engine_sandbox))
     print(report.json() if as_json else report.page())
     return 0 if report.runs else 1
 
 
-def ask_child(question: str, *arguments: str) -> Answer:
-    """Return a child process's answer; `error` if it crashes or times out."""
-    child = ChildProcess(MODULE, question, *arguments, environment=environment())
+def ask_child(question: str, *arguments: str, confined: bool = False) -> Answer:
+    """Return a child process's answer; `error` if it crashes or times out. `confined` as an engine's process."""
+    access = _access(question, *arguments) if confined and question in OF_ENGINES else None
+    child = ChildProcess(MODULE, question, *arguments, environment=environment(), access=access)
     try:
         child.channel.settimeout(TRIAL_S)
         with child.channel.makefile() as channel:
@@ -96,6 +103,12 @@ def ask_child(question: str, *arguments: str) -> Answer:
         status = child.close(END_S)
     answer: Answer = json.loads(output) if output else {"error": described(status)}
     return answer
+
+
+def _access(question: str, *arguments: str) -> FileAccess:
+    """As an engine's process has it, and the bundled recording."""
+    folders = [Path(json.loads(argument)["folder"]) for argument in arguments if question == "decode"]
+    return engine_access(*folders, data_path(SAMPLE).parent)
 
 
 def examine(settings: Settings, ask: Ask) -> DoctorReport:
@@ -110,6 +123,7 @@ def examine(settings: Settings, ask: Ask) -> DoctorReport:
         non_defaults(settings),
         reads,
         media(settings),
+        *held(ask),
         *gpu(ask("cuda"), settings),
         is_here,
     ]
@@ -212,6 +226,19 @@ def media(settings: Settings) -> Check:
     except Exception as error:  # failed imports and processes become lines of the report
         return Check("media", "problem", f"recordings can't be decoded: {error or type(error).__name__}")
     return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a separate process")
+
+
+def held(ask: Ask) -> list[Check]:
+    """Try to break out of a process that is confined as those that decode uploads are. Linux only."""
+    if sys.platform != "linux":
+        return []
+    answer = ask("sandbox")
+    if error := answer.get("error"):
+        return [Check("sandbox", "problem", f"a process can't be confined: {error}")]
+    if done := answer["done"]:
+        text = f"a confined process could still {', '.join(done)}"
+        return [Check("sandbox", "note", text, "see the line confinement")]
+    return [Check("sandbox", "ok", f"a confined process was refused to {', '.join(answer['refused'])}")]
 
 
 def gpu(answer: Answer, settings: Settings) -> list[Check]:

@@ -5,7 +5,9 @@ Answers with one JSON object. Imports are late, so that a library that can't be 
 
 import json
 import logging
+import math
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNS = 2  # the first one includes one-time costs
 SAMPLE_LIMIT_S = 60.0
+SANDBOX_S = 10  # of CPU time, for a few system calls
 
 Answer = dict[str, Any]
 
@@ -85,6 +88,32 @@ def decode(loader: str) -> Answer:
     }
 
 
+def sandbox() -> Answer:
+    """Confine this process, and return what it could still do of that which a worker must not."""
+    import resource
+
+    from server.system.sandbox import ProcessLimits, confine
+
+    confine(ProcessLimits(memory_bytes=64 << 20, cpu_s=math.ceil(time.process_time()) + SANDBOX_S, file_bytes=0))
+    attempts: dict[str, Callable[[], object]] = {
+        "open files": lambda: os.open("/", os.O_RDONLY),
+        "connect": lambda: socket.socket(),
+        "look files up": lambda: os.stat("/"),
+        "signal others": lambda: os.kill(os.getppid(), 0),
+        "raise its limits": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9)),
+    }
+    done = [name for name, attempt in attempts.items() if _succeeds(attempt)]
+    return {"done": done, "refused": [name for name in attempts if name not in done]}
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _sample() -> "Samples":
     """Return the bundled recording."""
     import numpy as np
@@ -101,6 +130,7 @@ QUESTIONS: dict[str, Callable[..., Answer]] = {
     "device": device,
     "codecs": codecs,
     "decode": decode,
+    "sandbox": sandbox,
 }
 
 

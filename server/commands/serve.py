@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import closing
 from types import FrameType
 from typing import NoReturn
@@ -22,8 +23,10 @@ from server.models.catalog import SAMPLE, data_path
 from server.pool.registry import Registry, load
 from server.settings import Settings
 from server.system.machine import allow_open_files
+from server.system.sandbox import hide_memory
 
 DEMO = "The demo model only knows a few words. For real speech: sotto models pull base"
+TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
 ANSWER_S = 5  # after the grace period, to send 503 to the remaining requests
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,8 @@ def serve(settings: Settings) -> int:
     # Without a handler, PID 1 of a container ignores SIGTERM. Being stopped counts as success.
     signal.signal(signal.SIGTERM, _end)
     logs.set_up(settings.log_level, settings.log_format)
+    if holds_secrets(settings, os.environ):
+        hide_memory()
     check_environment(settings)
     allow_open_files()
     with (
@@ -80,6 +85,11 @@ def serve(settings: Settings) -> int:
         server = Server(_config(settings, registry, media), settings)
         server.run()
         return 0 if server.started else 1
+
+
+def holds_secrets(settings: Settings, environment: Mapping[str, str]) -> bool:
+    """Whether this process has keys or tokens that no other one should read."""
+    return bool(settings.api_keys or settings.admin_keys or settings.metrics_key or environment.get(TOKEN))
 
 
 def _end(*_: object) -> NoReturn:

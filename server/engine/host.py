@@ -17,8 +17,20 @@ from typing import NoReturn
 from server import logs
 from server.engine.engine import Engine
 from server.engine.loader import LoadedModel
-from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, Submit, ToChild
-from server.errors import SottoError
+from server.engine.messages import (
+    Cancel,
+    ExitReason,
+    FromChild,
+    Heartbeat,
+    Ready,
+    Result,
+    Start,
+    Submit,
+    ToChild,
+    WindowFailed,
+    encode,
+)
+from server.errors import SottoError, Unavailable
 from server.stats import EngineStats
 from server.system.child_process import attach
 from server.system.machine import resident_bytes
@@ -33,14 +45,15 @@ logger = logging.getLogger(__name__)
 class Line:
     """The connection to the parent, shared by all threads. Without a parent the process exits."""
 
-    def __init__(self, connection: "Connection[FromChild, list[ToChild]]") -> None:
+    def __init__(self, connection: "Connection[object, list[ToChild]]") -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, message: FromChild) -> None:
+        data = encode(message)
         with self._lock:
             try:
-                self._connection.send(message)
+                self._connection.send_bytes(data)
             except OSError:
                 os._exit(0)
 
@@ -103,7 +116,7 @@ class EngineHost:
                 )
                 self._numbers[future] = message.number
         except Exception as error:  # for example options that the model doesn't support
-            self._line.send(Result(message.number, _portable(error)))
+            self._line.send(_failed(message.number, error))
         else:
             future.add_done_callback(self._answer)
 
@@ -115,7 +128,7 @@ class EngineHost:
         error = future.exception()
         if error and (stats := self._engine.stats()).state == "broken":
             self._line.exit_with(stats.reason)  # no result: a fresh process may succeed
-        self._line.send(Result(number, _portable(error) if error else future.result()))
+        self._line.send(_failed(number, error) if error else Result(number, future.result()))
 
     def _send_heartbeat(self) -> EngineStats:
         with self._lock:
@@ -133,9 +146,11 @@ class EngineHost:
             self._line.exit_with(f"The model failed its self-test: {error}")
 
 
-def _portable(error: BaseException) -> Exception:
-    """An error that can be pickled: those of libraries may not be, and only the log needs to distinguish them."""
-    return error if isinstance(error, SottoError) else RuntimeError(f"{type(error).__name__}: {error}")
+def _failed(number: int, error: BaseException) -> WindowFailed:
+    """The error of a window, in words: only the log needs to distinguish those of libraries."""
+    if isinstance(error, Unavailable):
+        return WindowFailed(number, error.message, unavailable=True)
+    return WindowFailed(number, f"{type(error).__name__}: {error}")
 
 
 def _load(line: Line, start: Start) -> LoadedModel:

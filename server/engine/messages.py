@@ -1,10 +1,13 @@
-"""Messages between an engine's supervisor and its child process: values, pickled.
+"""Messages between an engine's supervisor and its child process.
 
-Pickle is safe here: both ends are ours, and of the client's data a child receives only samples.
+To the child they are pickled: it trusts the server. From the child they are JSON, which the server checks
+(`server.engine.validation`): a child works with files of models and samples of recordings, and never gets to choose
+what the server runs.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
 from server.engine.loader import ModelFacts, ModelLoader
 from server.options import DecodingOptions, Priority
@@ -61,7 +64,16 @@ class Heartbeat:
 @dataclass(frozen=True, slots=True)
 class Result:
     number: int
-    result: WindowResult | Exception
+    result: WindowResult
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFailed:
+    """The error of one window. `unavailable`: of the engine, not of the window."""
+
+    number: int
+    message: str
+    unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +84,18 @@ class ExitReason:
 
 
 ToChild = Start | Submit | Cancel
-FromChild = Ready | Heartbeat | Result | ExitReason
+FromChild = Ready | Heartbeat | Result | WindowFailed | ExitReason
+
+
+def encode(message: FromChild) -> bytes:
+    """The kind of message, a space, its fields in JSON."""
+    text = json.dumps(message, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return f"{type(message).__name__} {text}".encode("utf-8", "replace")  # a path in an error may not be UTF-8
+
+
+def _plain(value: Any) -> object:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.item()  # a number of numpy's

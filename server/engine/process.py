@@ -9,8 +9,11 @@ import queue
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
+from server.engine.file_access import engine_access
 from server.engine.messages import FromChild, Heartbeat, Ready, Start, ToChild
+from server.engine.validation import MAX_MESSAGE_BYTES, InvalidEngineMessage, decode
 from server.stats import EngineStats
 from server.system.child_process import ChildProcess, clean_environment, described
 
@@ -28,15 +31,22 @@ logger = logging.getLogger(__name__)
 class EngineProcess:
     """One process from start to exit. Its messages are passed to `on_message`, in a thread of its own."""
 
-    def __init__(self, start: Start, on_message: Callable[["EngineProcess", FromChild], None]) -> None:
+    def __init__(
+        self,
+        start: Start,
+        on_message: Callable[["EngineProcess", FromChild], None],
+        confined_to: Path | None = None,
+    ) -> None:
+        """With the folder of its model as `confined_to` it can read no other, nor write."""
         self.ready: Ready | None = None  # set once it has loaded
         self.heartbeat = NO_HEARTBEAT
         self.silent_s = 0.0
         self.exit_reason = ""
         self.ended = threading.Event()
         self._on_message = on_message
-        self._child = ChildProcess(MODULE, environment=environment())
-        self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
+        access = engine_access(confined_to) if confined_to else None
+        self._child = ChildProcess(MODULE, environment=environment(), access=access)
+        self._connection: Connection[list[ToChild], object] = Connection(self._child.channel.detach())
         self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=run, name="engine-line", daemon=True) for run in (self._read, self._write)
@@ -77,11 +87,14 @@ class EngineProcess:
     def _read(self) -> None:
         try:
             while True:
-                message = self._connection.recv()
+                message = decode(self._connection.recv_bytes(MAX_MESSAGE_BYTES))
                 self.silent_s = 0.0
                 self._on_message(self, message)
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # OSError too where the message is too long
             pass
+        except InvalidEngineMessage as error:
+            self.exit_reason = f"it sent what no engine sends: {error}"
+            self._child.kill()
         finally:
             self.ended.set()
 

@@ -8,13 +8,14 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from server.engine.loader import ModelFacts, ModelLoader
-from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start
+from server.engine.messages import Cancel, ExitReason, FromChild, Heartbeat, Ready, Result, Start, WindowFailed
 from server.engine.pending import PendingWindows
 from server.engine.process import NO_HEARTBEAT, EngineProcess
 from server.errors import ModelUnavailable, QueueFull, SottoError, Unavailable
@@ -71,11 +72,19 @@ class SupervisedEngine:
         log_level: str = "info",
         log_format: Literal["text", "json"] = "text",
         patience: SupervisorTimeouts = SupervisorTimeouts(),
+        public: Callable[[str], str] = str,
+        confined_to: Path | None = None,
     ) -> None:
-        """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed."""
+        """Start loading `loader` as the model `name`; `facts` waits for it. Must be closed.
+
+        `public` turns a reason into what clients may see. With the model's folder as `confined_to` its processes
+        can use no other files (`file_access`).
+        """
         self.max_batch = 1
         self._name = name
         self._start = Start(loader, log_level, log_format, patience.probe_every_s)
+        self._public = public
+        self._confined_to = confined_to
         self._patience = patience
         self._settled = threading.Event()  # set once loaded for the first time, or given up
         self._closing = threading.Event()
@@ -116,7 +125,7 @@ class SupervisedEngine:
             if self._closed:
                 raise Unavailable("The server is shutting down.")
             if self._state == "broken":
-                raise Unavailable(self._reason)
+                raise self._unavailable(self._reason)
             if self._ready and len(self._pending) >= self._ready.max_queued:
                 raise QueueFull("Too much audio is waiting for this model.")
             pending = self._pending.add(window, options, request, priority, client)
@@ -192,13 +201,14 @@ class SupervisedEngine:
                 return
             with self._lock:
                 crashed_twice = self._pending.take_back(process.heartbeat.running if process else ())
-            self._give_up(crashed_twice, Unavailable(f"The engine process failed twice on this recording: {why}"))
+            text = f"The engine process failed twice on this recording: {why}"
+            self._give_up(crashed_twice, self._unavailable(text))
             self._closing.wait(self._decide(process, why))
 
     def _run_process(self) -> tuple[EngineProcess | None, str]:
         """Run one process from start to exit; returns why it ended."""
         try:
-            process = EngineProcess(self._start, self._on_message)
+            process = EngineProcess(self._start, self._on_message, self._confined_to)
         except (OSError, RuntimeError) as error:  # out of processes or threads
             return None, f"it can't be started: {error}"
         with self._lock:
@@ -229,7 +239,7 @@ class SupervisedEngine:
             self._restarts += 1
             given_up = broken and self._ready is None
         if broken:
-            self._give_up(self._pending.numbers(), Unavailable(self._reason))
+            self._give_up(self._pending.numbers(), self._unavailable(self._reason))
         if given_up:
             self._closing.set()
             self._settled.set()
@@ -245,6 +255,8 @@ class SupervisedEngine:
                 process.heartbeat = message
             case Result(number, result):
                 self._on_result(number, result)
+            case WindowFailed(number, reason, unavailable):
+                self._on_result(number, self._unavailable(reason) if unavailable else RuntimeError(reason))
             case ExitReason(reason):
                 process.exit_reason = reason
 
@@ -270,6 +282,9 @@ class SupervisedEngine:
             self._send()
         for pending in done:
             _settle(pending.future, result)
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable(self._public(reason))
 
     def _send(self) -> None:
         """Send the windows that are due, if a process is ready for them."""

@@ -1,10 +1,13 @@
 """A model on this machine as described by its files."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.models.dimensions import Dimensions
 from server.transcript import MAX_WINDOW_S
+
+PATH = re.compile(r"(?<![\w/.~\0-])/(?:[^\s/'\":;,]+/)*([^\s/'\":;,]+)")  # absolute; the group is its last part
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,11 @@ class KnownModel:
     @property
     def name(self) -> str:
         return self.names[0]
+
+    def without_paths(self, text: str) -> str:
+        """`text` for clients, who learn nothing of this machine's folders: its own by name, others not at all."""
+        folder = self.folder.absolute()
+        text = text.replace(str(folder), "\0")
+        for parent in folder.parents[:-1]:  # they may hold spaces, at which PATH ends
+            text = text.replace(f"{parent}/", "")
+        return PATH.sub(r"\1", text).replace("\0", f"'{self.name}'")

@@ -30,6 +30,8 @@ class Launch:
                     known.name if len(settings.devices) == 1 else f"{known.name} on {device}",
                     log_level=settings.log_level,
                     log_format=settings.log_format,
+                    public=known.without_paths,
+                    confined_to=known.folder if settings.engine_sandbox else None,
                 )
                 self._engines.append(engine)
             unless_begun.pop_all()

@@ -93,7 +93,7 @@ class ModelPool:
                 self.adopt(known, loaded(self._start(known)), keep_s)
                 return
         except ModelUnavailable as error:
-            self._fail(slot, _broken(known, error))
+            self._fail(slot, _error_of(known, error))
         self.slots.append(slot)
 
     def set_models(self, models: list[KnownModel], keep_s: float) -> None:
@@ -101,10 +101,13 @@ class ModelPool:
         known = {model.folder: model for model in models}
         for slot in self.slots:
             if model := known.pop(slot.known.folder, None):
+                _log_problem(model, before=slot.reason)
                 slot.update(model)
             else:
                 slot.gone = True
-        self.slots += [ModelSlot(model, keep_s) for model in known.values()]
+        for model in known.values():
+            _log_problem(model)
+            self.slots.append(ModelSlot(model, keep_s))
 
     def lease(self, slot: ModelSlot, keep_s: float | None = None) -> ModelLease:
         """Hold a model for a request, which may set how long the model is kept afterwards."""
@@ -125,7 +128,7 @@ class ModelPool:
             raise Unavailable(STOPPING)
         if slot.loading is None:
             if not slot.may_be_loaded(self.now_s()):
-                raise ModelBroken(slot.name, slot.reason)
+                raise _broken(slot.known, slot.reason)
             slot.loading = asyncio.create_task(self._load(slot))
         result = await asyncio.shield(slot.loading)
         if isinstance(result, SottoError):
@@ -177,7 +180,7 @@ class ModelPool:
         try:
             slot.known = await self._in_thread(self._refresh, slot.known)
             if slot.known.problem:
-                raise ModelBroken(slot.name, slot.known.problem)
+                raise _broken(slot.known, slot.known.problem)
             await self._make_room(slot)
             slot.served = await self._start_up(slot)
             return slot.served
@@ -232,7 +235,7 @@ class ModelPool:
         except ModelUnavailable as error:
             if self._closed:
                 raise Unavailable(STOPPING) from error
-            raise _broken(slot.known, error) from error
+            raise _error_of(slot.known, error) from error
         finally:
             slot.starting = None
         slot.reason, slot.last_used_s = "", self.now_s()
@@ -240,7 +243,7 @@ class ModelPool:
         return served
 
     def _fail(self, slot: ModelSlot, error: ModelBroken) -> None:
-        logger.error("%s", error)
+        logger.error("%s", error.in_full())
         slot.fail(error.reason, self.now_s())
 
     def _unload_if_expired(self, slot: ModelSlot) -> None:
@@ -282,5 +285,15 @@ def loaded(starting: Starting) -> ServedModel:
         raise
 
 
-def _broken(known: KnownModel, error: ModelUnavailable) -> ModelBroken:
-    return error if isinstance(error, ModelBroken) else ModelBroken(known.name, error.message)
+def _error_of(known: KnownModel, error: ModelUnavailable) -> ModelBroken:
+    return error if isinstance(error, ModelBroken) else _broken(known, error.message)
+
+
+def _log_problem(known: KnownModel, before: str = "") -> None:
+    """Clients who name the model are not told where it is: the log tells the operator."""
+    if known.problem and known.problem != before:
+        logger.warning("the model '%s' can't be used: %s", known.name, known.problem)
+
+
+def _broken(known: KnownModel, reason: str) -> ModelBroken:
+    return ModelBroken(known.name, reason, public=known.without_paths(reason))

@@ -87,15 +87,16 @@ class Registry:
         names = (name for slot in offered for name in slot.known.names)
         return [*dict.fromkeys(names), *cloud_ids.LISTED]
 
-    def states(self) -> list[ModelState]:
+    def states(self, *, with_paths: bool = False) -> list[ModelState]:
         """The state of every model, the default one first."""
-        return [self.state(slot) for slot in self._slots()]
+        return [self.state(slot, with_paths=with_paths) for slot in self._slots()]
 
-    def state(self, slot: ModelSlot) -> ModelState:
-        """The state of one model."""
+    def state(self, slot: ModelSlot, *, with_paths: bool = False) -> ModelState:
+        """The state of one model; `with_paths` its reason may name files of this machine."""
         known, served = slot.known, slot.served
         stats = served.engine.stats() if served else None
         presence = _presence(slot, stats)
+        reason = stats.reason if stats else slot.reason if presence == "broken" else ""
         return ModelState(
             names=known.names,
             presence=presence,
@@ -104,7 +105,7 @@ class Registry:
             languages=(served.known if served else known).languages,
             created=known.created,
             demo=known.demo,
-            reason=stats.reason if stats else slot.reason if presence == "broken" else "",
+            reason=reason if with_paths else known.without_paths(reason),
             device=stats.device if stats else "",
             compute_type=stats.compute_type if stats else "",
             estimated_bytes=self._pool.budget.estimate(known).usual,
@@ -122,25 +123,28 @@ class Registry:
         return {slot.name: slot.served.engine.stats() for slot in self._slots() if slot.served}
 
     def not_ready_reason(self) -> str:
-        """The reason why the default model can't serve requests; empty if it can, if necessary after loading."""
+        """The reason why the default model can't serve requests, without paths: strangers may ask. Empty if it can,
+        if necessary after loading."""
         slot = self.default
         if slot.served is None:
-            return "" if slot.loading or slot.may_be_loaded(self._pool.now_s()) else slot.reason
-        stats = slot.served.engine.stats()
-        return "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
+            reason = "" if slot.loading or slot.may_be_loaded(self._pool.now_s()) else slot.reason
+        else:
+            stats = slot.served.engine.stats()
+            reason = "" if stats.state == "ready" else stats.reason or f"The model '{slot.name}' is {stats.state}."
+        return slot.known.without_paths(reason)
 
     async def load(self, name: str, keep_s: float | None = None) -> ModelState:
         """Load a model, even a broken one, and return once it is loaded. Raises as a request for it would."""
         slot = self.named(name)
         await self._pool.load(slot, keep_s)
-        return self.state(slot)
+        return self.state(slot, with_paths=True)
 
     async def unload(self, name: str, *, wait_s: float = 0.0) -> ModelState:
         """End a model's process and return once its memory is free. Raises `ModelNotFound`, and `ModelBusy` if
         requests use it for longer than `wait_s`."""
         slot = self.named(name)
         await self._pool.unload(slot, wait_s=wait_s)
-        return self.state(slot)
+        return self.state(slot, with_paths=True)
 
     async def rescan(self) -> None:
         """Rescan the models: new ones become available, removed ones are forgotten."""

@@ -15,6 +15,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from server.system.landlock import FileAccess, restrict_to
+from server.system.sandbox import READ_ANY_FILE, drop_capabilities
+
 NICENESS = 5  # below the parent, which must respond while they compute
 LIFELINE = 0  # the child's stdin: a pipe that is never written to and that closes with the parent
 # numpy's two select CPU features, and with them the last bits of results, which processes must agree on.
@@ -27,8 +30,9 @@ ENVIRONMENT = (
 _START = """
 import runpy, sys
 sys.path[:] = sys.argv.pop().split("\\n")
-from server.system.child_process import hold_to_parent
+from server.system.child_process import hold_to_parent, restrict
 hold_to_parent()
+restrict(sys.argv.pop())
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -42,8 +46,14 @@ class ChildProcess:
     """A process that runs the module of that dotted name; `channel` is a Unix socket of type `kind` to it."""
 
     def __init__(
-        self, module: str, *arguments: str, environment: Mapping[str, str], kind: int = socket.SOCK_STREAM
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        kind: int = socket.SOCK_STREAM,
+        access: FileAccess | None = None,
     ) -> None:
+        """With `access` it can open nothing else from its start on, where the kernel has Landlock."""
         self.channel, theirs = socket.socketpair(type=kind)
         command = [
             sys.executable,
@@ -53,6 +63,7 @@ class ChildProcess:
             module,
             str(theirs.fileno()),
             *arguments,
+            access.json() if access else "",
             "\n".join(sys.path),
         ]
         with theirs, ExitStack() as unless_started:
@@ -117,6 +128,13 @@ def hold_to_parent() -> None:
     fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO: to exit
     if select.select([LIFELINE], [], [], 0)[0]:  # the parent ended before the signal was enabled
         os._exit(0)
+
+
+def restrict(access: str) -> None:
+    """Restrict this child to a `FileAccess` in JSON, if given. Call before a library starts threads."""
+    if access:
+        restrict_to(FileAccess.from_json(access))
+        drop_capabilities(keep=READ_ANY_FILE)  # models of other users, as before
 
 
 def attach(*, thread: bool = True) -> tuple[socket.socket, list[str]]:

@@ -13,6 +13,7 @@ MOUNTS = Path("/proc/self/mounts")
 STATM = Path("/proc/self/statm")
 PROC = Path("/proc")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}
 
 
@@ -81,6 +82,16 @@ def resident_bytes(pid: int | None = None) -> int:
         return int((STATM if pid is None else PROC / str(pid) / "statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
         return 0
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, in seconds; 0 if unknown."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    user, system = int(fields[11]), int(fields[12])  # the 14th and 15th of proc_pid_stat(5)
+    return (user + system) / TICKS_PER_S
 
 
 def proportional_bytes(pid: int) -> int:

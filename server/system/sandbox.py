@@ -1,7 +1,8 @@
 """Drops the privileges that reading an untrusted file does not need. Linux only; can't be undone.
 
 Resource limits contain a file that uses too much memory or time. Landlock, if the kernel has it, contains a process
-that a file has taken over: it can open no path, make no TCP connection, and signal or trace no other process.
+that a file has taken over: it can open no path, make no TCP connection, and signal or trace no other process. A
+seccomp filter, if the kernel takes it, refuses every system call that a worker has no use for.
 """
 
 import ctypes
@@ -10,18 +11,20 @@ import os
 import resource
 import signal
 import struct
+import sys
 from dataclasses import dataclass
+
+from server.system.landlock import NOTHING, restrict_to
+from server.system.seccomp import filter_system_calls
 
 HARD_CPU_S = 2  # from the signal that ends a process to the one that it can't ignore
 FIRST_KEPT = 3  # descriptors below are redirected to /dev/null
 OUT_OF_THE_WAY = 256  # above every descriptor of a process that calls `keep_only`
 
-CAPABILITY_VERSION, NO_CAPABILITIES = 0x20080522, bytes(24)  # linux/capability.h
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # sys/prctl.h
-CREATE_RULESET, RESTRICT_SELF, TELL_VERSION = 444, 446, 1  # linux/landlock.h, on every architecture
-FILE_RIGHTS = (0, 13, 14, 15, 15, 16)  # number of file rights, by Landlock version
-NET_RIGHTS, NET_SINCE = 0b11, 4  # bind and connect by TCP
-SCOPES, SCOPES_SINCE = 0b11, 6  # abstract Unix sockets, signals
+# linux/capability.h: effective, permitted and inheritable ones, 32 of each; then the others.
+CAPABILITY_VERSION, CAPABILITY_SETS = 0x20080522, struct.Struct("6I")
+READ_ANY_FILE = 1 << 2 | 1 << 1  # CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38  # sys/prctl.h
 
 _libc = ctypes.CDLL(None)
 
@@ -40,6 +43,16 @@ def end_with(parent: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def hide_memory() -> None:
+    """Keep other processes of this user from reading this one's memory and environment, and it out of core dumps.
+
+    It lasts until this process starts another program: children can be read, as always. Without effect elsewhere
+    than on Linux.
+    """
+    if sys.platform == "linux":
+        _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def keep_only(*files: int) -> list[int]:
@@ -61,15 +74,19 @@ def confine(limits: ProcessLimits) -> None:
     _limit(resource.RLIMIT_NPROC, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _restrict()
+    restrict_to(NOTHING)
     _limit(resource.RLIMIT_NOFILE, 0)  # open files stay open
-    _libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), NO_CAPABILITIES)  # as root it could lift these limits
+    drop_capabilities()  # as root it could lift these limits
+    filter_system_calls()  # last: it refuses the calls above
 
 
-def landlock_version() -> int:
-    """The Landlock version of the kernel; 0 if it has none."""
-    version: int = _libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), TELL_VERSION)
-    return max(0, version)
+def drop_capabilities(*, keep: int = 0) -> None:
+    """Give up all of root's privileges but those of the bits in `keep`; without effect for others."""
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(CAPABILITY_SETS.size)
+    _libc.capget(header, held)
+    effective, permitted, *_ = CAPABILITY_SETS.unpack(held.raw)
+    _libc.capset(header, CAPABILITY_SETS.pack(effective & keep, permitted & keep, 0, 0, 0, 0))
 
 
 def _limit(kind: int, most: int, *, spare: int = 0) -> None:
@@ -83,18 +100,3 @@ def _limit(kind: int, most: int, *, spare: int = 0) -> None:
 def _address_space_bytes() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def _restrict() -> None:
-    """Apply a ruleset that handles every right Landlock knows and grants none."""
-    version = landlock_version()
-    if not version:
-        return
-    files = (1 << FILE_RIGHTS[min(version, len(FILE_RIGHTS) - 1)]) - 1
-    net = NET_RIGHTS if version >= NET_SINCE else 0
-    scopes = SCOPES if version >= SCOPES_SINCE else 0
-    rules = struct.pack("QQQ", files, net, scopes)  # trailing zeros are accepted by older kernels
-    ruleset = _libc.syscall(CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
-    if ruleset < 0 or _libc.syscall(RESTRICT_SELF, ruleset, 0) < 0:
-        raise OSError("the kernel rejected the Landlock rules")
-    os.close(ruleset)

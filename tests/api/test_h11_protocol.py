@@ -103,7 +103,7 @@ def test_request_and_broken_body_that_come_together_are_answered_once(
 ) -> None:
     """The body is refused by whoever reads it; nobody reads that of a GET."""
     with Connection(server.base_url) as connection:
-        head = f"{method} {path or TRANSCRIPTIONS} HTTP/1.1\r\nHost: x\r\n{expect}"
+        head = f"{method} {path or TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\n{expect}"
         head += "Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.send(f"{head}no length\r\n".encode())
         response = rest_of(connection)
@@ -130,7 +130,7 @@ def test_body_with_two_lengths_is_refused_and_nothing_behind_it_is_answered(
     server: Running, method: str, version: str, headers: str
 ) -> None:
     with Connection(server.base_url) as connection:
-        connection.send(f"{method} /v1/models HTTP/{version}\r\nHost: x\r\n{headers}\r\n0\r\n\r\n".encode())
+        connection.send(f"{method} /v1/models HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n0\r\n\r\n".encode())
         connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         response = rest_of(connection)
     assert response.startswith(b"HTTP/1.1 400 ")
@@ -352,7 +352,7 @@ def test_a_client_that_takes_no_answers_is_dropped() -> None:
         def dropped() -> bool:
             with suppress(ConnectionError):
                 while select([], [connection.socket], [], 0)[1]:
-                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
             return server.open_files("socket:") < before
 
         wait_until(dropped)

@@ -40,7 +40,7 @@ from server.transcript import MAX_WINDOW_S, SAMPLE_RATE, Span, Window
 from tests.support.fakes import tone
 
 MESSAGES: list[Message] = [
-    Started(),
+    Started(7),
     Opened(None),
     Opened(12.5),
     Opened(2**63 / 1e6),
@@ -69,7 +69,7 @@ messages = (
     st.builds(Decoded, st.integers(0, 2_000_000))
     | st.builds(WindowFound, windows)
     | st.builds(Done, st.integers(0, 2_000_000), st.none())
-    | st.sampled_from([Started(), Opened(1.0)])
+    | st.sampled_from([Started(7), Opened(1.0)])
 )
 
 
@@ -98,7 +98,7 @@ def test_a_message_too_large_is_never_sent() -> None:
 def test_a_packet_too_large_is_no_message() -> None:
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with ours, theirs:
-        theirs.send(b'["started"]' + b" " * MAX_MESSAGE_BYTES)
+        theirs.send(b'["started", 7]' + b" " * MAX_MESSAGE_BYTES)
         with pytest.raises(InvalidMessage):
             receive(ours)
 

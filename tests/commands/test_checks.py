@@ -18,6 +18,7 @@ from server.commands.checks import (
     ram,
     scratch,
     unknown_variables,
+    weak_keys,
 )
 from server.settings import Settings
 from server.system.machine import Memory
@@ -121,14 +122,23 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("system", "version", "status"), [("linux", 4, "ok"), ("linux", 0, "note"), ("darwin", 4, "note")]
+    ("system", "version", "filters", "status", "text"),
+    [
+        ("linux", 4, True, "ok", "sandboxed (rlimits, Landlock 4, seccomp)"),
+        ("linux", 0, True, "note", "sandboxed (rlimits, seccomp), but not by Landlock"),
+        ("linux", 4, False, "note", "sandboxed (rlimits, Landlock 4); its system calls aren't filtered"),
+        ("linux", 0, False, "note", "limited by rlimits only"),
+        ("darwin", 4, True, "note", "can't be sandboxed"),
+    ],
 )
 def test_the_sandbox_is_complete_or_reported_as_incomplete(
-    monkeypatch: pytest.MonkeyPatch, system: str, version: int, status: str
+    monkeypatch: pytest.MonkeyPatch, system: str, version: int, filters: bool, status: str, text: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr("server.system.sandbox.landlock_version", lambda: version)
+    monkeypatch.setattr("server.commands.checks.landlock_version", lambda: version)
+    monkeypatch.setattr("server.system.seccomp.is_supported", lambda: filters)
     assert cages().status == status
+    assert text in cages().text
 
 
 def test_a_library_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +199,28 @@ def test_a_model_of_the_operators_catalog_is_known(tmp_path: Path) -> None:
     check, _ = model(Settings(catalog=tmp_path / "none.toml"))
     assert check.status == "problem"
     assert "none.toml" in check.text
+
+
+def test_keys_that_can_be_guessed_are_noted_and_not_shown() -> None:
+    long = "0123456789abcdef"
+    assert weak_keys(Settings()) == []
+    assert weak_keys(Settings(api_keys=f"a laptop {long},{long}", admin_keys=long, metrics_key=long)) == []
+    (note,) = weak_keys(Settings(api_keys=f"laptop hunter2,{long}", admin_keys="a", metrics_key="b"))
+    assert note.status == "note"
+    assert note.text.startswith("3 of 4 keys are shorter than 16 characters")
+    assert "hunter2" not in str(note)
+
+
+def test_a_file_of_keys_that_others_can_read_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "my keys"
+    file.write_text("0123456789abcdef")
+    file.chmod(0o640)
+    assert weak_keys(Settings(api_keys_file=file)) == []
+    file.chmod(0o644)
+    (note,) = weak_keys(Settings(api_keys_file=file))
+    assert (note.status, note.advice) == ("note", f"run: chmod o-rwx '{file}'")
+    (note,) = weak_keys(Settings(admin_keys_file=file))
+    assert str(file) in note.text
 
 
 def test_keys_are_counted(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from server import __version__
 from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
-from server.commands.doctor import DoctorReport, ask_child, examine
+from server.commands.doctor import DoctorReport, ask_child, examine, held
 from server.commands.probe import Answer
 from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
 from server.settings import Settings
+from server.system import seccomp
+from server.system.landlock import landlock_version
 from server.whisper import devices
 from tests.support.broken_av import BROKEN, break_av
 from tests.support.fakes import taken_port
@@ -46,9 +48,11 @@ def no_media(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "media", lambda _: Check("media", "ok", "not tried"))
 
 
-def ask_here(question: str, *arguments: str) -> Answer:
+def ask_here(question: str, *arguments: str, confined: bool = False) -> Answer:
     """As in a child process, but in this one, where a test has put things out of order; nothing is decoded."""
-    return HEARD if question == "decode" else probe.answer(question, *arguments)
+    refused: Answer = {"done": [], "refused": ["open files"]}  # not tried here: it can't be undone
+    answers = {"decode": HEARD, "sandbox": refused}
+    return answers.get(question) or probe.answer(question, *arguments)
 
 
 def found(report: DoctorReport, name: str) -> Check:
@@ -128,6 +132,29 @@ def test_a_process_that_never_ends_is_an_answer(
     monkeypatch.setattr(doctor, "TRIAL_S", 0.1)
     monkeypatch.setattr(doctor, "END_S", 0.0)
     assert "did not finish within 0.1 s" in ask_child("cuda")["error"]
+
+
+def test_breaking_out_of_a_confined_process_is_tried() -> None:
+    answer = ask_child("sandbox")
+    assert answer.keys() == {"done", "refused"}
+    assert {"open files", "connect", "raise its limits"} <= set(answer["refused"])
+    if seccomp.is_supported():
+        assert answer["done"] == []
+    (check,) = held(lambda _: answer)
+    assert (check.status, "raise its limits" in check.text) == ("note" if answer["done"] else "ok", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "text"),
+    [
+        ({"done": ["look files up"], "refused": ["connect"]}, "note", "could still look files up"),
+        ({"error": "it was ended by SIGSYS"}, "problem", "SIGSYS"),
+    ],
+)
+def test_a_confined_process_that_breaks_out_is_reported(answer: Answer, status: str, text: str) -> None:
+    (check,) = held(lambda _: answer)
+    assert check.status == status
+    assert text in check.text
 
 
 # Machines that are made up
@@ -343,3 +370,20 @@ def test_the_exit_status_is_for_scripts(
     assert run(["doctor", "--model", "no-such-model"]) == 1
     monkeypatch.setenv("SOTTO_PORT", "many")
     assert run(["doctor"]) == 2
+
+
+@pytest.mark.skipif(not landlock_version(), reason="no Landlock here")
+def test_trials_are_confined_as_engines_are(child: Callable[[str], None], tmp_path: Path) -> None:
+    secret = tmp_path.parent / f"{tmp_path.name}.secret"
+    secret.write_text("secret")
+    child(f"""
+import json
+from server.system.child_process import attach
+channel, _ = attach()
+try: answer = open({str(secret)!r}).read()
+except OSError as error: answer = error.strerror
+channel.sendall(json.dumps({{"said": answer}}).encode())
+""")
+    assert ask_child("cuda") == {"said": "secret"}
+    assert ask_child("cuda", confined=True) == {"said": "Permission denied"}
+    assert ask_child("decode", json.dumps({"folder": str(tmp_path)}), confined=True)["said"] == "Permission denied"

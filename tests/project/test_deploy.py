@@ -93,7 +93,7 @@ def test_the_service_is_confined_and_lets_the_server_end_its_own_children() -> N
         "OOMPolicy": "continue",
     }.items():
         assert option(name) == value
-    for call in ("landlock_create_ruleset", "landlock_restrict_self"):
+    for call in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"):
         assert call in option("SystemCallFilter").split()
     breaks = {"MemoryDenyWriteExecute", "PrivateDevices", "ProcSubset", "PrivateNetwork"}
     assert not breaks & {name for name, _ in unit()}
@@ -123,6 +123,8 @@ def test_compose_has_a_profile_for_cpus_and_one_for_gpus() -> None:
     for service in services().values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert service["pids_limit"] > 0
+        assert "mem_limit" in service
         assert {volume.partition(":")[2] for volume in service["volumes"]} == {"/models", "/spool"}
         assert "'/ready'" in service["healthcheck"]["test"][-1]
         compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
@@ -151,6 +153,16 @@ def test_kubernetes_confines_the_container() -> None:
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
     mounted = {mount["name"] for mount in container()["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod()["volumes"]}
+
+
+def test_kubernetes_lets_only_its_own_port_be_reached() -> None:
+    policy = documents()["NetworkPolicy"]["spec"]
+    labels = documents()["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (entry,) = policy["ingress"]
+    assert {port["port"] for port in entry["ports"]} <= {port["name"] for port in container()["ports"]}
+    assert entry["from"]
 
 
 def test_a_service_named_sotto_does_not_set_the_port() -> None:

@@ -61,7 +61,7 @@ HOMES: dict[str, str] = {
     "whisper_normalizer": "evaluation.normalizers",
     "opencc": "evaluation.normalizers",
     "tqdm": "commands.parallel models.progress",
-    "pydantic": "api.openapi.declarations api.posted_transcript cli.main settings",
+    "pydantic": "api.openapi.declarations api.posted_transcript cli.main engine.validation settings",
     "pydantic_settings": "settings",
 }
 

@@ -74,7 +74,7 @@ async def ask(url: str, number: int) -> Reply:
 
 
 async def post(url: str, body: bytes, address: str) -> Reply:
-    head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type()}\r\n"
+    head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type()}\r\n"
     return await exchange(url, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body, address)
 
 

@@ -200,6 +200,52 @@ def test_a_broken_model_is_reported_alone_and_retried_once_repaired(models_dir: 
         assert "reason" not in entry(server, "cut")
 
 
+def test_clients_see_no_path_of_this_machine_whatever_is_broken(models_dir: Path, tmp_path: Path) -> None:
+    for name in ("one", "cut", "half", "other"):
+        build(tmp_path / name, script=Script(" Hello.", 2.0))
+    for name in ("cut", "one"):
+        whole = (tmp_path / name / "model.bin").read_bytes()
+        (tmp_path / name / "model.bin.cut").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut" / "model.bin.cut").rename(tmp_path / "cut" / "model.bin")
+    (tmp_path / "half" / "tokenizer.json").unlink()
+    (tmp_path / "half" / "vocabulary.json").unlink()
+    (tmp_path / "other" / "tokenizer.json").write_text("{")
+    keys = {"api_keys": "ordinary", "admin_keys": ADMIN}
+    with serving(model="one", models_dir=tmp_path, threads=1, **keys) as server:
+        (tmp_path / "one" / "model.bin.cut").rename(tmp_path / "one" / "model.bin")  # the default breaks as well
+        unloaded = httpx2.delete(
+            f"{server.base_url}/api/ps/one",
+            headers={"authorization": f"Bearer {ADMIN}"},
+            timeout=60,
+            trust_env=False,
+        )
+        assert unloaded.status_code == 200
+        seen, told = [], []
+        for name in ("one", "cut", "half", "other"):
+            answer = server.transcribe(SPEECH, {"model": name}, key="ordinary")
+            streamed = server.transcribe(SPEECH, {"model": name, "stream": "true"}, key="ordinary")
+            assert (answer.status_code, streamed.status_code) == (503, 503)
+            seen += [answer.text, streamed.text, server.get(f"/v1/models/{name}", key="ordinary").text]
+            told.append(server.get(f"/v1/models/{name}", key=ADMIN).json()["reason"])
+        assert server.get("/ready").status_code == 503
+        for path in ("/ready", "/health", "/v1/models", "/api/ps", "/metrics"):
+            seen.append(server.get(path, key="" if path in ("/ready", "/health") else "ordinary").text)
+        loading = httpx2.post(
+            f"{server.base_url}/api/ps/cut",
+            headers={"authorization": f"Bearer {ADMIN}"},
+            timeout=60,
+            trust_env=False,
+        )
+    for text in seen:
+        assert str(tmp_path) not in text
+        assert str(tmp_path.parent) not in text
+    assert any("'half' is not a usable model" in text for text in seen)
+    for reason in (*told, loading.json()["error"]["message"]):  # whoever has an admin key may know
+        assert str(tmp_path) in reason
+    for name in ("one", "cut", "half", "other"):
+        assert str(tmp_path / name) in server.log
+
+
 def test_a_model_that_is_put_in_place_can_be_named_without_a_restart(models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(models_dir / "one")
     with serving(model="one", models_dir=tmp_path, threads=1) as server:

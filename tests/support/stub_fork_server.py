@@ -14,14 +14,14 @@ import numpy as np
 
 from server.audio.decode import BLOCK_SAMPLES
 from server.audio.fork_server import main
-from server.audio.messages import Decoded, Message, WindowFound
+from server.audio.messages import Decoded, Message, WindowFound, encode
 from server.audio.scanner import Scanner
 from server.audio.spool import SpoolFile
 from server.errors import UndecodableAudio
 from server.options import ScanOptions
 from server.transcript import SAMPLE_RATE, Span, Window
 
-CHANNEL = 3  # its number in a worker
+CHANNEL, UPLOAD, SPOOL = 3, 4, 5  # their numbers in a worker
 BLOCK = np.ones(BLOCK_SAMPLES, np.int16)
 
 
@@ -49,6 +49,18 @@ def _advance(spool: SpoolFile) -> Iterator[Message]:
 
 def _sleep(_: str = "") -> None:
     time.sleep(600)
+
+
+def _creep(_: str) -> None:
+    """Give signs of life, and hardly get any further for all the CPU time that it takes."""
+    spool = SpoolFile(SPOOL)
+    spool.samples = BLOCK_SAMPLES
+    while True:
+        spool.append(BLOCK[:16])
+        os.write(CHANNEL, encode(Decoded(spool.samples)))
+        until_s = time.process_time() + 0.05
+        while time.process_time() < until_s:
+            pass
 
 
 def _hold_the_interpreter(_: str) -> None:
@@ -87,9 +99,6 @@ def _break_out(argument: str) -> None:
     request = json.loads(argument)
     path, port, process = request["path"], request["port"], request["process"]
 
-    def connect() -> None:
-        socket.create_connection(("127.0.0.1", port))
-
     def fork() -> None:
         if os.fork() == 0:
             os._exit(0)
@@ -101,10 +110,16 @@ def _break_out(argument: str) -> None:
         "unlink": lambda: os.unlink(path),
         "memory": lambda: os.open(f"/proc/{process}/mem", os.O_RDWR),
         "udp": lambda: socket.socket(type=socket.SOCK_DGRAM),
-        "connect": connect,
+        "connect": lambda: socket.socket().connect(("127.0.0.1", port)),
         "signal": lambda: os.kill(process, signal.SIGCONT),
         "fork": fork,
         "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
+        "write its upload": lambda: os.write(UPLOAD, b"x"),
+        "stat": lambda: os.stat(path),
+        "chmod": lambda: os.chmod(path, 0o600),
+        "thread": lambda: threading.Thread(target=time.time).start(),
+        "namespace": lambda: _call("unshare", 1 << 28),
+        "trace": lambda: _call("ptrace", 0, 0, 0, 0),
     }
     os.close(0)  # to make room, if room were what is missing
     done = [name for name, attempt in attempts.items() if _succeeds(attempt)]
@@ -112,10 +127,16 @@ def _break_out(argument: str) -> None:
     raise UndecodableAudio(f"Done: {done}")
 
 
+def _call(name: str, *arguments: int) -> None:
+    """Call the C library's `name`; raises OSError."""
+    if ctypes.CDLL(None, use_errno=True)[name](*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
 def _succeeds(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: no new thread
         return False
     return True
 
@@ -127,6 +148,7 @@ COMMANDS: dict[str, Callable[[str], None]] = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "overtime": lambda _: os.kill(os.getpid(), signal.SIGXCPU),
     "sleep": _sleep,
+    "creep": _creep,
     "stick": _hold_the_interpreter,
     "allocate": _allocate,
     "hang-up": _hang_up,

@@ -163,7 +163,7 @@ def request(chance: random.Random, key: str) -> bytes:
     body, framing = framed(chance.choice(BODIES), chance)
     usual = "POST" if "audio" in path else "GET"
     method = usual if chance.random() < 0.8 else chance.choice(METHODS)
-    lines = [f"{method} {path} {version}".encode(), b"Host: x", *framing]
+    lines = [f"{method} {path} {version}".encode(), b"Host: localhost", *framing]
     lines += [f"Content-Type: multipart/form-data; boundary={chance.choice(BOUNDARIES)}".encode()]
     lines += [f"Authorization: Bearer {key}".encode()] if key and chance.random() < 0.7 else []
     lines += chance.sample(HEADERS, chance.choice([0, 0, 0, 1, 3]))

@@ -93,6 +93,23 @@ os.write(kept[0], repr([kept, sorted(map(int, os.listdir("/proc/self/fd"))), os.
     assert ended.stdout == "[[3, 4, 5], [0, 1, 2, 3, 4, 5, 6], b'two']"  # 6: the listing's own
 
 
+def test_memory_is_hidden_from_other_processes_but_not_that_of_children(tmp_path: Path) -> None:
+    script = """
+import ctypes, subprocess, sys
+from server.system.machine import proportional_bytes
+from server.system.sandbox import hide_memory
+hide_memory()
+waiting = "import sys; print(flush=True); sys.stdin.read()"
+child = subprocess.Popen([sys.executable, "-c", waiting], stdin=-1, stdout=-1)
+child.stdout.readline()
+PR_GET_DUMPABLE = 3
+print(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE), proportional_bytes(child.pid) > 0, proportional_bytes("self") > 0)
+child.communicate()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert ended.stdout == "0 True True\n", ended.stderr
+
+
 def test_a_process_whose_parent_is_gone_already_ends_at_once() -> None:
     script = "from server.system.sandbox import end_with; end_with(1 << 22)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=100).returncode == 1

@@ -5,6 +5,8 @@ errors and event streams included. CORS stops neither requests nor other program
 is not used: it answers what it doesn't allow with a text of its own, outside OpenAI's envelope.
 """
 
+from collections.abc import Set
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,12 +22,12 @@ VARY = (
 class Cors:
     """Middleware: answers preflights, and adds the CORS headers for the origin to every response.
 
-    `origins` is `*`, a comma-separated list, or `none`, which leaves browsers to the same-origin rule.
+    `origins` may hold `*`; without any, browsers follow the same-origin rule.
     """
 
-    def __init__(self, app: ASGIApp, origins: str, *, has_keys: bool) -> None:
+    def __init__(self, app: ASGIApp, origins: Set[str], *, has_keys: bool) -> None:
         self._app = app
-        self._origins = {origin.strip() for origin in origins.split(",")} - {"none"}
+        self._origins = origins
         # Without a key, no page of the internet may reach into a private network that browsers protect.
         self._private_network = has_keys or "*" not in self._origins
 

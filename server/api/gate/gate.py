@@ -26,6 +26,7 @@ from server.api.gate.route_lookup import RouteLookup
 from server.api.gate.standard_headers import StandardHeaders
 from server.api.gate.transcription_admission import TranscriptionAdmission
 from server.api.gate.upload_pace import Pace
+from server.api.gate.web_pages import WebPages
 from server.api.paths import OPEN_PATHS
 from server.monitoring.request_metrics import RequestMetrics
 from server.settings import Settings
@@ -42,9 +43,10 @@ def middlewares(
         Middleware(StandardHeaders),
         Middleware(ResponseGuard),
         Middleware(AccessLog, requests, with_text=settings.log_text),
-        Middleware(Cors, settings.cors_origins, has_keys=bool(settings.api_keys)),
+        Middleware(Cors, settings.origins, has_keys=bool(settings.api_keys)),
         Middleware(ErrorResponses),
         # ErrorResponses, above, answers what the following raise.
+        Middleware(WebPages, settings),
         Middleware(RouteLookup, router),
         Middleware(KeyCheck, settings, open_paths=open_paths),
         Middleware(BodyLimit, settings.max_upload_bytes),

@@ -27,12 +27,16 @@ class Keys:
             return _checked([*self._keys, *self._admin_keys], headers)
         return _match(self._admin_keys, headers) or ""
 
+    def is_admin(self, headers: Headers) -> bool:
+        """True for a request with an admin key."""
+        return _match(self._admin_keys, headers) is not None
+
     def check_admin(self, headers: Headers) -> None:
         """Raise `Unauthorized` without a valid key, `PermissionDenied` if it is not an admin key."""
         if not self._admin_keys:
             raise PermissionDenied(f"{DENIED}, and this server has none (SOTTO_ADMIN_KEYS).")
         _checked([*self._keys, *self._admin_keys], headers)
-        if not _match(self._admin_keys, headers):
+        if not self.is_admin(headers):
             raise PermissionDenied(f"{DENIED} (SOTTO_ADMIN_KEYS); the key of this request is not one.")
 
 

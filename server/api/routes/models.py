@@ -81,7 +81,8 @@ class PullEvent(TypedDict):
 async def list_models(request: Request) -> Response:
     """List the model ids that requests may use, aliases included."""
     registry: Registry = request.state.registry
-    entries = [_entry(registry, name) for name in registry.ids()]
+    is_admin = request.state.keys.is_admin(request.headers)
+    entries = [_entry(registry, name, is_admin=is_admin) for name in registry.ids()]
     for entry in entries:
         if entry["root"] != entry["id"]:  # an alias; the model's own entry lists the languages, up to a hundred
             del entry["languages"]
@@ -91,7 +92,8 @@ async def list_models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}", responses=ok(ModelEntry) | errors(401, 404, 500))
 async def retrieve_model(request: Request, model: ModelId) -> Response:
     """Describe one model."""
-    return _pretty(_entry(request.state.registry, model))
+    is_admin = request.state.keys.is_admin(request.headers)
+    return _pretty(_entry(request.state.registry, model, is_admin=is_admin))
 
 
 @router.delete("/v1/models/{model:path}", responses=ok(DeletedModel) | errors(401, 403, 404, 409, 500))
@@ -111,8 +113,8 @@ async def delete_model(request: Request, model: ModelId) -> Response:
     return _pretty({"id": model, "object": "model", "deleted": True})
 
 
-def _entry(registry: Registry, name: str) -> ModelEntry:
-    state = registry.state(registry.find(name))
+def _entry(registry: Registry, name: str, *, is_admin: bool) -> ModelEntry:
+    state = registry.state(registry.find(name), with_paths=is_admin)
     entry: ModelEntry = {
         "id": name,
         "object": "model",

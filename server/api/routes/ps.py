@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from server.api.forms import keep_alive_s
 from server.api.heartbeat import ended_with_client
 from server.api.openapi.declarations import ModelId, errors, ok, operation_id
-from server.errors import Cancelled
+from server.errors import Cancelled, ModelBroken
 from server.formats.answers import Doc
 from server.pool.registry import Registry
 from server.stats import ModelState, Presence
@@ -50,7 +50,8 @@ class RunningModels(TypedDict):
 async def list_running(request: Request) -> JSONResponse:
     """List the loaded models and how busy each is."""
     registry: Registry = request.state.registry
-    models = [_entry(state) for state in registry.states() if _is_running(state)]
+    states = registry.states(with_paths=request.state.keys.is_admin(request.headers))
+    models = [_entry(state) for state in states if _is_running(state)]
     answer: RunningModels = {"time": round(time.time()), "models": models}
     return JSONResponse(answer)
 
@@ -60,7 +61,10 @@ async def load_model(request: Request, model: ModelId, keep_alive: KeepAlive = "
     """Load a model, and respond once it is loaded; requires an admin key."""
     request.state.keys.check_admin(request.headers)
     registry: Registry = request.state.registry
-    return JSONResponse(_entry(await registry.load(model, keep_alive_s(keep_alive))))
+    try:
+        return JSONResponse(_entry(await registry.load(model, keep_alive_s(keep_alive))))
+    except ModelBroken as error:
+        raise error.in_full() from error
 
 
 @router.delete("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 500))

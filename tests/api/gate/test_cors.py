@@ -103,16 +103,17 @@ def test_only_pages_that_are_named_may_read_where_some_are() -> None:
 
 
 def test_none_leaves_browsers_to_their_own_rule() -> None:
-    with client_of(cors_origins="none") as client:
-        assert preflight(client).status_code == 405
-        answer = client.get("/v1/models", headers={"origin": OBSIDIAN})
+    with client_of(cors_origins="none", api_keys=[SecretStr(KEY)]) as client:
+        assert preflight(client).status_code == 401
+        answer = client.get("/v1/models", headers={"origin": OBSIDIAN, "authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 200
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize(
     ("settings", "allowed"),
     [
-        ({}, False),
+        ({"cors_origins": "*"}, False),
         ({"api_keys": [SecretStr(KEY)]}, True),
         ({"cors_origins": OBSIDIAN}, True),
     ],

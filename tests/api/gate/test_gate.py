@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 import re
 import sys
 import time
@@ -329,6 +330,14 @@ def test_no_process_shows_a_key(guarded: Running) -> None:
     for path in shown:
         for key in (FIRST_KEY, SECOND_KEY):
             assert key.encode() not in path.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() == 0, reason="root may read every process")
+def test_a_server_with_keys_can_t_be_read_by_its_user_s_other_processes(guarded: Running, server: Running) -> None:
+    for name in ("environ", "smaps"):
+        with pytest.raises(PermissionError):
+            Path(f"/proc/{guarded.process.pid}/{name}").read_bytes()
+    assert Path(f"/proc/{server.process.pid}/environ").read_bytes()  # without keys it can be debugged
 
 
 def test_without_keys_any_key_is_ignored(server: Running) -> None:
