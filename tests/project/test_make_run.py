@@ -35,7 +35,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_run(clone: Path, home: Path, **variables: str) -> Iterator[tuple[str, list[str]]]:
     """The address of the server that `make run` starts, and the lines before it is ready."""
     # A make that runs these tests (`make test-all`) would have ours announce its folders among the lines.
-    kept = {name: value for name, value in UNGUARDED.items() if not name.startswith(("SOTTO_", "HF_", "MAKE", "MFLAGS"))}
+    kept = {
+        name: value for name, value in UNGUARDED.items() if not name.startswith(("SOTTO_", "HF_", "MAKE", "MFLAGS"))
+    }
     asked = [sys.executable, "-m", "pip", "cache", "dir"]
     cache = subprocess.run(asked, capture_output=True, text=True, check=True, env=kept).stdout.strip()
     process = subprocess.Popen(
