@@ -25,8 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.engine_models import TEN_MINUTES, model_folder
+from benchmarks.engine_models import model_folder
 from benchmarks.processes import ROOT, python_of, write_repeated
+from benchmarks.speech_clips import TEN_MINUTES
 from server.system.machine import usable_cpus
 
 PAUSE_S = 0.5  # between what is compared: threads of the one before may spin on for a moment
@@ -50,11 +51,11 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Stock is as it comes: with as many threads of OpenBLAS's as there are cores. Ours sets 1 by itself.
+            # Stock is as it comes, with as many threads of OpenBLAS's as there are cores; a server has one.
             env={
                 "SOTTO_SPOOL_MB": "65536",
-                **({"OPENBLAS_NUM_THREADS": str(os.cpu_count())} if name == "stock" else {}),
                 **os.environ,
+                "OPENBLAS_NUM_THREADS": str(os.cpu_count()) if name == "stock" else "1",
             },
         )
 
