@@ -40,17 +40,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_boundary", description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/demo"), help="a model's folder")
     parser.add_argument("--rounds", type=int, default=15)
-    given = parser.parse_args()
-    recipe = WhisperLoader(given.model.resolve(), ModelOptions(device="cpu"))
-    behind = SupervisedEngine(recipe, given.model.name)
+    args = parser.parse_args()
+    loader = WhisperLoader(args.model.resolve(), ModelOptions(device="cpu"))
+    behind = SupervisedEngine(loader, args.model.name)
     behind.facts()
     os.nice(NICENESS)  # as the child: where others want the cores too, the comparison would be about that
-    loaded = recipe.load()
+    loaded = loader.load()
     here = Engine(loaded.model, loaded.limits)
     try:
-        print(f"{given.model.name}, {given.rounds} rounds, medians; ratios: behind the boundary / in this process")
+        print(f"{args.model.name}, {args.rounds} rounds, medians; ratios: behind the boundary / in this process")
         for count, seconds in LOADS:
-            report(count, seconds, *compared(here, behind, count, seconds, given.rounds))
+            report(count, seconds, *compared(here, behind, count, seconds, args.rounds))
     finally:
         here.close()
         behind.close()

@@ -40,16 +40,16 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], help="default: 1 4 16")
     parser.add_argument("--seconds", type=float, default=5, help="length of each recording (default: 5)")
     parser.add_argument("--requests", type=int, default=96, help="of each round (default: 96)")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "speech.wav"
-        write_wav(recording, given.seconds)
-        with ServerProcess(Path(folder), given.model) as server:
-            measure(server, recording, max(given.concurrency), given.requests)  # caches and allocators fill
+        write_wav(recording, args.seconds)
+        with ServerProcess(Path(folder), args.model) as server:
+            measure(server, recording, max(args.concurrency), args.requests)  # caches and allocators fill
             idle_mb = server.memory().pss
-            print(f"{given.seconds:g} s of speech, {given.requests} times each; idle {idle_mb:.0f} MB")
-            for clients in given.concurrency:
-                report(clients, given.seconds, idle_mb, measure(server, recording, clients, given.requests))
+            print(f"{args.seconds:g} s of speech, {args.requests} times each; idle {idle_mb:.0f} MB")
+            for clients in args.concurrency:
+                report(clients, args.seconds, idle_mb, measure(server, recording, clients, args.requests))
 
 
 def measure(server: ServerProcess, recording: Path, clients: int, requests: int) -> Round:

@@ -309,13 +309,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of every contender (default: each one's default)")
     parser.add_argument("--hours", type=float, default=10, help="length of row `length`'s long file (default: 10)")
     parser.add_argument("--models", type=Path, help="keep the models that are built here (default: nowhere)")
-    given = parser.parse_args()
-    if unknown := set(given.rows) - set(ROWS):
+    args = parser.parse_args()
+    if unknown := set(args.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(given.models or Path(folder), given.rounds, given.threads, given.hours)
+        bench = Bench(args.models or Path(folder), args.rounds, args.threads, args.hours)
         figures = []
-        for row in given.rows or ROWS:
+        for row in args.rows or ROWS:
             for figure in ROWS[row](bench):
                 figures.append(figure)
                 print(f"{figure.name}: {figure.ratio} (goal {figure.goal}); {figure.remark}", file=sys.stderr)

@@ -58,7 +58,7 @@ def main() -> None:
                 strict=True,
             )
             report(path.name, inside, outside, times)
-        print(f"the workers' parent: {field_mb(workers.pid, 'smaps_rollup', 'Pss'):.0f} MB PSS when alone")
+        print(f"the fork server: {field_mb(workers.pid, 'smaps_rollup', 'Pss'):.0f} MB PSS when alone")
         watch(workers, long)
 
 
@@ -97,7 +97,7 @@ def scan(scanner: FileScanner, path: Path) -> Iterator[float]:
 
 
 def all_cpu_s(workers: MediaWorkers) -> float:
-    """Of this process, of the workers' parent and of all workers that have ended."""
+    """Of this process, of the fork server and of all workers that have ended."""
     fields = Path(f"/proc/{workers.pid}/stat").read_text().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:15])) / TICKS_PER_S  # utime, stime, cutime, cstime
 

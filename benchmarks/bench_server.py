@@ -82,9 +82,9 @@ def main() -> None:
             command.add_argument("--words", action="store_true", help="word times too")
         if measure is health:
             command.add_argument("--minutes", type=float, default=20, help="length of the recording (default: 20)")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given.measure(given, Path(folder))
+        args.measure(args, Path(folder))
 
 
 # HTTP's share
@@ -93,22 +93,22 @@ def main() -> None:
 Ways = Mapping[str, tuple[Callable[[Path], str], Callable[[], float]]]  # each with a clock of its CPU time
 
 
-def overhead(given: argparse.Namespace, folder: Path) -> None:
+def overhead(args: argparse.Namespace, folder: Path) -> None:
     """The same recordings through the pipeline of this process and through a server, in turns.
 
     Silence costs the model nothing: what HTTP adds is seen there in milliseconds, where in speech it may be less
     than the noise.
     """
     speech, silence = folder / "speech.wav", folder / "silence.wav"
-    write_wav(speech, given.seconds)
-    silence.write_bytes(wav(bytes(round(given.seconds * SAMPLE_RATE) * SAMPLE_BYTES)))
-    with ServerProcess(folder, given.model) as server, httpx2.Client() as client, pipeline(given.model) as here:
+    write_wav(speech, args.seconds)
+    silence.write_bytes(wav(bytes(round(args.seconds * SAMPLE_RATE) * SAMPLE_BYTES)))
+    with ServerProcess(folder, args.model) as server, httpx2.Client() as client, pipeline(args.model) as here:
         ways: Ways = {
             "in-process": (here, time.process_time),
             "HTTP": (lambda path: str(transcribe(client, server, path)["text"]), server.cpu_s),
         }
-        local, remote = compared(ways, speech, given.rounds, given.seconds)
-        local_silence, remote_silence = compared(ways, silence, given.rounds, given.seconds)
+        local, remote = compared(ways, speech, args.rounds, args.seconds)
+        local_silence, remote_silence = compared(ways, silence, args.rounds, args.seconds)
     for field in ("wall_s", "cpu_s"):
         whole = median(local, field)
         added = median(remote_silence, field) - median(local_silence, field)
@@ -193,18 +193,18 @@ def pipeline(model: str) -> Iterator[Callable[[Path], str]]:
 # Memory
 
 
-def memory(given: argparse.Namespace, folder: Path) -> None:
+def memory(args: argparse.Namespace, folder: Path) -> None:
     """A file of hours to a server that has warmed up on batches of full size."""
-    long = write_repeated(folder / "long.mp3", given.hours * 3600)
+    long = write_repeated(folder / "long.mp3", args.hours * 3600)
     warm_up = write_repeated(folder / "warm_up.mp3", WARM_UP_S)
-    with ServerProcess(folder, given.model) as server, httpx2.Client() as client:
+    with ServerProcess(folder, args.model) as server, httpx2.Client() as client:
         started = server.memory()
-        transcribe(client, server, warm_up.path, words=given.words)
+        transcribe(client, server, warm_up.path, words=args.words)
         idle = settled(server)
         server.reset_peak()
         cpu_s = server.cpu_s()
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(transcribe, client, server, long.path, words=given.words)
+            answer = pool.submit(transcribe, client, server, long.path, words=args.words)
             began = time.perf_counter()
             samples = list(watched(server, answer))
             wall_s = time.perf_counter() - began
@@ -283,10 +283,10 @@ def spoken_until(long: Repeated) -> float:
 # Start
 
 
-def startup(given: argparse.Namespace, folder: Path) -> None:
+def startup(args: argparse.Namespace, folder: Path) -> None:
     """Process start to the ready line, and to the first answer; with files out of the page cache, and in it."""
-    cold = [started(given.model, folder, prepare=forget_files) for _ in range(given.rounds)]
-    warm = [started(given.model, folder, prepare=lambda: None) for _ in range(given.rounds)]
+    cold = [started(args.model, folder, prepare=forget_files) for _ in range(args.rounds)]
+    warm = [started(args.model, folder, prepare=lambda: None) for _ in range(args.rounds)]
     for name, rounds in (("cold", cold), ("warm", warm)):
         print(
             f"{name}: ready after {median(rounds, 'ready_s'):.2f} s, first answer after "
@@ -321,15 +321,15 @@ def forget_files() -> None:
 # Health
 
 
-def health(given: argparse.Namespace, folder: Path) -> None:
+def health(args: argparse.Namespace, folder: Path) -> None:
     """Polls at 20 Hz, idle and during a transcription: its upload, decoding, inference and answer.
 
     Beside it a process that does nothing else is polled in the same way: what both suffer is the machine's.
     """
-    long = write_repeated(folder / "long.mp3", given.minutes * 60)
+    long = write_repeated(folder / "long.mp3", args.minutes * 60)
     with (
         bare_server() as bare,
-        ServerProcess(folder, given.model) as server,
+        ServerProcess(folder, args.model) as server,
         httpx2.Client() as client,
         ThreadPoolExecutor(3) as pool,
     ):

@@ -31,16 +31,16 @@ def main() -> None:
     parser.add_argument("--model", default="demo", help="name or folder (default: demo)")
     parser.add_argument("--language", default="", help="of the speech, which is English (default: detected)")
     parser.add_argument("--rounds", type=int, default=7, help="default: 7")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ServerProcess(Path(folder), given.model) as server,
+        ServerProcess(Path(folder), args.model) as server,
         httpx2.Client(timeout=None) as client,
     ):
-        report(Asker(client, server.url, given.language), Path(folder), given.rounds)
+        report(StreamClient(client, server.url, args.language), Path(folder), args.rounds)
 
 
-class Asker:
+class StreamClient:
     """A client that has no other requests under way."""
 
     def __init__(self, client: httpx2.Client, url: str, language: str) -> None:
@@ -74,8 +74,8 @@ class Asker:
         """How far into the recording its first window brings the text, s."""
         with closing(self.lines(path, stream="true", stream_events="progress")) as lines:
             next(line for line in lines if DELTA in line)
-            told = next(line for line in lines if "sotto.progress" in line)
-        return float(json.loads(told.removeprefix("data: "))["done_s"])
+            event_line = next(line for line in lines if "sotto.progress" in line)
+        return float(json.loads(event_line.removeprefix("data: "))["done_s"])
 
     def wait_until_idle(self) -> None:
         """Until the server has noticed that a client left."""
@@ -85,21 +85,23 @@ class Asker:
             time.sleep(POLL_S)
 
 
-def report(asker: Asker, folder: Path, rounds: int) -> None:
+def report(client: StreamClient, folder: Path, rounds: int) -> None:
     recordings = {minutes: write_repeated(folder / f"{minutes}.mp3", minutes * 60).path for minutes in MINUTES}
     long, window = recordings[WHOLE_MINUTES], folder / "window.wav"
-    window_s = asker.first_window_s(long)
+    window_s = client.first_window_s(long)
     write_wav(window, window_s)
     runs: dict[str, Callable[[], None]] = {
-        f"the first window alone ({window_s:.1f} s), json": partial(asker.whole, window),
-        **{f"{minutes} min, first delta": partial(asker.first_delta, path) for minutes, path in recordings.items()},
-        f"{WHOLE_MINUTES} min, stream to its end": partial(asker.whole, long, stream="true"),
-        f"{WHOLE_MINUTES} min, json": partial(asker.whole, long),
+        f"the first window alone ({window_s:.1f} s), json": partial(client.whole, window),
+        **{
+            f"{minutes} min, first delta": partial(client.first_delta, path) for minutes, path in recordings.items()
+        },
+        f"{WHOLE_MINUTES} min, stream to its end": partial(client.whole, long, stream="true"),
+        f"{WHOLE_MINUTES} min, json": partial(client.whole, long),
     }
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            asker.wait_until_idle()
+            client.wait_until_idle()
             taken[name].append(seconds(run))
     for name, values in taken.items():
         print(f"{name}: {statistics.median(values):.3f} s (least {min(values):.3f}, most {max(values):.3f})")

@@ -126,10 +126,10 @@ class Ours:
         size = self._limits.interactive
         batches = [windows[start : start + size] for start in range(0, count, size)]
         with ThreadPoolExecutor(self._whisper.workers) as pool:
-            texts = set().union(*pool.map(lambda batch: self._heard(batch, options), batches))
+            texts = set().union(*pool.map(lambda batch: self._texts_of(batch, options), batches))
         return {"texts": sorted(texts)}
 
-    def _heard(self, windows: Sequence[Window], options: DecodingOptions) -> set[str]:
+    def _texts_of(self, windows: Sequence[Window], options: DecodingOptions) -> set[str]:
         batch = [self._whisper.start(window, options) for window in windows]
         for one in batch:
             self._whisper.encode([one])

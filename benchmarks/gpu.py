@@ -79,20 +79,20 @@ def steps(case: Case, model: Path) -> dict[str, Any]:
     batches = [pieces[start : start + case.batch] for start in range(0, len(pieces), case.batch)]
     taken: dict[str, list[float]] = {"encode": [], "generate": []}
 
-    def hear(batch: Sequence[Any]) -> None:
-        heard = [whisper.start(window_of(clip), options) for clip in batch]
+    def transcribe_batch(batch: Sequence[Any]) -> None:
+        states = [whisper.start(window_of(clip), options) for clip in batch]
         with timed(taken["encode"], len(batch)):
             # As the engine does: together where that costs nothing, else one by one for a smaller workspace.
-            for part in [heard] if limits(case).encode_together else [[one] for one in heard]:
+            for part in [states] if limits(case).encode_together else [[one] for one in states]:
                 whisper.encode(part)
         with timed(taken["generate"], len(batch)):
-            whisper.generate(heard)
-        for one in heard:
+            whisper.generate(states)
+        for one in states:
             whisper.result(one)
 
     def once() -> None:
         with ThreadPoolExecutor(case.workers) as pool:
-            list(pool.map(hear, batches))
+            list(pool.map(transcribe_batch, batches))
 
     try:
         found = measured(case, once, len(pieces))
@@ -241,10 +241,10 @@ def run(case: Case, model: Path) -> dict[str, Any]:
     return found
 
 
-def cases(given: argparse.Namespace, size: str, beam: int) -> Iterator[Case]:
-    for batch in given.batches:
+def cases(args: argparse.Namespace, size: str, beam: int) -> Iterator[Case]:
+    for batch in args.batches:
         for contender, workers in (("steps", 1), ("steps", 2), ("engine", 1), ("engine", 2), ("batched", 1)):
-            yield Case(contender, size, given.device, given.compute_type, beam, batch, workers, given.rounds)
+            yield Case(contender, size, args.device, args.compute_type, beam, batch, workers, args.rounds)
 
 
 def line(case: Case, found: dict[str, Any]) -> str:
@@ -269,13 +269,13 @@ HEAD = (
 )
 
 
-def compare(given: argparse.Namespace, cache: Path) -> None:
-    quantization = "int8" if given.device == "cpu" else "float16"
+def compare(args: argparse.Namespace, cache: Path) -> None:
+    quantization = "int8" if args.device == "cpu" else "float16"
     print(HEAD, flush=True)
-    for size in given.size:
+    for size in args.size:
         model = model_folder(cache, size, tokens=TOKENS, end_s=END_S, quantization=quantization)
-        for beam in given.beams:
-            for case in cases(given, size, beam):
+        for beam in args.beams:
+            for case in cases(args, size, beam):
                 print(line(case, run(case, model)), flush=True)
 
 
@@ -290,14 +290,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="keep the models that are built here (default: nowhere)")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.case:
-        case = Case(**json.loads(given.case))
-        print(json.dumps(CONTENDERS[case.contender](case, given.model)))
+    args = parser.parse_args()
+    if args.case:
+        case = Case(**json.loads(args.case))
+        print(json.dumps(CONTENDERS[case.contender](case, args.model)))
         return
-    given.compute_type = given.compute_type or ("int8" if given.device == "cpu" else "float16")
+    args.compute_type = args.compute_type or ("int8" if args.device == "cpu" else "float16")
     with tempfile.TemporaryDirectory() as folder:
-        compare(given, given.models or Path(folder))
+        compare(args, args.models or Path(folder))
 
 
 def names(value: str) -> list[str]:

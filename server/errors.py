@@ -34,7 +34,7 @@ nothing here knows HTTP beyond the status code.
 """
 
 
-def told(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error as one line: for an OSError its file and message, without a number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

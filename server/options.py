@@ -134,7 +134,7 @@ class TranscriptionOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How a model is loaded and run. 0 selects a default that suits the device.
+    """How a model is loaded and run. None selects a default that suits the device.
 
     `device` is auto, cpu, cuda or cuda:N, `compute_type` auto or one of CTranslate2's. `workers` batches run at the
     same time, with `threads` CPU threads each. Previous text is cut to a multiple of `prompt_bucket` tokens.
@@ -145,13 +145,13 @@ class ModelOptions:
 
     device: str = "auto"
     compute_type: str = "auto"
-    threads: int = 0
-    workers: int = 0
+    threads: int | None = None
+    workers: int | None = None
     prompt_bucket: int = 1
     dynamic_context: bool = False
     tune_allocator: bool = True
-    batch: int = 0
-    bulk_batch: int = 0
+    batch: int | None = None
+    bulk_batch: int | None = None
     beam_size: int = 5
     cache_bytes: int = 1 << 30
 

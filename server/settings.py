@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,6 +21,17 @@ PREFIX = "SOTTO_"
 MOST_REQUESTS = 256  # simultaneous, unless SOTTO_MAX_REQUESTS is set
 
 
+def _refuse_zero(value: object) -> object:
+    """Refuse 0, which could be mistaken for "automatic" or for "no limit", with the way to say the former."""
+    if str(value).strip() in {"0", "0.0"}:
+        raise ValueError("0 is not a valid value; leave it empty or unset to have it chosen automatically")
+    return value
+
+
+AutoInt = Annotated[int | None, BeforeValidator(_refuse_zero)]  # None: automatic
+AutoFloat = Annotated[float | None, BeforeValidator(_refuse_zero)]
+
+
 class Settings(BaseSettings):
     """The server's settings; each field is set by the environment variable `SOTTO_` plus its name in capitals."""
 
@@ -33,7 +44,7 @@ class Settings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port.")
     model: str | None = Field(
         None,
         description="Default model: catalog name, else an existing directory, else a hub repository id. Empty: "
@@ -48,11 +59,11 @@ class Settings(BaseSettings):
         description="How long an idle model stays loaded: seconds, `5m`, 0 (not at all), -1 (for ever). "
         "Empty: 5 minutes, but those of `SOTTO_MODEL` and `SOTTO_PRELOAD` for ever.",
     )
-    memory_budget_mb: int = Field(
-        0,
-        ge=0,
-        description="Memory for all loaded models on each device, MiB; 0: three quarters of the RAM, "
-        "nine tenths of a GPU's.",
+    memory_budget_mb: AutoInt = Field(
+        None,
+        ge=1,
+        description="Memory for all loaded models on each device, MiB. Empty: three quarters of the RAM, "
+        "nine tenths of a GPU's memory.",
     )
     cloud_model_ids: bool = Field(
         True,
@@ -98,11 +109,17 @@ class Settings(BaseSettings):
         "auto",
         description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA, or the next that works.",
     )
-    threads: int = Field(
-        0, ge=0, le=256, description="CPU threads per model worker; 0: as many as this process may use."
+    threads: AutoInt = Field(
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads per worker of a model. Empty: the usable CPUs, divided among the workers.",
     )
-    workers: int = Field(
-        0, ge=0, le=64, description="Batches that one model runs at the same time; 0: 2, more from 12 CPUs on."
+    workers: AutoInt = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Batches that one model runs at the same time. Empty: 2; from 12 CPUs on, one for every four.",
     )
     media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
     media_memory_mb: int = Field(512, ge=16, description="Memory that decoding one file may take, MiB.")
@@ -150,40 +167,45 @@ class Settings(BaseSettings):
         16, ge=1, description="Largest transcript that is posted to be rendered as subtitles, MiB of JSON."
     )
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
-    max_requests: int = Field(
-        0,
-        ge=0,
-        description="Transcriptions under way at once; above it: 503. 0: 32 per CPU, at most 256; on a GPU 256.",
+    max_requests: AutoInt = Field(
+        None,
+        ge=1,
+        description="Transcriptions in progress at once; above it: 503. Empty: 32 per CPU, at most 256; on a GPU "
+        "256.",
     )
-    max_requests_per_client: int = Field(
-        0,
-        ge=0,
+    max_requests_per_client: AutoInt = Field(
+        None,
+        ge=1,
         description="The same per API key, or per client address without keys; above it: 429. "
-        "0: half of `SOTTO_MAX_REQUESTS`.",
+        "Empty: half of `SOTTO_MAX_REQUESTS`.",
     )
-    max_queue_seconds: float = Field(
-        0,
-        ge=0,
+    max_queue_seconds: AutoFloat = Field(
+        None,
+        gt=0,
         description="Audio of all requests that is not transcribed yet, s; above it: 503. "
-        "0: 3600 per CPU, at most 14400; on a GPU 14400.",
+        "Empty: 3600 per CPU, at most 14400; on a GPU 14400.",
     )
-    max_queue_seconds_per_client: float = Field(
-        0, ge=0, description="The same per API key or address; above it: 429. 0: half of `SOTTO_MAX_QUEUE_SECONDS`."
+    max_queue_seconds_per_client: AutoFloat = Field(
+        None,
+        gt=0,
+        description="The same per API key or address; above it: 429. Empty: half of `SOTTO_MAX_QUEUE_SECONDS`.",
     )
-    max_uploads: int = Field(
-        0, ge=0, description="Uploads under way at once; above it: 503. 0: as many as `SOTTO_MAX_REQUESTS`."
+    max_uploads: AutoInt = Field(
+        None,
+        ge=1,
+        description="Uploads in progress at once; above it: 503. Empty: as many as `SOTTO_MAX_REQUESTS`.",
     )
     uploads_mb: int = Field(
         8192, ge=1, description="Uploads kept on disk, all requests together, MiB; above it: 503."
     )
-    min_upload_bytes_per_second: int = Field(500, ge=0, description="Slower uploads end with 408; 0: any speed.")
+    min_upload_bytes_per_second: int = Field(500, ge=0, description="Slower uploads end with 408; 0: off.")
     upload_timeout_seconds: float = Field(
         30,
         gt=0,
         description="How long an upload may send nothing, or stay below `SOTTO_MIN_UPLOAD_BYTES_PER_SECOND`, s.",
     )
     request_timeout_seconds: float = Field(
-        0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: no limit."
+        0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: off."
     )
     max_windows: int = Field(
         512, ge=2, description="Windows of audio handed to engines at once, all requests together."
@@ -195,15 +217,23 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Send a space before a JSON answer every so many seconds of work, which settles its "
-        "status as 200; 0: never.",
+        "status as 200; 0: off.",
     )
     grace_seconds: float = Field(30, ge=0, description="How long a shutdown waits for requests under way, s.")
-    batch: int = Field(
-        0, ge=0, le=64, description="Windows decoded together; 0: 4 on a CPU, on a GPU 8, or 16 with beam size 1."
+    batch: AutoInt = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Windows decoded together. Empty: 4 on a CPU; on a GPU 8, or 16 with beam size 1.",
     )
-    bulk_batch: int = Field(0, ge=0, le=64, description="The same for recordings of over a minute, on a CPU; 0: 8.")
+    bulk_batch: AutoInt = Field(
+        None,
+        ge=1,
+        le=64,
+        description="The same for recordings longer than a minute, on a CPU. Empty: `SOTTO_BATCH` if set, else 8.",
+    )
     encoder_cache_mb: int = Field(
-        1024, ge=0, description="Encoder outputs kept for windows that need another decoding step, MiB."
+        1024, ge=0, description="Encoder outputs kept for windows that need another decoding step, MiB; 0: off."
     )
     encoder_window: Literal["full", "auto"] = Field(
         "full", description="`auto`: short windows are encoded short, by models that were trained for it."
@@ -339,6 +369,10 @@ class Settings(BaseSettings):
             beam_size=self.beam_size,
             cache_bytes=self.encoder_cache_mb << 20,
         )
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        return None if self.memory_budget_mb is None else self.memory_budget_mb << 20
 
     @property
     def max_upload_bytes(self) -> int:

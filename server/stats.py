@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from server.options import Priority
 
-MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "nonsense", "no_process", "parent"]
+MediaEnd = Literal["crashed", "memory", "cpu_time", "stalled", "invalid_message", "no_process", "fork_server"]
 EngineState = Literal["loading", "ready", "restarting", "broken", "closed"]
 Presence = Literal["available", "loading", "loaded", "broken"]
 

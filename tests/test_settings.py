@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -203,6 +204,7 @@ def test_keys_are_not_shown_when_they_are_refused(toml: Path, text: str) -> None
         ("device", "cuda:0,"),
         ("keep_alive", "soon"),
         ("memory_budget_mb", "-1"),
+        ("idle_timeout_seconds", "0"),
         ("compute_type", "int4"),
         ("threads", "-1"),
         ("max_audio_seconds", "0"),
@@ -218,6 +220,61 @@ def test_a_bad_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: s
         Settings()
     assert [error["loc"] for error in refused.value.errors()] == [(name,)]
     assert name in str(refused.value)
+
+
+AUTOMATIC = sorted(
+    name
+    for name, field in Settings.model_fields.items()
+    if field.default is None and {int, float} & {*get_args(field.annotation)} and name != "keep_alive"
+)
+
+
+def test_these_numbers_are_automatic_unless_they_are_set() -> None:
+    assert AUTOMATIC == [
+        "batch",
+        "bulk_batch",
+        "max_queue_seconds",
+        "max_queue_seconds_per_client",
+        "max_requests",
+        "max_requests_per_client",
+        "max_uploads",
+        "memory_budget_mb",
+        "threads",
+        "workers",
+    ]
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_an_automatic_number_is_none_until_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert getattr(Settings(), name) is None
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", "3")
+    assert getattr(Settings(), name) == 3
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+@pytest.mark.parametrize("text", ["0", " 0 ", "0.0"])
+def test_zero_is_neither_automatic_nor_unlimited(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", text)
+    with pytest.raises(ValidationError, match="leave it empty or unset to have it chosen automatically") as refused:
+        Settings()
+    assert [error["loc"] for error in refused.value.errors()] == [(name,)]
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_zero_in_the_file_is_refused_as_well(toml: Path, name: str) -> None:
+    toml.write_text(f"{name} = 0\n")
+    with pytest.raises(ValidationError, match="leave it empty or unset to have it chosen automatically"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["request_timeout_seconds", "json_heartbeat_seconds", "min_upload_bytes_per_second", "encoder_cache_mb"],
+)
+def test_zero_turns_off_what_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"SOTTO_{name.upper()}", "0")
+    assert getattr(Settings(), name) == 0
+    assert (Settings.model_fields[name].description or "").endswith("0: off.")
 
 
 def test_a_bad_value_in_the_file_is_refused_by_name(toml: Path) -> None:
@@ -253,6 +310,8 @@ def test_settings_can_not_be_changed() -> None:
 def test_limits_are_kept_in_mebibytes() -> None:
     settings = Settings(max_upload_mb=2, spool_mb=3)
     assert (settings.max_upload_bytes, settings.spool_bytes) == (2 * 1024**2, 3 * 1024**2)
+    assert settings.memory_budget_bytes is None
+    assert Settings(memory_budget_mb=5).memory_budget_bytes == 5 * 1024**2
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:

@@ -106,9 +106,9 @@ def transcribe_stock(model: Path, recordings: Sequence[Recording]) -> Run:
         segments, info = whisper.transcribe(
             _samples(recording), beam_size=BEAM_SIZE, vad_filter=True, word_timestamps=with_words
         )
-        heard = list(segments)  # a generator: the work is done here
-        words = tuple(TimedWord(each.word, each.start, each.end) for one in heard for each in one.words or ())
-        return Hypothesis("".join(segment.text for segment in heard).strip(), info.language, words)
+        found = list(segments)  # a generator: the work is done here
+        words = tuple(TimedWord(each.word, each.start, each.end) for one in found for each in one.words or ())
+        return Hypothesis("".join(segment.text for segment in found).strip(), info.language, words)
 
     return _timed(lambda: {recording.name: one(recording) for recording in recordings})
 

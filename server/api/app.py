@@ -31,8 +31,8 @@ from server.transcription.pipeline import Pipeline
 def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> Gate:
     """Return the ASGI application over `media` and a `registry`, which it closes on shutdown."""
 
-    catalogue = catalog.of(settings)
-    pulls = Pulls(settings, catalogue)
+    known_models = catalog.of(settings)
+    pulls = Pulls(settings, known_models)
     assets = read_assets() if settings.page else {}
     requests = RequestMetrics()
     admission = Admission(AdmissionLimits.of(settings, cpus=_cpus(registry)), spooled=lambda: media.spooled_bytes)
@@ -48,7 +48,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
                 "registry": registry,
                 "media": media,
                 "pipeline": pipeline,
-                "catalog": catalogue,
+                "catalog": known_models,
                 "pulls": pulls,
                 "metrics": metrics,
                 "meter": MemoryReader(Nvml()),

@@ -51,10 +51,10 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     """Answer Starlette's own errors: unknown paths, wrong methods, forms that can't be parsed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     if error.status_code == 404:
-        return error_response(NotFound(f"Invalid URL ({_asked(request)}). {_way(request)}"))
+        return error_response(NotFound(f"Invalid URL ({_request_line(request)}). {_suggestion(request)}"))
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
-        text = f"Not allowed to {_asked(request)}. This server has {_paths(request.app)}."
+        text = f"Not allowed to {_request_line(request)}. This server has {_paths(request.app)}."
         return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
 
@@ -76,14 +76,14 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-def _asked(request: Request) -> str:
+def _request_line(request: Request) -> str:
     return " ".join(request_line(request.scope))
 
 
-def _way(request: Request) -> str:
+def _suggestion(request: Request) -> str:
     """Suggest the path that the client meant, or list the paths that exist."""
-    if near := suggestion(request.url.path, request.app.openapi()["paths"]):
-        return f"Did you mean {near}? A client's base URL is this server's address and /v1, nothing more."
+    if path := suggestion(request.url.path, request.app.openapi()["paths"]):
+        return f"Did you mean {path}? A client's base URL is this server's address and /v1, nothing more."
     return f"This server only turns speech into text: it has {_paths(request.app)}."
 
 

@@ -22,9 +22,10 @@ from server.formats.render import JSON, Json, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
 from server.transcript import Transcript
-from server.transcription.pipeline import SegmentGroup, Transcription
+from server.transcription.pipeline import Transcription
+from server.transcription.run import SegmentGroup
 
-LOOK_S = 1.0
+POLL_S = 1.0
 LONGEST_S = 25.0  # without a byte: some proxies and clients disconnect after 30 s
 SPACED_JSON = Framing(JSON, b" ", lambda error: to_json(error_body(error)).encode())  # JSON parsers skip the spaces
 
@@ -54,15 +55,15 @@ def heartbeat_json(
 async def _steps(transcription: Transcription, silence_s: float) -> AsyncGenerator[Step | None]:
     """Yield the results, the whole transcript last; None at intervals, once the status may be sent."""
     began_s = _now_s()
-    async with aclosing(ticking(_results(transcription), min(LOOK_S, silence_s))) as steps:
+    async with aclosing(ticking(_results(transcription), min(POLL_S, silence_s))) as steps:
         async for step in steps:
             if step or transcription.is_audio or _now_s() - began_s >= LONGEST_S:
                 yield step
 
 
 async def _results(transcription: Transcription) -> AsyncGenerator[Step]:
-    async for passage in transcription.passages():
-        yield passage
+    async for group in transcription.segment_groups():
+        yield group
     yield await transcription.result()
 
 

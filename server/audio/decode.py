@@ -149,7 +149,7 @@ def open_audio(file: BinaryIO, *, limit_s: float) -> AudioStream:
     _check_sphere(file)
     file.seek(0)
     try:
-        container = av.open(_Nameless(file), mode="r", container_options=CONTAINER_OPTIONS, **ANY_TAGS)
+        container = av.open(_UnnamedFile(file), mode="r", container_options=CONTAINER_OPTIONS, **ANY_TAGS)
     except av.FFmpegError as error:
         raise UndecodableAudio from error
     try:
@@ -168,7 +168,7 @@ def _check_sphere(file: BinaryIO) -> None:
             raise UndecodableAudio
 
 
-class _Nameless:
+class _UnnamedFile:
     """Hides the name of a file: FFmpeg would guess the format from it, or open similarly named files."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -38,7 +38,7 @@ class WindowPacker:
 
     def feed(self, block: Samples, events: Iterable[SpeechEvent]) -> list[Window]:
         """Windows that are final after this block. Blocks, except the last, are whole 10 ms frames."""
-        self._hear(block)
+        self._add_loudness(block)
         for event in events:
             self._note(event)
         windows = list(self._full_windows())
@@ -150,7 +150,7 @@ class WindowPacker:
     def _length(self, speech: list[Span]) -> int:
         return sum(len(span) for span in self._padded(speech, self._position))
 
-    def _hear(self, block: Samples) -> None:
+    def _add_loudness(self, block: Samples) -> None:
         self._position += len(block)
         frames = block[: len(block) // FRAME_SAMPLES * FRAME_SAMPLES].astype(np.float32)
         energy = np.square(frames.reshape(-1, FRAME_SAMPLES)).mean(axis=1)

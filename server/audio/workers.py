@@ -102,8 +102,8 @@ class MediaWorkers:
                 course.check(message, spool.written)
                 yield message
         except InvalidMessage as error:
-            self._ended["nonsense"] += 1
-            logger.warning("a media worker sent what none would send by itself: %s", error)
+            self._ended["invalid_message"] += 1
+            logger.warning("a media worker sent an invalid message: %s", error)
             raise UndecodableAudio from error
         finally:
             _hang_up(channel)
@@ -147,8 +147,10 @@ class MediaWorkers:
     def _ready_forker(self) -> ChildProcess:
         """With the lock held: the fork server, restarted if it has ended."""
         if self._forker.status is not None:
-            self._ended["parent"] += 1
-            logger.warning("the media workers' parent has ended (status %d), another starts", self._forker.status)
+            self._ended["fork_server"] += 1
+            logger.warning(
+                "the fork server of the media workers has ended (status %d), another starts", self._forker.status
+            )
             self._forker.close()
             try:
                 self._forker, self._ready = self._start(), False

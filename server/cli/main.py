@@ -17,7 +17,7 @@ from server.cli.models import models
 from server.cli.ps import ps
 from server.cli.serve import serve
 from server.cli.transcribe import transcribe
-from server.errors import InvalidRequest, SottoError, told
+from server.errors import InvalidRequest, SottoError, one_line
 from server.settings import PREFIX
 
 EXIT_USAGE = 2
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SottoError, OSError) as error:
-        print(f"sotto: {told(error)}", file=sys.stderr)
+        print(f"sotto: {one_line(error)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a prompt
         return EXIT_INTERRUPTED
@@ -103,5 +103,5 @@ def _explain(error: ValidationError) -> str:
             wrong.append(f"{os.environ.get(f'{PREFIX}CONFIG')} has {item['loc'][0]!r}, which is not a setting")
             continue
         source = "" if name in os.environ else " (or the option of that name)"
-        wrong.append(f"{name}{source}: {item['msg']}")
+        wrong.append(f"{name}{source}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(wrong)

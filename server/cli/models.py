@@ -81,18 +81,18 @@ def models(context: click.Context) -> int:
 @click.option("--all", "show_all", is_flag=True, help="include the models of the catalog that are not installed")
 @click.option("--json", "as_json", is_flag=True, help="all details, machine-readable")
 def list_models(show_all: bool, as_json: bool) -> int:
-    settings, catalogue = _start()
-    here = installed(settings.models_dir, catalogue)
-    default = _default(settings, catalogue)
+    settings, known_models = _start()
+    here = installed(settings.models_dir, known_models)
+    default = _default(settings, known_models)
     if default and default.resolve() not in {each.folder.resolve() for each in here}:
-        here.append(locate(str(default), settings.models_dir, catalogue))  # SOTTO_MODEL is a path
+        here.append(locate(str(default), settings.models_dir, known_models))  # SOTTO_MODEL is a path
     rows = [make_row(each, each.model, default) for each in here]
     if show_all:
         known = [each.model for each in here]
-        rows += [make_row(None, model, default) for model in catalogue.models if model not in known]
+        rows += [make_row(None, model, default) for model in known_models.models if model not in known]
     rows.sort(key=lambda row: row["demo"])  # last
     if as_json:
-        served = default_name(settings, catalogue)
+        served = default_name(settings, known_models)
         print(json.dumps({"models_dir": str(settings.models_dir), "default": served, "models": rows}, indent=2))
     else:
         print_table(rows)
@@ -103,23 +103,23 @@ def list_models(show_all: bool, as_json: bool) -> int:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_known)
 @click.option("--latest", is_flag=True, help="the hub's newest revision instead of the catalog's")
 def pull(names: tuple[str, ...], latest: bool) -> int:
-    settings, catalogue = _start()
+    settings, known_models = _start()
     for name in names:
-        found = resolve(name, settings.models_dir, catalogue)
+        found = resolve(name, settings.models_dir, known_models)
         if found.folder and not latest:
             print(f"{found.name} is already here: {found.folder}")
         else:
-            _pull_one(found, name, settings, catalogue, latest)
+            _pull_one(found, name, settings, known_models, latest)
     return 0
 
 
-def _pull_one(found: ModelReference, name: str, settings: Settings, catalogue: Catalog, latest: bool) -> None:
+def _pull_one(found: ModelReference, name: str, settings: Settings, known_models: Catalog, latest: bool) -> None:
     from server.models.sources import FetchOrder, fetch  # heavy
 
     if found.repository is None:
         raise InvalidRequest(f"{found.name} is a folder on this machine ({found.target}): it has no revisions")
     try:
-        fetched = fetch(FetchOrder(found, settings, catalogue, latest=latest, progress=sys.stderr))
+        fetched = fetch(FetchOrder(found, settings, known_models, latest=latest, progress=sys.stderr))
     except KeyboardInterrupt:
         if found.target.with_name(found.target.name + PARTIAL).exists():
             print(f"\nsotto: stopped; `sotto models pull {name}` resumes the download", file=sys.stderr)
@@ -135,9 +135,9 @@ def _pull_one(found: ModelReference, name: str, settings: Settings, catalogue: C
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_installed)
 @click.option("--yes", "-y", "confirmed", is_flag=True, help="don't ask for confirmation")
 def remove_models(names: tuple[str, ...], confirmed: bool) -> int:
-    settings, catalogue = _start()
-    found = [locate(name, settings.models_dir, catalogue) for name in names]
-    default = _default(settings, catalogue)
+    settings, known_models = _start()
+    found = [locate(name, settings.models_dir, known_models) for name in names]
+    default = _default(settings, known_models)
     if not confirmed and not sys.stdin.isatty():
         raise click.UsageError("Can't ask for confirmation, standard input is not a terminal: add --yes.")
     for model in found:
@@ -160,8 +160,8 @@ def _question(model: InstalledModel, default: Path | None) -> str:
 )
 @one_name
 def path(name: str) -> int:
-    settings, catalogue = _start()
-    model = locate(name, settings.models_dir, catalogue)
+    settings, known_models = _start()
+    model = locate(name, settings.models_dir, known_models)
     if model.problem:
         raise ModelUnavailable(f"{model.name} can't be used: {model.problem}")
     print(model.folder)
@@ -178,9 +178,9 @@ def path(name: str) -> int:
 )
 @click.option("--record", is_flag=True, help="record the checksums of files that were placed by hand")
 def verify_models(names: tuple[str, ...], record: bool) -> int:
-    settings, catalogue = _start()
-    here = installed(settings.models_dir, catalogue)
-    found = [locate(name, settings.models_dir, catalogue) for name in names] or here
+    settings, known_models = _start()
+    here = installed(settings.models_dir, known_models)
+    found = [locate(name, settings.models_dir, known_models) for name in names] or here
     return max([_verify_one(model, record) for model in found], key=(0, EXIT_UNKNOWN, 1).index, default=0)
 
 
@@ -191,12 +191,12 @@ def _verify_one(model: InstalledModel, record: bool) -> int:
         return 1
     with bar(sys.stderr) as report:
         if model.has_sums:
-            complaints = verify(model, report)
+            problems = verify(model, report)
         elif record:
             record_sums(model, report)
     if model.has_sums:
-        print(f"{model.name}: {'; '.join(complaints) or 'all files match their checksums'}")
-        return 1 if complaints else 0
+        print(f"{model.name}: {'; '.join(problems) or 'all files match their checksums'}")
+        return 1 if problems else 0
     if record:
         print(f"{model.name}: checksums recorded in {model.folder / 'source.json'}")
         return 0
@@ -223,8 +223,8 @@ def _verify_by_hand(model: InstalledModel) -> int:
 def export_model(name: str, file: str) -> int:
     from server.models.bundle import export
 
-    settings, catalogue = _start()
-    model = locate(name, settings.models_dir, catalogue)
+    settings, known_models = _start()
+    model = locate(name, settings.models_dir, known_models)
     with bar(sys.stderr) as report, _written(file, model.size) as out:
         content = export(model, out, report)
     print(f"{model.name} is in {file}: {len(content.files)} files, {in_words(content.size, 'MB')}", file=sys.stderr)
@@ -244,18 +244,18 @@ def import_model(source: str, label: str | None, link: bool) -> int:
     from server.models.bundle import import_
     from server.models.folders import import_folder
 
-    settings, catalogue = _start()
+    settings, known_models = _start()
     models_dir = settings.models_dir
     named = Path(source).expanduser()
     if link and not named.is_dir():
         raise InvalidRequest("--link is for folders")
     with bar(sys.stderr) as report:
         if named.is_dir():
-            folder = import_folder(named, models_dir, catalogue, label=label, link=link, report=report)
+            folder = import_folder(named, models_dir, known_models, label=label, link=link, report=report)
         else:
             with _opened(source) as file:
-                folder = import_(file, models_dir, catalogue, label=label, report=report)
-    model = locate(str(folder), settings.models_dir, catalogue)
+                folder = import_(file, models_dir, known_models, label=label, report=report)
+    model = locate(str(folder), settings.models_dir, known_models)
     print(f"{model.name} is in {folder}; to serve it: sotto serve --model {model.name}")
     return 0
 
@@ -291,9 +291,9 @@ def _start() -> tuple[Settings, Catalog]:
     return settings, catalog.of(settings)
 
 
-def _default(settings: Settings, catalogue: Catalog) -> Path | None:
+def _default(settings: Settings, known_models: Catalog) -> Path | None:
     """Return the folder of the model that a server would load; None if it would have to be downloaded."""
     try:
-        return resolve(default_name(settings, catalogue), settings.models_dir, catalogue).folder
+        return resolve(default_name(settings, known_models), settings.models_dir, known_models).folder
     except ModelUnavailable:
         return None

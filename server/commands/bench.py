@@ -32,7 +32,7 @@ from server.whisper.tuning import FORCE_ISA
 
 CLIENTS = (1, 4, 16)
 ROUND_S = 10.0
-LOOK_S = 0.1
+POLL_S = 0.1
 # The reasons for the choices that a model reports when it is loaded.
 REASONS = {
     "int8": "the smallest and on a CPU the fastest",
@@ -204,23 +204,23 @@ class Bench:
         began_s = time.monotonic()
         before = await gauge.read()
         async with _peak(gauge) as peak:
-            asked = (self._keep_asking(transcriber, began_s + self._round_s) for _ in range(clients))
+            asked = (self._repeat_requests(transcriber, began_s + self._round_s) for _ in range(clients))
             latencies = sorted(latency for each in await asyncio.gather(*asked) for latency in each)
         spent_s, after = time.monotonic() - began_s, await gauge.read()
         peak += [usage.memory_bytes for usage in (before, after) if usage.memory_bytes]
-        heard_s = audio_s * len(latencies)
-        cpu_s = None if before.cpu_s is None or after.cpu_s is None else (after.cpu_s - before.cpu_s) / heard_s
+        audio_done_s = audio_s * len(latencies)
+        cpu_s = None if before.cpu_s is None or after.cpu_s is None else (after.cpu_s - before.cpu_s) / audio_done_s
         return Round(
             clients=clients,
             requests=len(latencies),
-            speed=heard_s / spent_s,
+            speed=audio_done_s / spent_s,
             p50_s=percentile(latencies, 0.5),
             p95_s=percentile(latencies, 0.95),
             cpu_s=cpu_s,
             peak_bytes=max(peak, default=None),
         )
 
-    async def _keep_asking(self, transcriber: Transcriber, until_s: float) -> list[float]:
+    async def _repeat_requests(self, transcriber: Transcriber, until_s: float) -> list[float]:
         latencies: list[float] = []
         while not latencies or time.monotonic() < until_s:
             _, latency_s = await self._ask(transcriber)
@@ -249,7 +249,7 @@ async def _peak(gauge: Gauge) -> AsyncIterator[list[int]]:
         while True:
             if memory := (await gauge.read()).memory_bytes:
                 seen.append(memory)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     looking = asyncio.create_task(look())
     try:

@@ -173,14 +173,14 @@ def unknown_variables(environment: Mapping[str, str]) -> list[Check]:
     """Check for variables with the prefix of settings that match none."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    return [Check("settings", "note", f"there is no setting {name}", _meant(name, known)) for name in unknown]
+    return [Check("settings", "note", f"there is no setting {name}", _suggestion(name, known)) for name in unknown]
 
 
-def given(settings: Settings, environment: Mapping[str, str] = os.environ) -> Check:
+def non_defaults(settings: Settings, environment: Mapping[str, str] = os.environ) -> Check:
     """List the settings that differ from the defaults, and their sources; keys are not shown."""
     names = sorted(name for name in settings.model_fields_set if name in Settings.model_fields)
-    told = [_told(name, settings, environment) for name in names]
-    return Check("settings", "ok", ", ".join(told) or "all defaults")
+    lines = [_origin(name, settings, environment) for name in names]
+    return Check("settings", "ok", ", ".join(lines) or "all defaults")
 
 
 def models_dir(settings: Settings) -> Check:
@@ -196,8 +196,8 @@ def models_dir(settings: Settings) -> Check:
 def model(settings: Settings) -> tuple[Check, ModelReference | None]:
     """Check that the default model is installed, and return what was found."""
     try:
-        catalogue = catalog.of(settings)
-        found = catalog.resolve(default_name(settings, catalogue), settings.models_dir, catalogue)
+        known_models = catalog.of(settings)
+        found = catalog.resolve(default_name(settings, known_models), settings.models_dir, known_models)
     except SottoError as error:
         return Check("model", "problem", error.message), None
     if found.folder and found.model and found.model.demo:
@@ -220,7 +220,7 @@ def _library(name: str) -> Check:
         return Check("libraries", "problem", f"{name} is not installed", "reinstall Sotto with its dependencies")
 
 
-def _told(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
+def _origin(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
     variable = f"{PREFIX}{name.upper()}"
     value = "(not shown)" if name.endswith("_keys") else getattr(settings, name)
     if environment.get(variable):
@@ -229,7 +229,7 @@ def _told(name: str, settings: Settings, environment: Mapping[str, str]) -> str:
     return f"{variable}={value} (from {f'{file} or ' if file else ''}the command line)"
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else ""
 

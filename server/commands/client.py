@@ -22,7 +22,7 @@ from server.transcript import Segment, Transcript, Word
 KEY_VARIABLES = ("SOTTO_API_KEY", "OPENAI_API_KEY")
 TIMEOUT = httpx2.Timeout(10.0, read=600.0, write=60.0)  # once it has begun, a stream sends something every 10 s
 RETRIED = (429, 503)
-TRIES = 20
+ATTEMPTS = 20
 WAIT_S = 2.0  # used if the server gives no delay
 MAX_WAIT_S = 60.0
 AT_ONCE = 4
@@ -70,7 +70,7 @@ class Client:
     @asynccontextmanager
     async def answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
         """Yield a successful response, its body not read yet. Retries while the server has no room."""
-        for tries in range(1, TRIES + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._http.stream(method, path, **content) as response:
                     if response.is_success:
@@ -81,7 +81,7 @@ class Client:
                 raise RemoteError(f"no server answers at {self.url} ({error or type(error).__name__})") from error
             except httpx2.HTTPError as error:
                 raise RemoteError(f"{self.url}: {error or type(error).__name__}") from error
-            if not _may_pass(response) or tries == TRIES:
+            if not _may_pass(response) or attempt == ATTEMPTS:
                 raise RemoteError(_reason(response))
             await self._sleep(_wait_s(response))
 
@@ -188,8 +188,8 @@ def _may_pass(response: httpx2.Response) -> bool:
 
 
 def _wait_s(response: httpx2.Response) -> float:
-    told = response.headers.get("retry-after", "")
-    return min(float(told), MAX_WAIT_S) if told.isdecimal() else WAIT_S
+    retry_after = response.headers.get("retry-after", "")
+    return min(float(retry_after), MAX_WAIT_S) if retry_after.isdecimal() else WAIT_S
 
 
 def _reason(response: httpx2.Response) -> str:

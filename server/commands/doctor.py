@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from server import __version__
-from server.commands.checks import Check, given, libraries, model, models_dir, python, short
+from server.commands.checks import Check, libraries, model, models_dir, non_defaults, python, short
 from server.commands.probe import Answer
 from server.engine.loader import WhisperLoader
 from server.engine.process import environment
@@ -89,12 +89,12 @@ def ask_child(question: str, *arguments: str) -> Answer:
     try:
         child.channel.settimeout(TRIAL_S)
         with child.channel.makefile() as channel:
-            said = channel.read()
+            output = channel.read()
     except TimeoutError:
         return {"error": f"it did not finish within {TRIAL_S:g} s"}
     finally:
         status = child.close(END_S)
-    answer: Answer = json.loads(said) if said else {"error": described(status)}
+    answer: Answer = json.loads(output) if output else {"error": described(status)}
     return answer
 
 
@@ -107,7 +107,7 @@ def examine(settings: Settings, ask: Ask) -> DoctorReport:
         *libraries(),
         *short(settings),
         models_dir(settings),
-        given(settings),
+        non_defaults(settings),
         reads,
         media(settings),
         *gpu(ask("cuda"), settings),
@@ -148,7 +148,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
 def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Check:
     """Report the compute type that the server would use, and why."""
     if not picked:
-        return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", cure(device, settings))
+        return Check("pick", "problem", f"{', '.join(ladder)} on {device}: none works", advice(device, settings))
     if settings.compute_type != "auto":
         return Check("pick", "ok", f"{picked} on {device}, set by SOTTO_COMPUTE_TYPE")
     is_best = picked == ladder[0]
@@ -157,7 +157,7 @@ def pick(picked: str, ladder: list[str], device: str, settings: Settings) -> Che
     )
 
 
-def cure(device: str, settings: Settings) -> str:
+def advice(device: str, settings: Settings) -> str:
     """Return what to try if no compute type works; empty if nothing is left."""
     if settings.compute_type != "auto":
         return "set SOTTO_COMPUTE_TYPE=auto"
@@ -193,8 +193,8 @@ def codecs(answer: Answer) -> Check:
         text = f"FFmpeg (av) can't read the bundled recording: {error}"
         return Check("codecs", "problem", text, "reinstall Sotto with the versions in requirements.lock")
     reads = f"FFmpeg reads {', '.join(answer['reads'])} and more"
-    if lacks := answer["lacks"]:
-        return Check("codecs", "note", f"{reads}, but not {', '.join(lacks)}", "install av from a wheel")
+    if missing := answer["lacks"]:
+        return Check("codecs", "note", f"{reads}, but not {', '.join(missing)}", "install av from a wheel")
     return Check("codecs", "ok", reads)
 
 
@@ -219,13 +219,13 @@ def gpu(answer: Answer, settings: Settings) -> list[Check]:
     if error := answer.get("error"):
         return [Check("gpu", "problem", f"CTranslate2 can't be loaded: {error}", "reinstall Sotto")]
     from_driver = gpus_of_driver()
-    told = "; ".join(from_driver) or "the driver reports no GPU"
+    gpus = "; ".join(from_driver) or "the driver reports no GPU"
     if not answer["count"]:
         if from_driver:
-            cure = "use driver 525 or later and CTranslate2's x86-64 wheel, and check CUDA_VISIBLE_DEVICES"
-            return [Check("gpu", "note", f"{told}; CTranslate2 finds none", cure)]
+            advice = "use driver 525 or later and CTranslate2's x86-64 wheel, and check CUDA_VISIBLE_DEVICES"
+            return [Check("gpu", "note", f"{gpus}; CTranslate2 finds none", advice)]
         return [Check("gpu", "ok", "none")]
-    checks = [Check("gpu", "ok", f"{told}; CTranslate2 finds {answer['count']}")]
+    checks = [Check("gpu", "ok", f"{gpus}; CTranslate2 finds {answer['count']}")]
     if answer["cublas"]:
         return [*checks, Check("cublas", "ok", "found")]
     used = "the CPU is used instead" if settings.device in ("auto", "cpu") else "nothing can run on the GPU"

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from server import logs
 from server.commands.files import STDIN, InputFile, OutputPath, find, write
-from server.errors import InvalidRequest, told
+from server.errors import InvalidRequest, one_line
 from server.formats.render import render
 from server.options import ResponseFormat, TranscriptionOptions, UploadFd
 from server.settings import Settings
 from server.transcript import Transcript
 
-LOOK_S = 0.1
+POLL_S = 0.1
 UNOPENED = 2  # recordings started at a time while their length is unknown
 DEMO = "sotto: the demo model only knows digits and a few sentences; for real speech: sotto {} --model small"
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -33,7 +33,8 @@ Failures = list[tuple[Path, Exception]]
 class Transcribing(Protocol):
     """A recording being transcribed."""
 
-    done_s: float
+    @property
+    def done_s(self) -> float: ...
 
     @property
     def left_s(self) -> float: ...
@@ -76,11 +77,11 @@ class FileJob:
     under_way: Transcribing | None = None
     text: bytes = b""  # for standard output
     ended: bool = False
-    heard_s: float = 0.0  # set once it has ended
+    transcribed_s: float = 0.0  # set once it has ended
 
     @property
     def done_s(self) -> float:
-        return self.under_way.done_s if self.under_way else self.heard_s
+        return self.under_way.done_s if self.under_way else self.transcribed_s
 
     @property
     def known_s(self) -> float:
@@ -89,23 +90,23 @@ class FileJob:
 
     def end(self) -> None:
         """Release everything but the figures for the summary."""
-        self.heard_s, self.under_way, self.ended = self.done_s, None, True
+        self.transcribed_s, self.under_way, self.ended = self.done_s, None, True
 
 
-def transcribe(settings: Settings, order: TranscribeJob, server: str | None = None) -> int:
+def transcribe(settings: Settings, request: TranscribeJob, server: str | None = None) -> int:
     """Transcribe every recording; a failed one is reported and the others continue. Returns an exit status."""
     logs.set_up("warning", settings.log_format)
     failures: Failures = []
     with ExitStack() as held:
-        stdin = held.enter_context(_standard_input()) if STDIN in order.named else None
-        jobs = _plan(order, failures)
+        stdin = held.enter_context(_standard_input()) if STDIN in request.named else None
+        jobs = _plan(request, failures)
         try:
             if jobs:
-                work = Run(jobs, order, failures, stdin)
+                work = Run(jobs, request, failures, stdin)
                 asyncio.run(_by_server(server, work)) if server else _here(settings, work)
         finally:
             for path, error in failures:
-                text = told(error)
+                text = one_line(error)
                 print("sotto:", text if text.startswith(f"{path}: ") else f"{path}: {text}", file=sys.stderr)
     return 1 if failures else 0
 
@@ -128,24 +129,24 @@ def _here(settings: Settings, work: "Run") -> None:
         asyncio.run(work.go(here))
 
 
-def _plan(order: TranscribeJob, failures: Failures) -> list[FileJob]:
+def _plan(request: TranscribeJob, failures: Failures) -> list[FileJob]:
     """Return the jobs that are left to do; add recordings that can't be found to `failures`."""
-    found = list(find(order.named))
+    found = list(find(request.named))
     recordings = [one for one in found if isinstance(one, InputFile)]
     failures += [one for one in found if not isinstance(one, InputFile)]
-    if order.output:
-        order.output.check(recordings, order.formats)
+    if request.output:
+        request.output.check(recordings, request.formats)
     jobs = []
     for recording in recordings:
-        if missing := tuple(each for each in order.formats if not _is_done(recording, each, order)):
+        if missing := tuple(each for each in request.formats if not _is_done(recording, each, request)):
             jobs.append(FileJob(recording, missing, _size(recording.path)))
     if done := len(recordings) - len(jobs):
         print(f"sotto: {done} of {len(recordings)} already done; --overwrite redoes them", file=sys.stderr)
     return jobs
 
 
-def _is_done(recording: InputFile, made: ResponseFormat, order: TranscribeJob) -> bool:
-    return order.output is not None and not order.overwrite and order.output.target(recording, made).exists()
+def _is_done(recording: InputFile, made: ResponseFormat, request: TranscribeJob) -> bool:
+    return request.output is not None and not request.overwrite and request.output.target(recording, made).exists()
 
 
 def _size(path: Path) -> int:
@@ -166,10 +167,10 @@ class Run:
     """All jobs of one command; errors are added to `failures`."""
 
     def __init__(
-        self, jobs: Sequence[FileJob], order: TranscribeJob, failures: Failures, stdin: IO[bytes] | None = None
+        self, jobs: Sequence[FileJob], request: TranscribeJob, failures: Failures, stdin: IO[bytes] | None = None
     ) -> None:
         self._jobs = jobs
-        self._order = order
+        self._request = request
         self._failures = failures
         self._stdin = stdin
         self._under_way: set[FileJob] = set()
@@ -179,7 +180,7 @@ class Run:
     @property
     def model(self) -> str:
         """The model's name in requests to a server; empty means its default."""
-        return self._order.options.model
+        return self._request.options.model
 
     async def go(self, transcriber: Transcriber) -> None:
         """Start one recording after another, as soon as there is room."""
@@ -226,22 +227,22 @@ class Run:
         with ExitStack() as held:
             file = self._stdin if path == STDIN and self._stdin else held.enter_context(path.open("rb"))
             source = UploadFd(file.fileno(), os.fstat(file.fileno()).st_size, path.name)
-            job.under_way = transcriber.transcribe(source, self._order.options)
+            job.under_way = transcriber.transcribe(source, self._request.options)
             try:
                 return await job.under_way.result()
             finally:
                 await job.under_way.close()
 
     def _rendered(self, job: FileJob, transcript: Transcript) -> list[bytes]:
-        asked = (replace(self._order.options, response_format=each) for each in job.formats)
-        return [render(transcript, options)[1] for options in asked]
+        variants = (replace(self._request.options, response_format=each) for each in job.formats)
+        return [render(transcript, options)[1] for options in variants]
 
     def _hand_out(self, job: FileJob, bodies: list[bytes]) -> None:
-        if self._order.output is None:
+        if self._request.output is None:
             (job.text,) = bodies
             return
         for made, body in zip(job.formats, bodies, strict=True):
-            write(self._order.output.target(job.recording, made), body)
+            write(self._request.output.target(job.recording, made), body)
 
     def _print(self, bar: tqdm) -> None:
         """Print finished texts in the order of the command line."""
@@ -262,9 +263,9 @@ class Run:
             bar.total = max(self._expected_s(), bar.n) or None
             ended = sum(job.ended for job in self._jobs)
             bar.set_description_str(f"{ended}/{len(self._jobs)}", refresh=False)
-            bar.set_postfix_str(f"{bar.n / max(bar.format_dict['elapsed'], LOOK_S):.1f}x", refresh=False)
+            bar.set_postfix_str(f"{bar.n / max(bar.format_dict['elapsed'], POLL_S):.1f}x", refresh=False)
             bar.refresh()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     def _expected_s(self) -> float:
         """Return the total length of all recordings, s; that of unopened ones is estimated from their size."""
@@ -276,4 +277,4 @@ class Run:
     def _sum_up(self, spent_s: float) -> None:
         done_s = sum(job.done_s for job in self._jobs)
         audio, spent = (timedelta(seconds=round(seconds)) for seconds in (done_s, spent_s))
-        print(f"{audio} of audio in {spent} ({done_s / max(spent_s, LOOK_S):.1f}x)", file=sys.stderr)
+        print(f"{audio} of audio in {spent} ({done_s / max(spent_s, POLL_S):.1f}x)", file=sys.stderr)

@@ -196,8 +196,8 @@ class Engine:
         limit = self._limits.interactive if job.priority == "interactive" else self._limits.bulk
         if job.aligning:
             return limit
-        company = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
-        if company and not self._limits.mix_classes:
+        interactive_arrives = time.monotonic() - self._interactive_s < INTERACTIVE_FOR_S
+        if interactive_arrives and not self._limits.mix_classes:
             limit = min(limit, self._limits.interactive)
         if job.state.attempts:  # sampled: every window counts best_of times
             limit //= job.state.options.best_of

@@ -65,7 +65,7 @@ class EngineHost:
         self._numbers: dict[Future[WindowResult], int] = {}
         self._engine = Engine(loaded.model, loaded.limits, watch=self._send_heartbeat)
 
-    def introduce(self, loaded: LoadedModel) -> None:
+    def send_ready(self, loaded: LoadedModel) -> None:
         self._send_heartbeat()  # so that its memory use is known as soon as it is ready
         self._line.send(Ready(loaded.facts, self._engine.max_batch, loaded.limits.max_queued))
 
@@ -147,7 +147,7 @@ def _serve(line: Line) -> NoReturn:
     logs.set_up(start.log_level, start.log_format)
     loaded = _load(line, start)
     host = EngineHost(line, loaded)
-    host.introduce(loaded)
+    host.send_ready(loaded)
     threading.Thread(target=host.send_heartbeats, args=[start.probe_every_s], name="pulse", daemon=True).start()
     host.serve()
 

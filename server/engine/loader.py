@@ -89,8 +89,8 @@ class WhisperLoader:
         from server.whisper.devices import compute_types, pick_device
 
         device, index = pick_device(self.options.device)
-        asked = self.options.compute_type
-        ladder = compute_types(device, index) if asked == "auto" else (asked,)
+        wanted = self.options.compute_type
+        ladder = compute_types(device, index) if wanted == "auto" else (wanted,)
         failures: list[ModelUnavailable] = []
         for compute_type in ladder:
             try:

@@ -34,9 +34,9 @@ class PendingWindows:
         return list(self._pending)
 
     def add(self, window: Window, options: DecodingOptions, request: str, priority: Priority) -> PendingWindow:
-        flight = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
-        self._pending[flight.message.number] = flight
-        return flight
+        pending = PendingWindow(Submit(next(self._numbers), window, options, request, priority))
+        self._pending[pending.message.number] = pending
+        return pending
 
     def pop(self, numbers: Iterable[int]) -> list[PendingWindow]:
         """Remove and return those of `numbers` that are pending."""

@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 
 
 class EngineProcess:
-    """One process from start to exit. Its messages are passed to `hear`, in a thread of its own."""
+    """One process from start to exit. Its messages are passed to `on_message`, in a thread of its own."""
 
-    def __init__(self, start: Start, hear: Callable[["EngineProcess", FromChild], None]) -> None:
+    def __init__(self, start: Start, on_message: Callable[["EngineProcess", FromChild], None]) -> None:
         self.ready: Ready | None = None  # set once it has loaded
         self.heartbeat = NO_HEARTBEAT
         self.silent_s = 0.0
         self.exit_reason = ""
         self.ended = threading.Event()
-        self._hear = hear
+        self._on_message = on_message
         self._child = ChildProcess(MODULE, environment=environment())
         self._connection: Connection[list[ToChild], FromChild] = Connection(self._child.channel.detach())
         self._outbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()
@@ -79,7 +79,7 @@ class EngineProcess:
             while True:
                 message = self._connection.recv()
                 self.silent_s = 0.0
-                self._hear(self, message)
+                self._on_message(self, message)
         except (EOFError, OSError):
             pass
         finally:

@@ -90,8 +90,8 @@ class SupervisedEngine:
         self._failed_loads = 0  # in a row
         self._starts_without_result = 0  # processes in a row that ended without a result
         # A daemon, unlike threads that call CTranslate2: its child processes end with this process anyway.
-        self._keeper = threading.Thread(target=self._keep, name=f"keeper of {name}", daemon=True)
-        self._keeper.start()
+        self._thread = threading.Thread(target=self._supervise, name=f"supervisor of {name}", daemon=True)
+        self._thread.start()
 
     def facts(self) -> ModelFacts:
         """Properties of the model, once it is loaded; raises `ModelUnavailable` if it can't be."""
@@ -172,13 +172,13 @@ class SupervisedEngine:
         with self._lock:
             if self._process:
                 self._process.kill()
-        self._keeper.join()
+        self._thread.join()
         if not self._settled.is_set():
             self._reason = f"The model '{self._name}' was given up while it was loaded."
             self._settled.set()
         self._give_up(self._pending.numbers(), Unavailable("The server is shutting down."))
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         """Run one process after the other."""
         while not self._closing.is_set():
             process, why = self._run_process()
@@ -216,10 +216,10 @@ class SupervisedEngine:
         with self._lock:
             self._failed_loads = 0 if process and process.ready else self._failed_loads + 1
             # A stated reason, not a crash: at the start the operator has to fix it, later it may be temporary.
-            hopeless = self._ready is None and (process is None or process.exit_reason != "")
-            broken = hopeless or self._failed_loads >= LOADS
+            never_ready = self._ready is None and (process is None or process.exit_reason != "")
+            broken = never_ready or self._failed_loads >= LOADS
             self._state = "broken" if broken else "restarting"
-            self._reason = why if hopeless else f"The model '{self._name}' does not run: {why}"
+            self._reason = why if never_ready else f"The model '{self._name}' does not run: {why}"
             pause_s = self._patience.pause_s(self._starts_without_result)
             self._starts_without_result += 1
             self._restarts += 1

@@ -37,12 +37,12 @@ class DeltaWriter:
 
     def _delta(self, text: str) -> str:
         text = self._space + text
-        told = text.rstrip()
-        self._space = text[len(told) :]
+        delta = text.rstrip()
+        self._space = text[len(delta) :]
         if not self._begun:
-            told = told.lstrip()
-        self._begun |= bool(told)
-        return told
+            delta = delta.lstrip()
+        self._begun |= bool(delta)
+        return delta
 
 
 def done(transcript: Transcript, options: TranscriptionOptions) -> Json:

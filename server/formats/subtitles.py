@@ -232,12 +232,12 @@ def _cheapest(count: int, cost: Callable[[int, int], float | None]) -> Iterator[
     """
     best = [(0.0, 0)]  # for each prefix: its cost, and the start of its last part
     for end in range(1, count + 1):
-        tries = []
+        candidates = []
         for start in reversed(range(end)):
-            if (price := cost(start, end)) is None:
+            if (part_cost := cost(start, end)) is None:
                 break
-            tries.append((best[start][0] + price, start))
-        best.append(min(tries))
+            candidates.append((best[start][0] + part_cost, start))
+        best.append(min(candidates))
     ends = [count]
     while ends[-1]:
         ends.append(best[ends[-1]][1])

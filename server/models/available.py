@@ -32,14 +32,14 @@ class AvailableModels:
 
     def models(self) -> list[KnownModel]:
         """All available models. A name shared by several means the first of them."""
-        known = {model.folder: self.look(model) for model in self.chosen}
+        known = {model.folder: self.refresh(model) for model in self.chosen}
         for each in installed(self._models_dir, self._catalog):
             named_by_path = each.names == (str(each.folder),)  # its name means another model
             if each.folder.is_dir() and not each.folder.name.endswith(PARTIAL) and not named_by_path:
                 known.setdefault(each.folder.resolve(), self._known(each, each.names))
         return list(known.values())
 
-    def look(self, known: KnownModel) -> KnownModel:
+    def refresh(self, known: KnownModel) -> KnownModel:
         """The same model, with the current state of its files."""
         found = describe(known.folder, self._models_dir, self._catalog)
         return self._known(found, known.names)
@@ -82,10 +82,10 @@ class AvailableModels:
         )
 
 
-def languages_of(dimensions: Dimensions | None, told: str | None = None) -> tuple[str, ...]:
+def languages_of(dimensions: Dimensions | None, language: str | None = None) -> tuple[str, ...]:
     """The languages of a model: the single one that the catalog lists for it, else those of its vocabulary."""
-    if told in NAMES:
-        return (str(told),)
+    if language in NAMES:
+        return (str(language),)
     return of_vocabulary(dimensions.vocabulary) if dimensions else ()
 
 

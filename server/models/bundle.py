@@ -23,7 +23,7 @@ from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest
 from server.models.progress import Progress, Report, ignore
 
 BLOCK = tarfile.BLOCKSIZE
-MAX_RECORD_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 20
 END = bytes(2 * BLOCK)
 
 
@@ -34,8 +34,8 @@ def export(model: InstalledModel, out: BinaryIO, report: Report = ignore) -> Man
     """
     content = _content(model, report)
     label = _label(model)
-    told = content.dump()
-    out.write(_header(f"{label}/{manifest.NAME}", len(told)) + _padded(told))
+    content_bytes = content.dump()
+    out.write(_header(f"{label}/{manifest.NAME}", len(content_bytes)) + _padded(content_bytes))
     done = 0
     for name, facts in content.files.items():
         out.write(_header(f"{label}/{name}", facts.size))
@@ -59,7 +59,7 @@ def import_(
     Raises ModelUnavailable for anything that `export` would not have written, where the name is taken or that of
     another model, or the disk has no room.
     """
-    origin, content = _read_record(source)
+    origin, content = _read_manifest(source)
     folder = models_dir / checked_label(label or origin, content.files, models_dir, catalog)
     with locked(folder):
         if _is_there(folder, content):
@@ -76,7 +76,7 @@ def import_(
                         report(Progress(f"reading {folder.name}", done, content.size))
                 _read(source, -facts.size % BLOCK)
             if any(_read(source, BLOCK)):
-                raise _refusal("there is more in it than its record names")
+                raise _invalid_bundle("there is more in it than its record names")
             check_folder(partial, catalog)
             content.write(partial)
     return folder
@@ -104,14 +104,14 @@ def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, c
         raise ModelUnavailable(
             f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
         )
-    meant = catalog.meaning(label, models_dir)
-    if meant and meant.path:
+    entry = catalog.meaning(label, models_dir)
+    if entry and entry.path:
         raise ModelUnavailable(
             f"'{label}' means another model here: import this one under another name (--as NAME)"
         )
-    if meant and (others := [name for name, facts in meant.pinned.items() if files.get(name) != facts]):
+    if entry and (others := [name for name, facts in entry.pinned.items() if files.get(name) != facts]):
         raise ModelUnavailable(
-            f"{', '.join(others)} is not what the catalog has for '{meant.name}': import this model under "
+            f"{', '.join(others)} is not what the catalog has for '{entry.name}': import this model under "
             "another name (--as NAME)"
         )
     return label
@@ -135,20 +135,20 @@ def _is_there(folder: Path, content: Manifest) -> bool:
     return True
 
 
-def _read_record(source: BinaryIO) -> tuple[str, Manifest]:
+def _read_manifest(source: BinaryIO) -> tuple[str, Manifest]:
     """The folder's name and manifest, with which every bundle begins."""
     header = _next(source)
     path = PurePosixPath(header.name)
     if not header.isreg() or len(path.parts) != 2 or path.name != manifest.NAME:
-        raise _refusal(f"it does not begin with {manifest.NAME}")
-    if not 0 < header.size <= MAX_RECORD_BYTES:
-        raise _refusal(f"its {manifest.NAME} has {header.size} bytes")
+        raise _invalid_bundle(f"it does not begin with {manifest.NAME}")
+    if not 0 < header.size <= MAX_MANIFEST_BYTES:
+        raise _invalid_bundle(f"its {manifest.NAME} has {header.size} bytes")
     try:
         content = manifest.parse(_read(source, header.size))
     except ValueError as error:
-        raise _refusal(str(error)) from error
+        raise _invalid_bundle(str(error)) from error
     if manifest.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
-        raise _refusal("its record names itself, or a file without a checksum")
+        raise _invalid_bundle("its record names itself, or a file without a checksum")
     _read(source, -header.size % BLOCK)
     return path.parts[0], content
 
@@ -157,17 +157,17 @@ def _expect(source: BinaryIO, name: str, size: int) -> None:
     """Read a header, which must be that of this file: links, devices and other paths are rejected."""
     header = _next(source)
     if header.name != name or not header.isreg() or header.size != size:
-        raise _refusal(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
+        raise _invalid_bundle(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
 
 
 def _next(source: BinaryIO) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(_read(source, BLOCK), "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise _refusal(f"{error} where a file's header should be") from error
+        raise _invalid_bundle(f"{error} where a file's header should be") from error
 
 
-def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]:
+def _checked(file: BinaryIO, facts: FileInfo, message: str) -> Iterator[bytes]:
     """The file's bytes, exactly as many as recorded; raises ModelUnavailable at the end if the checksum differs."""
     sha256, left = hashlib.sha256(), facts.size
     while left:
@@ -176,7 +176,7 @@ def _checked(file: BinaryIO, facts: FileInfo, complaint: str) -> Iterator[bytes]
         sha256.update(chunk)
         yield chunk
     if sha256.hexdigest() != facts.sha256:
-        raise ModelUnavailable(complaint)
+        raise ModelUnavailable(message)
 
 
 def _read(source: BinaryIO, size: int) -> bytes:
@@ -188,7 +188,7 @@ def _read(source: BinaryIO, size: int) -> bytes:
         except OSError as error:
             raise ModelUnavailable(f"reading failed: {error.strerror}") from error
         if not piece:
-            raise _refusal("it ends too early")
+            raise _invalid_bundle("it ends too early")
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
@@ -207,5 +207,5 @@ def _padded(content: bytes) -> bytes:
     return content + bytes(-len(content) % BLOCK)
 
 
-def _refusal(reason: str) -> ModelUnavailable:
+def _invalid_bundle(reason: str) -> ModelUnavailable:
     return ModelUnavailable(f"this is no bundle of `sotto models export`, or a damaged one: {reason}")

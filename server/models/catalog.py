@@ -122,16 +122,16 @@ def pullable(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
 
 def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
     """Raise ModelUnavailable unless the folder holds a complete CTranslate2 conversion of a Whisper model."""
-    if lacking := missing(folder):
+    if missing_files := missing(folder):
         names = [file.name for file in folder.iterdir()]
         known = [name for model in (catalog or load()).models for name in model.names]
         converted = f"{folder.resolve()}-ct2"
         if (kind := _architecture(folder, names)) and "Whisper" not in kind:
             raise ModelUnavailable(f"{folder} holds a model in transformers format, but no Whisper: it is {kind}")
-        if told := advice(names, str(folder), converted, known):
-            raise ModelUnavailable(f"{folder} holds {told}")
+        if hint := advice(names, str(folder), converted, known):
+            raise ModelUnavailable(f"{folder} holds {hint}")
         raise ModelUnavailable(
-            f"{folder} is no usable model: it lacks {spelled(lacking)}. A CTranslate2 conversion has "
+            f"{folder} is no usable model: it lacks {spelled(missing_files)}. A CTranslate2 conversion has "
             f"{spelled(REQUIRED)}, and preprocessor_config.json unless it has 80 mel bands."
         )
     with (folder / "model.bin").open("rb") as file:
@@ -212,8 +212,8 @@ def _located(found: ModelReference, places: Iterable[Path]) -> ModelReference:
 def _unknown(name: str, catalog: Catalog) -> str:
     folder = Path(name).expanduser()
     if folder.is_file():
-        told = advice([folder.name], str(folder.parent), str(folder.with_suffix("")), [*_names(catalog)])
-        return f"{folder} is {told or 'a file; a model is the directory around it'}"
+        hint = advice([folder.name], str(folder.parent), str(folder.with_suffix("")), [*_names(catalog)])
+        return f"{folder} is {hint or 'a file; a model is the directory around it'}"
     if name.startswith(("/", "~", ".")):
         return f"there is no directory {folder}"
     known = {spelling.casefold(): spelling for spelling in _names(catalog)}

@@ -182,23 +182,23 @@ def _model(name: str, table: Any, beside: Path) -> CatalogEntry:
         if "pinned" in values:
             values["pinned"] = {file: FileInfo(**facts) for file, facts in values["pinned"].items()}
         model = CatalogEntry(name, beside, **values)
-        complaint = next(_complaints(model), None)
+        problem = next(_problems(model), None)
     except TypeError as error:  # a missing or unknown key, or a value of the wrong type
-        complaint = re.sub(r"^\w+\.__init__\(\) ", "", str(error))
-    if complaint:
-        raise ValueError(f"model '{name}': {complaint}")
+        problem = re.sub(r"^\w+\.__init__\(\) ", "", str(error))
+    if problem:
+        raise ValueError(f"model '{name}': {problem}")
     return model
 
 
-def _complaints(model: CatalogEntry) -> Iterator[str]:
+def _problems(model: CatalogEntry) -> Iterator[str]:
     for key in ("aliases", "files"):
         names = getattr(model, key)
         if not isinstance(names, tuple) or any(not re.fullmatch(r"[^/\\]+", name) for name in names):
             yield f"{key} must be a list of names without a slash"
     if "/" in model.name:
         yield "its name may not hold a slash"
-    if lacking := [need for need in REQUIRED if not any(fnmatchcase(file, need) for file in model.files)]:
-        yield f"files must name {spelled(lacking)} too"
+    if missing_files := [need for need in REQUIRED if not any(fnmatchcase(file, need) for file in model.files)]:
+        yield f"files must name {spelled(missing_files)} too"
     if model.languages not in {"multilingual", *NAMES}:
         yield 'languages must be "multilingual" or a code such as "en"'
     if not 0 < model.window_s <= MAX_WINDOW_S:
@@ -209,12 +209,12 @@ def _complaints(model: CatalogEntry) -> Iterator[str]:
         yield "repository must be owner/name"
     if not (model.path is None or (isinstance(model.path, str) and model.path)):
         yield "path must be a directory"
-    yield from _complaints_of_sources(model)
+    yield from _source_problems(model)
     if model.dimensions and not all(type(each) is int and each > 0 for each in vars(model.dimensions).values()):
         yield "dimensions must be numbers above 0"
 
 
-def _complaints_of_sources(model: CatalogEntry) -> Iterator[str]:
+def _source_problems(model: CatalogEntry) -> Iterator[str]:
     for name, facts in model.pinned.items():
         if not any(fnmatchcase(name, pattern) for pattern in (*model.files, *OPTIONAL)):
             yield f"pinned names {name}, which is none of its files"

@@ -136,8 +136,8 @@ def _plan(
     """The files to pull, from one request; from two if the repository no longer has the revision."""
     info = _info(endpoint, repository, revision)
     names = [file.rfilename for file in info.siblings or () if manifest.is_plain(file.rfilename)]
-    if lacking := unmatched(names, patterns):
-        raise UnsupportedModel(_unusable(repository, names, lacking))
+    if missing_files := unmatched(names, patterns):
+        raise UnsupportedModel(_unusable(repository, names, missing_files))
     files = tuple(
         _planned(file, repository, pinned.get(file.rfilename))
         for file in info.siblings or ()
@@ -165,14 +165,14 @@ def _info(endpoint: str, repository: str, revision: str | None) -> Any:
 
 def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
     """One file as described by the hub and pinned by the catalog; raises PullFailed if they differ."""
-    said = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+    listed = _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
     if pin is None:
-        return said
+        return listed
     pinned = _File(file.rfilename, pin.size, pin.sha256 or "")
-    if said.size != pinned.size or (file.lfs and said.digest != pinned.digest):
+    if listed.size != pinned.size or (file.lfs and listed.digest != pinned.digest):
         raise PullFailed(
-            f"{file.rfilename} of {repository} is not the file that Sotto's catalog has: {said.size} bytes, "
-            f"{said.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
+            f"{file.rfilename} of {repository} is not the file that Sotto's catalog has: {listed.size} bytes, "
+            f"{listed.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
             "knowingly: sotto models pull --latest"
         )
     return pinned
@@ -208,17 +208,17 @@ def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
     """Fetch and verify every file; returns their sha256 by name."""
     now = Progress(plan.repository, sum(size_of(partial / file.name) for file in plan.files), plan.size)
 
-    def tell(**news: Any) -> None:
+    def advance(**changes: Any) -> None:
         nonlocal now
-        now = replace(now, **news)
+        now = replace(now, **changes)
         report(now)
 
     for file in plan.files:
-        tell(file=file.name)
-        _fetch(file, plan, partial / file.name, lambda size: tell(done=now.done + size))
+        advance(file=file.name)
+        _fetch(file, plan, partial / file.name, lambda size: advance(done=now.done + size))
     sums = {}
     for file in plan.files:
-        tell(file=file.name, state="verifying")
+        advance(file=file.name, state="verifying")
         sums[file.name] = _verified(file, plan, partial / file.name)
     return sums
 
@@ -226,7 +226,7 @@ def _download(partial: Path, plan: _Plan, report: Report) -> dict[str, str]:
 def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -> None:
     """Append to `path` until it has the file's size, over as many connections as needed."""
     url = hf_hub_url(plan.repository, file.name, revision=plan.revision, endpoint=plan.endpoint)
-    fruitless = 0
+    failed_attempts = 0
     while (done := size_of(path)) < file.size:
         cause: Exception | None = None
         try:
@@ -241,14 +241,14 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
             if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
                 _refuse(error, plan.endpoint, plan.repository)
             cause = error
-        fruitless = fruitless + 1 if size_of(path) == done else 0
-        if fruitless > RETRIES:
+        failed_attempts = failed_attempts + 1 if size_of(path) == done else 0
+        if failed_attempts > RETRIES:
             raise PullFailed(
                 f"{file.name} of {plan.repository} broke off at {in_words(done, 'MB')} of "
                 f"{in_words(file.size, 'MB')} "
                 f"({cause or 'the hub sends no more'}); the next pull goes on from there"
             ) from cause
-        time.sleep(RETRY_WAIT_S * fruitless)
+        time.sleep(RETRY_WAIT_S * failed_attempts)
 
 
 def _chunks(url: str, done: int) -> Iterator[bytes]:
@@ -271,9 +271,9 @@ def _verified(file: _File, plan: _Plan, path: Path) -> str:
     sha256 = manifest.sha256_of(path)
     digest = sha256 if file.sha256 else _git_sha1(path)
     if (size_of(path), digest) != (file.size, file.digest):
-        complaint = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
+        difference = f"{size_of(path)} bytes, {digest}, instead of {file.size} bytes, {file.digest}"
         path.unlink()
-        raise PullFailed(f"{file.name} of {plan.repository} arrived damaged and was removed: {complaint}")
+        raise PullFailed(f"{file.name} of {plan.repository} arrived damaged and was removed: {difference}")
     return sha256
 
 
@@ -309,14 +309,14 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
     raise PullFailed(f"{repository} {text}") from error
 
 
-def _unusable(repository: str, names: list[str], lacking: list[str]) -> str:
+def _unusable(repository: str, names: list[str], missing_files: list[str]) -> str:
     owner, _, name = repository.rpartition("/")
     if owner == "openai" and matching(names, TRANSFORMERS):
         known = name.removeprefix("whisper-")
         return f"{repository} is in transformers format: use SOTTO_MODEL={known}, its conversion"
-    if "model.bin" not in names and (told := advice(names, repository, f"{name}-ct2")):
-        return f"{repository} holds {told}"
-    return f"{repository} holds no CTranslate2 conversion of a model: it lacks {spelled(lacking)}"
+    if "model.bin" not in names and (hint := advice(names, repository, f"{name}-ct2")):
+        return f"{repository} holds {hint}"
+    return f"{repository} holds no CTranslate2 conversion of a model: it lacks {spelled(missing_files)}"
 
 
 def _offline(page: str, patterns: Sequence[str], into: Path) -> str:

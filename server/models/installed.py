@@ -76,10 +76,10 @@ def installed(models_dir: Path, catalog: Catalog) -> list[InstalledModel]:
 
     A name means the first usable model that has it; another one of that name is listed by its path.
     """
-    at_paths = [model.folder(models_dir) for model in catalog.models if model.path]
+    with_path = [model.folder(models_dir) for model in catalog.models if model.path]
     further = [folder for each in catalog.elsewhere for folder in model_folders(each) if _is_usable(folder)]
     folders: dict[Path, Path] = {}
-    for folder in (*at_paths, *_folders(models_dir), *further):
+    for folder in (*with_path, *_folders(models_dir), *further):
         folders.setdefault(folder.resolve(), folder)
     found = [describe(folder, models_dir, catalog) for folder in folders.values()]
     owners: dict[str, InstalledModel] = {}
@@ -138,7 +138,7 @@ def describe(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel
     )
 
 
-def lying_in(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
+def installed_in(folder: Path, models_dir: Path, catalog: Catalog) -> InstalledModel:
     """The model in that folder, as the models directory lists it, following links in the path."""
     place = folder.resolve()
     found = (each for each in installed(models_dir, catalog) if each.folder.resolve() == place)

@@ -69,9 +69,9 @@ def read(folder: Path) -> Manifest:
 def parse(content: bytes) -> Manifest:
     """Parse untrusted content; raises ValueError with the reason."""
     try:
-        told = json.loads(content)
-        files = {name: FileInfo(**facts) for name, facts in told["files"].items()}
-        record = Manifest(told["repository"], told["revision"], files, told.get("source"))
+        parsed = json.loads(content)
+        files = {name: FileInfo(**facts) for name, facts in parsed["files"].items()}
+        record = Manifest(parsed["repository"], parsed["revision"], files, parsed.get("source"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is no record of a model's files") from error
     if not all(
@@ -103,13 +103,13 @@ def is_plain(name: str) -> bool:
     return bool(_PLAIN.fullmatch(name))
 
 
-def sha256_of(path: Path, told: Callable[[int], None] = lambda size: None) -> str:
-    """The file's sha256; `told` is called with the size of each chunk, in bytes."""
+def sha256_of(path: Path, on_chunk: Callable[[int], None] = lambda size: None) -> str:
+    """The file's sha256; `on_chunk` is called with the size of each chunk, in bytes."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             sha256.update(chunk)
-            told(len(chunk))
+            on_chunk(len(chunk))
     return sha256.hexdigest()
 
 

@@ -30,11 +30,11 @@ def ignore(_progress: Progress) -> None:
 def both(first: Report, second: Report) -> Report:
     """Report to both."""
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         first(progress)
         second(progress)
 
-    return tell
+    return report
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class _Pull:
 
     def _run(self, found: ModelReference, fetch: Fetch) -> None:
         try:
-            fetch(found, self._tell)
+            fetch(found, self._on_progress)
         except Exception as error:
             if self._abandoned:
                 logger.info("the pull of %s was cancelled: no client is waiting", found.name)
@@ -128,7 +128,7 @@ class _Pull:
         else:
             self.ended.set_result(None)
 
-    def _tell(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         if self._abandoned:
             raise Cancelled("No client is waiting for it.")
         self.latest = progress

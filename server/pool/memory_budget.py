@@ -42,7 +42,7 @@ class Budget:
     def of(cls, settings: Settings, device: str, compute_type: str, device_bytes: int) -> "Budget":
         """The budget of `settings`, for models in `compute_type` on a CPU, or on a GPU that has `device_bytes`."""
         usual = BatchLimits.on(device, settings.model_options(device))
-        set_bytes = settings.memory_budget_mb << 20
+        set_bytes = settings.memory_budget_bytes
 
         def estimate(known: KnownModel) -> Need:
             batch = max(usual.bulk, usual.interactive)

@@ -23,7 +23,7 @@ STOPPING = "The server is shutting down."
 THREADS = 8  # for simultaneous loads and unloads
 
 Result = TypeVar("Result")
-Look = Callable[[KnownModel], KnownModel]
+Refresh = Callable[[KnownModel], KnownModel]
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 class ModelLease:
     """A request's hold on a model: a leased model is not unloaded. Must be released."""
 
-    def __init__(self, keeper: "ModelPool", slot: ModelSlot, keep_s: float) -> None:
+    def __init__(self, pool: "ModelPool", slot: ModelSlot, keep_s: float) -> None:
         self.known = slot.known
-        self._keeper = keeper
+        self._pool = pool
         self._slot = slot
         self._keep_s = keep_s
         self._held = True
@@ -45,12 +45,12 @@ class ModelLease:
 
     async def model(self) -> ServedModel:
         """The model, once it is loaded. Raises `ModelBroken`, and `Unavailable` if there is no room in time."""
-        return await self._keeper.model_of(self._slot)
+        return await self._pool.model_of(self._slot)
 
     def release(self) -> None:
         if self._held:
             self._held = False
-            self._keeper.release(self._slot, self._keep_s)
+            self._pool.release(self._slot, self._keep_s)
 
 
 class ModelPool:
@@ -61,16 +61,16 @@ class ModelPool:
         start: Callable[[KnownModel], Starting],
         budget: Budget,
         *,
-        look: Look = lambda known: known,
+        refresh: Refresh = lambda known: known,
         now_s: Callable[[], float] = time.monotonic,
         room_s: float = ROOM_S,
     ) -> None:
-        """`start` begins a load; before that, `look` reads the current state of a model's files."""
+        """`start` begins a load; before that, `refresh` reads the current state of a model's files."""
         self.slots: list[ModelSlot] = []
         self.budget = budget
         self.now_s = now_s
         self._start = start
-        self._look = look
+        self._refresh = refresh
         self._room_s = room_s
         self._changed = asyncio.Event()
         self._threads = ThreadPoolExecutor(THREADS, "models")
@@ -96,12 +96,12 @@ class ModelPool:
             self._fail(slot, _broken(known, error))
         self.slots.append(slot)
 
-    def stock(self, models: list[KnownModel], keep_s: float) -> None:
+    def set_models(self, models: list[KnownModel], keep_s: float) -> None:
         """Update the list of models; new ones are kept for `keep_s` after use."""
         known = {model.folder: model for model in models}
         for slot in self.slots:
             if model := known.pop(slot.known.folder, None):
-                slot.see(model)
+                slot.update(model)
             else:
                 slot.gone = True
         self.slots += [ModelSlot(model, keep_s) for model in known.values()]
@@ -114,8 +114,8 @@ class ModelPool:
         """Used by `ModelLease` only."""
         slot.leases -= 1
         slot.kept_s, slot.last_used_s = keep_s, self.now_s()
-        self._rest(slot)
-        self._tell()
+        self._unload_if_expired(slot)
+        self._notify()
 
     async def model_of(self, slot: ModelSlot) -> ServedModel:
         """Used by `ModelLease` only: all waiting requests share one load, which continues if they leave."""
@@ -159,7 +159,7 @@ class ModelPool:
     def sweep(self) -> None:
         """Unload models whose keep-alive has expired, and forget those that are gone."""
         for slot in self.slots:
-            self._rest(slot)
+            self._unload_if_expired(slot)
         self.slots = [
             slot for slot in self.slots if not slot.gone or slot.leases or slot.loading or slot.holds_memory
         ]
@@ -175,7 +175,7 @@ class ModelPool:
 
     async def _load(self, slot: ModelSlot) -> ServedModel | SottoError:
         try:
-            slot.known = await self._in_thread(self._look, slot.known)
+            slot.known = await self._in_thread(self._refresh, slot.known)
             if slot.known.problem:
                 raise ModelBroken(slot.name, slot.known.problem)
             await self._make_room(slot)
@@ -187,7 +187,7 @@ class ModelPool:
             return error
         finally:
             slot.loading = None
-            self._tell()
+            self._notify()
 
     async def _make_room(self, slot: ModelSlot) -> None:
         """Return when there is memory for the model, which must then be taken without another await."""
@@ -211,13 +211,13 @@ class ModelPool:
     def _evict_for(self, slot: ModelSlot) -> None:
         """Unload the least recently used idle models, if that and the unloads in progress make enough room."""
         need = self.budget.need_bytes
-        lack = self._missing_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
+        missing = self._missing_bytes(slot) - sum(need(other.known) for other in self.slots if other.ending)
         idle = sorted((other for other in self.slots if other.is_idle), key=lambda other: other.last_used_s or 0.0)
-        if lack > sum(need(other.known) for other in idle):
+        if missing > sum(need(other.known) for other in idle):
             return
         for other in idle:
-            if lack > 0:
-                lack -= need(other.known)
+            if missing > 0:
+                missing -= need(other.known)
                 logger.info("unloading model %s to make room for %s", other.name, slot.name)
                 other.count("evictions")
                 self._end(other)
@@ -242,7 +242,7 @@ class ModelPool:
         logger.error("%s", error)
         slot.fail(error.reason, self.now_s())
 
-    def _rest(self, slot: ModelSlot) -> None:
+    def _unload_if_expired(self, slot: ModelSlot) -> None:
         if slot.is_idle and (slot.gone or self.now_s() >= slot.expires_s):
             logger.info("unloading model %s, which is idle", slot.name)
             self._end(slot)
@@ -259,9 +259,9 @@ class ModelPool:
         if error := ending.exception():
             logger.error("the model %s did not end well", slot.name, exc_info=error)
         slot.ending = None
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Wake all tasks that wait for a change."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -43,15 +43,15 @@ class Registry:
         self,
         pool: ModelPool,
         *,
-        stock: ModelSource | None = None,
+        source: ModelSource | None = None,
         on_demand_s: float = FOREVER,
         cloud_model_ids: bool = True,
     ) -> None:
-        """The models of `pool`, and those of `stock`, which are loaded on demand and kept for `on_demand_s` after
+        """The models of `pool`, and those of `source`, which are loaded on demand and kept for `on_demand_s` after
         that. With `cloud_model_ids` requests may name the default model by the ids under which clouds host
         Whisper."""
         self._pool = pool
-        self._stock = stock
+        self._source = source
         self._stamp: object = None
         self._scanning = asyncio.Lock()  # of two simultaneous scans, the older result could overwrite the newer
         self._on_demand_s = on_demand_s
@@ -114,7 +114,7 @@ class Registry:
             running=stats.running if stats else 0,
             last_used=self._clock(slot.last_used_s),
             expires_at=self._clock(slot.expires_s) if slot.is_idle else None,
-            counters=slot.tally,
+            counters=slot.counters,
         )
 
     def stats(self) -> dict[str, EngineStats]:
@@ -144,17 +144,17 @@ class Registry:
 
     async def rescan(self) -> None:
         """Rescan the models: new ones become available, removed ones are forgotten."""
-        if self._stock:
+        if self._source:
             async with self._scanning:
-                self._stamp = await asyncio.to_thread(self._stock.stamp)
-                self._pool.stock(await asyncio.to_thread(self._stock.models), self._on_demand_s)
+                self._stamp = await asyncio.to_thread(self._source.stamp)
+                self._pool.set_models(await asyncio.to_thread(self._source.models), self._on_demand_s)
 
     async def watch(self) -> NoReturn:
         """Unload models whose keep-alive has expired, and rescan when files on disk change."""
         while True:
             try:
                 self._pool.sweep()
-                if self._stock and await asyncio.to_thread(self._stock.stamp) != self._stamp:
+                if self._source and await asyncio.to_thread(self._source.stamp) != self._stamp:
                     await self.rescan()
             except Exception:  # whatever error the disk returns, models must still be unloaded
                 logger.exception("the models on this machine can't be looked at")
@@ -188,28 +188,28 @@ def load(settings: Settings, *, in_process: bool = False) -> Registry:
     Models run in processes of their own; with `in_process` only the default one is available, in this process.
     Raises `ModelUnavailable` with advice on what to do.
     """
-    inventory = AvailableModels(settings)
+    available = AvailableModels(settings)
     start = partial(InProcess if in_process else Launch, settings=settings)
-    default, *others = inventory.chosen
+    default, *others = available.chosen
     served = loaded(start(default))
     stats = served.engine.stats()
     budget = Budget.of(settings, stats.device, stats.compute_type, served.device_bytes)
-    keeper = ModelPool(start, budget, look=inventory.look)
+    pool = ModelPool(start, budget, refresh=available.refresh)
     chosen_s, on_demand_s = (FOREVER, ON_DEMAND_S) if settings.keep_alive is None else (settings.keep_alive,) * 2
     try:
         budget.need_bytes(default)
-        keeper.adopt(default, served, FOREVER if in_process else chosen_s)
+        pool.adopt(default, served, FOREVER if in_process else chosen_s)
         if not in_process:
             for known in others:
-                keeper.preload(known, chosen_s)
-            keeper.stock(inventory.models(), on_demand_s)
+                pool.preload(known, chosen_s)
+            pool.set_models(available.models(), on_demand_s)
     except BaseException:  # including signals
         served.engine.close()
-        keeper.close()
+        pool.close()
         raise
     return Registry(
-        keeper,
-        stock=None if in_process else inventory,
+        pool,
+        source=None if in_process else available,
         on_demand_s=on_demand_s,
         cloud_model_ids=settings.cloud_model_ids,
     )

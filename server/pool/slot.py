@@ -31,7 +31,7 @@ class ModelSlot:
         self.gone = False  # removed from the disk
         self.reason = known.problem
         self.failed_s = 0.0
-        self.tally = ModelCounters()
+        self.counters = ModelCounters()
         self._files = files_of(known)
 
     @property
@@ -51,9 +51,9 @@ class ModelSlot:
         return (self.last_used_s or 0.0) + self.kept_s
 
     def count(self, event: Event) -> None:
-        self.tally = replace(self.tally, **{event: getattr(self.tally, event) + 1})
+        self.counters = replace(self.counters, **{event: getattr(self.counters, event) + 1})
 
-    def see(self, known: KnownModel) -> None:
+    def update(self, known: KnownModel) -> None:
         """Update the description of its files."""
         self.gone = False
         if not self.holds_memory:
@@ -70,7 +70,7 @@ class ModelSlot:
         """False after a failed load, unless its files have changed, or it loaded before and time has passed."""
         if not self.reason or files_of(self.known) != self._files:
             return True
-        return self.tally.loads > 0 and now_s - self.failed_s >= AGAIN_S
+        return self.counters.loads > 0 and now_s - self.failed_s >= AGAIN_S
 
 
 def files_of(known: KnownModel) -> Files:

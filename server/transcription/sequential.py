@@ -19,19 +19,20 @@ Steps = Generator[tuple[Window, DecodingOptions], WindowResult, None]
 def in_sequence(speech: Sequence[Span], options: DecodingOptions, mel_max: float | None) -> Steps:
     """Windows over the spans of speech, one after another; `mel_max` is the maximum over the whole input."""
     total_frames = sum(len(span) for span in speech) // FRAME_SAMPLES
-    seek, index, said = 0, 0, tuple[int, ...]()
+    seek, index, previous = 0, 0, tuple[int, ...]()
     while seek < total_frames:
         frames = min(MAX_FRAMES, total_frames - seek)
         window = Window(index, cut(speech, seek * FRAME_SAMPLES, frames * FRAME_SAMPLES), mel_max=mel_max)
-        result = yield window, replace(options, previous_tokens=said, clock_s=seek * FRAME_S)
+        result = yield window, replace(options, previous_tokens=previous, clock_s=seek * FRAME_S)
         if not options.multilingual:
             options = replace(options, language=result.language)
         if result.silent:
             seek += frames
         else:
-            said = (*said, *(token for segment in result.segments for token in segment.tokens))[-MAX_PROMPT:]
+            tokens = (token for segment in result.segments for token in segment.tokens)
+            previous = (*previous, *tokens)[-MAX_PROMPT:]
             if result.temperature > RESET_TEMPERATURE:
-                said = ()
+                previous = ()
                 options = replace(options, prompt="")
             if result.words_end is not None:
                 options = replace(options, last_speech_s=result.words_end)

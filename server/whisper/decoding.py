@@ -22,17 +22,17 @@ class Prompt:
     own: int = 0
 
 
-def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], said: Sequence[int], bucket: int = 1) -> Prompt:
+def prompt_of(prompt: Sequence[int], hotwords: Sequence[int], previous: Sequence[int], bucket: int = 1) -> Prompt:
     """The beginning of the hotwords, then the end of the caller's prompt and of the text of earlier windows.
 
     Fewer distinct prompt lengths share more batches: the earlier text is cut to a multiple of `bucket` tokens; the
     caller's own prompt is never shortened for that.
     """
-    said = said[-MAX_PROMPT:]
-    said = said[len(said) % bucket :]
-    before = [*prompt, *said][-MAX_PROMPT:]
+    previous = previous[-MAX_PROMPT:]
+    previous = previous[len(previous) % bucket :]
+    before = [*prompt, *previous][-MAX_PROMPT:]
     first = hotwords[: max(MAX_PROMPT - len(before), HOTWORDS_ROOM)]
-    return Prompt((*first, *before), len(first) + len(before) - len(said))
+    return Prompt((*first, *before), len(first) + len(before) - len(previous))
 
 
 @dataclass(frozen=True, slots=True)

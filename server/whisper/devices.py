@@ -20,19 +20,19 @@ CUBLAS_WHEEL = "nvidia-cublas-cu12>=12.8"
 logger = logging.getLogger(__name__)
 
 
-def pick_device(asked: str) -> tuple[str, int]:
+def pick_device(wanted: str) -> tuple[str, int]:
     """CTranslate2's device name and index for auto, cpu, cuda or cuda:N; auto ignores GPUs without cuBLAS."""
-    if asked == "cpu":
+    if wanted == "cpu":
         return "cpu", 0
     count = gpus()
     usable = count > 0 and load_cublas()
     if count and not usable:
         logger.warning("there is a GPU, and no %s to compute with: %s", CUBLAS[-1], cublas_advice())
-    if asked == "auto":
-        asked = "cuda" if usable else "cpu"
-    name, _, index = asked.partition(":")
+    if wanted == "auto":
+        wanted = "cuda" if usable else "cpu"
+    name, _, index = wanted.partition(":")
     if name == "cuda" and count <= int(index or 0):
-        raise ModelUnavailable(f"SOTTO_DEVICE={asked}: CTranslate2 sees {count} CUDA devices")
+        raise ModelUnavailable(f"SOTTO_DEVICE={wanted}: CTranslate2 sees {count} CUDA devices")
     return name, int(index or 0)
 
 
@@ -61,14 +61,14 @@ def gpu_bytes(index: int) -> int:
     device = ctypes.c_int(0)
     try:
         driver = ctypes.CDLL("libcuda.so.1")
-        told = (
+        known = (
             driver.cuInit(0) == 0
             and driver.cuDeviceGet(ctypes.byref(device), index) == 0
             and driver.cuDeviceTotalMem_v2(ctypes.byref(size), device) == 0
         )
     except (OSError, AttributeError):
         return 0
-    return size.value if told else 0
+    return size.value if known else 0
 
 
 def load_cublas() -> bool:

@@ -12,7 +12,7 @@ from server.options import DecodingOptions
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav
-from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.fakes import FakeEngine, default_answer, make_media
 from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS
 from tests.support.wire import content_type, field, file, form, part
@@ -24,7 +24,7 @@ CAUSE = "what only the log may tell"
 
 def break_down(window: Window, options: DecodingOptions) -> WindowResult | Exception:
     """Fails for one prompt, as a fault in the model would."""
-    return RuntimeError(CAUSE) if options.prompt == "break" else hear(window, options)
+    return RuntimeError(CAUSE) if options.prompt == "break" else default_answer(window, options)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from server.options import DecodingOptions
 from server.settings import Settings
 from server.transcript import Window, WindowResult
 from tests.support.bad_inputs import wav
-from tests.support.fakes import FakeEngine, hear, make_media
+from tests.support.fakes import FakeEngine, default_answer, make_media
 from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, serving
 
@@ -22,7 +22,7 @@ ODD = "org/größe 50%"
 
 
 def answer(window: Window, options: DecodingOptions) -> WindowResult | Exception:
-    return Unavailable("The engine is out.") if options.prompt == "fail" else hear(window, options)
+    return Unavailable("The engine is out.") if options.prompt == "fail" else default_answer(window, options)
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,8 @@ from tests.support.fakes import (
     DEADLINE_S,
     Answer,
     FakeEngine,
+    default_answer,
     eventually,
-    hear,
     make_media,
     make_result,
     peek,
@@ -87,7 +87,7 @@ def kinds(events: list[Any]) -> list[str]:
 
 
 def failing_at(index: int, error: Exception) -> Answer:
-    return lambda window, options: error if window.index == index else hear(window, options)
+    return lambda window, options: error if window.index == index else default_answer(window, options)
 
 
 # Without a socket.
@@ -231,17 +231,17 @@ async def test_delta_leaves_when_its_window_and_all_before_it_are_done() -> None
         await eventually(lambda: len(engine.waiting) == 1)
         await peek()
         assert not client.head
-        engine.let_go(engine.waiting[0])
+        engine.resolve(engine.waiting[0])
         await eventually(lambda: len(client.chunks) == 1)
         await eventually(lambda: len(engine.waiting) == 3)
         second, third, _ = engine.waiting
-        engine.let_go(third)
+        engine.resolve(third)
         await peek()
         assert [event["delta"] for event in client.events] == ["w0"]
-        engine.let_go(second)
+        engine.resolve(second)
         await eventually(lambda: len(client.events) == 3)
         assert not client.complete
-        engine.let_go()
+        engine.resolve()
         await sending
 
 
@@ -257,7 +257,7 @@ async def test_silence_is_filled_with_comments(decodes: bool, monkeypatch: pytes
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert set(client.chunks) == {b": still working\r\n\r\n"}
         media.go.set()
-        engine.let_go()
+        engine.resolve()
         await sending
         assert kinds(client.events) == [*["transcript.text.delta"] * 3, "transcript.text.done", "[DONE]"]
 
@@ -296,7 +296,7 @@ async def test_fault_is_told_to_the_log_alone(
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
     async with answering(engine, kind=kind, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.head))
-        engine.let_go()
+        engine.resolve()
         await sending
     assert b"The server had an error while processing your request. Sorry about that!" in client.body
     assert BROKEN.encode() not in client.body
@@ -317,7 +317,7 @@ async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_pla
         ]
         engine.ahead = 1
         await eventually(lambda: len(client.events) == 2)
-        engine.let_go()
+        engine.resolve()
         await sending
     told = [event for event in client.events if isinstance(event, dict) and event["type"] == "sotto.progress"]
     assert [event["queue_position"] for event in told] == [2, 1, 0, 0, 0]
@@ -354,7 +354,7 @@ async def test_client_that_leaves_ends_the_work_at_once(begun: bool) -> None:
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
         if begun:
-            engine.let_go(engine.waiting[0])
+            engine.resolve(engine.waiting[0])
             await eventually(lambda: len(engine.waiting) == 2)
         client.leave()
         await eventually(lambda: engine.waiting == [])
@@ -382,7 +382,7 @@ async def test_stop_that_waits_no_longer_is_told_inside() -> None:
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
-        engine.let_go(engine.waiting[0])
+        engine.resolve(engine.waiting[0])
         await eventually(lambda: len(engine.waiting) == 2)
         sending.cancel()
         await sending
@@ -407,7 +407,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: p
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
-        engine.let_go(engine.waiting[0])
+        engine.resolve(engine.waiting[0])
         await eventually(lambda: len(client.chunks) == 1)
         client.reads.clear()
         sending.cancel()
@@ -422,7 +422,7 @@ async def test_spaces_go_before_a_json_answer_that_takes_long() -> None:
         await eventually(lambda: len(client.chunks) >= FILLERS)
         assert client.body.isspace()
         assert client.headers["content-type"] == "application/json"
-        engine.let_go()
+        engine.resolve()
         await sending
     assert json.loads(client.body) == {"text": "w0 w1 w2", "usage": {"type": "duration", "seconds": 3}}
     assert client.complete
@@ -441,7 +441,7 @@ async def test_what_fails_behind_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
     async with answering(engine, kind=heartbeat_json, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
-        engine.let_go()
+        engine.resolve()
         await sending
     error = {"message": "The device has gone.", "type": "server_error", "param": None, "code": None}
     assert json.loads(client.body) == {"error": error}
@@ -525,7 +525,7 @@ def live(engine: FakeEngine, **settings: Any) -> Iterator[str]:
         wait_until(lambda: server.started)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        engine.let_go()
+        engine.resolve()
         server.should_exit = True
         thread.join(DEADLINE_S)
         media.close()
@@ -553,7 +553,7 @@ def test_sdk_reads_a_stream_with_heartbeats(monkeypatch: pytest.MonkeyPatch) -> 
     with live(engine) as base_url, sdk_of(base_url) as client, ThreadPoolExecutor() as pool:
         answer = pool.submit(lambda: [event.type for event in streamed(client)])
         wait_until(lambda: Counted.fillers >= FILLERS)
-        engine.let_go()
+        engine.resolve()
         assert answer.result(DEADLINE_S) == [*["transcript.text.delta"] * 3, "transcript.text.done"]
 
 
@@ -595,7 +595,7 @@ def test_sdk_reads_json_behind_spaces(response_format: Any) -> None:
             while not received.endswith(b"\r\n1\r\n \r\n"):
                 received += connection.socket.recv(4096)
         wait_until(lambda: bool(engine.cancelled))
-        engine.let_go()
+        engine.resolve()
         answer = client.audio.transcriptions.create(
             model="whisper-1", file=audio, response_format=response_format, extra_body={"vad_filter": False}
         )

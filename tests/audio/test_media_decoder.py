@@ -27,7 +27,7 @@ class OpenedMedia(Protocol):
     ) -> AbstractContextManager[MediaDecoder]: ...
 
 
-class Lent:
+class Shared:
     """A scanner that outlives the `MediaDecoder` that has it."""
 
     def __init__(self, scanner: FileScanner) -> None:
@@ -59,7 +59,7 @@ def opened_media(scanner: FileScanner) -> OpenedMedia:
     def opened(
         *, workers: int = 2, spool_bytes: int = 1 << 30, max_audio_s: float = 3600.0
     ) -> Iterator[MediaDecoder]:
-        media = MediaDecoder(Lent(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
+        media = MediaDecoder(Shared(scanner), workers=workers, spool_bytes=spool_bytes, max_audio_s=max_audio_s)
         try:
             yield media
         finally:
@@ -128,8 +128,8 @@ def test_windows_of_a_file_lie_inside_it_and_in_order(
 def test_long_silence_is_in_no_window(opened_media: OpenedMedia) -> None:
     with opened_media() as media, upload("long_pause.flac") as source:
         recording, windows, _ = decode(media, source, VadOptions())
-        heard_s = sum(window.duration_s for window in windows)
-        assert 3.0 < heard_s < 6.0  # of 12, with 8 s of silence in the middle
+        transcribed_s = sum(window.duration_s for window in windows)
+        assert 3.0 < transcribed_s < 6.0  # of 12, with 8 s of silence in the middle
         recording.close()
 
 

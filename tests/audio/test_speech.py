@@ -34,7 +34,7 @@ BLOCK = 10 * SAMPLE_RATE
 PADDING_S = 0.4  # of VadOptions
 
 
-class ToldModel(SpeechModel):
+class ScriptedModel(SpeechModel):
     """Gives probabilities that a test tells it, one a chunk, and then silence."""
 
     def __init__(self, probabilities: Iterable[float]) -> None:
@@ -44,7 +44,7 @@ class ToldModel(SpeechModel):
         return np.array([next(self._left, 0.0) for _ in rows], np.float32), h, c
 
 
-class ToldDetector:
+class ScriptedDetector:
     """Reports speech where a test puts it, as soon as it was fed."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
@@ -98,9 +98,9 @@ def spans_s(window: Window) -> list[tuple[float, float]]:
     return [(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE) for span in window.spans]
 
 
-def at(*spans: tuple[float, float]) -> ToldDetector:
+def at(*spans: tuple[float, float]) -> ScriptedDetector:
     """A detector that hears speech at these seconds."""
-    return ToldDetector([Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans])
+    return ScriptedDetector([Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans])
 
 
 def noise(seconds: float, *quiet: tuple[float, float], level: int = 8_000) -> Samples:
@@ -189,20 +189,20 @@ def test_speech_begins_at_the_threshold_and_ends_with_silence(
     probabilities: list[float], chunks: list[tuple[int, int]]
 ) -> None:
     samples = np.zeros(CHUNK * len(probabilities), np.int16)
-    found = speech_in([samples], Detector(ToldModel(probabilities), VadOptions()))
+    found = speech_in([samples], Detector(ScriptedModel(probabilities), VadOptions()))
     assert found == [Span(start * CHUNK, end * CHUNK) for start, end in chunks]
 
 
 def test_the_threshold_and_the_silence_can_be_set() -> None:
     options = VadOptions(threshold=0.8, silence_duration_ms=64)
     samples = np.zeros(CHUNK * 7, np.int16)
-    found = speech_in([samples], Detector(ToldModel([0.7, 0.8, 0.6, 0.6, 0.6, 0.9, 0.9]), options))
+    found = speech_in([samples], Detector(ScriptedModel([0.7, 0.8, 0.6, 0.6, 0.6, 0.9, 0.9]), options))
     assert found == [Span(CHUNK, 2 * CHUNK), Span(5 * CHUNK, 7 * CHUNK)]
 
 
 def test_speech_in_the_last_partial_chunk_ends_with_the_file() -> None:
     samples = np.zeros(CHUNK + 100, np.int16)
-    assert speech_in([samples], Detector(ToldModel([LOW, HIGH]), VadOptions())) == [Span(CHUNK, CHUNK + 100)]
+    assert speech_in([samples], Detector(ScriptedModel([LOW, HIGH]), VadOptions())) == [Span(CHUNK, CHUNK + 100)]
 
 
 # The packer
@@ -352,7 +352,7 @@ def test_no_speech_is_lost_and_none_is_heard_twice(
 ) -> None:
     speech, samples, options = talk
     length = len(samples)
-    windows = windows_in(samples, ToldDetector(speech), options, block=block)
+    windows = windows_in(samples, ScriptedDetector(speech), options, block=block)
     assert [window.index for window in windows] == list(range(len(windows)))
     assert all(0 < window.length <= options.window_s * SAMPLE_RATE for window in windows)
     heard = [span for window in windows for span in window.spans]
@@ -370,8 +370,8 @@ def test_no_speech_is_lost_and_none_is_heard_twice(
 def test_no_detected_speech_is_lost(probabilities: list[float], rest: int) -> None:
     samples = np.resize(noise(1), CHUNK * len(probabilities) + rest)
     options = VadOptions(window_s=2)
-    speech = speech_in(blocks_of(samples, 8_000), Detector(ToldModel(probabilities), options))
-    windows = windows_in(samples, Detector(ToldModel(probabilities), options), options, block=8_000)
+    speech = speech_in(blocks_of(samples, 8_000), Detector(ScriptedModel(probabilities), options))
+    windows = windows_in(samples, Detector(ScriptedModel(probabilities), options), options, block=8_000)
     heard = [span for window in windows for span in window.spans]
     covered = np.zeros(len(samples), bool)
     for span in heard:
@@ -383,7 +383,7 @@ def test_no_detected_speech_is_lost(probabilities: list[float], rest: int) -> No
 def test_without_detection_the_windows_are_the_whole_file(length: int) -> None:
     options = VadOptions(enabled=False)
     samples = np.resize(noise(3), length)
-    windows = windows_in(samples, make_detector(ToldModel([]), options), options)
+    windows = windows_in(samples, make_detector(ScriptedModel([]), options), options)
     spans = [span for window in windows for span in window.spans]
     assert sum(len(span) for span in spans) == length
     assert all(one.end == other.start for one, other in pairwise(spans))

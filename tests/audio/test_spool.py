@@ -33,7 +33,7 @@ def add(spool: Spool, block: Samples) -> None:
     spool.reach(spool.samples)
 
 
-def heard(window: Window) -> Samples:
+def samples_of(window: Window) -> Samples:
     return np.frombuffer(window.samples, np.int16)
 
 
@@ -60,7 +60,7 @@ def test_a_window_is_read_back_with_what_is_around_it(
     after = AUDIO[spans[-1][1] : spans[-1][1] + tail]
     assert (loaded.lead, loaded.tail) == (lead, tail)
     assert (loaded.index, loaded.spans) == (window.index, window.spans)
-    assert np.array_equal(heard(loaded), np.concatenate([before, inside, after]))
+    assert np.array_equal(samples_of(loaded), np.concatenate([before, inside, after]))
     spool.close()
 
 
@@ -69,7 +69,7 @@ def test_a_file_s_first_window_has_nothing_before_it(budget: SpoolBudget) -> Non
     spool = filled(budget)
     first = spool.load(Window(0, (Span(5_000, 9_000),)))
     assert (first.lead, first.tail) == (0, CONTEXT_SAMPLES)
-    assert np.array_equal(heard(first), AUDIO[5_000 : 9_000 + CONTEXT_SAMPLES])
+    assert np.array_equal(samples_of(first), AUDIO[5_000 : 9_000 + CONTEXT_SAMPLES])
     assert spool.load(first.after(1_000)).lead == CONTEXT_SAMPLES
     spool.close()
 
@@ -77,7 +77,7 @@ def test_a_file_s_first_window_has_nothing_before_it(budget: SpoolBudget) -> Non
 def test_blocks_follow_each_other(budget: SpoolBudget) -> None:
     spool = filled(budget, AUDIO[:7], AUDIO[7:20_000], AUDIO[20_000:])
     assert spool.samples == LENGTH
-    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
+    assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
     spool.close()
 
 
@@ -94,7 +94,7 @@ def test_nothing_is_read_beyond_what_is_written(budget: SpoolBudget, monkeypatch
     monkeypatch.setattr(Spool, "_write", slow_write)
     spool.append(AUDIO)
     assert [window.tail for window in loaded] == [0]
-    assert np.array_equal(heard(loaded[0]), AUDIO)
+    assert np.array_equal(samples_of(loaded[0]), AUDIO)
     spool.close()
 
 
@@ -102,7 +102,7 @@ def test_a_write_that_stops_halfway_is_continued(budget: SpoolBudget, monkeypatc
     write = Spool._write
     monkeypatch.setattr(Spool, "_write", lambda self, data, offset: write(self, data[:1_001], offset))
     spool = filled(budget)
-    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
+    assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
     spool.close()
 
 
@@ -112,7 +112,7 @@ def test_several_threads_read_the_same_spool(budget: SpoolBudget) -> None:
 
     def read(start: int) -> None:
         for _ in range(100):
-            loaded = heard(spool.load(Window(1, (Span(start, start + 1_000),))))
+            loaded = samples_of(spool.load(Window(1, (Span(start, start + 1_000),))))
             if not np.array_equal(loaded, AUDIO[start - CONTEXT_SAMPLES : start + 1_000 + CONTEXT_SAMPLES]):
                 wrong.append(start)
 
@@ -143,7 +143,7 @@ def test_what_another_process_writes_is_counted_and_read_when_it_says_so(budget:
     spool.reach(5_000)
     assert (spool.samples, budget.used) == (5_000, LENGTH * SAMPLE_BYTES)  # all that is on disk counts
     spool.reach(LENGTH)
-    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
+    assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
     assert budget.used == LENGTH * SAMPLE_BYTES
     spool.close()
     assert budget.used == 0
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused_and_leaves_the_rest_as_it_was() -> None:
     with pytest.raises(Unavailable, match="no room left"):
         add(spool, AUDIO[:1])
     assert budget.used == LENGTH * SAMPLE_BYTES
-    assert np.array_equal(heard(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)
+    assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)
     spool.close()
     assert budget.used == 0
 

@@ -59,14 +59,14 @@ class Case:
     workers: MediaWorkers
     media: MediaDecoder
 
-    def told(self, source: str | bytes) -> "Told":
+    def scanned(self, source: str | bytes) -> "Scanned":
         """What becomes of an upload, in the end."""
         with upload(source) as opened:
-            return Told.of(self.media, opened)
+            return Scanned.of(self.media, opened)
 
 
 @dataclass
-class Told:
+class Scanned:
     """All that is to be known of a recording from outside."""
 
     duration_s: float | None = None
@@ -76,11 +76,11 @@ class Told:
     windows: list[Window] = field(default_factory=list)
 
     @classmethod
-    def of(cls, media: MediaDecoder, source: UploadFd, options: VadOptions = EVERYTHING) -> "Told":
-        told = cls()
-        recording = media.open(source, options, on_window=told.windows.append, mels=80)
-        told.finish(recording)
-        return told
+    def of(cls, media: MediaDecoder, source: UploadFd, options: VadOptions = EVERYTHING) -> "Scanned":
+        scanned = cls()
+        recording = media.open(source, options, on_window=scanned.windows.append, mels=80)
+        scanned.finish(recording)
+        return scanned
 
     def finish(self, recording: Recording) -> None:
         self.error = recording.finished.exception(3 * DEADLINE_S)  # processes may have to be started anew for it
@@ -91,7 +91,7 @@ class Told:
         recording.close()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Told) and self._values() == other._values()
+        return isinstance(other, Scanned) and self._values() == other._values()
 
     def _values(self) -> tuple[object, ...]:
         windows = [] if self.error else self.windows
@@ -110,19 +110,19 @@ def opened(module: str = STUB, *, timeout_s: float = DEADLINE_S) -> Iterator[Cas
 
 
 @pytest.fixture(scope="module")
-def patient() -> Iterator[Case]:
+def shared_case() -> Iterator[Case]:
     with opened() as case:
         yield case
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Case]:
+def impatient_case() -> Iterator[Case]:
     """Gives up soon."""
     with opened(timeout_s=SOON_S) as case:
         yield case
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -130,21 +130,21 @@ def lives(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def in_this_process(source: str | bytes) -> Told:
+def in_this_process(source: str | bytes) -> Scanned:
     with closing(make_media()) as media, upload(source) as opened:
-        return Told.of(media, opened)
+        return Scanned.of(media, opened)
 
 
 @pytest.mark.parametrize("name", [*RECORDINGS, *BAD_INPUTS])
-def test_a_worker_tells_what_is_told_in_this_process(patient: Case, name: str) -> None:
+def test_a_worker_tells_what_is_told_in_this_process(shared_case: Case, name: str) -> None:
     source = BAD_INPUTS[name].build() if name in BAD_INPUTS else (DATA / name).read_bytes()
-    assert patient.told(source) == in_this_process(source)
+    assert shared_case.scanned(source) == in_this_process(source)
 
 
 @pytest.mark.parametrize("command", ENDINGS)
-def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: Case, command: str) -> None:
+def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(shared_case: Case, command: str) -> None:
     with upload(f"!{command}".encode()) as bad, upload("two_minutes.mp3") as good:
-        recordings = [patient.media.open(each, EVERYTHING, on_window=lambda _: None) for each in (good, bad)]
+        recordings = [shared_case.media.open(each, EVERYTHING, on_window=lambda _: None) for each in (good, bad)]
         assert recordings[0].finished.result(DEADLINE_S) == pytest.approx(119.1, abs=0.1)
         error = recordings[1].finished.exception(DEADLINE_S)
         assert isinstance(error, UndecodableAudio)
@@ -154,11 +154,11 @@ def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(patient: C
 
 
 @pytest.mark.parametrize("command", ["sleep", "stick"])
-def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> None:
-    assert str(hasty.told(f"!{command}".encode()).error).endswith(
+def test_a_file_that_gets_no_further_is_given_up(impatient_case: Case, command: str) -> None:
+    assert str(impatient_case.scanned(f"!{command}".encode()).error).endswith(
         f"Decoding it got no further for {SOON_S:g} seconds."
     )
-    assert not children_of(hasty.workers.pid)
+    assert not children_of(impatient_case.workers.pid)
 
 
 @pytest.mark.parametrize(
@@ -169,32 +169,37 @@ def test_a_file_that_gets_no_further_is_given_up(hasty: Case, command: str) -> N
         ("hang-up", "It ended every process that tried."),
     ],
 )
-def test_a_file_that_takes_too_much_is_refused(patient: Case, command: str, detail: str) -> None:
-    error = patient.told(f"!{command}".encode()).error
+def test_a_file_that_takes_too_much_is_refused(shared_case: Case, command: str, detail: str) -> None:
+    error = shared_case.scanned(f"!{command}".encode()).error
     assert isinstance(error, UndecodableAudio)
     assert error.detail == detail
 
 
 @pytest.mark.parametrize(
     ("command", "reason", "times"),
-    [("kill", "crashed", 2), ("allocate", "memory", 1), ("overtime", "cpu_time", 1), ("send 7b7d", "nonsense", 1)],
+    [
+        ("kill", "crashed", 2),
+        ("allocate", "memory", 1),
+        ("overtime", "cpu_time", 1),
+        ("send 7b7d", "invalid_message", 1),
+    ],
 )
 def test_workers_that_end_too_early_are_counted_by_why(
-    patient: Case, command: str, reason: MediaEnd, times: int
+    shared_case: Case, command: str, reason: MediaEnd, times: int
 ) -> None:
-    before = patient.workers.stats().ended.get(reason, 0)
-    patient.told(f"!{command}".encode())
-    assert patient.workers.stats().ended[reason] == before + times
+    before = shared_case.workers.stats().ended.get(reason, 0)
+    shared_case.scanned(f"!{command}".encode())
+    assert shared_case.workers.stats().ended[reason] == before + times
 
 
-def test_workers_that_stall_are_counted(hasty: Case) -> None:
-    before = hasty.workers.stats().ended.get("stalled", 0)
-    hasty.told(b"!sleep")
-    assert hasty.workers.stats().ended["stalled"] == before + 1
+def test_workers_that_stall_are_counted(impatient_case: Case) -> None:
+    before = impatient_case.workers.stats().ended.get("stalled", 0)
+    impatient_case.scanned(b"!sleep")
+    assert impatient_case.workers.stats().ended["stalled"] == before + 1
 
 
-def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:
-    error = patient.told(b"!fail").error
+def test_a_fault_of_ours_is_told_as_one_in_a_short_line(shared_case: Case) -> None:
+    error = shared_case.scanned(b"!fail").error
     assert isinstance(error, RuntimeError)
     assert re.fullmatch(r"a media worker failed: RuntimeError\('no\\nway!{150,200}", str(error))
 
@@ -227,69 +232,69 @@ def test_a_fault_of_ours_is_told_as_one_in_a_short_line(patient: Case) -> None:
         b'["ended", 1e3]',
     ],
 )
-def test_a_worker_that_sends_nonsense_is_ended_at_once(
-    patient: Case, packet: bytes, caplog: pytest.LogCaptureFixture
+def test_a_worker_that_sends_an_invalid_message_is_ended_at_once(
+    shared_case: Case, packet: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = patient.told(b"!send " + packet.hex().encode())
-    assert repr(told.error) == repr(UndecodableAudio())
-    assert [(window.offset, window.end) for window in told.windows] == [(0, 16_000)]
-    assert "a media worker sent what none would send by itself" in caplog.text
+    scanned = shared_case.scanned(b"!send " + packet.hex().encode())
+    assert repr(scanned.error) == repr(UndecodableAudio())
+    assert [(window.offset, window.end) for window in scanned.windows] == [(0, 16_000)]
+    assert "a media worker sent an invalid message" in caplog.text
 
 
 @pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
-def test_a_worker_that_talks_without_end_is_ended(patient: Case, packet: str) -> None:
-    assert repr(patient.told(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
+def test_a_worker_that_talks_without_end_is_ended(shared_case: Case, packet: str) -> None:
+    assert repr(shared_case.scanned(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
 
 
-def test_no_process_left_to_have_is_no_fault_of_the_file(patient: Case) -> None:
-    error = patient.told(b"!send " + b'["ended", null]'.hex().encode()).error
+def test_no_process_left_to_have_is_no_fault_of_the_file(shared_case: Case) -> None:
+    error = shared_case.scanned(b"!send " + b'["ended", null]'.hex().encode()).error
     assert isinstance(error, Unavailable)
 
 
-def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whole(patient: Case) -> None:
-    told = Told()
+def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whole(shared_case: Case) -> None:
+    scanned = Scanned()
     killed = threading.Event()
 
     def kill_once(window: Window) -> None:
-        told.windows.append(window)
+        scanned.windows.append(window)
         if not killed.is_set():
             killed.set()
-            (pid,) = children_of(patient.workers.pid)
+            (pid,) = children_of(shared_case.workers.pid)
             os.kill(pid, signal.SIGKILL)
 
     with upload("two_minutes.mp3") as source:
-        told.finish(patient.media.open(source, EVERYTHING, on_window=kill_once, mels=80))
+        scanned.finish(shared_case.media.open(source, EVERYTHING, on_window=kill_once, mels=80))
     assert killed.is_set()
-    assert told == in_this_process("two_minutes.mp3")
+    assert scanned == in_this_process("two_minutes.mp3")
 
 
-def kill_parent(case: Case) -> None:
+def kill_fork_server(case: Case) -> None:
     with suppress(ProcessLookupError):
         os.kill(case.workers.pid, signal.SIGKILL)
 
 
-def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(patient: Case) -> None:
-    told, killed = Told(), set[int]()
+def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(shared_case: Case) -> None:
+    scanned, killed = Scanned(), set[int]()
 
     def kill(window: Window) -> None:
-        told.windows.append(window)
+        scanned.windows.append(window)
         if len(killed) < 3:
-            killed.add(patient.workers.pid)
-            kill_parent(patient)
+            killed.add(shared_case.workers.pid)
+            kill_fork_server(shared_case)
 
     with upload("two_minutes.mp3") as source:
-        told.finish(patient.media.open(source, EVERYTHING, on_window=kill, mels=80))
+        scanned.finish(shared_case.media.open(source, EVERYTHING, on_window=kill, mels=80))
     assert len(killed) == 3
-    assert told == in_this_process("two_minutes.mp3")
+    assert scanned == in_this_process("two_minutes.mp3")
 
 
-def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_again(patient: Case) -> None:
+def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_again(shared_case: Case) -> None:
     with upload(b"!sleep") as source:
-        recording = patient.media.open(source, EVERYTHING, on_window=lambda _: None)
+        recording = shared_case.media.open(source, EVERYTHING, on_window=lambda _: None)
 
         def killed_to_the_end() -> bool:
-            if children_of(patient.workers.pid):
-                kill_parent(patient)
+            if children_of(shared_case.workers.pid):
+                kill_fork_server(shared_case)
             return recording.finished.done()
 
         wait_until(killed_to_the_end, 5 * DEADLINE_S)
@@ -297,73 +302,73 @@ def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_ag
         recording.close()
 
 
-@pytest.mark.parametrize("victim", ["a worker", "the workers' parent"])
+@pytest.mark.parametrize("victim", ["a worker", "the fork server"])
 @pytest.mark.parametrize(
     "rounds", [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
 )
 @pytest.mark.timeout(900)
 def test_twenty_files_are_told_whole_though_processes_are_killed_among_them(
-    patient: Case, victim: str, rounds: int
+    shared_case: Case, victim: str, rounds: int
 ) -> None:
     expected = in_this_process("en_14.mp3")
 
     def kill_one() -> None:
-        wait_until(lambda: bool(children_of(patient.workers.pid)))
-        pids = children_of(patient.workers.pid) if victim == "a worker" else [patient.workers.pid]
+        wait_until(lambda: bool(children_of(shared_case.workers.pid)))
+        pids = children_of(shared_case.workers.pid) if victim == "a worker" else [shared_case.workers.pid]
         for pid in pids[:1]:
             os.kill(pid, signal.SIGKILL)
 
     for _ in range(rounds):
-        tolds = [Told() for _ in range(20)]
+        results = [Scanned() for _ in range(20)]
         with ExitStack() as stack:
-            sources = [stack.enter_context(upload("en_14.mp3")) for _ in tolds]
+            sources = [stack.enter_context(upload("en_14.mp3")) for _ in results]
             recordings = [
-                patient.media.open(source, EVERYTHING, on_window=told.windows.append, mels=80)
-                for source, told in zip(sources, tolds, strict=True)
+                shared_case.media.open(source, EVERYTHING, on_window=scanned.windows.append, mels=80)
+                for source, scanned in zip(sources, results, strict=True)
             ]
             kill_one()
-            for told, recording in zip(tolds, recordings, strict=True):
-                told.finish(recording)
-        assert tolds == [expected] * 20
-        assert patient.told("en_00.wav").duration_s == pytest.approx(2.44, abs=0.01)
+            for scanned, recording in zip(results, recordings, strict=True):
+                scanned.finish(recording)
+        assert results == [expected] * 20
+        assert shared_case.scanned("en_00.wav").duration_s == pytest.approx(2.44, abs=0.01)
 
 
 @pytest.mark.parametrize("command", ["sleep", "stick"])
-def test_closing_frees_a_worker_that_hangs(patient: Case, command: str) -> None:
+def test_closing_frees_a_worker_that_hangs(shared_case: Case, command: str) -> None:
     begun = threading.Event()
     with upload(f"!{command}".encode()) as source:
-        recording = patient.media.open(source, EVERYTHING, on_window=lambda _: begun.set())
+        recording = shared_case.media.open(source, EVERYTHING, on_window=lambda _: begun.set())
         assert begun.wait(DEADLINE_S)
         closed_at = time.monotonic()
         recording.close()
         assert isinstance(recording.finished.exception(DEADLINE_S), Cancelled)
         assert time.monotonic() - closed_at < 10  # the goal is one second
-        assert not children_of(patient.workers.pid)
+        assert not children_of(shared_case.workers.pid)
 
 
-def test_a_parent_of_workers_that_ends_when_idle_is_replaced(patient: Case) -> None:
-    before = patient.workers.pid
+def test_a_parent_of_workers_that_ends_when_idle_is_replaced(shared_case: Case) -> None:
+    before = shared_case.workers.pid
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: not lives(before))
-    assert patient.told("en_00.wav").error is None
-    assert patient.workers.pid != before
+    wait_until(lambda: not is_alive(before))
+    assert shared_case.scanned("en_00.wav").error is None
+    assert shared_case.workers.pid != before
 
 
 def test_a_parent_of_workers_that_forks_none_any_more_is_replaced() -> None:
     with opened(timeout_s=5 * SOON_S) as case:  # which the next one may need until it forks
-        assert case.told("en_00.wav").error is None  # it has begun to fork
+        assert case.scanned("en_00.wav").error is None  # it has begun to fork
         before = case.workers.pid
         os.kill(before, signal.SIGSTOP)
-        assert case.told("en_00.wav").error is None
+        assert case.scanned("en_00.wav").error is None
         assert case.workers.pid != before
-        assert not lives(before)
+        assert not is_alive(before)
 
 
 def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file() -> None:
     with opened("tests.no_such_module") as case:
         with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
             case.media.wait_until_ready()
-        assert isinstance(case.told("en_00.wav").error, Unavailable)
+        assert isinstance(case.scanned("en_00.wav").error, Unavailable)
 
 
 @pytest.mark.parametrize(
@@ -398,44 +403,44 @@ def no_more_files(*_: object, **__: object) -> NoReturn:
     "what", ["socket.socketpair", "server.audio.workers.ChildProcess"], ids=["a channel", "a parent"]
 )
 def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
-    patient: Case, monkeypatch: pytest.MonkeyPatch, what: str
+    shared_case: Case, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    os.kill(patient.workers.pid, signal.SIGKILL)
-    wait_until(lambda: not patient.media.is_ready)
+    os.kill(shared_case.workers.pid, signal.SIGKILL)
+    wait_until(lambda: not shared_case.media.is_ready)
     with monkeypatch.context() as patch:
         patch.setattr(what, no_more_files)
         for _ in range(2):
-            error = patient.told("en_00.wav").error
+            error = shared_case.scanned("en_00.wav").error
             assert isinstance(error, Unavailable)
             assert str(error) == "Audio can't be decoded at present: Too many open files."
-    assert patient.told("en_00.wav").error is None
+    assert shared_case.scanned("en_00.wav").error is None
 
 
-def test_nobody_waits_for_workers_to_whose_start_somebody_sees(patient: Case) -> None:
-    with patient.workers._lock, pytest.raises(Unavailable, match="about to start"):
-        patient.media.wait_until_ready()
-    patient.media.wait_until_ready()
+def test_nobody_waits_for_workers_to_whose_start_somebody_sees(shared_case: Case) -> None:
+    with shared_case.workers._lock, pytest.raises(Unavailable, match="about to start"):
+        shared_case.media.wait_until_ready()
+    shared_case.media.wait_until_ready()
 
 
-def test_workers_come_from_a_process_of_one_thread_that_gives_way(patient: Case) -> None:
-    patient.media.wait_until_ready()
-    assert len(list(Path(f"/proc/{patient.workers.pid}/task").iterdir())) == 1
+def test_workers_come_from_a_process_of_one_thread_that_gives_way(shared_case: Case) -> None:
+    shared_case.media.wait_until_ready()
+    assert len(list(Path(f"/proc/{shared_case.workers.pid}/task").iterdir())) == 1
     ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, patient.workers.pid) == min(ours + 5, 19)
-    assert int(Path(f"/proc/{patient.workers.pid}/oom_score_adj").read_text()) >= 500
+    assert os.getpriority(os.PRIO_PROCESS, shared_case.workers.pid) == min(ours + 5, 19)
+    assert int(Path(f"/proc/{shared_case.workers.pid}/oom_score_adj").read_text()) >= 500
 
 
-def test_a_worker_has_its_three_files_and_no_other(patient: Case) -> None:
+def test_a_worker_has_its_three_files_and_no_other(shared_case: Case) -> None:
     seen: list[str] = []
     looked = threading.Event()
 
     def look(_: Window) -> None:
-        (pid,) = children_of(patient.workers.pid)
+        (pid,) = children_of(shared_case.workers.pid)
         seen.extend(os.readlink(file) for file in sorted(Path(f"/proc/{pid}/fd").iterdir()))
         looked.set()
 
     with upload(b"!sleep") as source:
-        recording = patient.media.open(source, EVERYTHING, on_window=look)
+        recording = shared_case.media.open(source, EVERYTHING, on_window=look)
         assert looked.wait(DEADLINE_S)
         recording.close()
         recording.finished.exception(DEADLINE_S)
@@ -455,7 +460,7 @@ def test_a_worker_that_is_taken_over_reaches_nothing(
     with opened() as case, socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         asked = {"path": str(secret), "port": listener.getsockname()[1], "process": os.getpid()}
-        error = case.told(f"!break-out {json.dumps(asked)}".encode()).error
+        error = case.scanned(f"!break-out {json.dumps(asked)}".encode()).error
         with pytest.raises(BlockingIOError):
             listener.accept()
     assert isinstance(error, UndecodableAudio)
@@ -466,27 +471,27 @@ def test_a_worker_that_is_taken_over_reaches_nothing(
     assert secret.read_bytes() == b"secret"
 
 
-@pytest.mark.parametrize("victim", ["the server", "the workers' parent"])
+@pytest.mark.parametrize("victim", ["the server", "the fork server"])
 def test_no_worker_outlives_what_is_above_it(victim: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, "!stick"], stdout=subprocess.PIPE) as parent:
         assert parent.stdout
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
-        assert all(map(lives, pids))
+        assert all(map(is_alive, pids))
         os.kill(parent.pid if victim == "the server" else pids[0], signal.SIGKILL)
-        wait_until(lambda: not any(map(lives, pids)))
+        wait_until(lambda: not any(map(is_alive, pids)))
         parent.kill()
 
 
-def test_no_more_workers_live_at_a_time_than_are_asked_for(patient: Case) -> None:
+def test_no_more_workers_live_at_a_time_than_are_asked_for(shared_case: Case) -> None:
     living: list[int] = []
 
     def count(_: Window) -> None:
-        living.append(len(children_of(patient.workers.pid)))
+        living.append(len(children_of(shared_case.workers.pid)))
 
     with ExitStack() as stack:
         sources = [stack.enter_context(upload(tone(2.0))) for _ in range(9)]
-        recordings = [patient.media.open(source, EVERYTHING, on_window=count) for source in sources]
+        recordings = [shared_case.media.open(source, EVERYTHING, on_window=count) for source in sources]
         assert [recording.finished.result(DEADLINE_S) for recording in recordings] == [2.0] * 9
         for recording in recordings:
             recording.close()

@@ -55,9 +55,9 @@ class Tab:
         self.faults: list[str] = []
         self._expected: list[str] = []
         page.set_default_timeout(WAIT_S * 1000)
-        page.on("console", self._heard)
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
-        page.on("request", self._asked)
+        page.on("request", self._on_request)
         page.on("filechooser", lambda _: None)  # who asks for it only when it is about to open comes too late
 
     def open(self, path: str = "/") -> "Tab":
@@ -122,11 +122,11 @@ class Tab:
         ]
         assert unexpected == []
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.faults.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
-    def _asked(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         if not request.url.startswith((f"{self.server.base_url}/", "blob:", "data:")):
             self.faults.append(f"request to another host: {request.url}")
 

@@ -110,6 +110,17 @@ def test_a_bad_setting_is_named(
     assert line.startswith(f"sotto: {name}: ")
 
 
+def test_zero_for_an_automatic_setting_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOTTO_MAX_REQUESTS", "0")
+    assert run(["transcribe", str(ENGLISH)]) == 2
+    assert capsys.readouterr().err == (
+        "sotto: SOTTO_MAX_REQUESTS: 0 is not a valid value; leave it empty or unset to have it chosen "
+        "automatically\n"
+    )
+
+
 def test_a_bad_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--port", "70000"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -209,7 +209,7 @@ def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> N
     hub.cuts.clear()
     hub.requests.clear()
     assert run(["models", "pull", NAME]) == 0
-    assert [request.headers["Range"] for request in hub.asked("model.bin")] == ["bytes=100000-"]
+    assert [request.headers["Range"] for request in hub.requests_for("model.bin")] == ["bytes=100000-"]
 
 
 # path and remove

@@ -19,7 +19,7 @@ from tests.support.serving import Running
 
 SPEECH = DATA / "en_00.wav"
 TEN_MINUTES = DATA / "ten_minutes.ogg"
-LEFT = re.compile(r"499 .* /v1/audio/transcriptions .* left")
+DISCONNECTED = re.compile(r"499 .* /v1/audio/transcriptions .* disconnected")
 WORDS = "The party ends at two o'clock".split()
 
 
@@ -160,22 +160,22 @@ def test_azure_client_finds_its_way(server: Running, deployment: str | None) -> 
 
 
 def test_client_that_times_out_is_not_worked_for(client: OpenAI, server: Running) -> None:
-    before = len(LEFT.findall(server.log))
+    before = len(DISCONNECTED.findall(server.log))
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=1).audio.transcriptions.create(model="whisper-1", file=TEN_MINUTES)
-    wait_until(lambda: len(LEFT.findall(server.log)) > before)
+    wait_until(lambda: len(DISCONNECTED.findall(server.log)) > before)
 
 
 def test_client_tries_again_after_429(server: Running, base_url: str) -> None:
     statuses = []
     with ExitStack() as busy:
 
-        def let_go(response: Any) -> None:
+        def resolve(response: Any) -> None:
             statuses.append(response.status_code)
             busy.close()
 
         busy.enter_context(uploads_under_way(server, BUSY_KEYS[0]))
-        http_client = DefaultHttpxClient(trust_env=False, event_hooks={"response": [let_go]})
+        http_client = DefaultHttpxClient(trust_env=False, event_hooks={"response": [resolve]})
         with OpenAI(base_url=base_url, api_key=BUSY_KEYS[0], http_client=http_client) as client:
             assert client.audio.transcriptions.create(model="whisper-1", file=SPEECH).text == SPEECH_TEXT
     assert (statuses[0], statuses[-1]) == (429, 200)

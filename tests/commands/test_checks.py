@@ -10,11 +10,11 @@ from server.commands.checks import (
     address,
     cages,
     files,
-    given,
     keys,
     libraries,
     model,
     models_dir,
+    non_defaults,
     ram,
     scratch,
     unknown_variables,
@@ -143,13 +143,13 @@ def test_settings_are_told_with_where_they_come_from_but_never_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOTTO_MODELS_DIR", raising=False)
-    assert given(Settings(), {}).text == "all defaults"
+    assert non_defaults(Settings(), {}).text == "all defaults"
     file = tmp_path / "sotto.toml"
     file.write_text('beam_size = 1\napi_keys = ["from-file"]\n')
     environment = {"SOTTO_CONFIG": str(file), "SOTTO_PORT": "9000", "SOTTO_API_KEYS": "laptop from-variable"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    text = given(Settings(model="small"), environment).text
+    text = non_defaults(Settings(model="small"), environment).text
     assert text == (
         f"SOTTO_API_KEYS=(not shown), SOTTO_BEAM_SIZE=1 (from {file} or the command line), "
         f"SOTTO_MODEL=small (from {file} or the command line), SOTTO_PORT=9000"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.commands.client import TRIES, Client, _words
+from server.commands.client import ATTEMPTS, Client, _words
 from server.errors import InvalidRequest, RemoteError
 from server.formats.render import bare_word
 from server.options import DecodingOptions, TranscriptionOptions, UploadFd
@@ -121,7 +121,7 @@ def test_a_server_that_is_always_full_is_given_up() -> None:
     answers = Answers((503, b'{"error": {"message": "no room"}}', {"retry-after": "1"}))
     with pytest.raises(RemoteError, match="no room"):
         asked(answers)
-    assert len(answers.bodies) == TRIES
+    assert len(answers.bodies) == ATTEMPTS
 
 
 def test_what_can_not_pass_is_not_asked_for_again() -> None:

@@ -347,31 +347,31 @@ def test_pipes_get_text_and_no_control_characters() -> None:
 # How many at once
 
 
-class Heard:
+class FakeTranscription:
     """A recording of `left_s` that is heard when it is let go."""
 
     def __init__(self, left_s: float) -> None:
         self.done_s, self.left_s = 0.0, left_s
-        self.heard = asyncio.Event()
+        self.finished = asyncio.Event()
 
     async def result(self) -> Transcript:
-        await self.heard.wait()
+        await self.finished.wait()
         return Transcript("transcribe", "en", None, self.left_s, ())
 
     async def close(self) -> None:
         self.left_s = 0.0
 
 
-class Hearing:
+class FakeTranscriber:
     """Has recordings of some lengths under way, and keeps them."""
 
     def __init__(self, *lengths_s: float, at_once: int, ahead_s: float) -> None:
         self.at_once, self.ahead_s = at_once, ahead_s
-        self.begun: list[Heard] = []
+        self.begun: list[FakeTranscription] = []
         self._lengths_s = list(lengths_s)
 
-    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> Heard:
-        self.begun.append(Heard(self._lengths_s.pop(0)))
+    def transcribe(self, source: UploadFd, options: TranscriptionOptions) -> FakeTranscription:
+        self.begun.append(FakeTranscription(self._lengths_s.pop(0)))
         return self.begun[-1]
 
 
@@ -387,18 +387,18 @@ def test_recordings_begin_while_there_is_room_for_them(
     lengths_s: tuple[float, ...], begun: int, tmp_path: Path
 ) -> None:
     recordings = [InputFile(ENGLISH) for _ in lengths_s]
-    order = TranscribeJob((), ("text",), TranscriptionOptions(response_format="text"))
+    request = TranscribeJob((), ("text",), TranscriptionOptions(response_format="text"))
     jobs = [FileJob(each, ("text",), 1) for each in recordings]
-    state = Hearing(*lengths_s, at_once=3, ahead_s=100)
+    state = FakeTranscriber(*lengths_s, at_once=3, ahead_s=100)
 
     async def go() -> None:
-        run = asyncio.create_task(Run(jobs, order, []).go(state))
+        run = asyncio.create_task(Run(jobs, request, []).go(state))
         await eventually(lambda: len(state.begun) == begun)
         await peek()
         assert len(state.begun) == begun
         for done in range(len(lengths_s)):
             await eventually(lambda done=done: len(state.begun) > done)  # type: ignore[misc]
-            state.begun[done].heard.set()
+            state.begun[done].finished.set()
         await run
 
     asyncio.run(go())

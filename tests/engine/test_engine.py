@@ -16,7 +16,7 @@ from server.errors import Cancelled, QueueFull, Unavailable
 from server.options import DecodingOptions, ModelOptions, Priority
 from server.transcript import Window, WindowResult
 from server.whisper.decoding import DecodingResult, WindowState
-from tests.support.fakes import DEADLINE_S, FakeModel, Heard, hear, make_window, wait_until
+from tests.support.fakes import DEADLINE_S, FakeModel, Outcome, default_answer, make_window, wait_until
 
 GREEDY = DecodingOptions(language="en", beam_size=1)
 BEAMS = DecodingOptions(language="en", beam_size=5)
@@ -57,8 +57,8 @@ def text(future: Future[WindowResult]) -> str:
     return future.result(DEADLINE_S).segments[0].text
 
 
-def failing(*bad: int) -> Callable[[Window, DecodingOptions], Heard]:
-    return lambda window, options: ValueError("bad") if window.index in bad else hear(window, options)
+def failing(*bad: int) -> Callable[[Window, DecodingOptions], Outcome]:
+    return lambda window, options: ValueError("bad") if window.index in bad else default_answer(window, options)
 
 
 def engine_threads() -> list[threading.Thread]:
@@ -132,8 +132,8 @@ def test_options_that_have_no_key_fail_alone() -> None:
             raise ValueError("no such prompt")
         return options.beam_size
 
-    def answer(window: Window, options: DecodingOptions) -> Heard:
-        return ValueError("no such prompt") if options.prompt else hear(window, options)
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
+        return ValueError("no such prompt") if options.prompt else default_answer(window, options)
 
     model = FakeModel(answer, key=key)
     bad = DecodingOptions(language="en", prompt="bad")
@@ -322,7 +322,7 @@ class Stepping(FakeModel):
             one.alignment = "placed"
 
     def result(self, state: WindowState) -> WindowResult:
-        return hear(state.window, state.options)
+        return default_answer(state.window, state.options)
 
     def _note(self, step: str, batch: Sequence[WindowState]) -> None:
         with self._lock:

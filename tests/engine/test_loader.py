@@ -15,7 +15,7 @@ DEAD = "cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED"
 
 
 @pytest.fixture
-def recipe(scripted_model: Path) -> WhisperLoader:
+def loader(scripted_model: Path) -> WhisperLoader:
     return WhisperLoader(scripted_model, ModelOptions(device="cpu", threads=1, workers=1, tune_allocator=False))
 
 
@@ -32,11 +32,11 @@ def let_fail(monkeypatch: pytest.MonkeyPatch, *compute_types: str) -> None:
 
 
 def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
-    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_fail(monkeypatch, "int8")
     with caplog.at_level(logging.INFO):
-        loaded = recipe.load()
+        loaded = loader.load()
     loaded.probe()
     loaded.model.close()
     assert loaded.facts.compute_type == "float32"
@@ -45,36 +45,36 @@ def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
     assert DEAD in line
 
 
-def test_where_the_best_works_nothing_is_said(recipe: WhisperLoader, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_the_best_works_nothing_is_said(loader: WhisperLoader, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        loaded = recipe.load()
+        loaded = loader.load()
     loaded.model.close()
     assert (loaded.facts.compute_type, caplog.messages) == ("int8", [])
 
 
 def test_where_none_works_the_model_is_unavailable_for_the_first_reason(
-    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_fail(monkeypatch, "int8", "float32")
     with pytest.raises(ModelUnavailable, match=f"fails on cpu with int8: {DEAD}"):
-        recipe.load()
+        loader.load()
     assert caplog.messages == []
 
 
 def test_what_the_operator_asked_for_gives_way_to_nothing(
-    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
+    loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_fail(monkeypatch, "int8")
     with pytest.raises(ModelUnavailable, match=DEAD):
-        replace(recipe, options=replace(recipe.options, compute_type="int8")).load()
+        replace(loader, options=replace(loader.options, compute_type="int8")).load()
 
 
 def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(
-    recipe: WhisperLoader, monkeypatch: pytest.MonkeyPatch
+    loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "server.whisper.devices.compute_types", lambda *_: ("float16", "float32")
     )  # no CPU has float16
-    loaded = recipe.load()
+    loaded = loader.load()
     loaded.model.close()
     assert loaded.facts.compute_type == "float32"

@@ -36,7 +36,7 @@ def test_windows_go_to_the_engine_with_the_fewest() -> None:
     for number in range(4):
         submit(spread, number)
     assert [len(engine.waiting) for engine in engines] == [2, 2]
-    engines[1].let_go(*engines[1].waiting)
+    engines[1].resolve(*engines[1].waiting)
     for number in range(4, 7):
         submit(spread, number)
     assert [len(engine.waiting) for engine in engines] == [3, 2]
@@ -47,7 +47,7 @@ def test_results_come_from_whichever_has_the_window() -> None:
     spread = MultiDeviceEngine(engines)
     futures = [submit(spread, number) for number in range(2)]
     for engine in engines:
-        engine.let_go()
+        engine.resolve()
     assert [future.result(1).segments[0].text for future in futures] == [" w0", " w1"]
 
 

@@ -20,14 +20,14 @@ from server.system.child_process import ChildProcess
 from server.system.machine import children_of
 from server.transcript import WindowResult
 from tests.support.fakes import DEADLINE_S, make_window, wait_until
-from tests.support.hosted import LIMITS, QUICK, FakeRecipe, kill, pid, supervised
+from tests.support.hosted import LIMITS, QUICK, FakeLoader, kill, pid, supervised
 
 BEAMS = DecodingOptions(language="en")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> FakeRecipe:
-    return FakeRecipe(tmp_path)
+def loader(tmp_path: Path) -> FakeLoader:
+    return FakeLoader(tmp_path)
 
 
 def submit(
@@ -50,37 +50,37 @@ def is_alive(process: int) -> bool:
 
 
 @contextmanager
-def held(recipe: FakeRecipe, engine: SupervisedEngine) -> Iterator[Future[WindowResult]]:
+def held(loader: FakeLoader, engine: SupervisedEngine) -> Iterator[Future[WindowResult]]:
     """Window 99 is inside the model; what comes now waits behind it."""
-    recipe.hold()
+    loader.hold()
     first = submit(engine, 99, request="other")
     wait_until(lambda: engine.stats().running == 1)
     yield first
-    recipe.release()
+    loader.release()
 
 
 # As the engine itself.
 
 
-def test_each_window_gets_its_own_result(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_each_window_gets_its_own_result(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         futures = [submit(engine, index) for index in range(20)]
         assert [text(future) for future in futures] == [f" w{index}" for index in range(20)]
         assert engine.max_batch == LIMITS.bulk
         assert engine.facts().languages == ("en",)
 
 
-def test_a_window_s_error_is_its_own(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_a_window_s_error_is_its_own(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         futures = [submit(engine, index, "fail" if index == 2 else "") for index in range(5)]
         with pytest.raises(RuntimeError, match="ValueError: bad window"):
             futures.pop(2).result(DEADLINE_S)
         assert [text(future) for future in futures] == [" w0", " w1", " w3", " w4"]
-        assert recipe.starts == 1
+        assert loader.starts == 1
 
 
-def test_a_full_queue_refuses(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine, held(recipe, engine):
+def test_a_full_queue_refuses(loader: FakeLoader) -> None:
+    with supervised(loader) as engine, held(loader, engine):
         for index in range(LIMITS.max_queued - 1):
             submit(engine, index)
         with pytest.raises(QueueFull):
@@ -89,9 +89,9 @@ def test_a_full_queue_refuses(recipe: FakeRecipe) -> None:
         submit(engine, 101)
 
 
-def test_cancelled_windows_end_at_once_and_hinder_nobody(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine) as first:
+def test_cancelled_windows_end_at_once_and_hinder_nobody(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine) as first:
             mine = [submit(engine, index) for index in range(3)]
             other = submit(engine, 7, request="other")
             engine.cancel("mine")
@@ -100,9 +100,9 @@ def test_cancelled_windows_end_at_once_and_hinder_nobody(recipe: FakeRecipe) -> 
         assert [text(first), text(other)] == [" w99", " w7"]
 
 
-def test_what_waits_and_what_runs_is_told(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine):
+def test_what_waits_and_what_runs_is_told(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine):
             futures = [submit(engine, index) for index in range(2)]
             futures.append(submit(engine, 2, request="quick", priority="interactive"))
             stats = engine.stats()
@@ -119,15 +119,15 @@ def test_what_waits_and_what_runs_is_told(recipe: FakeRecipe) -> None:
         assert stats.memory_bytes > 1 << 20
 
 
-def test_what_it_takes_is_known_as_soon_as_it_is_ready(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_what_it_takes_is_known_as_soon_as_it_is_ready(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         engine.facts()
         assert engine.stats().memory_bytes > 1 << 20
 
 
-def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
-    os.mkfifo(recipe.folder / "starts")  # which holds the load
-    engine = SupervisedEngine(recipe, "fake", patience=QUICK)
+def test_one_that_is_closed_while_it_loads_says_so(loader: FakeLoader) -> None:
+    os.mkfifo(loader.folder / "starts")  # which holds the load
+    engine = SupervisedEngine(loader, "fake", patience=QUICK)
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(engine.facts)
         engine.close()
@@ -135,8 +135,8 @@ def test_one_that_is_closed_while_it_loads_says_so(recipe: FakeRecipe) -> None:
             facts.result(DEADLINE_S)
 
 
-def test_close_fails_what_waits_and_ends_the_process(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine, held(recipe, engine) as first:
+def test_close_fails_what_waits_and_ends_the_process(loader: FakeLoader) -> None:
+    with supervised(loader) as engine, held(loader, engine) as first:
         process = pid(engine)
         waiting = submit(engine, 0)
         engine.close()
@@ -148,17 +148,17 @@ def test_close_fails_what_waits_and_ends_the_process(recipe: FakeRecipe) -> None
         assert engine.stats().state == "closed"
 
 
-def test_close_can_drain_first(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_close_can_drain_first(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         futures = [submit(engine, index) for index in range(10)]
         engine.close(drain_s=DEADLINE_S)
         assert [text(future) for future in futures] == [f" w{index}" for index in range(10)]
 
 
-def test_close_does_not_wait_for_a_model_that_loads(recipe: FakeRecipe) -> None:
-    os.mkfifo(recipe.folder / "broken")  # whoever reads it waits
-    engine = SupervisedEngine(recipe, "fake")
-    wait_until(lambda: (recipe.folder / "starts").exists())
+def test_close_does_not_wait_for_a_model_that_loads(loader: FakeLoader) -> None:
+    os.mkfifo(loader.folder / "broken")  # whoever reads it waits
+    engine = SupervisedEngine(loader, "fake")
+    wait_until(lambda: (loader.folder / "starts").exists())
     process = pid(engine)
     engine.close()
     assert not is_alive(process)
@@ -177,19 +177,19 @@ def test_a_process_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 # Processes that end.
 
 
-def test_windows_in_flight_go_to_the_next_process(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine) as first:
+def test_windows_in_flight_go_to_the_next_process(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine) as first:
             waiting = [submit(engine, index) for index in range(10)]
             kill(engine)
             wait_until(lambda: engine.stats().restarts == 1)
         assert [text(future) for future in [first, *waiting]] == [" w99", *(f" w{n}" for n in range(10))]
         assert text(submit(engine, 50)) == " w50"
-        assert recipe.starts == 2
+        assert loader.starts == 2
 
 
-def test_windows_that_come_while_there_is_no_process_wait_for_one(recipe: FakeRecipe) -> None:
-    with supervised(recipe, replace(QUICK, again_s=(0.5,))) as engine:
+def test_windows_that_come_while_there_is_no_process_wait_for_one(loader: FakeLoader) -> None:
+    with supervised(loader, replace(QUICK, again_s=(0.5,))) as engine:
         kill(engine)
         wait_until(lambda: "SIGKILL" in engine.stats().reason)
         assert engine.stats().state == "restarting"
@@ -197,34 +197,34 @@ def test_windows_that_come_while_there_is_no_process_wait_for_one(recipe: FakeRe
         assert (engine.stats().state, engine.stats().reason) == ("ready", "")
 
 
-def test_a_window_that_crashed_the_process_gets_a_second_chance(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_a_window_that_crashed_the_process_gets_a_second_chance(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         assert text(submit(engine, 0, "die once")) == " w0"
         assert engine.stats().restarts == 1
 
 
-def test_a_window_that_crashes_the_process_twice_fails_and_its_neighbours_do_not(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine) as first:
+def test_a_window_that_crashes_the_process_twice_fails_and_its_neighbours_do_not(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine) as first:
             futures = [submit(engine, index, "die" if index == 2 else "") for index in range(8)]
         poison = futures.pop(2)
         with pytest.raises(Unavailable, match="ended twice"):
             poison.result(DEADLINE_S)
         assert [text(future) for future in [first, *futures]] == [" w99", *(f" w{n}" for n in range(8) if n != 2)]
-        assert recipe.starts == 3
+        assert loader.starts == 3
 
 
-def test_two_bad_windows_fail_alone_too(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine):
+def test_two_bad_windows_fail_alone_too(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine):
             futures = [submit(engine, index, "die" if index in (1, 2) else "") for index in range(4)]
         failed = [isinstance(future.exception(DEADLINE_S), Unavailable) for future in futures]
         assert failed == [False, True, True, False]
 
 
-def test_a_window_that_only_waited_is_no_suspect(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine) as first:
+def test_a_window_that_only_waited_is_no_suspect(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine) as first:
             behind = submit(engine, 1)
             for killed in (1, 2, 3):
                 wait_until(lambda: engine.stats().running == 1)
@@ -234,9 +234,9 @@ def test_a_window_that_only_waited_is_no_suspect(recipe: FakeRecipe) -> None:
         assert text(behind) == " w1"
 
 
-def test_a_suspect_that_is_cancelled_holds_nobody_up(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine):
+def test_a_suspect_that_is_cancelled_holds_nobody_up(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine):
             kill(engine)
             behind = submit(engine, 1)
             wait_until(lambda: engine.stats().restarts == 1 and engine.stats().running == 1)
@@ -245,49 +245,49 @@ def test_a_suspect_that_is_cancelled_holds_nobody_up(recipe: FakeRecipe) -> None
 
 
 def test_a_lost_device_is_answered_by_a_fresh_process(tmp_path: Path) -> None:
-    recipe = FakeRecipe(tmp_path, device="cuda")
-    with supervised(recipe) as engine:
+    loader = FakeLoader(tmp_path, device="cuda")
+    with supervised(loader) as engine:
         futures = [submit(engine, index, "lose" if index == 1 else "") for index in range(4)]
         assert [text(future) for future in futures] == [" w0", " w1", " w2", " w3"]
-        assert recipe.starts == 2
+        assert loader.starts == 2
 
 
-def test_a_process_that_lost_a_thread_is_replaced(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_a_process_that_lost_a_thread_is_replaced(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         assert text(submit(engine, 0, "thread")) == " w0"
-        assert recipe.starts == 2
+        assert loader.starts == 2
 
 
-def test_a_model_that_fails_when_it_is_tried_out_is_replaced(recipe: FakeRecipe) -> None:
-    with supervised(recipe, replace(QUICK, probe_every_s=0.1)) as engine:
+def test_a_model_that_fails_when_it_is_tried_out_is_replaced(loader: FakeLoader) -> None:
+    with supervised(loader, replace(QUICK, probe_every_s=0.1)) as engine:
         wait_until(lambda: engine.stats().restarts == 1)
         wait_until(lambda: engine.stats().state == "ready")
         assert text(submit(engine, 0)) == " w0"
-        probes = recipe.folder / "probes"
+        probes = loader.folder / "probes"
         wait_until(lambda: len(probes.read_text()) > 2)  # and works from then on
-        assert recipe.starts == 2
+        assert loader.starts == 2
 
 
-def test_a_model_that_never_ends_when_it_is_tried_out_is_replaced(recipe: FakeRecipe) -> None:
-    (recipe.folder / "stuck").touch()
-    with supervised(recipe, replace(QUICK, probe_every_s=0.1, silent_s=3.0)) as engine:
+def test_a_model_that_never_ends_when_it_is_tried_out_is_replaced(loader: FakeLoader) -> None:
+    (loader.folder / "stuck").touch()
+    with supervised(loader, replace(QUICK, probe_every_s=0.1, silent_s=3.0)) as engine:
         wait_until(lambda: engine.stats().restarts == 1)
-        (recipe.folder / "stuck").unlink()
+        (loader.folder / "stuck").unlink()
         wait_until(lambda: engine.stats().state == "ready")
         assert text(submit(engine, 0)) == " w0"
 
 
 def test_a_gpu_s_model_that_comes_back_on_the_cpu_is_not_taken(tmp_path: Path) -> None:
-    recipe = FakeRecipe(tmp_path, device="cuda")
-    with supervised(recipe) as engine:
+    loader = FakeLoader(tmp_path, device="cuda")
+    with supervised(loader) as engine:
         (tmp_path / "device").write_text("cpu")
         kill(engine)
         wait_until(lambda: engine.stats().state == "broken")
         assert "on cpu instead of cuda" in engine.stats().reason
 
 
-def test_a_process_that_ends_leaves_no_descriptor_and_no_thread_behind(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_a_process_that_ends_leaves_no_descriptor_and_no_thread_behind(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         before = held_here()
         for killed in range(1, 6):
             kill(engine)
@@ -296,15 +296,15 @@ def test_a_process_that_ends_leaves_no_descriptor_and_no_thread_behind(recipe: F
         assert held_here() == before
 
 
-def test_a_signal_without_a_name_ends_a_process_like_any_other(recipe: FakeRecipe) -> None:
-    with supervised(recipe) as engine:
+def test_a_signal_without_a_name_ends_a_process_like_any_other(loader: FakeLoader) -> None:
+    with supervised(loader) as engine:
         os.kill(pid(engine), signal.SIGRTMIN + 1)
         wait_until(lambda: engine.stats().restarts == 1)
         assert text(submit(engine, 0)) == " w0"
 
 
 def test_where_no_thread_is_left_no_process_is_left_either(
-    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = children_of(os.getpid()), held_here()
     allowed = iter([True])
@@ -318,18 +318,18 @@ def test_where_no_thread_is_left_no_process_is_left_either(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse_the_second)
         with pytest.raises(RuntimeError, match="new thread"):
-            EngineProcess(Start(recipe, "info", "text", 60.0), lambda life, message: None)
+            EngineProcess(Start(loader, "info", "text", 60.0), lambda life, message: None)
     wait_until(lambda: (children_of(os.getpid()), held_here()) == before)
 
 
 def test_a_process_that_can_no_longer_be_told_anything_is_replaced(
-    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out_of_memory(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with supervised(recipe) as engine:
+    with supervised(loader) as engine:
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "send", run_out_of_memory)
             waiting = submit(engine, 0)
@@ -344,25 +344,25 @@ def held_here() -> tuple[int, int]:
 # Models that don't load.
 
 
-def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(recipe: FakeRecipe) -> None:
-    (recipe.folder / "broken").write_text("no such file")
-    with pytest.raises(ModelUnavailable, match=r"^no such file$"), supervised(recipe):
+def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(loader: FakeLoader) -> None:
+    (loader.folder / "broken").write_text("no such file")
+    with pytest.raises(ModelUnavailable, match=r"^no such file$"), supervised(loader):
         pass
-    assert recipe.starts == 1
+    assert loader.starts == 1
 
 
-def test_a_model_that_crashes_on_load_is_given_up_after_three_times(recipe: FakeRecipe) -> None:
-    (recipe.folder / "broken").write_text("die")
-    with pytest.raises(ModelUnavailable, match="'fake' does not run: it was ended by SIGABRT"), supervised(recipe):
+def test_a_model_that_crashes_on_load_is_given_up_after_three_times(loader: FakeLoader) -> None:
+    (loader.folder / "broken").write_text("die")
+    with pytest.raises(ModelUnavailable, match="'fake' does not run: it was ended by SIGABRT"), supervised(loader):
         pass
-    assert recipe.starts == 3
+    assert loader.starts == 3
 
 
 @pytest.mark.parametrize(("how", "reason"), [("die", "SIGABRT"), ("out of memory", "out of memory")])
-def test_a_model_that_no_longer_loads_is_broken_until_it_does(recipe: FakeRecipe, how: str, reason: str) -> None:
-    with supervised(recipe) as engine:
-        with held(recipe, engine) as waiting:
-            (recipe.folder / "broken").write_text(how)
+def test_a_model_that_no_longer_loads_is_broken_until_it_does(loader: FakeLoader, how: str, reason: str) -> None:
+    with supervised(loader) as engine:
+        with held(loader, engine) as waiting:
+            (loader.folder / "broken").write_text(how)
             kill(engine)
             with pytest.raises(Unavailable, match=reason):
                 waiting.result(DEADLINE_S)
@@ -370,7 +370,7 @@ def test_a_model_that_no_longer_loads_is_broken_until_it_does(recipe: FakeRecipe
         assert reason in engine.stats().reason
         with pytest.raises(Unavailable, match=reason):
             submit(engine, 0)
-        (recipe.folder / "broken").unlink()
+        (loader.folder / "broken").unlink()
         wait_until(lambda: engine.stats().state == "ready")
         assert text(submit(engine, 0)) == " w0"
 
@@ -378,8 +378,8 @@ def test_a_model_that_no_longer_loads_is_broken_until_it_does(recipe: FakeRecipe
 # Processes that hang.
 
 
-def test_a_wedged_batch_is_ended_with_its_process_and_others_go_on(recipe: FakeRecipe) -> None:
-    with supervised(recipe, replace(QUICK, wedged_s=2.0)) as engine:
+def test_a_wedged_batch_is_ended_with_its_process_and_others_go_on(loader: FakeLoader) -> None:
+    with supervised(loader, replace(QUICK, wedged_s=2.0)) as engine:
         hung = submit(engine, 0, "hang")
         wait_until(lambda: engine.stats().running == 1)
         behind = submit(engine, 1)
@@ -389,21 +389,21 @@ def test_a_wedged_batch_is_ended_with_its_process_and_others_go_on(recipe: FakeR
         assert engine.stats().restarts > 1
 
 
-def test_a_process_that_gives_no_sign_of_life_is_replaced(recipe: FakeRecipe) -> None:
-    with supervised(recipe, replace(QUICK, silent_s=3.0)) as engine:
+def test_a_process_that_gives_no_sign_of_life_is_replaced(loader: FakeLoader) -> None:
+    with supervised(loader, replace(QUICK, silent_s=3.0)) as engine:
         os.kill(pid(engine), signal.SIGSTOP)
         assert text(submit(engine, 0)) == " w0"
         assert engine.stats().restarts > 0
 
 
 def test_a_process_that_cannot_be_killed_is_left_behind(
-    recipe: FakeRecipe, monkeypatch: pytest.MonkeyPatch
+    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[ChildProcess] = []
     with monkeypatch.context() as patch:
         patch.setattr("server.engine.process.END_S", 0.1)
         patch.setattr(ChildProcess, "kill", lambda child: left.append(child))
-        with supervised(recipe, replace(QUICK, wedged_s=2.0)) as engine:
+        with supervised(loader, replace(QUICK, wedged_s=2.0)) as engine:
             hung = submit(engine, 0, "hang")
             wait_until(lambda: engine.stats().running == 1)
             assert text(submit(engine, 1)) == " w1"
@@ -412,11 +412,11 @@ def test_a_process_that_cannot_be_killed_is_left_behind(
         child.close()
 
 
-def test_a_model_that_hangs_while_it_loads_is_given_up(recipe: FakeRecipe) -> None:
-    os.mkfifo(recipe.folder / "broken")
+def test_a_model_that_hangs_while_it_loads_is_given_up(loader: FakeLoader) -> None:
+    os.mkfifo(loader.folder / "broken")
     with (
         pytest.raises(ModelUnavailable, match="did not load within"),
-        supervised(recipe, replace(QUICK, load_s=1.0)),
+        supervised(loader, replace(QUICK, load_s=1.0)),
     ):
         pass
 
@@ -435,10 +435,10 @@ def test_a_model_that_hangs_while_it_loads_is_given_up(recipe: FakeRecipe) -> No
     ],
 )
 def test_a_batch_is_wedged_by_its_age_alone_never_by_how_much_waits(
-    recipe: FakeRecipe, stats: dict[str, object], row_s: float, hopeless: bool
+    loader: FakeLoader, stats: dict[str, object], row_s: float, hopeless: bool
 ) -> None:
     life = EngineProcess.__new__(EngineProcess)
-    life.ready = Ready(replace(recipe.load().facts, row_s=row_s), 4, 100)
+    life.ready = Ready(replace(loader.load().facts, row_s=row_s), 4, 100)
     life.silent_s = 0.0
     life.heartbeat = Heartbeat(EngineStats(**{"queued": 0, "done": 0, "failed": 0, "batches": 0, **stats}))  # type: ignore[arg-type]
     assert bool(SupervisorTimeouts().lost_with(life)) is hopeless

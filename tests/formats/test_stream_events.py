@@ -21,7 +21,7 @@ SPOKEN = replace(make_segment(text=" Hello"), words=(WORD,), logprobs=LOGPROBS, 
 SEGMENTS: frozenset[StreamEvent] = frozenset({"segments"})
 
 
-def narrated(*segments: Segment, **options: Any) -> list[Json]:
+def events_of(*segments: Segment, **options: Any) -> list[Json]:
     narrator = DeltaWriter(TranscriptionOptions(stream=True, **options))
     return [event for segment in segments for event in narrator.segment(segment)]
 
@@ -35,7 +35,7 @@ def decoding(**options: Any) -> DecodingOptions:
 
 
 def test_first_delta_has_no_leading_space_and_later_ones_carry_theirs() -> None:
-    texts = [event["delta"] for event in narrated(make_segment(text=" Hello"), make_segment(text=" world."))]
+    texts = [event["delta"] for event in events_of(make_segment(text=" Hello"), make_segment(text=" world."))]
     assert texts == ["Hello", " world."]
 
 
@@ -44,14 +44,14 @@ def test_first_delta_has_no_leading_space_and_later_ones_carry_theirs() -> None:
 @example(["  "])
 def test_joined_deltas_are_the_text_of_done(texts: list[str]) -> None:
     segments = [make_segment(text=text) for text in texts]
-    deltas = [str(event["delta"]) for event in narrated(*segments)]
+    deltas = [str(event["delta"]) for event in events_of(*segments)]
     assert "".join(deltas) == done(transcript(*segments), TranscriptionOptions())["text"]
     assert all(deltas)
 
 
 def test_deltas_and_done_carry_log_probabilities_where_they_were_asked_for() -> None:
     options = TranscriptionOptions(model="gpt-4o-transcribe", decoding=decoding(token_logprobs=True))
-    (delta,) = narrated(SPOKEN, decoding=options.decoding)
+    (delta,) = events_of(SPOKEN, decoding=options.decoding)
     last = done(transcript(SPOKEN, SPOKEN), options)
     tokens = [
         {"token": " Hel", "logprob": -0.25, "bytes": [32, 72, 101, 108]},
@@ -59,7 +59,7 @@ def test_deltas_and_done_carry_log_probabilities_where_they_were_asked_for() -> 
     ]
     assert delta == {"type": "transcript.text.delta", "delta": "Hello", "logprobs": tokens}
     assert last["logprobs"] == tokens * 2
-    assert "logprobs" not in narrated(SPOKEN)[0]
+    assert "logprobs" not in events_of(SPOKEN)[0]
     assert "logprobs" not in done(transcript(SPOKEN), TranscriptionOptions())
 
 
@@ -87,13 +87,13 @@ def test_done_tells_languages_where_json_does() -> None:
 
 
 def test_segments_are_told_only_where_they_were_asked_for() -> None:
-    assert [event["type"] for event in narrated(SPOKEN)] == ["transcript.text.delta"]
-    _, event = narrated(SPOKEN, stream_events=SEGMENTS)
+    assert [event["type"] for event in events_of(SPOKEN)] == ["transcript.text.delta"]
+    _, event = events_of(SPOKEN, stream_events=SEGMENTS)
     assert event == {"type": "sotto.segment"} | segment_dict(SPOKEN)
 
 
 def test_segments_have_words_where_words_were_asked_for() -> None:
-    _, event = narrated(SPOKEN, stream_events=SEGMENTS, decoding=decoding(word_timestamps=True))
+    _, event = events_of(SPOKEN, stream_events=SEGMENTS, decoding=decoding(word_timestamps=True))
     assert event == {"type": "sotto.segment"} | segment_dict(SPOKEN) | {"words": word_dicts((WORD,))}
 
 
@@ -106,7 +106,7 @@ def test_progress_tells_whole_milliseconds_and_no_hint_where_there_is_none() -> 
 
 def test_sdk_types_validate_the_events() -> None:
     options = TranscriptionOptions(model="gpt-transcribe", decoding=decoding(token_logprobs=True))
-    (delta,) = narrated(SPOKEN, decoding=options.decoding)
+    (delta,) = events_of(SPOKEN, decoding=options.decoding)
     TranscriptionTextDeltaEvent.model_validate_json(to_json(delta), strict=True)
     last = TranscriptionTextDoneEvent.model_validate_json(to_json(done(transcript(SPOKEN), options)), strict=True)
     assert last.usage

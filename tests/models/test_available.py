@@ -65,7 +65,7 @@ def test_what_is_not_whole_is_known_with_what_lacks(tmp_path: Path) -> None:
     known = named(stock(tmp_path))["half"]
     assert "lacks tokenizer.json" in known.problem
     filled(tmp_path / "half", *WHOLE)
-    assert stock(tmp_path).look(known).problem == ""
+    assert stock(tmp_path).refresh(known).problem == ""
 
 
 def test_pulls_under_way_and_names_of_others_are_left_out(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_token_goes_to_the_hub_but_not_to_the_store(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     pull(standin, folder)
-    assert standin.asked("model.bin")[0].headers["Authorization"] is None
+    assert standin.requests_for("model.bin")[0].headers["Authorization"] is None
     assert standin.requests[0].headers["Authorization"] == "Bearer hf_mine"
     resolved = [request for request in standin.requests if "resolve" in request.path]
     assert {request.headers["Authorization"] for request in resolved} == {"Bearer hf_mine"}
@@ -168,7 +168,7 @@ def test_addresses_of_the_store_are_not_logged(
 def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF, 0, 1000]
     assert contents(pull(standin, folder)) == FILES
-    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [
+    assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [
         None,
         f"bytes={HALF}-",
         f"bytes={HALF}-",
@@ -190,8 +190,8 @@ def test_given_up_pull_is_no_model_and_goes_on_next_time(standin: Hub, folder: P
     standin.cuts.clear()
     standin.requests.clear()
     assert contents(pull(standin, folder)) == FILES
-    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
-    assert standin.asked("config.json") == []
+    assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [f"bytes={HALF}-"]
+    assert standin.requests_for("config.json") == []
 
 
 def test_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> 
 
 def test_files_are_asked_for_as_they_are(standin: Hub, folder: Path) -> None:
     pull(standin, folder)  # an offset into a compressed body would mean nothing
-    assert {request.headers["Accept-Encoding"] for request in standin.asked("")} == {"identity"}
+    assert {request.headers["Accept-Encoding"] for request in standin.requests_for("")} == {"identity"}
 
 
 def test_store_that_ignores_ranges_gives_the_same_bytes(standin: Hub, folder: Path) -> None:
@@ -235,7 +235,7 @@ def test_new_revision_of_the_same_weights_goes_on_where_the_old_one_was(standin:
     newer = FILES | {"config.json": b'{"alignment_heads": [[1, 2]]}'}
     standin.repositories[NAME] = Repository(newer, revision="2" * 40)
     assert contents(pull(standin, folder)) == newer
-    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
+    assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [f"bytes={HALF}-"]
 
 
 def test_new_revision_with_other_content_of_equal_size_starts_these_files_anew(standin: Hub, folder: Path) -> None:
@@ -247,7 +247,7 @@ def test_new_revision_with_other_content_of_equal_size_starts_these_files_anew(s
     newer = {name: content[::-1] for name, content in FILES.items()}
     standin.repositories[NAME] = Repository(newer, revision="2" * 40)
     assert contents(pull(standin, folder)) == newer
-    assert {request.headers["Range"] for request in standin.asked("")} == {None}
+    assert {request.headers["Range"] for request in standin.requests_for("")} == {None}
 
 
 def test_files_that_the_new_revision_lacks_do_not_come_along(standin: Hub, folder: Path) -> None:
@@ -394,7 +394,7 @@ def test_full_disk_is_told_before_the_download(standin: Hub, folder: Path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(ModelUnavailable, match=r"needs 67\.4 MB more in .* has 0\.0 MB free"):
         pull(standin, folder)
-    assert standin.asked("model.bin") == []
+    assert standin.requests_for("model.bin") == []
 
 
 def test_disk_that_fills_on_the_way_keeps_what_fits_for_the_next_pull(
@@ -407,7 +407,7 @@ def test_disk_that_fills_on_the_way_keeps_what_fits_for_the_next_pull(
     assert not folder.exists()
     standin.requests.clear()
     assert contents(pull(standin, folder)) == FILES
-    assert [request.headers["Range"] for request in standin.asked("model.bin")] == [f"bytes={HALF}-"]
+    assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [f"bytes={HALF}-"]
 
 
 def test_hub_that_lies_about_a_checksum_is_not_believed(standin: Hub, folder: Path) -> None:
@@ -445,7 +445,7 @@ def test_who_is_told_may_end_the_pull_and_go_on_later(standin: Hub, folder: Path
     assert not folder.exists()
     standin.requests.clear()
     assert contents(pull(standin, folder)) == FILES
-    assert standin.asked("model.bin")[0].headers["Range"] is not None
+    assert standin.requests_for("model.bin")[0].headers["Range"] is not None
 
 
 def test_folder_that_can_t_be_made_is_named(standin: Hub, tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ def test_file_with_the_folder_s_name_is_refused_before_the_download(
     with pytest.raises(ModelLocked, match="is not a folder: remove it"):
         pull(standin, folder)
     assert file.read_text() == "mine"
-    assert standin.asked("") == []
+    assert standin.requests_for("") == []
 
 
 def test_two_at_once_pull_once(standin: Hub, folder: Path) -> None:
@@ -518,4 +518,4 @@ def test_two_at_once_pull_once(standin: Hub, folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert contents(folder) == FILES
-    assert len(standin.asked("model.bin")) == 1
+    assert len(standin.requests_for("model.bin")) == 1

@@ -122,7 +122,7 @@ def test_a_hub_with_other_weights_than_pinned_is_not_believed(
         PullFailed, match=r"model\.bin of me/mine is not the file that Sotto's catalog has.*--latest"
     ):
         fetch(order)
-    assert not hub.asked("model.bin")
+    assert not hub.requests_for("model.bin")
     fetched = fetch(replace(order, latest=True))
     assert (fetched.folder / "model.bin").read_bytes() == b"another"
 
@@ -163,7 +163,7 @@ def test_the_latest_that_is_here_is_not_fetched_again(hub: Hub, model: CatalogEn
     fetch(ordered(model, tmp_path, model_sources="hub"))
     hub.requests.clear()
     fetch(ordered(model, tmp_path, latest=True))
-    assert not hub.asked("model.bin")
+    assert not hub.requests_for("model.bin")
 
 
 def test_a_mirror_helps_out(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_a_mirror_goes_on_where_the_hub_broke_off_and_leaves_it_for_the_next_pul
     hub.requests.clear()
     hub.repositories[NAME].file_status = 503
     assert fetch(order).source == f"{MIRROR} on the hub"
-    assert [request.headers["Range"] for request in hub.asked("model.bin")] == [f"bytes={half}-"]
-    assert not hub.asked("config.json")
+    assert [request.headers["Range"] for request in hub.requests_for("model.bin")] == [f"bytes={half}-"]
+    assert not hub.requests_for("config.json")
 
 
 # Folders and files

@@ -9,7 +9,7 @@ PLAIN = AccessRecord(
     path="/v1/models",
     route="/v1/models",
     status=200,
-    ended="answered",
+    ended="completed",
     why="",
     total_s=0.0042,
     in_bytes=0,
@@ -40,9 +40,9 @@ def test_a_request_is_told_in_a_line_that_begins_alike() -> None:
 
 
 def test_the_line_ends_with_what_went_wrong() -> None:
-    refused = replace(PLAIN, status=404, ended="refused", why="model_not_found: The model 'x' does not exist")
-    assert str(refused).endswith(" out 321 refused: model_not_found: The model 'x' does not exist")
-    assert str(replace(TRANSCRIPTION, status=499, ended="left")).endswith(" out 321 left")
+    rejected = replace(PLAIN, status=404, ended="rejected", why="model_not_found: The model 'x' does not exist")
+    assert str(rejected).endswith(" out 321 rejected: model_not_found: The model 'x' does not exist")
+    assert str(replace(TRANSCRIPTION, status=499, ended="disconnected")).endswith(" out 321 disconnected")
 
 
 def test_fields_are_what_there_is_to_tell() -> None:
@@ -53,7 +53,7 @@ def test_fields_are_what_there_is_to_tell() -> None:
         "path": "/v1/models",
         "route": "/v1/models",
         "status": 200,
-        "ended": "answered",
+        "ended": "completed",
         "total_s": 0.004,
         "in_bytes": 0,
         "out_bytes": 321,

@@ -18,9 +18,9 @@ FACTS = ModelFacts(("en",), 80, "cuda", "float16", 0.1)
 class OnDevice(FakeEngine):
     """Loaded at once on the device that its recipe names."""
 
-    def __init__(self, recipe: WhisperLoader, name: str, **_: object) -> None:
+    def __init__(self, loader: WhisperLoader, name: str, **_: object) -> None:
         super().__init__()
-        self._device = recipe.options.device
+        self._device = loader.options.device
 
     def facts(self) -> ModelFacts:
         return replace(FACTS, device_bytes=SIZES[self._device])
@@ -39,10 +39,10 @@ def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, de
 def test_where_one_can_not_begin_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[OnDevice] = []
 
-    def begin(recipe: WhisperLoader, name: str, **_: object) -> OnDevice:
+    def begin(loader: WhisperLoader, name: str, **_: object) -> OnDevice:
         if begun:
             raise RuntimeError("can't start new thread")
-        begun.append(OnDevice(recipe, name))
+        begun.append(OnDevice(loader, name))
         return begun[0]
 
     monkeypatch.setattr("server.pool.launch.SupervisedEngine", begin)

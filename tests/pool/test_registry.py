@@ -179,9 +179,9 @@ def test_ids_are_all_names_and_those_of_the_cloud() -> None:
 
 @pytest.mark.parametrize(("names", "offered"), [("demo own", ["demo", "own"]), ("own demo", ["own"])])
 def test_a_demo_is_offered_only_as_the_default_but_can_always_be_named(names: str, offered: list[str]) -> None:
-    keeper = ModelPool(loading, Budget(lambda _: Need(0, 0)))
-    keeper.stock([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
-    with closing(Registry(keeper)) as registry:
+    pool = ModelPool(loading, Budget(lambda _: Need(0, 0)))
+    pool.set_models([KnownModel((name,), Path(name), demo=name == "demo") for name in names.split()], FOREVER)
+    with closing(Registry(pool)) as registry:
         assert registry.ids() == [*offered, "whisper-1"]
         assert registry.find("demo").name == "demo"
 
@@ -282,7 +282,7 @@ def test_the_memory_of_a_model_is_given_back_when_it_is_closed() -> None:
     assert resident_bytes() - before < 20 << 20
 
 
-class Shelf:
+class FakeSource:
     """Which models there are, as the test says."""
 
     def __init__(self, *names: str) -> None:
@@ -302,18 +302,18 @@ def loading(known: KnownModel) -> Starting:
     return engines.start(known)
 
 
-def shelved(*names: str, keep_s: float = FOREVER) -> Registry:
+def registry_with(*names: str, keep_s: float = FOREVER) -> Registry:
     """Over a default model that is loaded, and others that are not."""
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    keeper.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
-    shelf = Shelf("demo", *names)
-    keeper.stock(shelf.models(), 300.0)
-    return Registry(keeper, stock=shelf)
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    pool.adopt(KnownModel(("demo",), Path("/nonexistent/demo")), DEMO, keep_s)
+    source = FakeSource("demo", *names)
+    pool.set_models(source.models(), 300.0)
+    return Registry(pool, source=source)
 
 
 @pytest.mark.anyio
 async def test_states_tell_how_every_model_is() -> None:
-    registry = shelved("fine", "bad")
+    registry = registry_with("fine", "bad")
     with closing(registry):
         before_s = time.time()
         await registry.load("fine")
@@ -338,7 +338,7 @@ async def test_states_tell_how_every_model_is() -> None:
 
 @pytest.mark.anyio
 async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
-    registry = shelved("fine")
+    registry = registry_with("fine")
     with closing(registry):
         lease = registry.lease(registry.find("fine"))
         await lease.model()
@@ -353,13 +353,13 @@ async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
 
 @pytest.mark.anyio
 async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
-    shelf = Shelf("demo", "old")
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    keeper.stock(shelf.models(), 300.0)
-    registry = Registry(keeper, stock=shelf)
+    source = FakeSource("demo", "old")
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    pool.set_models(source.models(), 300.0)
+    registry = Registry(pool, source=source)
     watching = asyncio.create_task(registry.watch())
     with closing(registry):
-        shelf.names = ("demo", "new")
+        source.names = ("demo", "new")
         await eventually(lambda: registry.ids() == ["demo", "new", "whisper-1"])
         with pytest.raises(ModelNotFound):
             registry.find("old")
@@ -368,40 +368,40 @@ async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
     await asyncio.gather(watching, return_exceptions=True)
 
 
-class SlowShelf(Shelf):
+class SlowSource(FakeSource):
     """Its first answer takes until it is let go."""
 
     def __init__(self, *names: str) -> None:
         super().__init__(*names)
         self.looks = 0
-        self.let_go = threading.Event()
+        self.resolve = threading.Event()
 
     def models(self) -> list[KnownModel]:
         seen = super().models()
         self.looks += 1
-        assert self.looks > 1 or self.let_go.wait(DEADLINE_S), "held for too long"
+        assert self.looks > 1 or self.resolve.wait(DEADLINE_S), "held for too long"
         return seen
 
 
 @pytest.mark.anyio
 async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
-    shelf = SlowShelf("demo")
-    keeper = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
-    registry = Registry(keeper, stock=shelf)
+    source = SlowSource("demo")
+    pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
+    registry = Registry(pool, source=source)
     with closing(registry):
         older = asyncio.create_task(registry.rescan())
-        await eventually(lambda: shelf.looks == 1)
-        shelf.names = ("demo", "new")
+        await eventually(lambda: source.looks == 1)
+        source.names = ("demo", "new")
         newer = asyncio.create_task(registry.rescan())
         await peek()
-        shelf.let_go.set()
+        source.resolve.set()
         await asyncio.gather(older, newer)
         assert registry.ids() == ["demo", "new", "whisper-1"]
 
 
 @pytest.mark.anyio
 async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
-    registry = shelved("fine", keep_s=0.0)
+    registry = registry_with("fine", keep_s=0.0)
     with closing(registry):
         assert registry.not_ready_reason() == ""
         await registry.unload("demo")
@@ -411,9 +411,9 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
-    keeper = ModelPool(loading, Budget(lambda known: Need(0, 0)))
-    keeper.stock(Shelf("bad").models(), 300.0)
-    registry = Registry(keeper)
+    pool = ModelPool(loading, Budget(lambda known: Need(0, 0)))
+    pool.set_models(FakeSource("bad").models(), 300.0)
+    registry = Registry(pool)
     with closing(registry):
         with pytest.raises(ModelBroken):
             await registry.load("whisper-1")
@@ -423,9 +423,9 @@ async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
 @pytest.mark.anyio
 async def test_a_default_model_that_the_next_request_would_try_again_is_none() -> None:
     engines, time_s = Engines(), 0.0
-    keeper = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
-    keeper.stock(Shelf("demo").models(), 300.0)
-    registry = Registry(keeper)
+    pool = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
+    pool.set_models(FakeSource("demo").models(), 300.0)
+    registry = Registry(pool)
     with closing(registry):
         await registry.load("demo")
         await registry.unload("demo")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -18,7 +19,9 @@ from server.api.openapi.document import ERRORS
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import sotto
 from server.models.catalog import SAMPLE_TEXT
+from server.monitoring.access_log import Ending
 from server.settings import Settings
+from server.stats import MediaEnd
 from tests.support.fakes import make_media
 from tests.support.registries import registry_of
 
@@ -222,6 +225,11 @@ def test_messages_that_explain_a_503_are_those_of_the_program() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py"))
     assert len(said) > 10
     assert [quoted or name for quoted, name in said if (quoted or name) not in source] == []
+
+
+@pytest.mark.parametrize("label", [*get_args(Ending), *get_args(MediaEnd)])
+def test_every_label_of_logs_and_metrics_is_described(label: str) -> None:
+    assert f"`{label}`" in text_of("docs/monitoring.md")
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])

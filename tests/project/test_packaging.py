@@ -137,11 +137,11 @@ def test_images_come_from_the_public_base_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_dockerfile_copies_only_what_the_context_holds(name: str) -> None:
-    let_in = [line[1:] for line in text_of(".dockerignore").splitlines() if line.startswith("!")]
+    included = [line[1:] for line in text_of(".dockerignore").splitlines() if line.startswith("!")]
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text_of(name), re.MULTILINE)
     for source in " ".join(copied).split():
         assert (ROOT / source).exists()
-        assert any(path == source or path.startswith(f"{source}/") for path in let_in)
+        assert any(path == source or path.startswith(f"{source}/") for path in included)
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

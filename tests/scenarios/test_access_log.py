@@ -59,7 +59,7 @@ def test_a_transcription_leaves_one_line_with_numbers(logging_server: Running) -
         "path": TRANSCRIPTIONS,
         "route": TRANSCRIPTIONS,
         "status": 200,
-        "ended": "answered",
+        "ended": "completed",
         "model": "demo",
     }
 
@@ -83,7 +83,7 @@ def test_the_route_is_a_template_and_the_path_the_client_s(logging_server: Runni
 def test_a_refusal_says_why(logging_server: Running, audio: str | bytes, key: str, status: int, why: str) -> None:
     answer = logging_server.transcribe(audio, key=key)
     (entry,) = entries(logging_server, answer.headers["x-request-id"])
-    assert (entry["status"], entry["ended"], entry["route"]) == (status, "refused", TRANSCRIPTIONS)
+    assert (entry["status"], entry["ended"], entry["route"]) == (status, "rejected", TRANSCRIPTIONS)
     assert entry["why"].startswith(why)
 
 
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_is_told_as_such(logging_server: Running, body: byt
     wait_until(lambda: f"POST {TRANSCRIPTIONS}" in logging_server.log[logged:])
     (line,) = [line for line in logging_server.log[logged:].splitlines() if f"POST {TRANSCRIPTIONS}" in line]
     entry = json.loads(line)
-    assert (entry["status"], entry["ended"]) == (status, "left")
+    assert (entry["status"], entry["ended"]) == (status, "disconnected")
     assert entry["audio_s"] > entry["done_s"]
 
 

@@ -22,7 +22,7 @@ WITH_WORDS = {"response_format": "verbose_json", "timestamp_granularities[]": ["
 
 Entry = dict[str, Any]
 Answer = dict[str, Any]
-Hear = Callable[[str], Answer]
+Transcribe = Callable[[str], Answer]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def hear(server: Running) -> Hear:
+def transcribe(server: Running) -> Transcribe:
     """The verbose answer for a recording, with words; asked for once."""
 
     @cache
@@ -59,23 +59,23 @@ def named(manifest: Iterable[Entry], name: str) -> Entry:
     return entry
 
 
-def all_heard(hear: Hear, entries: Iterable[Entry]) -> list[tuple[Entry, Answer]]:
+def transcribe_all(transcribe: Transcribe, entries: Iterable[Entry]) -> list[tuple[Entry, Answer]]:
     """Each recording with what was heard."""
     listed = list(entries)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(zip(listed, pool.map(hear, [entry["file"] for entry in listed]), strict=True))
+        return list(zip(listed, pool.map(transcribe, [entry["file"] for entry in listed]), strict=True))
 
 
-def error_rate(heard: Iterable[tuple[Entry, Answer]]) -> float:
-    return error_rate_over((entry["text"], answer["text"]) for entry, answer in heard)
+def error_rate(answers: Iterable[tuple[Entry, Answer]]) -> float:
+    return error_rate_over((entry["text"], answer["text"]) for entry, answer in answers)
 
 
 def matched_segments(entry: Entry, answer: Answer) -> list[tuple[Entry, Answer]]:
     """The sentences of which every word was heard, each with its segment."""
-    said, heard = entry["segments"], answer["segments"]
-    texts, found = ([" ".join(words_of(one["text"])) for one in each] for each in (said, heard))
+    expected, actual = entry["segments"], answer["segments"]
+    texts, found = ([" ".join(words_of(one["text"])) for one in each] for each in (expected, actual))
     blocks = SequenceMatcher(None, texts, found, autojunk=False).get_matching_blocks()
-    return [(said[block.a + n], heard[block.b + n]) for block in blocks for n in range(block.size)]
+    return [(expected[block.a + n], actual[block.b + n]) for block in blocks for n in range(block.size)]
 
 
 def check_times(answer: Answer) -> None:
@@ -102,22 +102,22 @@ def check_times(answer: Answer) -> None:
         ("long-de", 0.435),  # measured 28.3 %, and 29.2 % with faster-whisper alone
     ],
 )
-def test_words_are_right(hear: Hear, manifest: list[Entry], kind: str, bound: float) -> None:
-    assert error_rate(all_heard(hear, of_kind(manifest, kind))) <= bound
+def test_words_are_right(transcribe: Transcribe, manifest: list[Entry], kind: str, bound: float) -> None:
+    assert error_rate(transcribe_all(transcribe, of_kind(manifest, kind))) <= bound
 
 
-def test_language_of_every_sentence_is_heard(hear: Hear, manifest: list[Entry]) -> None:
-    heard = all_heard(hear, of_kind(manifest, *SINGLE))
-    assert [answer["language_code"] for _, answer in heard] == [entry["language"] for entry, _ in heard]
+def test_language_of_every_sentence_is_heard(transcribe: Transcribe, manifest: list[Entry]) -> None:
+    answers = transcribe_all(transcribe, of_kind(manifest, *SINGLE))
+    assert [answer["language_code"] for _, answer in answers] == [entry["language"] for entry, _ in answers]
 
 
-def test_durations_are_right(hear: Hear, manifest: list[Entry]) -> None:
-    for entry, answer in all_heard(hear, of_kind(manifest, *SINGLE)):
+def test_durations_are_right(transcribe: Transcribe, manifest: list[Entry]) -> None:
+    for entry, answer in transcribe_all(transcribe, of_kind(manifest, *SINGLE)):
         assert answer["duration"] == pytest.approx(entry["duration"], abs=0.1), entry["file"]  # encoders pad
 
 
-def test_times_are_in_order_and_inside(hear: Hear, manifest: list[Entry]) -> None:
-    for _, answer in all_heard(hear, of_kind(manifest, *SINGLE, "silences", "level", "long-de")):
+def test_times_are_in_order_and_inside(transcribe: Transcribe, manifest: list[Entry]) -> None:
+    for _, answer in transcribe_all(transcribe, of_kind(manifest, *SINGLE, "silences", "level", "long-de")):
         check_times(answer)
 
 
@@ -128,14 +128,14 @@ def test_times_are_in_order_and_inside(hear: Hear, manifest: list[Entry]) -> Non
         ("human-digits", 0.38),  # measured 0.25 s
     ],
 )
-def test_word_times_are_near(hear: Hear, manifest: list[Entry], kind: str, bound_s: float) -> None:
+def test_word_times_are_near(transcribe: Transcribe, manifest: list[Entry], kind: str, bound_s: float) -> None:
     """Over the sentences of which every word was heard."""
     errors = []
-    for entry, answer in all_heard(hear, of_kind(manifest, kind)):
+    for entry, answer in transcribe_all(transcribe, of_kind(manifest, kind)):
         said = [word for segment in entry["segments"] for word in segment.get("words", [])]
         if said and words_of(entry["text"]) == words_of(answer["text"]):
-            for word, heard in zip(said, answer["words"], strict=True):
-                errors += [abs(heard[edge] - word[edge]) for edge in ("start", "end")]
+            for word, actual in zip(said, answer["words"], strict=True):
+                errors += [abs(actual[edge] - word[edge]) for edge in ("start", "end")]
     assert len(errors) > 100
     assert mean(errors) <= bound_s
 
@@ -156,12 +156,14 @@ def test_long_recording_is_right_to_its_end(
     assert answer["duration"] == pytest.approx(entry["duration"], abs=0.1)
     matched = matched_segments(entry, answer)
     assert len(matched) >= least_matched
-    starts, ends = ([abs(heard[edge] - said[edge]) for said, heard in matched] for edge in ("start", "end"))
+    starts, ends = (
+        [abs(actual[edge] - expected[edge]) for expected, actual in matched] for edge in ("start", "end")
+    )
     assert mean(starts + ends) <= 0.02  # measured 0.008 s
     assert max(ends) <= 0.05  # measured 0.027 s: nothing drifts
     assert max(starts) <= 0.4  # measured 0.3 s: a first sentence may start with its window, ahead of the speech
 
 
 @pytest.mark.slow
-def test_times_of_words_in_a_long_recording_are_in_order_and_inside(hear: Hear) -> None:
-    check_times(hear("ten_minutes.ogg"))
+def test_times_of_words_in_a_long_recording_are_in_order_and_inside(transcribe: Transcribe) -> None:
+    check_times(transcribe("ten_minutes.ogg"))

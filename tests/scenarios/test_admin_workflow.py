@@ -108,7 +108,7 @@ def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: thre
     server.wait_for_line(f"the pull of {NAME} was cancelled: no client is waiting")
     assert server.get(f"/v1/models/{NAME}", key=ORDINARY).status_code == 404
     assert ask(server, "POST", f"/v1/models/{NAME}?stream=false").json()["state"] == "done"
-    (request,) = hub.asked("model.bin")
+    (request,) = hub.requests_for("model.bin")
     assert int(request.headers["Range"].removeprefix("bytes=").rstrip("-")) >= 1_000_000
     assert ask(server, "POST", f"/api/ps/{NAME}").json()["state"] == "loaded"
     assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]

@@ -63,7 +63,7 @@ def waiting_for_the_model(server: Running, stream: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def heard(server: Running, stream: str) -> Iterator[Connection]:
+def streaming(server: Running, stream: str) -> Iterator[Connection]:
     with client(server, LONG, stream) as connection:
         server.wait_until_busy()
         yield connection
@@ -76,7 +76,7 @@ def held(server: Running) -> tuple[float, float, float, int]:
 
 
 @pytest.mark.parametrize("stream", ["false", "true"], ids=["whole", "stream"])
-@pytest.mark.parametrize("phase", [uploading, decoding, waiting_for_the_model, heard])
+@pytest.mark.parametrize("phase", [uploading, decoding, waiting_for_the_model, streaming])
 def test_client_that_leaves_gives_everything_back(server: Running, phase: Phase, stream: str) -> None:
     before = held(server)
     assert before[:3] == (0, 0, 0)

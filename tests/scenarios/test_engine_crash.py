@@ -20,7 +20,7 @@ from server.settings import Settings
 from server.system.machine import children_of
 from tests.support.bad_inputs import DATA
 from tests.support.fakes import DEADLINE_S, make_media, wait_until
-from tests.support.hosted import QUICK, FakeRecipe, kill, supervised
+from tests.support.hosted import QUICK, FakeLoader, kill, supervised
 from tests.support.registries import registry_of, served_model
 from tests.support.serving import TRANSCRIPTIONS, Running, serving
 
@@ -38,7 +38,7 @@ def own_server() -> Iterator[Running]:
 
 
 @contextmanager
-def unhurt(server: Running, what: str, rounds: int) -> Iterator[None]:
+def unaffected(server: Running, what: str, rounds: int) -> Iterator[None]:
     """Memory is as before, in the end. With -s, it prints its figures."""
     before_mb, began = server.resident_mb(), time.monotonic()
     yield
@@ -49,7 +49,7 @@ def unhurt(server: Running, what: str, rounds: int) -> Iterator[None]:
 
 
 @contextmanager
-def clients_unhurt(server: Running) -> Iterator[None]:
+def clients_unaffected(server: Running) -> Iterator[None]:
     """While many ask at once; and one more does behind them."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = [pool.submit(server.transcribe, SPEECH) for _ in range(CLIENTS)]
@@ -62,10 +62,10 @@ def clients_unhurt(server: Running) -> Iterator[None]:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
-    with unhurt(own_server, "engine", rounds):
+    with unaffected(own_server, "engine", rounds):
         for _ in range(rounds):
             own_server.wait_until_model_runs()
-            with clients_unhurt(own_server):
+            with clients_unaffected(own_server):
                 own_server.wait_until_busy()
                 (engine,) = own_server.engines()
                 os.kill(engine, signal.SIGKILL)
@@ -76,9 +76,9 @@ def test_engine_that_is_killed_under_load_costs_no_request(own_server: Running, 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_media_process_that_is_killed_under_load_costs_no_request(own_server: Running, rounds: int) -> None:
     """In turns a worker and the process that all of them come from."""
-    with unhurt(own_server, "media process", rounds):
+    with unaffected(own_server, "media process", rounds):
         for number in range(rounds):
-            with clients_unhurt(own_server):
+            with clients_unaffected(own_server):
                 (parent,) = own_server.children("server.audio.fork_server")
                 wait_until(lambda: bool(children_of(parent)))  # noqa: B023 - it is called here
                 for pid in [parent] if number % 2 else children_of(parent)[:1]:
@@ -107,7 +107,7 @@ def test_ready_brings_back_media_workers_that_are_gone() -> None:
 
 
 def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: Path) -> None:
-    recipe = FakeRecipe(tmp_path)
+    recipe = FakeLoader(tmp_path)
     with supervised(recipe) as engine, TestClient(over(engine)) as client:
         assert client.get("/ready").json() == {"status": "ready", "model": "fake"}
         (tmp_path / "broken").write_text("the GPU is gone")
@@ -131,7 +131,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
 
 
 def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) -> None:
-    recipe = FakeRecipe(tmp_path)
+    recipe = FakeLoader(tmp_path)
     patience = replace(QUICK, wedged_s=2.0, again_s=(0.5,))
     with supervised(recipe, patience) as engine, TestClient(over(engine)) as client, ThreadPoolExecutor() as pool:
         hung = pool.submit(transcribed, client, prompt="hang")

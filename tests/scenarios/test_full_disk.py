@@ -56,7 +56,7 @@ def all_taken_but(left_bytes: int, folder: Path) -> Iterator[None]:
     wait_until(lambda: free_bytes(folder) == before)
 
 
-def complaint(answer: httpx2.Response) -> str:
+def message_of(answer: httpx2.Response) -> str:
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     return str(answer.json()["error"]["message"])
@@ -76,9 +76,9 @@ def test_full_disk_is_told_and_hurts_nobody_for_long(
     server, folder = disk
     assert server.transcribe(LARGE).status_code == 200
     with all_taken_but(left_bytes, folder):
-        assert complaint(server.transcribe(LARGE)) == message
+        assert message_of(server.transcribe(LARGE)) == message
         assert server.transcribe(SPEECH).status_code == 200
-        assert complaint(server.transcribe(LARGE)) == message
+        assert message_of(server.transcribe(LARGE)) == message
     assert server.transcribe(LARGE).status_code == 200
 
 
@@ -100,6 +100,6 @@ def test_folder_that_cannot_be_made_again_is_told_until_it_can(tmp_path: Path) -
         assert server.transcribe(SPEECH).status_code == 200
         shutil.rmtree(folder)
         folder.touch()  # something else is in its place
-        assert "can't be stored: " in complaint(server.transcribe(SPEECH))
+        assert "can't be stored: " in message_of(server.transcribe(SPEECH))
         folder.unlink()
         assert server.transcribe(SPEECH).status_code == 200

@@ -40,7 +40,7 @@ def server(models_dir: Path) -> Iterator[Running]:
         yield running
 
 
-def hear(server: Running, model: str, **fields: str) -> httpx2.Response:
+def transcribe(server: Running, model: str, **fields: str) -> httpx2.Response:
     return server.transcribe(SPEECH, {"model": model, "language": "en", **fields})
 
 
@@ -77,16 +77,16 @@ def test_a_model_is_loaded_on_demand_and_gives_its_memory_back(server: Running) 
     assert entry(server, "two")["size"] > MIB
     assert "en" in entry(server, "two")["languages"]
     assert len(server.engines()) == 1
-    assert hear(server, "whisper-1").json()["text"] == TEXTS["one"]
+    assert transcribe(server, "whisper-1").json()["text"] == TEXTS["one"]
     alone = resident_mib(server)
 
-    assert hear(server, "two").json()["text"] == TEXTS["two"]
+    assert transcribe(server, "two").json()["text"] == TEXTS["two"]
     assert (state(server, "one"), state(server, "two")) == ("loaded", "loaded")
-    assert hear(server, "one").json()["text"] == TEXTS["one"]
+    assert transcribe(server, "one").json()["text"] == TEXTS["one"]
     assert len(server.engines()) == 2
     both = resident_mib(server)
 
-    assert hear(server, "two", keep_alive="0").json()["text"] == TEXTS["two"]
+    assert transcribe(server, "two", keep_alive="0").json()["text"] == TEXTS["two"]
     wait_until(lambda: len(server.engines()) == 1)
     after = resident_mib(server)
     print(f"resident: {alone:.0f} MiB with one model, {both:.0f} with two, {after:.0f} when one is unloaded")
@@ -98,18 +98,18 @@ def test_a_model_is_loaded_on_demand_and_gives_its_memory_back(server: Running) 
 
 def test_an_idle_model_is_unloaded_by_itself_and_the_server_stays_ready(models_dir: Path) -> None:
     with serving(model="one", models_dir=models_dir, threads=1, keep_alive="1s") as server:
-        assert hear(server, "one").json()["text"] == TEXTS["one"]
+        assert transcribe(server, "one").json()["text"] == TEXTS["one"]
         wait_until(lambda: not server.engines())
         assert server.get("/ready").status_code == 200
         assert server.get("/health").json()["model"] == "one"
-        assert hear(server, "whisper-1").json()["text"] == TEXTS["one"]
+        assert transcribe(server, "whisper-1").json()["text"] == TEXTS["one"]
 
 
 def test_the_one_used_least_recently_goes_when_memory_is_short(models_dir: Path) -> None:
     budget = round(1.5 * need_mib(models_dir))
     with serving(model="one", models_dir=models_dir, threads=1, memory_budget_mb=budget) as server:
         for model in ("two", "one", "two"):
-            assert hear(server, model).json()["text"] == TEXTS[model]
+            assert transcribe(server, model).json()["text"] == TEXTS[model]
             assert len(server.engines()) == 1
             assert state(server, model) == "loaded"
         assert "unloading model two to make room for one" in server.log
@@ -117,7 +117,7 @@ def test_the_one_used_least_recently_goes_when_memory_is_short(models_dir: Path)
 
 def test_a_burst_on_a_cold_model_loads_it_once(server: Running) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: hear(server, "two"), range(8)))
+        answers = list(pool.map(lambda _: transcribe(server, "two"), range(8)))
     assert {answer.json().get("text") for answer in answers} == {TEXTS["two"]}
     assert loads(server, "two") == 1
     assert len(server.engines()) == 2
@@ -138,14 +138,14 @@ def test_while_a_model_is_loaded_others_are_served_and_a_client_that_leaves_free
             assert server.get("/health").status_code == 200
             assert server.get("/ready").status_code == 200
             assert state(server, "two") in ("loading", "loaded")
-            assert hear(server, "one").json()["text"] == TEXTS["one"]
+            assert transcribe(server, "one").json()["text"] == TEXTS["one"]
             assert server.metric("sotto_requests") == 1
             connection.socket.close()
             wait_until(lambda: server.metric("sotto_requests") == 0)
         finally:
             os.kill(loading, signal.SIGCONT)
     wait_until(lambda: state(server, "two") == "loaded")
-    assert hear(server, "two").json()["text"] == TEXTS["two"]
+    assert transcribe(server, "two").json()["text"] == TEXTS["two"]
     assert loads(server, "two") == 1
 
 
@@ -186,37 +186,37 @@ def test_a_broken_directory_is_reported_harms_nobody_and_is_tried_again_when_men
         assert (state(server, "half"), state(server, "cut")) == ("broken", "available")
         assert "lacks" in entry(server, "half")["reason"]
         for _ in range(2):
-            refusal = hear(server, "cut")
+            refusal = transcribe(server, "cut")
             assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "model_broken")
             assert refusal.headers["x-should-retry"] == "false"
         assert loads(server, "cut") == 1
         assert state(server, "cut") == "broken"
         assert entry(server, "cut")["reason"] in refusal.json()["error"]["message"]
         assert "The model 'cut' can't be loaded" in server.log
-        assert hear(server, "half").status_code == 503
-        assert hear(server, "one").json()["text"] == TEXTS["one"]
+        assert transcribe(server, "half").status_code == 503
+        assert transcribe(server, "one").json()["text"] == TEXTS["one"]
         assert len(server.engines()) == 1
 
         (broken / "model.bin").write_bytes(whole)
-        assert hear(server, "cut").json()["text"] == TEXTS["two"]
+        assert transcribe(server, "cut").json()["text"] == TEXTS["two"]
         assert "reason" not in entry(server, "cut")
 
 
 def test_a_model_that_is_put_in_place_can_be_named_without_a_restart(models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(models_dir / "one")
     with serving(model="one", models_dir=tmp_path, threads=1) as server:
-        assert hear(server, "two").status_code == 404
-        assert hear(server, str(models_dir / "two")).status_code == 404
-        assert hear(server, "../two").status_code == 404
+        assert transcribe(server, "two").status_code == 404
+        assert transcribe(server, str(models_dir / "two")).status_code == 404
+        assert transcribe(server, "../two").status_code == 404
         (tmp_path / "two").symlink_to(models_dir / "two")
-        wait_until(lambda: hear(server, "two").status_code == 200)
-        assert hear(server, str(models_dir / "two")).status_code == 404
+        wait_until(lambda: transcribe(server, "two").status_code == 200)
+        assert transcribe(server, str(models_dir / "two")).status_code == 404
         (tmp_path / "two").unlink()
-        wait_until(lambda: hear(server, "two").status_code == 404)
+        wait_until(lambda: transcribe(server, "two").status_code == 404)
         wait_until(lambda: len(server.engines()) == 1)
 
 
 def test_models_to_preload_are_there_from_the_start_and_stay(models_dir: Path) -> None:
     with serving(model="one", preload="two", models_dir=models_dir, threads=1) as server:
         assert (state(server, "one"), state(server, "two")) == ("loaded", "loaded")
-        assert hear(server, "two").json()["text"] == TEXTS["two"]
+        assert transcribe(server, "two").json()["text"] == TEXTS["two"]

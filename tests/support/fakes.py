@@ -29,8 +29,8 @@ DEADLINE_S = 120.0  # for what takes seconds at most, on a machine that does twe
 PEEK = 20  # rounds in which whatever was to happen has happened
 
 Samples = npt.NDArray[np.int16]
-Heard = WindowResult | Exception
-Answer = Callable[[Window, DecodingOptions], Heard]
+Outcome = WindowResult | Exception
+Answer = Callable[[Window, DecodingOptions], Outcome]
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
@@ -77,7 +77,7 @@ def make_result(
     return WindowResult(segments, language, consumed, probs)
 
 
-def hear(window: Window, options: DecodingOptions) -> WindowResult:
+def default_answer(window: Window, options: DecodingOptions) -> WindowResult:
     """What the fakes hear unless told otherwise: the window's number, in English if no language is given."""
     language = options.language or "en"
     probs = () if options.language else ((language, 0.9), ("de", 0.05))
@@ -93,7 +93,7 @@ class FakeModel:
 
     def __init__(
         self,
-        answer: Answer = hear,
+        answer: Answer = default_answer,
         *,
         workers: int = 1,
         key: Callable[[DecodingOptions], Hashable] = beam_key,
@@ -146,7 +146,7 @@ class FakeModel:
         with self._lock:
             self.inside -= 1
         for state in batch:
-            self._results[state] = _raised(self._answer(state.window, state.options))
+            self._results[state] = _result_of(self._answer(state.window, state.options))
             state.add_attempt(DecodingResult((), "", 0.0, 0.0, 0.0, 0.0))
 
     def result(self, state: WindowState) -> WindowResult:
@@ -160,10 +160,10 @@ class FakeModel:
         self.closed = True
 
 
-def _raised(heard: Heard) -> WindowResult:
-    if isinstance(heard, Exception):
-        raise heard
-    return heard
+def _result_of(outcome: Outcome) -> WindowResult:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 @dataclass(eq=False)
@@ -178,9 +178,9 @@ class Submission:
 
 
 class FakeEngine:
-    """Hears by `answer` as soon as a window comes; if `held`, when `let_go` is called for it."""
+    """Hears by `answer` as soon as a window comes; if `held`, when `resolve` is called for it."""
 
-    def __init__(self, answer: Answer = hear, *, max_batch: int = 2, held: bool = False) -> None:
+    def __init__(self, answer: Answer = default_answer, *, max_batch: int = 2, held: bool = False) -> None:
         self.max_batch = max_batch
         self.held = held
         self.submissions: list[Submission] = []
@@ -203,21 +203,21 @@ class FakeEngine:
         self.submissions.append(submission)
         self.most_waiting = max(self.most_waiting, len(self.waiting))
         if not self.held:
-            self.let_go(submission)
+            self.resolve(submission)
         return submission.future
 
-    def let_go(self, *submissions: Submission) -> None:
+    def resolve(self, *submissions: Submission) -> None:
         """Answer `submissions`; without any, all that wait, and from now on at once."""
         if not submissions:
             self.held = False
         for each in submissions or self.waiting:
             if not each.future.set_running_or_notify_cancel():
                 continue
-            heard = self._answer(each.window, each.options)
-            if isinstance(heard, Exception):
-                each.future.set_exception(heard)
+            outcome = self._answer(each.window, each.options)
+            if isinstance(outcome, Exception):
+                each.future.set_exception(outcome)
             else:
-                each.future.set_result(heard)
+                each.future.set_result(outcome)
 
     def cancel(self, request: str) -> None:
         self.cancelled.append(request)

@@ -1,6 +1,6 @@
 """Engines that a test starts in real child processes, steered by the prompts of their windows and by files.
 
-`FakeRecipe` loads a `FakeModel` that does what the prompt says: `die`, `die once`, `hang`, `fail`, `lose` the
+`FakeLoader` loads a `FakeModel` that does what the prompt says: `die`, `die once`, `hang`, `fail`, `lose` the
 device, lose a `thread`. While `folder/hold` exists it waits inside the model; where `folder/stuck` does, no trial
 ever ends; `folder/starts` counts processes.
 """
@@ -20,7 +20,7 @@ from server.errors import ModelUnavailable
 from server.options import DecodingOptions
 from server.transcript import Window
 from server.whisper.decoding import WindowState
-from tests.support.fakes import FakeModel, Heard, hear, wait_until
+from tests.support.fakes import FakeModel, Outcome, default_answer, wait_until
 
 QUICK = SupervisorTimeouts(again_s=(0.0,), tick_s=0.02)
 LIMITS = BatchLimits(4, 4, max_queued=100)
@@ -42,7 +42,7 @@ class SteeredModel(FakeModel):
         wait_until(lambda: not (self._folder / "hold").exists(), deadline_s=60)
         super().generate(batch)
 
-    def _answer_by_prompt(self, window: Window, options: DecodingOptions) -> Heard:
+    def _answer_by_prompt(self, window: Window, options: DecodingOptions) -> Outcome:
         match options.prompt:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -56,11 +56,11 @@ class SteeredModel(FakeModel):
                 return RuntimeError("CUDA failed with error unspecified launch failure")
             case "thread" if mark(self._folder / "dead"):
                 raise ThreadsEnd
-        return hear(window, options)
+        return default_answer(window, options)
 
 
 @dataclass(frozen=True)
-class FakeRecipe:
+class FakeLoader:
     """Loads unless `folder/broken` exists, which says how that goes: `die`, or what is wrong."""
 
     folder: Path
@@ -108,9 +108,9 @@ def mark(file: Path) -> bool:
 
 
 @contextmanager
-def supervised(recipe: FakeRecipe, patience: SupervisorTimeouts = QUICK) -> Iterator[SupervisedEngine]:
+def supervised(loader: FakeLoader, patience: SupervisorTimeouts = QUICK) -> Iterator[SupervisedEngine]:
     """An engine whose first process is ready."""
-    engine = SupervisedEngine(recipe, "fake", patience=patience)
+    engine = SupervisedEngine(loader, "fake", patience=patience)
     try:
         engine.facts()
         yield engine

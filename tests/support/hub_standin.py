@@ -81,7 +81,7 @@ class Hub:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def asked(self, file: str) -> list[Request]:
+    def requests_for(self, file: str) -> list[Request]:
         """The requests for a file's bytes, at the place that gives them."""
         return [request for request in self.requests if request.path.startswith("/store/") and file in request.path]
 

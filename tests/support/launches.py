@@ -28,7 +28,7 @@ class Engines:
         self.started.append(known.name)
         return Starting(self, known)
 
-    def look(self, known: KnownModel) -> KnownModel:
+    def refresh(self, known: KnownModel) -> KnownModel:
         return KnownModel(known.names, known.folder, known.size_bytes, problem=self.problem)
 
 

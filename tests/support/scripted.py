@@ -224,12 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--say", help="a scripted model: the words it always answers")
     parser.add_argument("--end", type=float, default=4.0, help="a scripted model: when its words end, s")
-    given = parser.parse_args(arguments)
-    script = Script(given.say, given.end) if given.say else None
-    quantization = None if given.quantization == "float32" else given.quantization
-    build(given.folder, given.size, script=script, quantization=quantization, seed=given.seed)
-    megabytes = (given.folder / "model.bin").stat().st_size / 1e6
-    print(f"{given.folder}: {given.size} {given.quantization}, {megabytes:.1f} MB", file=sys.stderr)
+    args = parser.parse_args(arguments)
+    script = Script(args.say, args.end) if args.say else None
+    quantization = None if args.quantization == "float32" else args.quantization
+    build(args.folder, args.size, script=script, quantization=quantization, seed=args.seed)
+    megabytes = (args.folder / "model.bin").stat().st_size / 1e6
+    print(f"{args.folder}: {args.size} {args.quantization}, {megabytes:.1f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -149,17 +149,17 @@ class Running:
         """The exit status, once the process has ended and has left none behind; fails the test if not in time."""
         try:
             status = self.process.wait(deadline_s)
-            wait_until(lambda: not self._group_lives())
+            wait_until(lambda: not self._group_exists())
             return status
         finally:
-            if self._group_lives():
+            if self._group_exists():
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self._reader.join()
             if self.process.stdout:
                 self.process.stdout.close()
 
-    def _group_lives(self) -> bool:
+    def _group_exists(self) -> bool:
         try:
             os.killpg(self.process.pid, 0)
         except ProcessLookupError:

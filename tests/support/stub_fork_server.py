@@ -84,8 +84,8 @@ def _fail(_: str) -> None:
 
 def _break_out(argument: str) -> None:
     """Tells, as the file's error, all that could be done which must not be."""
-    asked = json.loads(argument)
-    path, port, process = asked["path"], asked["port"], asked["process"]
+    request = json.loads(argument)
+    path, port, process = request["path"], request["port"], request["process"]
 
     def connect() -> None:
         socket.create_connection(("127.0.0.1", port))

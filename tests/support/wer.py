@@ -11,9 +11,9 @@ def words_of(text: str) -> list[str]:
     return re.findall(_INNER, text.lower())
 
 
-def word_errors(said: str, heard: str) -> int:
+def word_errors(reference: str, hypothesis: str) -> int:
     """The Levenshtein distance over words."""
-    expected, found = words_of(said), words_of(heard)
+    expected, found = words_of(reference), words_of(hypothesis)
     row = list(range(len(found) + 1))
     for number, word in enumerate(expected, 1):
         above, row = row, [number]
@@ -22,14 +22,14 @@ def word_errors(said: str, heard: str) -> int:
     return row[-1]
 
 
-def word_error_rate(said: str, heard: str) -> float:
-    return error_rate_over([(said, heard)])
+def word_error_rate(reference: str, hypothesis: str) -> float:
+    return error_rate_over([(reference, hypothesis)])
 
 
 def error_rate_over(pairs: Iterable[tuple[str, str]]) -> float:
     """The rate over a set of recordings, each as what was said and what was heard: errors by words, both summed."""
     errors = words = 0
-    for said, heard in pairs:
-        errors += word_errors(said, heard)
-        words += len(words_of(said))
+    for reference, hypothesis in pairs:
+        errors += word_errors(reference, hypothesis)
+        words += len(words_of(reference))
     return errors / words

@@ -36,17 +36,18 @@ from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.pool.slot import ModelSlot
 from server.transcript import SAMPLE_RATE, Segment, Window, WindowResult
-from server.transcription.pipeline import Pipeline, SegmentGroup, Transcription
+from server.transcription.pipeline import Pipeline, Transcription
+from server.transcription.run import SegmentGroup
 from tests.support.bad_inputs import silence
 from tests.support.fakes import (
     DEADLINE_S,
     Answer,
     FakeEngine,
     FakeModel,
-    Heard,
+    Outcome,
     Samples,
+    default_answer,
     eventually,
-    hear,
     make_media,
     make_result,
     peek,
@@ -105,6 +106,7 @@ class GatedMedia(MediaDecoder):
 
     def __init__(self) -> None:
         super().__init__(Scanner(), workers=1, spool_bytes=1 << 30, max_audio_s=3600)
+        self.recordings: list[Recording] = []
         self.go = threading.Event()
         self.at_gate = threading.Event()
 
@@ -116,7 +118,8 @@ class GatedMedia(MediaDecoder):
             self.at_gate.set()
             assert self.go.wait(DEADLINE_S), "held for too long"
 
-        return super().open(source, options, on_window=gate, mels=mels)
+        self.recordings.append(super().open(source, options, on_window=gate, mels=mels))
+        return self.recordings[-1]
 
 
 @contextmanager
@@ -148,11 +151,11 @@ def numbered(count: int) -> list[str]:
     return [f"w{index}" for index in range(count)]
 
 
-def speaking(*heard: Probs) -> Answer:
-    """Detects for the windows in turn what `heard` says, for those behind the last of it; says what it hears as."""
+def speaking(*detected: Probs) -> Answer:
+    """Detects `detected` for the windows in turn, its last for later ones; the text names the language."""
 
     def answer(window: Window, options: DecodingOptions) -> WindowResult:
-        probs = heard[min(window.index, len(heard) - 1)]
+        probs = detected[min(window.index, len(detected) - 1)]
         language = options.language or probs[0][0]
         text = f" w{window.index}-{language}"
         return make_result(window, text, language=language, probs=() if options.language else probs)
@@ -169,7 +172,7 @@ async def test_segments_come_in_order_though_results_do_not() -> None:
         async with on.request(source) as transcription:
             await eventually(lambda: len(engine.waiting) == 7)
             for submission in reversed(engine.waiting):
-                engine.let_go(submission)
+                engine.resolve(submission)
                 await peek()
             assert texts((await transcription.result()).segments) == numbered(7)
 
@@ -181,12 +184,12 @@ async def test_a_segment_comes_as_soon_as_all_before_it_are_there() -> None:
             segments = aiter(transcription)
             await eventually(lambda: len(engine.waiting) == 7)
             first, second, third = engine.waiting[:3]
-            engine.let_go(third, first)
+            engine.resolve(third, first)
             assert (await anext(segments)).text == " w0"
             behind = asyncio.ensure_future(anext(segments))
             await peek()
             assert not behind.done()
-            engine.let_go(second)
+            engine.resolve(second)
             assert [(await behind).text, (await anext(segments)).text] == [" w1", " w2"]
 
 
@@ -196,10 +199,10 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
     )
     with flow(engine) as on, upload(tone(3.5)) as source:
         async with on.request(source) as transcription:
-            passages = aiter(transcription.passages())
+            passages = aiter(transcription.segment_groups())
             assert await anext(passages) == SegmentGroup((), 0.0)
             await eventually(lambda: bool(engine.waiting))
-            engine.let_go()
+            engine.resolve()
             rest = [passage async for passage in passages]
     assert [texts(passage.segments) for passage in rest] == [[], ["w1"], ["w2", "w2"], []]
     assert [passage.done_s for passage in rest] == sorted(
@@ -210,7 +213,7 @@ async def test_segments_come_window_by_window_behind_an_empty_passage_for_the_fi
 async def test_a_file_without_speech_has_no_passages() -> None:
     with flow(FakeEngine()) as on, upload(silence(2)) as source:
         async with on.request(source, vad=True) as transcription:
-            assert [passage async for passage in transcription.passages()] == []
+            assert [passage async for passage in transcription.segment_groups()] == []
             assert (await transcription.result()).segments == ()
             assert transcription.done_s == 2.0
 
@@ -223,10 +226,10 @@ async def test_the_first_window_of_a_stream_goes_ahead_alone(decoding: DecodingO
             await eventually(lambda: len(engine.waiting) == 1)
             await peek()
             (first,) = engine.waiting
-            engine.let_go(first)
+            engine.resolve(first)
             await eventually(lambda: len(engine.waiting) == 6)
             assert (await anext(aiter(transcription))).text == " w0"
-            engine.let_go()
+            engine.resolve()
             assert texts((await transcription.result()).segments) == numbered(7)
 
 
@@ -244,9 +247,9 @@ async def test_a_request_keeps_twice_a_batch_with_the_engine() -> None:
             await eventually(lambda: len(engine.waiting) == 6)
             await peek()
             assert len(engine.waiting) == 6
-            engine.let_go(engine.waiting[2])
+            engine.resolve(engine.waiting[2])
             await eventually(lambda: len(engine.waiting) == 6)
-            engine.let_go()
+            engine.resolve()
             assert texts((await transcription.result()).segments) == numbered(len(engine.submissions))
             assert engine.most_waiting == 6
 
@@ -258,7 +261,7 @@ async def test_all_requests_together_keep_max_windows_with_the_engines() -> None
             await eventually(lambda: len(engine.waiting) == 4)
             await peek()
             assert len(engine.waiting) == 4
-            engine.let_go()
+            engine.resolve()
             for transcript in await asyncio.gather(first.result(), second.result()):
                 assert texts(transcript.segments) == numbered(len(engine.submissions) // 2)
             assert engine.most_waiting == 4
@@ -278,7 +281,7 @@ async def test_the_engine_gets_the_samples_of_each_window_with_their_surrounding
 
 
 async def test_two_requests_at_once_are_not_mixed_up() -> None:
-    def answer(window: Window, options: DecodingOptions) -> Heard:
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
         return make_result(window, f" {options.prompt}{window.index}")
 
     with (
@@ -309,7 +312,7 @@ async def test_duration_and_progress_are_told_in_time() -> None:
             await eventually(lambda: bool(engine.waiting))
             assert transcription.duration_hint_s == 4.5
             assert transcription.duration_s is None
-            engine.let_go()
+            engine.resolve()
             done = []
             async for segment in transcription:
                 done.append(transcription.done_s)
@@ -332,7 +335,7 @@ async def test_the_result_holds_the_whole_transcription() -> None:
 @pytest.mark.parametrize("counts", [(5, 5, 5), (5, 2, 0), (0, 0, 0)])
 async def test_the_callers_prompt_is_counted_once(counts: tuple[int, ...]) -> None:
     def answer(window: Window, options: DecodingOptions) -> WindowResult:
-        return replace(hear(window, options), prompt_tokens=counts[window.index])
+        return replace(default_answer(window, options), prompt_tokens=counts[window.index])
 
     with flow(FakeEngine(answer)) as running, upload(tone(2.5)) as source:
         async with running.request(source) as transcription:
@@ -361,9 +364,9 @@ async def test_the_queue_is_behind_a_request_once_its_first_result_is_there() ->
             assert transcription.queue_position == 3
             await eventually(lambda: len(engine.waiting) == 4)
             assert transcription.queue_position == 3
-            engine.let_go(engine.waiting[0])
+            engine.resolve(engine.waiting[0])
             await eventually(lambda: transcription.queue_position == 0)
-            engine.let_go()
+            engine.resolve()
             await transcription.result()
 
 
@@ -377,7 +380,7 @@ async def test_a_sure_first_window_decides_for_the_others() -> None:
             await eventually(lambda: len(engine.waiting) == 3)
             await peek()
             assert len(engine.waiting) == 3  # the others wait for its language
-            engine.let_go()
+            engine.resolve()
             transcript = await transcription.result()
     assert texts(transcript.segments) == [f"w{index}-es" for index in range(5)]
     assert (transcript.language, transcript.language_probability) == ("es", 0.8)
@@ -421,7 +424,7 @@ async def test_the_vote_ends_with_the_first_window_that_is_sure() -> None:
 
 
 async def test_windows_in_which_nothing_is_said_have_no_vote() -> None:
-    def answer(window: Window, options: DecodingOptions) -> Heard:
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
         language = options.language or ("de" if window.index == 0 else "es")
         said = [] if window.index == 0 else [f" w{window.index}-{language}"]
         return make_result(window, *said, language=language, probs=((language, 0.99),))
@@ -457,7 +460,7 @@ async def test_where_nobody_speaks_the_engine_is_not_asked(decoding: DecodingOpt
 
 
 async def test_windows_without_any_speech_give_an_empty_text() -> None:
-    def answer(window: Window, options: DecodingOptions) -> Heard:
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
         return make_result(window, probs=(("es", 0.6),))
 
     with flow(FakeEngine(answer)) as on, upload(tone(4.5)) as source:
@@ -471,7 +474,7 @@ async def test_multilingual_asks_for_the_language_of_each_window() -> None:
     with flow(engine) as on, upload(tone(2.5)) as source:
         async with on.request(source, replace(DETECT, multilingual=True)) as transcription:
             await eventually(lambda: len(engine.waiting) == 3)  # none waits for another
-            engine.let_go()
+            engine.resolve()
             transcript = await transcription.result()
     assert texts(transcript.segments) == ["w0-es", "w1-de", "w2-en"]
     assert {submission.options.language for submission in engine.submissions} == {None}
@@ -515,7 +518,7 @@ async def test_a_model_that_is_not_there_is_refused_at_once() -> None:
 
 
 def stopping_after(samples: int) -> Answer:
-    def answer(window: Window, options: DecodingOptions) -> Heard:
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
         return make_result(window, f" at{window.offset}", consumed=min(samples, window.length))
 
     return answer
@@ -527,24 +530,24 @@ async def test_what_the_model_did_not_hear_is_given_to_it_again() -> None:
     with flow(engine, window_s=10) as on, upload(audio) as source:
         async with on.request(source) as transcription:
             await eventually(lambda: len(engine.waiting) == 3)
-            engine.let_go(*reversed(engine.waiting))  # the last window's rest comes back first
+            engine.resolve(*reversed(engine.waiting))  # the last window's rest comes back first
             await eventually(lambda: len(engine.waiting) == 3)
-            engine.let_go()
+            engine.resolve()
             transcript = await transcription.result()
-    heard = sorted((submission.window for submission in engine.submissions), key=lambda window: window.offset)
-    assert len(heard) > 6
-    assert texts(transcript.segments) == [f"at{window.offset}" for window in heard]
+    submitted = sorted((submission.window for submission in engine.submissions), key=lambda window: window.offset)
+    assert len(submitted) > 6
+    assert texts(transcript.segments) == [f"at{window.offset}" for window in submitted]
     consumed: list[Samples] = []
-    for window in heard:
+    for window in submitted:
         inside = np.frombuffer(window.samples, np.int16)[window.lead :][: window.length]
         consumed.append(inside[: 3 * SAMPLE_RATE])
     assert np.array_equal(np.concatenate(consumed), audio)
     starts = [segment.start for segment in transcript.segments]
-    assert starts == [pytest.approx(window.start_s) for window in heard]
+    assert starts == [pytest.approx(window.start_s) for window in submitted]
 
 
 async def test_a_rest_is_heard_in_the_language_of_its_window() -> None:
-    def answer(window: Window, options: DecodingOptions) -> Heard:
+    def answer(window: Window, options: DecodingOptions) -> Outcome:
         probs = () if options.language else (("es", 0.9),)
         return make_result(window, " hm", language=options.language or "es", probs=probs, consumed=8_000)
 
@@ -578,7 +581,7 @@ async def test_a_window_of_which_the_model_hears_nothing_is_not_given_again(cons
 
 def failing_at(*bad: int) -> Answer:
     return lambda window, options: (
-        ValueError(f"bad {window.index}") if window.index in bad else hear(window, options)
+        ValueError(f"bad {window.index}") if window.index in bad else default_answer(window, options)
     )
 
 
@@ -587,7 +590,7 @@ async def test_an_error_of_the_engine_ends_the_request_and_forgets_the_rest() ->
     with flow(engine) as on, upload(tone(20)) as source:
         async with on.request(source) as transcription:
             await eventually(lambda: len(engine.waiting) == 6)
-            engine.let_go(*engine.waiting[:2])
+            engine.resolve(*engine.waiting[:2])
             segments = aiter(transcription)
             assert (await anext(segments)).text == " w0"
             with pytest.raises(ValueError, match="bad 1"):
@@ -599,22 +602,22 @@ async def test_an_error_of_the_engine_ends_the_request_and_forgets_the_rest() ->
 
 
 async def test_when_all_windows_fail_there_is_one_error_and_no_noise() -> None:
-    complaints: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    logged: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
 
     async def fail() -> None:
         engine = FakeEngine(failing_at(*range(30)), held=True, max_batch=4)
         with flow(engine) as on, upload(tone(20)) as source:
             async with on.request(source) as transcription:
                 await eventually(lambda: len(engine.waiting) == 8)
-                engine.let_go()
+                engine.resolve()
                 with pytest.raises(ValueError, match="bad 0"):
                     await transcription.result()
 
     await asyncio.create_task(fail())
     await peek()
     gc.collect()  # asyncio complains when it drops a task whose error nobody has seen
-    assert complaints == []
+    assert logged == []
 
 
 async def test_an_engine_that_has_closed_ends_the_request() -> None:
@@ -659,7 +662,7 @@ async def test_one_request_fails_and_the_other_goes_on() -> None:
             with pytest.raises(AudioTooLong):
                 await bad.result()
             await eventually(lambda: len(engine.waiting) == 2)
-            engine.let_go()
+            engine.resolve()
             assert texts((await good.result()).segments) == numbered(2)
 
 
@@ -701,13 +704,13 @@ async def test_a_request_that_is_cancelled_again_while_it_ends_gives_everything_
             transcription.cancel()
 
 
-def no_room() -> NoReturn:
+def fail_for_space() -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_a_request_that_cannot_begin_holds_no_model() -> None:
     with flow(FakeEngine()) as on, upload(tone(2)) as source:
-        on.media.scratch.file = no_room  # type: ignore[method-assign]
+        on.media.scratch.file = fail_for_space  # type: ignore[method-assign]
         with pytest.raises(Unavailable, match="No space left"):
             async with on.request(source):
                 pass
@@ -730,7 +733,7 @@ async def test_room_comes_back_when_requests_are_cancelled(decoding: DecodingOpt
             async with on.request(source, decoding):
                 await eventually(lambda: bool(engine.waiting))
             assert len(engine.cancelled) == count
-        engine.let_go()
+        engine.resolve()
         async with on.request(other, decoding) as transcription:
             assert texts((await transcription.result()).segments) == numbered(4)
 
@@ -745,7 +748,7 @@ async def test_closing_waits_until_the_source_is_no_longer_read() -> None:
             assert not closing.done()
             media.go.set()
             await closing
-            assert transcription._recording.finished.done()
+            assert media.recordings[0].finished.done()
             await eventually(lambda: media.spooled_bytes == 0)
 
 
@@ -810,24 +813,24 @@ async def test_windows_that_run_in_a_real_engine_end_unheard_after_a_cancel() ->
 
 
 @contextmanager
-def cold(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
+def unloaded(engines: Engines) -> Iterator[tuple[Flow, ModelSlot]]:
     """Over a model that is loaded when it is asked for."""
     media = make_media()
-    keeper = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
-    keeper.stock([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
+    pool = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
+    pool.set_models([KnownModel(("demo",), Path("/nonexistent"), window_s=1.0)], FOREVER)
     try:
-        yield Flow(Pipeline(media, Registry(keeper)), media), keeper.slots[0]
+        yield Flow(Pipeline(media, Registry(pool)), media), pool.slots[0]
     finally:
         engines.load.set()
         media.close()
-        keeper.close()
+        pool.close()
     assert media.spooled_bytes == 0
 
 
 async def test_a_model_is_loaded_for_a_request_while_its_file_is_decoded() -> None:
     engines = Engines()
     engines.load.clear()
-    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+    with unloaded(engines) as (on, slot), upload(tone(2.5)) as source:
         async with on.request(source) as transcription:
             await eventually(lambda: slot.starting is not None and transcription.audio_s == 2.5)
             assert transcription.duration_hint_s == 2.5
@@ -840,7 +843,7 @@ async def test_a_model_is_loaded_for_a_request_while_its_file_is_decoded() -> No
 async def test_a_client_that_leaves_while_the_model_is_loaded_frees_its_place_and_the_load_goes_on() -> None:
     engines = Engines()
     engines.load.clear()
-    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+    with unloaded(engines) as (on, slot), upload(tone(2.5)) as source:
         transcription = on.pipeline.transcribe(source, TranscriptionOptions())
         await eventually(lambda: slot.starting is not None)
         async with asyncio.timeout(DEADLINE_S):
@@ -854,7 +857,7 @@ async def test_a_client_that_leaves_while_the_model_is_loaded_frees_its_place_an
 async def test_a_model_that_can_not_be_loaded_ends_the_request() -> None:
     engines = Engines()
     engines.fails = "cut off"
-    with cold(engines) as (on, slot), upload(tone(2.5)) as source:
+    with unloaded(engines) as (on, slot), upload(tone(2.5)) as source:
         async with on.request(source) as transcription:
             with pytest.raises(ModelBroken, match="'demo' can't be loaded: cut off"):
                 await transcription.result()
@@ -864,7 +867,7 @@ async def test_a_model_that_can_not_be_loaded_ends_the_request() -> None:
 async def test_a_broken_file_needs_no_model() -> None:
     engines = Engines()
     engines.load.clear()
-    with cold(engines) as (on, slot), upload(b"no audio at all") as source:
+    with unloaded(engines) as (on, slot), upload(b"no audio at all") as source:
         transcription = on.pipeline.transcribe(source, TranscriptionOptions())
         with pytest.raises(UndecodableAudio):
             await transcription.result()
@@ -873,7 +876,7 @@ async def test_a_broken_file_needs_no_model() -> None:
 
 
 async def test_a_language_that_the_model_turns_out_not_to_know_is_refused() -> None:
-    with cold(Engines()) as (on, slot), upload(tone(0.5)) as source:
+    with unloaded(Engines()) as (on, slot), upload(tone(0.5)) as source:
         async with on.request(source, DecodingOptions(language="de")) as transcription:
             with pytest.raises(UnknownLanguage, match="'de'"):
                 await transcription.result()
@@ -882,7 +885,7 @@ async def test_a_language_that_the_model_turns_out_not_to_know_is_refused() -> N
 
 async def test_a_request_s_keep_alive_holds_for_the_model() -> None:
     engines = Engines()
-    with cold(engines) as (on, slot), upload(tone(0.5)) as source:
+    with unloaded(engines) as (on, slot), upload(tone(0.5)) as source:
         transcription = on.pipeline.transcribe(source, TranscriptionOptions(keep_alive_s=0.0))
         await transcription.result()
         await transcription.close()

@@ -18,7 +18,7 @@ def decoded(
     return DecodingResult((1,), "word", logprob, compression, no_speech, temperature)
 
 
-def hearing(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
+def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> WindowState:
     return WindowState(Window(0, (Span(0, 16000),)), options, frames)
 
 
@@ -42,13 +42,13 @@ def test_thresholds(one: DecodingResult, failed: bool, silence: bool) -> None:
 
 
 def test_a_good_first_try_is_kept() -> None:
-    state = hearing()
+    state = window_state()
     state.add_attempt(GOOD)
     assert state.decoded is GOOD
 
 
 def test_a_failed_try_asks_for_the_next_temperature() -> None:
-    state = hearing()
+    state = window_state()
     state.add_attempt(decoded(-2.0))
     assert state.decoded is None
     assert state.temperature == 0.2
@@ -57,7 +57,7 @@ def test_a_failed_try_asks_for_the_next_temperature() -> None:
 
 
 def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_reports_the_last_temperature() -> None:
-    state = hearing(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
+    state = window_state(DecodingOptions(temperatures=(0.0, 0.2, 0.4)))
     state.add_attempt(decoded(-0.1, compression=9.0))
     state.add_attempt(decoded(-1.5, temperature=0.2))
     state.add_attempt(decoded(-1.9, temperature=0.4))
@@ -65,7 +65,7 @@ def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_report
 
 
 def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
-    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state = window_state(DecodingOptions(temperatures=(0.0, 0.2)))
     state.add_attempt(decoded(-0.1, compression=9.0))
     state.add_attempt(decoded(-0.3, compression=9.0, temperature=0.2))
     assert state.decoded == decoded(-0.1, compression=9.0, temperature=0.2)
@@ -73,7 +73,7 @@ def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
 
 @pytest.mark.parametrize("bad", [decoded(-2.0), decoded(-0.1, compression=9.0), decoded(-2.0, no_speech=0.9)])
 def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: DecodingResult) -> None:
-    state = hearing(frames=1000)
+    state = window_state(frames=1000)
     state.encoded = object()
     state.add_attempt(bad)
     assert (state.frames, state.encoded, state.attempts) == (3000, None, [])
@@ -86,7 +86,7 @@ PROMPT = Prompt((7, 8, 9), own=2)
 
 
 def prompted(prompt: Prompt = PROMPT) -> WindowState:
-    state = hearing(DecodingOptions(temperatures=(0.0, 0.2)))
+    state = window_state(DecodingOptions(temperatures=(0.0, 0.2)))
     state.prompt = prompt
     return state
 
@@ -125,7 +125,7 @@ def test_text_is_kept_with_its_prompt() -> None:
 
 
 def test_detection_decides_among_the_languages_that_were_named() -> None:
-    state = hearing(DecodingOptions(languages=("de", "es")))
+    state = window_state(DecodingOptions(languages=("de", "es")))
     state.detect([("en", 0.6), ("es", 0.3), ("de", 0.1)])
     assert state.options.language == "es"
     assert state.language_probs == (("es", 0.3), ("de", 0.1))

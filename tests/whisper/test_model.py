@@ -107,7 +107,7 @@ def tokens_of(model: Whisper, *parts: str | float) -> tuple[int, ...]:
     return tuple(tokens)
 
 
-def telling(answer: DecodingResult, model: Whisper) -> Callable[[Sequence[WindowState]], None]:
+def returning(answer: DecodingResult, model: Whisper) -> Callable[[Sequence[WindowState]], None]:
     """A `generate` of `model` whose every try is `answer`."""
 
     def generate(batch: Sequence[WindowState]) -> None:
@@ -162,7 +162,7 @@ def test_words_that_the_model_doubts_and_takes_for_silence_are_dropped(
 ) -> None:
     doubtful = {"no_speech_prob": 0.9, "avg_logprob": -1.5}
     answer = decoded(tokens=tokens_of(scripted, 0.0, " Thank you.", 1.0, 1.0), measures=doubtful)
-    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    monkeypatch.setattr(scripted, "generate", returning(answer, scripted))
     assert alone(scripted, window_of(NOISE)) == WindowResult((), "en", 3 * SAMPLE_RATE, silent=True)
 
 
@@ -201,7 +201,7 @@ def test_where_the_model_stops_inside_a_window_the_rest_is_not_consumed(
     consumed_s: float,
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, *parts))
-    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    monkeypatch.setattr(scripted, "generate", returning(answer, scripted))
     result = alone(scripted, window_of(NOISE))
     assert [segment.text for segment in result.segments] == texts
     assert result.consumed == consumed_s * SAMPLE_RATE
@@ -495,7 +495,7 @@ def test_the_best_of_the_tries_is_chosen(tries: list[dict[str, float]], chosen: 
     assert best.temperature == ladder[-1].temperature
 
 
-class ToldModel:
+class ScriptedGenerator:
     """A CTranslate2 model whose outcome at each temperature a test tells."""
 
     def __init__(self, outcomes: dict[float, Any]) -> None:
@@ -527,7 +527,7 @@ def test_fallback_does_what_faster_whisper_does(demo: Whisper, told: list[tuple[
             sequences_ids=[tokens], scores=[score], no_speech_prob=no_speech_prob
         )
     model, theirs = copy.copy(demo), copy.copy(demo._model)
-    model._ct2 = theirs.model = ToldModel(outcomes)
+    model._ct2 = theirs.model = ScriptedGenerator(outcomes)
     options = replace(ENGLISH, temperatures=ladder)
     state = WindowState(window_of(NOISE), options, encoded=np.zeros((1, 1500, 128), np.float32))
     while state.decoded is None:
@@ -695,7 +695,7 @@ def test_the_end_of_the_last_word_is_told_by_the_clock_of_the_options(
     scripted: Whisper, monkeypatch: pytest.MonkeyPatch, parts: tuple[str | float, ...], end: float | None
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, *parts))
-    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    monkeypatch.setattr(scripted, "generate", returning(answer, scripted))
     options = replace(WORDS, clock_s=100.0)
     result = alone(scripted, window_of(NOISE), options)
     ends = [100.0 + word.end for segment in result.segments for word in segment.words or ()]
@@ -709,7 +709,7 @@ def test_words_are_joined_by_the_language_that_is_written(
     scripted: Whisper, monkeypatch: pytest.MonkeyPatch, language: str, words: int
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, 0.0, " twenty", "-three", 2.4))
-    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    monkeypatch.setattr(scripted, "generate", returning(answer, scripted))
     monkeypatch.setattr(scripted, "align", lambda batch: setattr(batch[0], "alignment", "known"))
     pieces = raw_words(" twenty", "-three")
 
@@ -769,7 +769,7 @@ def test_logprobs_of_a_window_in_several_segments_stay_with_their_text(
 ) -> None:
     parts = (0.0, " Good", 1.0, 1.0, " lost", 1.0, 1.0, " evening, Anna", 1.8, 1.8, " unfinished")
     answer = decoded(tokens=tokens_of(scripted, *parts))
-    monkeypatch.setattr(scripted, "generate", telling(answer, scripted))
+    monkeypatch.setattr(scripted, "generate", returning(answer, scripted))
     result = alone(scripted, window_of(NOISE), LOGPROBS)
     texts = ["".join(each.token for each in segment.logprobs or ()) for segment in result.segments]
     assert texts == [segment.text for segment in result.segments] == [" Good", " evening, Anna"]

@@ -37,7 +37,7 @@ class Options:
     chunk_s: int | None
 
 
-class Heard(NamedTuple):
+class Listened(NamedTuple):
     """What the model made of a recording."""
 
     language: str
@@ -65,19 +65,19 @@ class Figures:
     segment_errors: list[float] = field(default_factory=list)
     word_errors: list[float] = field(default_factory=list)
 
-    def add(self, row: Json, reference: str, heard: Heard, options: Options) -> None:
+    def add(self, row: Json, reference: str, found: Listened, options: Options) -> None:
         self.files += 1
         self.words += len(words(reference))
-        self.errors += align(words(reference), words(heard.text)).errors
-        self.languages += heard.language == row["language"]
-        self.exact += heard.text == reference
-        self.answered += bool(heard.text)
-        self.seconds += heard.seconds
+        self.errors += align(words(reference), words(found.text)).errors
+        self.languages += found.language == row["language"]
+        self.exact += found.text == reference
+        self.answered += bool(found.text)
+        self.seconds += found.seconds
         self.audio_seconds += row["duration"]
         if options.timestamps and options.task == "transcribe":
-            self.segment_errors += segment_errors(row["segments"], heard.segments)
+            self.segment_errors += segment_errors(row["segments"], found.segments)
         if options.words:
-            self.word_errors += word_errors(row["segments"], heard.segments)
+            self.word_errors += word_errors(row["segments"], found.segments)
 
     def line(self, kind: str, detect: bool) -> str:
         rate = 100 * self.errors / max(1, self.words)
@@ -95,23 +95,23 @@ class Figures:
         return " ".join(parts)
 
 
-def segment_errors(said: list[Json], heard: list[Any]) -> list[float]:
+def segment_errors(said: list[Json], found: list[Any]) -> list[float]:
     """Return how far off start and end are, for segments whose words are right."""
     errors = []
     for segment in said:
-        same = [other for other in heard if words(other.text) == words(segment["text"])]
+        same = [other for other in found if words(other.text) == words(segment["text"])]
         nearest = min(same, key=lambda other: abs(other.start - segment["start"]), default=None)
         if nearest is not None and abs(nearest.start - segment["start"]) < NEAR_S:
             errors += [abs(nearest.start - segment["start"]), abs(nearest.end - segment["end"])]
     return errors
 
 
-def word_errors(said: list[Json], heard: list[Any]) -> list[float]:
+def word_errors(said: list[Json], found: list[Any]) -> list[float]:
     """Return how far off start and end of right words are; nothing where the manifest lacks times of words."""
     if not all(segment.get("words") for segment in said):
         return []
     real = [word for segment in said for word in segment["words"]]
-    found = [word for segment in heard for word in segment.words or []]
+    found = [word for segment in found for word in segment.words or []]
     matches = align(
         [" ".join(words(word["word"])) for word in real],
         [" ".join(words(word.word)) for word in found],
@@ -132,7 +132,7 @@ class Listener:
         model = WhisperModel(str(folder), device="cpu", compute_type=compute, cpu_threads=threads)
         self._pipeline = BatchedInferencePipeline(model) if options.batched else model
 
-    def transcribe(self, audio: Any, language: str | None) -> Heard:
+    def transcribe(self, audio: Any, language: str | None) -> Listened:
         """Return what is heard in a file or in samples. `language` is ignored where it is to be detected."""
         options = self.options
         started = time.monotonic()
@@ -147,7 +147,7 @@ class Listener:
             **self._kind_options(),
         )
         listed = list(segments)
-        return Heard(info.language, info.language_probability, listed, time.monotonic() - started)
+        return Listened(info.language, info.language_probability, listed, time.monotonic() - started)
 
     def _kind_options(self) -> Json:
         if self.options.batched:
@@ -170,11 +170,11 @@ def evaluate(listener: Listener, rows: Iterable[Json], show: bool) -> dict[str, 
         if translate and not row.get("translation"):
             continue
         reference: str = row["translation"] if translate else row["text"]
-        heard = listener.transcribe(row["audio"], row["language"])
-        figures[row["kind"]].add(row, reference, heard, listener.options)
-        if show and heard.text != reference:
-            print(f"{row.get('file', row['kind'])}: {heard.language} {heard.language_probability:.2f}")
-            print(f"   ref {reference[:SHOWN]}\n   hyp {heard.text[:SHOWN]}")
+        found = listener.transcribe(row["audio"], row["language"])
+        figures[row["kind"]].add(row, reference, found, listener.options)
+        if show and found.text != reference:
+            print(f"{row.get('file', row['kind'])}: {found.language} {found.language_probability:.2f}")
+            print(f"   ref {reference[:SHOWN]}\n   hyp {found.text[:SHOWN]}")
     return figures
 
 

@@ -37,7 +37,7 @@ def _distances(reference: list[str], hypothesis: list[str]) -> list[list[int]]:
     table = [list(range(len(hypothesis) + 1))]
     for i, said in enumerate(reference, 1):
         row = [i]
-        for j, heard in enumerate(hypothesis, 1):
-            row.append(min(table[-1][j] + 1, row[-1] + 1, table[-1][j - 1] + (said != heard)))
+        for j, found in enumerate(hypothesis, 1):
+            row.append(min(table[-1][j] + 1, row[-1] + 1, table[-1][j - 1] + (said != found)))
         table.append(row)
     return table

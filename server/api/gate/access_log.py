@@ -50,21 +50,21 @@ class AccessLog:
 class ObservedAnswer:
     """The status of a response (0 if there was none) and, for an error, the `reason` from its envelope.
 
-    `client_left` is True if the client disconnected before the response was complete.
+    `client_disconnected` is True if the client disconnected before the response was complete.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self.status = 0
         self.sent_bytes = 0
         self.reason = ""
-        self.client_left = False
+        self.client_disconnected = False
         self._ended = False
         self._receive, self._send = receive, send
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._ended:
-            self.client_left = True
+            self.client_disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -83,7 +83,7 @@ def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: 
     state = scope["state"]
     body: RequestBody = state["body"]
     method, path = state["request_line"]
-    ended, why = _ending(answer, refused=state.get("refused", False), failure=state.get("failure"))
+    ended, why = _ending(answer, rejected=state.get("rejected", False), failure=state.get("failure"))
     access = AccessRecord(
         client=client_address(scope),
         key=state.get("key_name", ""),
@@ -101,15 +101,15 @@ def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: 
     return _with_work(access, ticket.work, with_text) if ticket and ticket.work else access
 
 
-def _ending(answer: ObservedAnswer, *, refused: bool, failure: SottoError | None) -> tuple[Ending, str]:
+def _ending(answer: ObservedAnswer, *, rejected: bool, failure: SottoError | None) -> tuple[Ending, str]:
     """Return how the request ended, and why; `failure` happened after a successful status had been sent."""
-    if answer.client_left:
-        return "left", ""
+    if answer.client_disconnected:
+        return "disconnected", ""
     if failure:
         return "failed", _shown(failure.message, failure.code or failure.type)
     if answer.status < 400:
-        return "answered", ""
-    return "refused" if refused or answer.status < 500 else "failed", answer.reason
+        return "completed", ""
+    return "rejected" if rejected or answer.status < 500 else "failed", answer.reason
 
 
 def _route(scope: Scope) -> str:

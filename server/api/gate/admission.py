@@ -30,8 +30,11 @@ MAX_RETRY_S = 60  # OpenAI's clients ignore longer delays
 class RequestProgress(Protocol):
     """Progress of a transcription: audio done, audio left as far as it is known, and details for the log."""
 
-    done_s: float
-    wait_s: float | None
+    @property
+    def done_s(self) -> float: ...
+
+    @property
+    def wait_s(self) -> float | None: ...
 
     @property
     def left_s(self) -> float: ...

@@ -9,7 +9,7 @@ from server.errors import SottoError, Unavailable
 
 
 class ErrorResponses:
-    """Middleware: answers errors that inner middlewares raise; sets `state["refused"]` for the log."""
+    """Middleware: answers errors that inner middlewares raise; sets `state["rejected"]` for the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class ErrorResponses:
         try:
             await self._app(scope, receive, noted)
         except SottoError as error:
-            scope["state"]["refused"] = True
+            scope["state"]["rejected"] = True
             await error_response(error)(scope, receive, send)
         except asyncio.CancelledError:  # only uvicorn cancels, after a shutdown's grace period
             if begun:

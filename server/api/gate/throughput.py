@@ -11,7 +11,7 @@ class Throughput:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._looked_s = clock()
+        self._updated_s = clock()
         self._busy = False
         self._total_s = 0.0
         self._audio_s = 0.0
@@ -20,11 +20,11 @@ class Throughput:
     def look(self, total_s: float, *, busy: bool) -> None:
         """Record the audio done since the start, s, and whether there is work from now on; call at each change."""
         now = self._clock()
-        spent_s = now - self._looked_s if self._busy else 0.0
+        spent_s = now - self._updated_s if self._busy else 0.0
         kept = 0.5 ** (spent_s / HALF_LIFE_S)
         self._audio_s = self._audio_s * kept + total_s - self._total_s
         self._spent_s = self._spent_s * kept + spent_s
-        self._looked_s, self._busy, self._total_s = now, busy, total_s
+        self._updated_s, self._busy, self._total_s = now, busy, total_s
 
     @property
     def value(self) -> float | None:

@@ -33,8 +33,8 @@ async def health(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """Report whether a request would be served now; if not, 503 and why. Restarts media workers that exited."""
     registry: Registry = request.state.registry
-    if hindrance := registry.not_ready_reason():
-        raise Unavailable(hindrance)
+    if reason := registry.not_ready_reason():
+        raise Unavailable(reason)
     media: MediaDecoder = request.state.media
     if not media.is_ready:
         await asyncio.to_thread(media.wait_until_ready)
@@ -45,9 +45,9 @@ async def ready(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
     series: Metrics = request.state.metrics
-    meter: MemoryReader = request.state.meter
+    memory_reader: MemoryReader = request.state.memory_reader
     groups = _processes(request.state.registry, request.state.media)
-    readings = await asyncio.to_thread(meter.read, groups)
+    readings = await asyncio.to_thread(memory_reader.read, groups)
     return Response(series.render(readings), headers={"content-type": CONTENT_TYPE})
 
 

@@ -17,7 +17,7 @@ from server.api.fields import Fields
 from server.api.heartbeat import DONE, SERVER_SENT_EVENTS, HeartbeatResponse, data, ended_with_client
 from server.errors import PermissionDenied
 from server.formats.render import Json
-from server.models.installed import check_removable, lying_in, remove
+from server.models.installed import check_removable, installed_in, remove
 from server.models.progress import Progress
 from server.models.pulls import Pulls, PullSubscription
 from server.pool.registry import Registry
@@ -56,7 +56,7 @@ async def delete(request: Request, model: str) -> Response:
     if slot is registry.default:
         raise PermissionDenied(f"'{model}' is the default model, which can't be deleted.", param="model")
     settings: Settings = request.state.settings
-    files = await asyncio.to_thread(lying_in, slot.known.folder, settings.models_dir, request.state.catalog)
+    files = await asyncio.to_thread(installed_in, slot.known.folder, settings.models_dir, request.state.catalog)
     check_removable(files)
     await registry.unload(model)
     await asyncio.to_thread(remove, files)

@@ -54,7 +54,7 @@ RECEIVE: Message = {"type": "receive"}
     [
         (answering(OK, END), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4"),
         (answering(OK, END, RECEIVE), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4"),
-        (answering(OK, RECEIVE, END), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4 left"),
+        (answering(OK, RECEIVE, END), "200 x.xxxs GET /a%0A 10.0.0.7 in 0 out 4 disconnected"),
         (
             answering(OK, END, state={"failure": Unavailable("The device has gone."), "key_name": "desk"}),
             "200 x.xxxs GET /a%0A 10.0.0.7 (desk) in 0 out 4 failed: server_error: The device has gone.",
@@ -64,11 +64,11 @@ RECEIVE: Message = {"type": "receive"}
             "503 x.xxxs GET /a%0A 10.0.0.7 in 0 out 98 failed: server_error: The server is full.",
         ),
         (
-            answering(BUSY, REASON, state={"refused": True}),
-            "503 x.xxxs GET /a%0A 10.0.0.7 in 0 out 98 refused: server_error: The server is full.",
+            answering(BUSY, REASON, state={"rejected": True}),
+            "503 x.xxxs GET /a%0A 10.0.0.7 in 0 out 98 rejected: server_error: The server is full.",
         ),
     ],
-    ids=["answered", "left after the end", "left", "failed after it began", "failed", "refused unread"],
+    ids=["completed", "left after the end", "disconnected", "failed after it began", "failed", "rejected unread"],
 )
 async def test_the_line_says_how_the_request_ended(
     app: ASGIApp, line: str, caplog: pytest.LogCaptureFixture

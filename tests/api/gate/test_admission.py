@@ -49,7 +49,7 @@ class FixedSpeed(Throughput):
     value = 10.0
 
 
-class Door:
+class AdmissionCase:
     """An admission with requests that stay until the test ends."""
 
     def __init__(self, stack: ExitStack, **limits: Any) -> None:
@@ -57,7 +57,7 @@ class Door:
         self.admission = Admission(replace(PLENTY, **limits), spooled=lambda: self.spooled, speed=FixedSpeed())
         self._stack = stack
 
-    def let_in(self, client: str = "a", size: int = LARGE, *, left_s: float | None = None) -> Ticket:
+    def admit(self, client: str = "a", size: int = LARGE, *, left_s: float | None = None) -> Ticket:
         ticket = self._stack.enter_context(self.admission.admit(client, size))
         if left_s is not None:
             ticket.receive(0, more=False)
@@ -66,7 +66,7 @@ class Door:
 
     def refused(self, client: str = "a", size: int = LARGE) -> SottoError:
         with pytest.raises(SottoError) as caught:
-            self.let_in(client, size)
+            self.admit(client, size)
         return caught.value
 
 
@@ -77,74 +77,74 @@ def stack() -> Iterator[ExitStack]:
 
 
 def test_a_place_is_free_again_however_its_request_ends(stack: ExitStack) -> None:
-    door = Door(stack, requests=1)
+    case = AdmissionCase(stack, requests=1)
     for _ in range(2):
-        with suppress(ZeroDivisionError), door.admission.admit("a", LARGE):
-            assert isinstance(door.refused(), Unavailable)
+        with suppress(ZeroDivisionError), case.admission.admit("a", LARGE):
+            assert isinstance(case.refused(), Unavailable)
             raise ZeroDivisionError
-    assert door.admission.load().requests == 0
-    assert door.admission.load().refused == {"requests": 2}
+    assert case.admission.load().requests == 0
+    assert case.admission.load().refused == {"requests": 2}
 
 
 def test_text_of_forms_has_a_limit_together_and_little_of_it_none(stack: ExitStack) -> None:
-    door = Door(stack)
-    with door.admission.admit("a", LARGE) as first:
+    case = AdmissionCase(stack)
+    with case.admission.admit("a", LARGE) as first:
         first.keep_text(TEXT_BYTES)
-        second, third = door.let_in(), door.let_in()
+        second, third = case.admit(), case.admit()
         second.keep_text(LITTLE_TEXT_BYTES)
         with pytest.raises(Unavailable, match="text of forms"):
             second.keep_text(1)
     third.keep_text(LITTLE_TEXT_BYTES + 1)
-    assert door.admission.load().refused == {"text": 1}
+    assert case.admission.load().refused == {"text": 1}
 
 
 def test_the_last_eighth_is_for_small_uploads(stack: ExitStack) -> None:
-    door = Door(stack, requests=16)
+    case = AdmissionCase(stack, requests=16)
     for _ in range(14):
-        door.let_in()
-    assert "SOTTO_MAX_REQUESTS" in door.refused().message
-    assert "SOTTO_MAX_REQUESTS" in door.refused(size=0).message  # unknown: it may be anything
-    door.let_in(size=SMALL_BYTES)
-    door.let_in(size=1)
-    assert "SOTTO_MAX_REQUESTS" in door.refused(size=1).message
+        case.admit()
+    assert "SOTTO_MAX_REQUESTS" in case.refused().message
+    assert "SOTTO_MAX_REQUESTS" in case.refused(size=0).message  # unknown: it may be anything
+    case.admit(size=SMALL_BYTES)
+    case.admit(size=1)
+    assert "SOTTO_MAX_REQUESTS" in case.refused(size=1).message
 
 
 def test_of_a_few_places_none_is_kept(stack: ExitStack) -> None:
-    door = Door(stack, requests=7)
+    case = AdmissionCase(stack, requests=7)
     for _ in range(7):
-        door.let_in()
-    door.refused()
+        case.admit()
+    case.refused()
 
 
 def test_uploads_count_until_they_are_whole(stack: ExitStack) -> None:
-    door = Door(stack, uploads=1)
-    ticket = door.let_in()
+    case = AdmissionCase(stack, uploads=1)
+    ticket = case.admit()
     ticket.receive(10, more=True)
-    assert "SOTTO_MAX_UPLOADS" in door.refused().message
+    assert "SOTTO_MAX_UPLOADS" in case.refused().message
     ticket.receive(20, more=False)
-    door.let_in()
+    case.admit()
 
 
 def test_uploads_share_the_disk_by_what_they_declare(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=80 << 20)
-    door.let_in(size=60 << 20)
-    assert "SOTTO_UPLOADS_MB" in door.refused(size=11 << 20).message
-    door.let_in(size=10 << 20)
-    assert "SOTTO_UPLOADS_MB" in door.refused(size=LARGE).message
-    door.let_in(size=SMALL_BYTES)
+    case = AdmissionCase(stack, upload_bytes=80 << 20)
+    case.admit(size=60 << 20)
+    assert "SOTTO_UPLOADS_MB" in case.refused(size=11 << 20).message
+    case.admit(size=10 << 20)
+    assert "SOTTO_UPLOADS_MB" in case.refused(size=LARGE).message
+    case.admit(size=SMALL_BYTES)
 
 
 def test_one_upload_alone_is_never_too_much_for_the_disk(stack: ExitStack) -> None:
     """How large one may be, another setting says."""
-    door = Door(stack, upload_bytes=1 << 20)
-    ticket = door.let_in(size=8 << 20)
+    case = AdmissionCase(stack, upload_bytes=1 << 20)
+    ticket = case.admit(size=8 << 20)
     ticket.receive(9 << 20, more=True)
-    door.refused(size=1)
+    case.refused(size=1)
 
 
 def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitStack) -> None:
-    door = Door(stack, upload_bytes=8 << 20)
-    other, ticket = door.let_in(size=4 << 20), door.let_in(size=0)
+    case = AdmissionCase(stack, upload_bytes=8 << 20)
+    other, ticket = case.admit(size=4 << 20), case.admit(size=0)
     ticket.receive(3 << 20, more=True)
     with pytest.raises(Unavailable, match="SOTTO_UPLOADS_MB"):
         ticket.receive((3 << 20) + 1, more=True)
@@ -152,53 +152,53 @@ def test_an_upload_without_a_length_is_refused_where_the_disk_ends(stack: ExitSt
 
 
 def test_decoded_audio_may_not_fill_its_disk(stack: ExitStack) -> None:
-    door = Door(stack, spool_bytes=800)
-    door.spooled = 700
-    assert "SOTTO_SPOOL_MB" in door.refused().message
-    door.let_in(size=1)
-    door.spooled = 800
-    door.refused(size=1)
+    case = AdmissionCase(stack, spool_bytes=800)
+    case.spooled = 700
+    assert "SOTTO_SPOOL_MB" in case.refused().message
+    case.admit(size=1)
+    case.spooled = 800
+    case.refused(size=1)
 
 
 def test_audio_that_waits_keeps_others_out_until_it_is_heard(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=100.0)
-    door.let_in(left_s=60.0)
-    ticket = door.let_in(left_s=60.0)  # how long it is was not known before
-    error = door.refused("b")
+    case = AdmissionCase(stack, queue_s=100.0)
+    case.admit(left_s=60.0)
+    ticket = case.admit(left_s=60.0)  # how long it is was not known before
+    error = case.refused("b")
     assert isinstance(error, Unavailable)
     assert "SOTTO_MAX_QUEUE_SECONDS" in error.message
     ticket.work = Work(left_s=30.0)
-    door.let_in("b")
+    case.admit("b")
 
 
 def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=100.0, client_queue_s=50.0)
-    door.let_in(size=1, left_s=1000.0)  # a few bytes can hold hours
-    door.let_in(size=1, left_s=40.0)
-    assert isinstance(door.refused("b"), Unavailable)
-    door.let_in(size=1, left_s=40.0)
-    assert isinstance(door.refused(size=1), RateLimited)
-    door.let_in("b", size=1, left_s=40.0)
-    assert isinstance(door.refused("b", size=1), Unavailable)
+    case = AdmissionCase(stack, queue_s=100.0, client_queue_s=50.0)
+    case.admit(size=1, left_s=1000.0)  # a few bytes can hold hours
+    case.admit(size=1, left_s=40.0)
+    assert isinstance(case.refused("b"), Unavailable)
+    case.admit(size=1, left_s=40.0)
+    assert isinstance(case.refused(size=1), RateLimited)
+    case.admit("b", size=1, left_s=40.0)
+    assert isinstance(case.refused("b", size=1), Unavailable)
 
 
 def test_what_a_header_claims_counts_up_to_the_longest_recording(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=1001.0, audio_s=1000.0)
-    door.let_in(left_s=1e9)
-    door.let_in()
-    assert door.admission.load().audio_s == 1000.0
+    case = AdmissionCase(stack, queue_s=1001.0, audio_s=1000.0)
+    case.admit(left_s=1e9)
+    case.admit()
+    assert case.admission.load().audio_s == 1000.0
 
 
 def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
-    door = Door(stack, client_requests=2, client_queue_s=100.0)
-    door.let_in()
-    door.let_in()
-    error = door.refused()
+    case = AdmissionCase(stack, client_requests=2, client_queue_s=100.0)
+    case.admit()
+    case.admit()
+    error = case.refused()
     assert isinstance(error, RateLimited)
     assert error.message == "Rate limit reached: requests at once. Limit: 2. Please try again in 1s."
-    door.let_in("b", left_s=100.0)
-    assert door.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 100.")
-    door.let_in("c")
+    case.admit("b", left_s=100.0)
+    assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 100.")
+    case.admit("c")
 
 
 @pytest.mark.parametrize(
@@ -212,34 +212,34 @@ def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
     ],
 )
 def test_retry_after_is_when_half_will_be_through(stack: ExitStack, left: list[float], retry_s: int) -> None:
-    door = Door(stack, requests=len(left))
+    case = AdmissionCase(stack, requests=len(left))
     for left_s in left:
-        door.let_in(left_s=left_s)
-    error = door.refused()
+        case.admit(left_s=left_s)
+    error = case.refused()
     assert error.retry_after_s == retry_s
     assert error.message.endswith(f"Please try again in {retry_s}s.")
 
 
 def test_uploads_that_are_coming_are_taken_for_as_long_as_those_before(stack: ExitStack) -> None:
-    door = Door(stack, requests=2)
+    case = AdmissionCase(stack, requests=2)
     for done_s in (30.0, 50.0):
-        with door.admission.admit("a", LARGE) as ticket:
+        with case.admission.admit("a", LARGE) as ticket:
             ticket.follow(Work(done_s=done_s))
-    door.let_in()
-    door.let_in()
-    assert door.refused().retry_after_s == 8
+    case.admit()
+    case.admit()
+    assert case.refused().retry_after_s == 8
 
 
 def test_retry_after_waits_for_no_more_audio_than_is_too_much(stack: ExitStack) -> None:
-    door = Door(stack, queue_s=500.0)
-    door.let_in(left_s=800.0)
-    assert door.refused().retry_after_s == 30
+    case = AdmissionCase(stack, queue_s=500.0)
+    case.admit(left_s=800.0)
+    assert case.refused().retry_after_s == 30
 
 
 def test_retry_after_is_what_clients_heed(stack: ExitStack) -> None:
-    door = Door(stack, requests=1)
-    door.let_in(left_s=1000.0)
-    assert door.refused().retry_after_s == MAX_RETRY_S
+    case = AdmissionCase(stack, requests=1)
+    case.admit(left_s=1000.0)
+    assert case.refused().retry_after_s == MAX_RETRY_S
 
 
 def test_before_anything_is_measured_retry_after_is_a_guess(stack: ExitStack) -> None:

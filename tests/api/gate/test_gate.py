@@ -58,7 +58,7 @@ def upload_under_way(server: Running, key: str) -> Iterator[Connection]:
         yield connection
 
 
-def wait_until_let_in(server: Running, key: str) -> None:
+def wait_until_admitted(server: Running, key: str) -> None:
     """Until an upload that was broken off no longer counts."""
     wait_until(lambda: server.transcribe(SILENCE, key=key).status_code == 200)
 
@@ -159,7 +159,7 @@ def test_client_that_sends_chunks_blindly_can_read_the_413(guarded: Running) -> 
 
 def test_body_of_exactly_the_limit_is_taken(guarded: Running) -> None:
     audio = wav(bytes(32_000))
-    wait_until_let_in(guarded, FIRST_KEY)
+    wait_until_admitted(guarded, FIRST_KEY)
     padding = bytes(LIMIT - len(form(field("model", "whisper-1"), file(audio))))
     with Connection(guarded.base_url) as connection:
         answer = connection.post(form(field("model", "whisper-1"), file(audio + padding)), bearer(FIRST_KEY))
@@ -223,7 +223,7 @@ def test_more_than_one_client_may_have_is_429(guarded: Running) -> None:
     assert error["message"].startswith("Rate limit reached")
     assert int(answer.headers["retry-after"]) >= 1
     assert "x-should-retry" not in answer.headers
-    wait_until_let_in(guarded, FIRST_KEY)
+    wait_until_admitted(guarded, FIRST_KEY)
 
 
 def test_more_than_the_server_takes_is_503(guarded: Running) -> None:
@@ -234,8 +234,8 @@ def test_more_than_the_server_takes_is_503(guarded: Running) -> None:
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["code"]) == (503, "server_error", None)
     assert int(answer.headers["retry-after"]) >= 1
-    wait_until_let_in(guarded, FIRST_KEY)
-    wait_until_let_in(guarded, SECOND_KEY)
+    wait_until_admitted(guarded, FIRST_KEY)
+    wait_until_admitted(guarded, SECOND_KEY)
 
 
 def test_one_client_s_uploads_don_t_count_for_another(guarded: Running) -> None:
@@ -275,19 +275,19 @@ def test_log_tells_why_a_request_failed(guarded: Running) -> None:
     for answer, reason in [
         (
             guarded.transcribe(SILENCE, key=WRONG_KEY),
-            r"in \d+ out \d+ refused: invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
+            r"in \d+ out \d+ rejected: invalid_api_key: Incorrect API key provided: wrong-ke\*+efgh",
         ),
         (
             guarded.get("/v1/models/none", key=FIRST_KEY),
-            r"\(desk\) in \d+ out \d+ refused: model_not_found: The model 'none' does not exist",
+            r"\(desk\) in \d+ out \d+ rejected: model_not_found: The model 'none' does not exist",
         ),
         (
             guarded.get("/nowhere", key=SECOND_KEY),
-            r"\(key 2\) in \d+ out \d+ refused: invalid_request_error: Invalid URL \(GET /nowhere\)",
+            r"\(key 2\) in \d+ out \d+ rejected: invalid_request_error: Invalid URL \(GET /nowhere\)",
         ),
         (
             guarded.transcribe(SILENCE, {"language": "xx"}, key=FIRST_KEY),
-            r"\(desk\) in \d+ out \d+ refused: invalid_language_format: .*ISO-639-1",
+            r"\(desk\) in \d+ out \d+ rejected: invalid_language_format: .*ISO-639-1",
         ),
     ]:
         marker = re.escape(answer.headers["x-request-id"])
@@ -378,7 +378,7 @@ def test_sdk_raises_rate_limit_and_server_errors(guarded: Running) -> None:
         assert type(ask(guarded, FIRST_KEY)) is openai.RateLimitError
         stack.enter_context(upload_under_way(guarded, SECOND_KEY))
         wait_until(lambda: type(ask(guarded, FIRST_KEY)) is openai.InternalServerError)
-    wait_until_let_in(guarded, FIRST_KEY)
+    wait_until_admitted(guarded, FIRST_KEY)
 
 
 # What is read of a refused body: nothing by the application, little by the gate.

@@ -52,11 +52,11 @@ def test_list_has_the_languages_of_a_model_once(client: TestClient) -> None:
 
 @pytest.mark.parametrize("default", ["demo", "own"])
 def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str) -> None:
-    keeper = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
+    pool = ModelPool(Engines().start, Budget(lambda _: Need(0, 0)))
     for name in sorted(("demo", "own"), key=lambda name: name != default):
         served = served_model(FakeEngine(), (name,), ("en",))
-        keeper.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
-    with TestClient(create_app(Settings(), Registry(keeper), make_media())) as client:
+        pool.adopt(replace(served.known, demo=name == "demo"), served, FOREVER)
+    with TestClient(create_app(Settings(), Registry(pool), make_media())) as client:
         listed = {each["id"]: each.get("demo") for each in client.get("/v1/models").json()["data"]}
         assert client.get("/v1/models/demo").json()["demo"] is True
     demos = {"demo": True, "own": None, "whisper-1": True}

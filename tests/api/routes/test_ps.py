@@ -91,10 +91,10 @@ def client(models: Path, fakes: Models) -> Iterator[TestClient]:
 
 def serving(settings: Settings, fakes: Models) -> Iterator[TestClient]:
     inventory = AvailableModels(settings)
-    keeper = ModelPool(fakes.start, Budget(lambda known: Need(1000, 1000)), look=inventory.look)
-    keeper.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
-    keeper.stock(inventory.models(), 300.0)
-    registry = Registry(keeper, stock=inventory, on_demand_s=300.0)
+    pool = ModelPool(fakes.start, Budget(lambda known: Need(1000, 1000)), refresh=inventory.refresh)
+    pool.adopt(inventory.chosen[0], fakes.serve(inventory.chosen[0]), math.inf)
+    pool.set_models(inventory.models(), 300.0)
+    registry = Registry(pool, source=inventory, on_demand_s=300.0)
     app = create_app(settings, registry, make_media())
     with TestClient(app, headers={"authorization": f"Bearer {ADMIN}"}) as client:
         yield client
@@ -127,7 +127,7 @@ def busy(client: TestClient, fakes: Models, name: str) -> Callable[[], httpx2.Re
     wait_until(lambda: bool(engine.waiting))
 
     def end() -> httpx2.Response:
-        engine.let_go()
+        engine.resolve()
         asking.join()
         return answers[0]
 

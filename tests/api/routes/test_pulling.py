@@ -150,7 +150,7 @@ def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_t
     hub.cuts["model.bin"] = [1000]
     hub.requests.clear()
     assert client.post(f"/v1/models/{NAME}?stream=false").status_code == 200
-    ranges = [request.headers["Range"] for request in hub.asked("model.bin")]
+    ranges = [request.headers["Range"] for request in hub.requests_for("model.bin")]
     assert ranges == [f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert pulled(models) == FILES
 
