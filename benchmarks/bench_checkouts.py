@@ -29,16 +29,17 @@ Figures = Mapping[str, float]
 Measure = Callable[[], Figures]
 Sides = tuple[Measure, Measure]  # old, new
 
-CLIPS, WINDOWS = 8, 4  # that a round gives an engine
+CLIPS, WINDOWS = 4, 2  # that a round gives an engine
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The old checkout, the model that both serve, the length of a clip, and a folder for what is written."""
+    """The old checkout, the model that both serve, clips' length and number, a folder for what is written."""
 
     old: Path
     model: str
     seconds: float
+    requests: int
     folder: Path
 
     def server(self, checkout: Path) -> ServerProcess:
@@ -65,12 +66,12 @@ def startup(bench: Bench) -> Iterator[Sides]:
 
 def clips(bench: Bench) -> AbstractContextManager[Sides]:
     """One client, one clip after another."""
-    return requests(bench, clients=1, count=10)
+    return requests(bench, clients=1, count=bench.requests)
 
 
 def burst(bench: Bench) -> AbstractContextManager[Sides]:
     """Sixteen clients at once."""
-    return requests(bench, clients=16, count=32)
+    return requests(bench, clients=16, count=3 * bench.requests)
 
 
 @contextmanager
@@ -145,12 +146,13 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--model", default="demo", help="a folder, or the bundled demo (default)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a clip (default: 5)")
+    parser.add_argument("--requests", type=int, default=10, help="of a round; a burst has thrice (default: 10)")
     parser.add_argument("--rounds", type=int, default=9, help="default: 9")
     given = parser.parse_intermixed_args()
     if unknown := set(given.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(given.old.resolve(), given.model, given.seconds, Path(folder))
+        bench = Bench(given.old.resolve(), given.model, given.seconds, given.requests, Path(folder))
         for row in given.rows or ROWS:
             with ROWS[row](bench) as sides:
                 print(
