@@ -47,6 +47,7 @@ ASKED: dict[str, Fields] = {
     },
     "logprobs": {"include[]": "logprobs"},
     "tokens": {"model": "gpt-4o-transcribe"},
+    "a cloud's id": {"model": "whisper-large-v3"},
     "languages found": {"model": "gpt-transcribe", "languages[]": ["en", "de"]},
     "shaped srt": {"response_format": "srt", "max_line_width": "32"},
     "shaped vtt": {
@@ -69,6 +70,7 @@ DECODED: dict[str, Fields] = {
     "language": {"language": "german"},
     "language tag": {"language": "en-GB"},
     "prompt": {"prompt": "A note about numbers, times and places."},
+    "long prompt": {"prompt": "A note about numbers, times and places. " * 400},
     "keywords": {"keywords[]": ["o'clock", "Kerstin"], "hotwords": "bathroom"},
     "temperature 0": {"temperature": "0"},
     "temperature 0.4": {"temperature": "0.4"},
