@@ -5,8 +5,8 @@
     python -m scripts.compare_servers http://127.0.0.1:8001 http://127.0.0.1:8002 tests/data/en_0*.wav
 
 Asks both for every format and option of each recording named, and for what is refused; compares status, headers and
-every byte of the body, but for ids and times of day. Where they differ, the first is asked once more: an answer
-that differs from itself (sampling above temperature 0 does) is counted apart. Exits with 1 where answers differ.
+every byte of the body, but for ids and times of day. Where they differ, both are asked again: what differs from
+itself (as a model does that samples, above temperature 0) is counted apart. Exits with 1 where answers differ.
 """
 
 import argparse
@@ -99,12 +99,12 @@ def _content(request: Request) -> dict[str, Any]:
 
 
 def compare(before: Ask, after: Ask, request: Request) -> Comparison:
-    """Ask both at once; where they differ, see whether the first one differs from itself."""
+    """Ask both at once; where they differ, see whether either differs from itself."""
     with ThreadPoolExecutor(2) as pool:
         old, new = (answer.result() for answer in [pool.submit(before, request), pool.submit(after, request)])
     if old == new:
         return Comparison(request.name, "same", old.status)
-    unstable = any(before(request) != old for _ in range(TRIES))
+    unstable = any(before(request) != old or after(request) != new for _ in range(TRIES))
     return Comparison(request.name, "unstable" if unstable else "different", old.status, difference(old, new))
 
 

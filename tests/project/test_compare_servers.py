@@ -58,9 +58,12 @@ def test_what_is_of_one_answer_alone_is_not(one: Answer, other: Answer) -> None:
     assert compared.outcome == "same", compared.difference
 
 
-def test_an_answer_that_differs_from_itself_is_counted_apart() -> None:
+@pytest.mark.parametrize("sampled", ["before", "after"])
+def test_an_answer_that_differs_from_itself_is_counted_apart(sampled: str) -> None:
     answers = iter([answer(body=b"one"), answer(body=b"one"), answer(body=b"two")])
-    assert compare(lambda _: next(answers), lambda _: answer(body=b"three"), REQUEST).outcome == "unstable"
+    sides = {"before": lambda _: answer(body=b"three"), "after": lambda _: answer(body=b"three")}
+    sides[sampled] = lambda _: next(answers)
+    assert compare(sides["before"], sides["after"], REQUEST).outcome == "unstable"
 
 
 def test_a_server_that_hangs_up_is_a_difference_like_others() -> None:
