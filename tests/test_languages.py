@@ -17,7 +17,7 @@ def test_a_language_goes_by_its_code_and_by_its_name(code: str) -> None:
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_an_alias_stands_for_a_known_language_and_hides_none(alias: str) -> None:
+def test_an_alias_names_a_known_language_and_shadows_no_code(alias: str) -> None:
     assert code_of(alias) == ALIASES[alias]
     assert ALIASES[alias] in NAMES
     assert alias not in NAMES
@@ -44,7 +44,7 @@ def test_callers_write_languages_in_many_ways(asked: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("asked", ["", " ", "-", "-en", "xx", "klingon", "eng", "english language", "deutsch"])
-def test_what_is_no_language_is_none(asked: str) -> None:
+def test_a_text_that_is_no_language_gives_none(asked: str) -> None:
     assert code_of(asked) is None
 
 

@@ -107,7 +107,7 @@ def test_lesser_messages_are_left_out(capsys: pytest.CaptureFixture[str], level:
     assert [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()] == written
 
 
-def test_uvicorn_tells_only_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_uvicorn_logs_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("debug", "text")
     logging.getLogger("uvicorn.error").info("Started server process")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request")

@@ -164,7 +164,7 @@ def test_keys_of_a_file_come_with_the_others(tmp_path: Path, monkeypatch: pytest
         (b"# none yet\n\n", "which SOTTO_API_KEYS_FILE names, holds no key"),
     ],
 )
-def test_file_without_a_key_opens_no_door(
+def test_a_key_file_without_a_key_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, complaint: str
 ) -> None:
     path = tmp_path / "keys"

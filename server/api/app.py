@@ -51,7 +51,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
                 "catalog": known_models,
                 "pulls": pulls,
                 "metrics": metrics,
-                "meter": MemoryReader(Nvml()),
+                "memory_reader": MemoryReader(Nvml()),
                 "renderer": render.Renderer(settings),
             }
         finally:

@@ -83,8 +83,8 @@ def _request_line(request: Request) -> str:
 def _suggestion(request: Request) -> str:
     """Suggest the path that the client meant, or list the paths that exist."""
     if path := suggestion(request.url.path, request.app.openapi()["paths"]):
-        return f"Did you mean {path}? A client's base URL is this server's address and /v1, nothing more."
-    return f"This server only turns speech into text: it has {_paths(request.app)}."
+        return f"Did you mean {path}? The base URL of a client is the address of this server followed by /v1."
+    return f"This server only transcribes speech. It has {_paths(request.app)}."
 
 
 def _paths(app: FastAPI) -> str:

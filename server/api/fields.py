@@ -129,7 +129,7 @@ def _known(name: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
     for each in allowed:
         if value == each:
             return each
-    raise invalid(name, f"'{name}' must be among {listing(allowed)}, not {quoted(value)}.")
+    raise invalid(name, f"'{name}' must be one of {listing(allowed)}, not {quoted(value)}.")
 
 
 def _float(value: str) -> float:
@@ -157,7 +157,7 @@ def _parsed(name: str, value: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise invalid(name, f"'{name}' is no valid JSON: {error}") from error
+        raise invalid(name, f"'{name}' is not valid JSON: {error}") from error
 
 
 def _unicode(text: str) -> str:

@@ -129,13 +129,13 @@ def subtitle_options(fields: Fields, response_format: ResponseFormat, *, stream:
         asked = "'stream'" if stream else f"'response_format' {quoted(response_format)}"
         raise invalid(
             given,
-            f"'{given}' shapes subtitles: it needs 'response_format' 'srt' or 'vtt' and no stream, not {asked}.",
+            f"'{given}' needs 'response_format' 'srt' or 'vtt' without 'stream', not {asked}.",
         )
     usual = SubtitleOptions()
     max_cue_s = fields.number("max_cue_seconds", usual.max_cue_s, MIN_MAX_CUE_S, MAX_CUE_S)
     min_cue_s = fields.number("min_cue_seconds", min(usual.min_cue_s, max_cue_s), 0, MAX_CUE_S)
     if min_cue_s > max_cue_s:
-        raise invalid("min_cue_seconds", f"'min_cue_seconds' must not be above 'max_cue_seconds' ({max_cue_s:g}).")
+        raise invalid("min_cue_seconds", f"'min_cue_seconds' must not exceed 'max_cue_seconds' ({max_cue_s:g}).")
     return SubtitleOptions(
         max_line_width=fields.whole("max_line_width", usual.max_line_width, 1, MAX_LINE_WIDTH),
         max_line_count=fields.whole("max_line_count", usual.max_line_count, 1, MAX_LINE_COUNT),
@@ -150,7 +150,7 @@ def _languages(fields: Fields) -> tuple[str | None, tuple[str, ...]]:
     language = _code("language", asked) if asked and asked.lower() != "auto" else None
     languages = tuple(dict.fromkeys(_code("languages", each) for each in fields.items("languages")))
     if language and languages:
-        raise invalid("languages", "'languages' can't be used together with 'language': leave one of them out.")
+        raise invalid("languages", "'languages' can't be combined with 'language': send only one of them.")
     return (languages[0] if len(languages) == 1 else language), languages
 
 

@@ -19,8 +19,8 @@ from server.settings import Settings
 HEAD_BYTES = 16 << 10  # of the URL and all headers together; h11's own default
 
 COMPLAINTS = {
-    431: f"The URL and the headers of a request are too long: keep them below {HEAD_BYTES} bytes together.",
-    501: "A body may come with a Content-Length or with Transfer-Encoding: chunked, and no other way.",
+    431: f"The URL and the headers are too long: together they must be shorter than {HEAD_BYTES} bytes.",
+    501: "Unsupported transfer encoding: send the body with Content-Length or Transfer-Encoding: chunked.",
 }
 
 logger = logging.getLogger("server.access")
@@ -39,7 +39,11 @@ class Protocol(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         _give_up_on_silence(transport.get_extra_info("socket"), self._settings.send_timeout_seconds)
         if len(self.connections) > self._settings.max_connections:
-            self._refuse(Unavailable("The server has as many connections as it takes. Please try again later."))
+            self._refuse(
+                Unavailable(
+                    "The server has too many open connections (SOTTO_MAX_CONNECTIONS). Please try again later."
+                )
+            )
             return
         # uvicorn starts this timer between requests, but not before the first one.
         self.timeout_keep_alive_task = self.loop.call_later(
@@ -68,7 +72,11 @@ class Protocol(H11Protocol):
 
     def _give_up_on_head(self) -> None:
         within = f"{self._settings.head_timeout_seconds:g} seconds"
-        self._refuse(MalformedRequest(f"The head of the request did not come within {within}.", 408))
+        self._refuse(
+            MalformedRequest(
+                f"The headers of the request did not arrive within {within} (SOTTO_HEAD_TIMEOUT_SECONDS).", 408
+            )
+        )
 
     def _stop_head_timer(self) -> None:
         if self._head_timer:
@@ -98,7 +106,7 @@ def _logged(error: SottoError) -> str:
     """Log the error; return the id under which the log has it."""
     refusal = new_request_id()
     token = request_id.set(refusal)
-    logger.info("refused unread: %d %s", error.status, error)
+    logger.info("rejected without reading the request: %d %s", error.status, error)
     request_id.reset(token)
     return refusal
 

@@ -178,7 +178,7 @@ def _known(error: BaseException) -> SottoError:
         return error
     if isinstance(error, asyncio.CancelledError):  # only uvicorn cancels, after a shutdown's grace period
         return Unavailable("The server is shutting down.")
-    logger.error("failed after the answer had begun", exc_info=error)
+    logger.error("the request failed after its response had started", exc_info=error)
     return fault()
 
 

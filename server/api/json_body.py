@@ -41,7 +41,7 @@ class JsonBodies:
     def hold(self, count: int) -> None:
         self._held_bytes += count
         if self._held_bytes > self._total_bytes:
-            raise Unavailable("The server has as many transcripts to render as it takes. Please try again in 2s.")
+            raise Unavailable("The server is rendering too many transcripts at once. Please try again in 2s.")
 
 
 class _Body:

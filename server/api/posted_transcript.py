@@ -37,7 +37,7 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PostedWord:
-    word: Annotated[str, Field(description="as in `verbose_json`, bare, or as in the text")]
+    word: Annotated[str, Field(description="as in `verbose_json`, bare, or with punctuation as in the text")]
     start: Seconds
     end: Seconds
     probability: Probability | None = None
@@ -50,8 +50,8 @@ Words = Annotated[list[PostedWord], Field(max_length=MAX_ENTRIES, fail_fast=True
 class PostedSegment:
     start: Seconds
     end: Seconds
-    text: Annotated[str, Field(description="with its leading space, where the language has spaces")]
-    words: Annotated[Words | None, Field(description="its own")] = None
+    text: Annotated[str, Field(description="with its leading space, if the language uses spaces")]
+    words: Annotated[Words | None, Field(description="of this segment")] = None
     id: Count | None = None
     seek: Count | None = None
     tokens: Annotated[list[Count] | None, Field(fail_fast=True)] = None
@@ -67,14 +67,16 @@ class PostedTranscript:
 
     segments: Annotated[list[PostedSegment], Field(max_length=MAX_ENTRIES, fail_fast=True)]
     response_format: ResponseFormat
-    words: Annotated[Words | None, Field(description="of all segments, where these have none")] = None
+    words: Annotated[Words | None, Field(description="of all segments, if these have none")] = None
     language: Annotated[str | None, Field(description="a code or a name; `verbose_json` needs it")] = None
     duration: Annotated[
-        Seconds | None, Field(description="of the recording; absent: to the last segment's end")
+        Seconds | None, Field(description="of the recording; absent: the end of the last segment")
     ] = None
     task: Task | None = None
     response_dialect: ResponseDialect | None = None
-    max_line_width: Annotated[float | None, Field(description="this and those below: as of transcriptions")] = None
+    max_line_width: Annotated[float | None, Field(description="this and the next three: as for transcriptions")] = (
+        None
+    )
     max_line_count: float | None = None
     min_cue_seconds: float | None = None
     max_cue_seconds: float | None = None
@@ -126,7 +128,7 @@ def _check_times(posted: PostedTranscript) -> None:
     for number, segment in enumerate(posted.segments):
         if segment.start < before_s:
             path = f"segments[{number}].start"
-            raise _invalid(path, f"'{path}' must not be below that of the segment before ({before_s:g}).")
+            raise _invalid(path, f"'{path}' must not be before the start of the previous segment ({before_s:g}).")
         before_s = segment.start
         _check_ends(f"segments[{number}].words", segment.words)
 
@@ -135,7 +137,7 @@ def _check_ends(name: str, parts: Sequence[PostedWord | PostedSegment] | None) -
     for number, part in enumerate(parts or ()):
         if part.end < part.start:
             path = f"{name}[{number}].end"
-            raise _invalid(path, f"'{path}' must not be below its start ({part.start:g}).")
+            raise _invalid(path, f"'{path}' must not be before its start ({part.start:g}).")
 
 
 def _check_amount(segments: Sequence[Segment], subtitles: SubtitleOptions) -> None:
@@ -165,7 +167,7 @@ def _options(posted: PostedTranscript, settings: Settings) -> TranscriptionOptio
 def _language(posted: PostedTranscript) -> str:
     if posted.language is None:
         if posted.response_format == "verbose_json":
-            raise _invalid("language", "'language' is needed for 'response_format' 'verbose_json'.")
+            raise _invalid("language", "'response_format' 'verbose_json' needs 'language'.")
         return ""
     code = code_of(posted.language)
     if code is None:

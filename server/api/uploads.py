@@ -105,7 +105,7 @@ class _BoundedParser(MultiPartParser):
             async for chunk in body:
                 yield chunk
         if not self._ended:  # raised here, so that the parser closes its files
-            raise MultiPartException("It ends too early.")
+            raise MultiPartException("It is truncated.")
 
 
 def _extended_name(disposition: bytes) -> bytes:

@@ -136,7 +136,7 @@ class AudioStream:
         except av.FFmpegError as error:
             raise UndecodableAudio from error
         if not self.samples:
-            raise UndecodableAudio("It holds no sound.")
+            raise UndecodableAudio("It contains no audio.")
         if self.samples < MIN_SAMPLES:
             raise AudioTooShort
 
@@ -188,7 +188,7 @@ def _best_track(container: InputContainer) -> Track:
     """FFmpeg's choice, or the first track that can be decoded; packets of all other streams are dropped unread."""
     tracks = container.streams.audio
     if not tracks:
-        raise UndecodableAudio("It holds no audio stream.")
+        raise UndecodableAudio("It contains no audio stream.")
     best = container.streams.best("audio")
     usable = [track for track in tracks if track.codec_context and track.codec_context.name in DECODERS]
     if not usable:

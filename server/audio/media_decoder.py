@@ -125,7 +125,7 @@ class MediaDecoder:
             self._threads.submit(self._work, source, ScanOptions(options, self._max_audio_s, mels), recording)
         except RuntimeError as error:  # out of threads; it may have been queued all the same
             recording.close()
-            raise Unavailable("Audio can't be decoded at present: there are too many threads.") from error
+            raise Unavailable("Audio can't be decoded at the moment: the system has no threads left.") from error
         return recording
 
     @property
@@ -169,13 +169,13 @@ class MediaDecoder:
                     return recording.follow(messages)
                 except ForkServerLost as lost:
                     restarts -= 1
-                    logger.warning("all media workers were lost: %s", lost)
+                    logger.warning("all media workers ended: %s", lost)
                 except WorkerLost as lost:
                     tries -= 1
-                    logger.warning("a media worker was lost: %s", lost)
+                    logger.warning("a media worker ended without a result: %s", lost)
         if tries:
-            raise Unavailable("Audio can't be decoded at present: media workers end time and again.")
-        raise UndecodableAudio("It ended every process that tried.")
+            raise Unavailable("Audio can't be decoded at the moment: the media workers keep crashing.")
+        raise UndecodableAudio("Every process that tried to decode it crashed.")
 
 
 def open_media(settings: Settings, scanner: FileScanner | None = None) -> MediaDecoder:

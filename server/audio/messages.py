@@ -117,7 +117,7 @@ class MessageOrder:
         self._messages += 1
         # At least every other window is half full, and there is one count per ten seconds.
         if not fits or self._messages > MESSAGES * (1 + self._samples / self._window_samples):
-            raise InvalidMessage(f"out of course: {type(message).__name__}")
+            raise InvalidMessage(f"unexpected message {type(message).__name__}")
 
 
 def encode(message: Message) -> bytes:
@@ -185,7 +185,7 @@ def error_of(failed: Failed, limit_s: float) -> Exception:
         case "no_room":
             return Unavailable(failed.detail)
         case "no_memory":
-            return UndecodableAudio("It needs more memory than one file may take.")
+            return UndecodableAudio("Decoding it needs more memory than allowed (SOTTO_MEDIA_MEMORY_MB).")
         case "fault":
             return RuntimeError(f"a media worker failed: {failed.detail}")
 

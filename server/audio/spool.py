@@ -24,7 +24,9 @@ class SpoolBudget:
         """Reserve `count` bytes; raises `Unavailable` if the budget is exhausted."""
         with self._lock:
             if self._used + count > self._limit:
-                raise Unavailable("The server has no room left for decoded audio. Please try again later.")
+                raise Unavailable(
+                    "The server has no space left for decoded audio (SOTTO_SPOOL_MB). Please try again later."
+                )
             self._used += count
 
     def give_back(self, count: int) -> None:

@@ -78,7 +78,7 @@ class MediaWorkers:
     def wait_until_ready(self) -> None:
         """Wait until files can be scanned; raises `Unavailable` if they can't be or a start is in progress."""
         if not self._lock.acquire(blocking=False):  # frequent callers must not fill the thread pool with waiting
-            raise _not_now("media workers are about to start")
+            raise _not_now("the media workers are starting")
         try:
             self._ready_forker()
         finally:
@@ -133,7 +133,7 @@ class MediaWorkers:
                 socket.send_fds(forker.channel, [order], files)
             except OSError as error:
                 _end_forker(forker)
-                raise ForkServerLost("the process that forks workers is gone") from error
+                raise ForkServerLost("the fork server has ended") from error
         return forker
 
     def _limits(self, limit_s: float) -> ProcessLimits:
@@ -149,7 +149,7 @@ class MediaWorkers:
         if self._forker.status is not None:
             self._ended["fork_server"] += 1
             logger.warning(
-                "the fork server of the media workers has ended (status %d), another starts", self._forker.status
+                "the fork server of the media workers ended (status %d); starting another", self._forker.status
             )
             self._forker.close()
             try:
@@ -158,7 +158,7 @@ class MediaWorkers:
                 raise _not_now(error.strerror) from error
         if not self._ready and (cause := _obstacle(self._forker)):
             _end_forker(self._forker)
-            raise _not_now(f"no media worker starts: {cause}")
+            raise _not_now(f"no media worker can be started: {cause}")
         self._ready = True
         return self._forker
 
@@ -177,8 +177,8 @@ class MediaWorkers:
                 case None:
                     self._ended["crashed"] += 1
                     if forker.wait(NOTICE_S) is not None:  # a second attempt needs a new one
-                        raise ForkServerLost("the process that forked it has ended")
-                    raise WorkerLost("it hung up")
+                        raise ForkServerLost("the fork server has ended")
+                    raise WorkerLost("it closed the connection")
                 case Ended(status):
                     self._ended[ENDS.get(status, "crashed")] += 1
                     raise _end(status)
@@ -191,9 +191,11 @@ class MediaWorkers:
     def _give_up(self, forker: ChildProcess, *, begun: bool) -> NoReturn:
         if begun:
             self._ended["stalled"] += 1
-            raise UndecodableAudio(f"Decoding it got no further for {self._timeout_s:g} seconds.")
+            raise UndecodableAudio(
+                f"Decoding it made no progress for {self._timeout_s:g} seconds (SOTTO_MEDIA_TIMEOUT_SECONDS)."
+            )
         _end_forker(forker)
-        raise ForkServerLost("none was forked")
+        raise ForkServerLost("it forked no worker")
 
 
 def _end_forker(forker: ChildProcess) -> None:
@@ -214,20 +216,20 @@ def _obstacle(forker: ChildProcess) -> str:
             return message.detail or message.reason
     except (OSError, InvalidMessage) as error:
         return str(error)
-    return "it hung up" if status is None else described(status)
+    return "it closed the connection" if status is None else described(status)
 
 
 def _end(status: int | None) -> Exception:
     """The error for a worker that ended with `status` before it had a result."""
     if status is None:
-        return _not_now("there are too many processes")
+        return _not_now("the system has no processes left")
     if status == -signal.SIGXCPU:
-        return UndecodableAudio("Decoding it takes too long.")
+        return UndecodableAudio("Decoding it takes too much CPU time.")
     return WorkerLost(f"it ended with status {status}")
 
 
 def _not_now(why: str | None) -> Unavailable:
-    return Unavailable(f"Audio can't be decoded at present: {why}.")
+    return Unavailable(f"Audio can't be decoded at the moment: {why}.")
 
 
 def _hang_up(channel: socket.socket) -> None:

@@ -17,7 +17,7 @@ examples:
 
 @click.command(
     cls=Command,
-    help="Print a script with which a shell completes commands, options, models and files.",
+    help="Print a shell script that completes commands, options, models and files.",
     short_help="print a shell completion script",
     epilog=EXAMPLES,
 )

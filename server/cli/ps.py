@@ -45,7 +45,7 @@ async def _ask(url: str) -> dict[str, Any]:
         status: dict[str, Any] = answer.json()
         list(_table(status["models"], status["time"]))
     except (ValueError, LookupError, TypeError) as error:
-        raise RemoteError(f"{url} does not answer as a Sotto server does") from error
+        raise RemoteError(f"{url} does not respond like a Sotto server") from error
     return status
 
 

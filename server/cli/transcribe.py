@@ -85,7 +85,7 @@ class CueShape(TypedDict):
 )
 @click.option("--prompt", default="", metavar="TEXT", help="topic, names or the opening words")
 @click.option("--words", is_flag=True, help="add word times (verbose_json)")
-@click.option("--server", metavar="URL", help="have this server do the work")
+@click.option("--server", metavar="URL", help="transcribe on this server instead")
 @result_option(
     "--format",
     "formats",
@@ -179,7 +179,7 @@ def _subtitles(shape: CueShape, formats: tuple[ResponseFormat, ...]) -> Subtitle
     longest_s = shape["max_cue_s"] or USUAL.max_cue_s
     shortest_s = min(USUAL.min_cue_s, longest_s) if shape["min_cue_s"] is None else shape["min_cue_s"]
     if shortest_s > longest_s:
-        raise InvalidRequest(f"--min-cue-seconds is above --max-cue-seconds ({longest_s:g})")
+        raise InvalidRequest(f"--min-cue-seconds exceeds --max-cue-seconds ({longest_s:g})")
     return SubtitleOptions(
         max_line_width=shape["max_line_width"] or USUAL.max_line_width,
         max_line_count=shape["max_line_count"] or USUAL.max_line_count,

@@ -43,7 +43,7 @@ class Client:
     def __init__(self, url: str, key: str | None = None, *, sleep: Sleep = asyncio.sleep) -> None:
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise InvalidRequest(f"a server's address is like http://127.0.0.1:8000, not {url!r}")
+            raise InvalidRequest(f"the address of a server looks like http://127.0.0.1:8000, not {url!r}")
         self.url = url.rstrip("/").removesuffix("/v1")
         found = (os.environ.get(name, "") for name in KEY_VARIABLES)
         key = next((one for one in found if one), "") if key is None else key

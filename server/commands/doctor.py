@@ -211,7 +211,7 @@ def media(settings: Settings) -> Check:
                 duration_s = recording.finished.result(MEDIA_S)
     except Exception as error:  # failed imports and processes become lines of the report
         return Check("media", "problem", f"recordings can't be decoded: {error or type(error).__name__}")
-    return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a process of its own")
+    return Check("media", "ok", f"decoded a recording of {duration_s:.1f} s in a separate process")
 
 
 def gpu(answer: Answer, settings: Settings) -> list[Check]:

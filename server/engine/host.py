@@ -125,8 +125,8 @@ class EngineHost:
         try:
             self._probe()
         except Exception as error:
-            logger.exception("the model fails")
-            self._line.exit_with(f"The model fails: {error}")
+            logger.exception("the model's self-test failed")
+            self._line.exit_with(f"The model failed its self-test: {error}")
 
 
 def _portable(error: BaseException) -> Exception:
@@ -165,8 +165,8 @@ def main() -> NoReturn:
 
 def _fail(line: Line, error: BaseException | None) -> NoReturn:
     """Exit because a thread has died: the others would wait forever."""
-    logger.critical("the engine's process failed", exc_info=error)
-    line.exit_with(f"The engine's process failed: {type(error).__name__}: {error}")
+    logger.critical("the engine process failed", exc_info=error)
+    line.exit_with(f"The engine process failed: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class WhisperLoader:
                 failures.append(error)
                 continue
             for tried, failure in zip(ladder, failures, strict=False):
-                logger.warning("%s on %s doesn't work, %s does: %s", tried, device, compute_type, failure)
+                logger.warning("%s doesn't work on %s, using %s instead: %s", tried, device, compute_type, failure)
             return model, row_s
         raise failures[0]  # the others most likely have the same cause
 

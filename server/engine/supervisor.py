@@ -54,10 +54,10 @@ class SupervisorTimeouts:
         if process.ready is None:
             return f"it did not load within {self.load_s:g} s" if process.silent_s > self.load_s else ""
         if process.silent_s > self.silent_s:
-            return f"it gave no sign of life for {self.silent_s:g} s"
+            return f"it sent no heartbeat for {self.silent_s:g} s"
         stats = process.heartbeat.stats
         limit_s = max(self.wedged_s, self.wedged_times * _estimate_s(stats, process.ready.facts))
-        return f"a batch did not end within {limit_s:.0f} s" if stats.running_s > limit_s else ""
+        return f"a batch did not finish within {limit_s:.0f} s" if stats.running_s > limit_s else ""
 
 
 class SupervisedEngine:
@@ -174,7 +174,7 @@ class SupervisedEngine:
                 self._process.kill()
         self._thread.join()
         if not self._settled.is_set():
-            self._reason = f"The model '{self._name}' was given up while it was loaded."
+            self._reason = f"Loading the model '{self._name}' was cancelled."
             self._settled.set()
         self._give_up(self._pending.numbers(), Unavailable("The server is shutting down."))
 
@@ -186,9 +186,7 @@ class SupervisedEngine:
                 return
             with self._lock:
                 crashed_twice = self._pending.take_back(process.heartbeat.running if process else ())
-            self._give_up(
-                crashed_twice, Unavailable(f"The engine ended twice while it worked on this recording: {why}")
-            )
+            self._give_up(crashed_twice, Unavailable(f"The engine process failed twice on this recording: {why}"))
             self._closing.wait(self._decide(process, why))
 
     def _run_process(self) -> tuple[EngineProcess | None, str]:
@@ -219,7 +217,7 @@ class SupervisedEngine:
             never_ready = self._ready is None and (process is None or process.exit_reason != "")
             broken = never_ready or self._failed_loads >= LOADS
             self._state = "broken" if broken else "restarting"
-            self._reason = why if never_ready else f"The model '{self._name}' does not run: {why}"
+            self._reason = why if never_ready else f"The model '{self._name}' is not running: {why}"
             pause_s = self._patience.pause_s(self._starts_without_result)
             self._starts_without_result += 1
             self._restarts += 1
@@ -230,7 +228,7 @@ class SupervisedEngine:
             self._closing.set()
             self._settled.set()
         else:
-            logger.error("the engine of %s ended: %s; the next one starts in %g s", self._name, why, pause_s)
+            logger.error("the engine process of %s ended: %s; restarting it in %g s", self._name, why, pause_s)
         return pause_s
 
     def _on_message(self, process: EngineProcess, message: FromChild) -> None:
@@ -248,7 +246,7 @@ class SupervisedEngine:
         with self._lock:
             device = (self._ready or ready).facts.device
             if ready.facts.device != device:  # "auto" falls back to a CPU when the GPU is gone
-                process.exit_reason = f"it came back on {ready.facts.device} instead of {device}"
+                process.exit_reason = f"it restarted on {ready.facts.device} instead of {device}"
                 process.kill()
                 return
             process.ready = self._ready = ready
@@ -256,7 +254,7 @@ class SupervisedEngine:
             self._state, self._reason, self._failed_loads = "ready", "", 0
             self._send()
         if self._settled.is_set():
-            logger.warning("the engine of %s is back", self._name)
+            logger.warning("the engine process of %s is running again", self._name)
         self._settled.set()
 
     def _on_result(self, number: int, result: WindowResult | Exception) -> None:

@@ -70,13 +70,13 @@ def import_(
             for name, facts in content.files.items():
                 _expect(source, f"{origin}/{name}", facts.size)
                 with (partial / name).open("xb") as out:
-                    for chunk in _checked(source, facts, f"{name} in the bundle is damaged"):
+                    for chunk in _checked(source, facts, f"{name} in the exported file is damaged"):
                         out.write(chunk)
                         done += len(chunk)
                         report(Progress(f"reading {folder.name}", done, content.size))
                 _read(source, -facts.size % BLOCK)
             if any(_read(source, BLOCK)):
-                raise _invalid_bundle("there is more in it than its record names")
+                raise _invalid_bundle("it has data after the last file of its manifest")
             check_folder(partial, catalog)
             content.write(partial)
     return folder
@@ -88,7 +88,9 @@ def _content(model: InstalledModel, report: Report) -> Manifest:
         raise ModelUnavailable(f"{model.name} can't be exported: {model.problem}")
     noted = model.manifest.files if model.has_sums else {}
     further = files_in(model.folder, LICENSE_FILES) if noted else files_in(model.folder)
-    made = facts_of(model.folder, [name for name in further if name not in noted], f"summing {model.name}", report)
+    made = facts_of(
+        model.folder, [name for name in further if name not in noted], f"checksumming {model.name}", report
+    )
     return Manifest(model.manifest.repository, model.manifest.revision, {**noted, **made})
 
 
@@ -102,16 +104,16 @@ def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, c
     """The name, if a folder with these files may have it in the models directory; else raises ModelUnavailable."""
     if not manifest.is_plain(label):
         raise ModelUnavailable(
-            f"'{label[:100]}' can't be a folder's name: letters, digits, '_', '.', '+' and '-' can"
+            f"'{label[:100]}' is not a valid folder name: use letters, digits, '_', '.', '+' and '-'"
         )
     entry = catalog.meaning(label, models_dir)
     if entry and entry.path:
         raise ModelUnavailable(
-            f"'{label}' means another model here: import this one under another name (--as NAME)"
+            f"'{label}' is the name of another model here: import this one under another name (--as NAME)"
         )
     if entry and (others := [name for name, facts in entry.pinned.items() if files.get(name) != facts]):
         raise ModelUnavailable(
-            f"{', '.join(others)} is not what the catalog has for '{entry.name}': import this model under "
+            f"{', '.join(others)} differ from the catalog's files of '{entry.name}': import this model under "
             "another name (--as NAME)"
         )
     return label
@@ -129,7 +131,7 @@ def _is_there(folder: Path, content: Manifest) -> bool:
         return False
     if there.files != content.files:
         raise ModelUnavailable(
-            f"{folder} is there already and is not the same: remove it first (sotto models remove {folder.name}), "
+            f"{folder} already exists and is different: remove it first (sotto models remove {folder.name}), "
             "or import under another name (--as NAME)"
         )
     return True
@@ -148,7 +150,7 @@ def _read_manifest(source: BinaryIO) -> tuple[str, Manifest]:
     except ValueError as error:
         raise _invalid_bundle(str(error)) from error
     if manifest.NAME in content.files or not all(facts.sha256 for facts in content.files.values()):
-        raise _invalid_bundle("its record names itself, or a file without a checksum")
+        raise _invalid_bundle("its manifest lists itself, or a file without a checksum")
     _read(source, -header.size % BLOCK)
     return path.parts[0], content
 
@@ -157,14 +159,14 @@ def _expect(source: BinaryIO, name: str, size: int) -> None:
     """Read a header, which must be that of this file: links, devices and other paths are rejected."""
     header = _next(source)
     if header.name != name or not header.isreg() or header.size != size:
-        raise _invalid_bundle(f"where {name} with {size} bytes should be, it has {header.name[:200]!r}")
+        raise _invalid_bundle(f"it has {header.name[:200]!r} instead of {name} with {size} bytes")
 
 
 def _next(source: BinaryIO) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(_read(source, BLOCK), "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise _invalid_bundle(f"{error} where a file's header should be") from error
+        raise _invalid_bundle(f"invalid file header: {error}") from error
 
 
 def _checked(file: BinaryIO, facts: FileInfo, message: str) -> Iterator[bytes]:
@@ -188,7 +190,7 @@ def _read(source: BinaryIO, size: int) -> bytes:
         except OSError as error:
             raise ModelUnavailable(f"reading failed: {error.strerror}") from error
         if not piece:
-            raise _invalid_bundle("it ends too early")
+            raise _invalid_bundle("it is truncated")
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
@@ -199,7 +201,7 @@ def _header(name: str, size: int) -> bytes:
     header.size = size
     block = header.tobuf(tarfile.GNU_FORMAT)
     if len(block) != BLOCK:
-        raise ModelUnavailable(f"{name} is too long a name for a bundle")
+        raise ModelUnavailable(f"the name {name} is too long for an exported file")
     return block
 
 
@@ -208,4 +210,4 @@ def _padded(content: bytes) -> bytes:
 
 
 def _invalid_bundle(reason: str) -> ModelUnavailable:
-    return ModelUnavailable(f"this is no bundle of `sotto models export`, or a damaged one: {reason}")
+    return ModelUnavailable(f"not a file of `sotto models export`, or a damaged one: {reason}")

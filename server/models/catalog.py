@@ -117,7 +117,7 @@ def pullable(name: str, models_dir: Path, catalog: Catalog) -> ModelReference:
         return _catalogd(model, models_dir, catalog)
     if REPOSITORY.fullmatch(name):
         return _repository(name, models_dir, catalog)
-    raise ModelNotFound(name, ": it is neither in the catalog nor a repository's id (owner/name).")
+    raise ModelNotFound(name, ": it is neither in the catalog nor a repository id (owner/name).")
 
 
 def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
@@ -127,11 +127,11 @@ def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
         known = [name for model in (catalog or load()).models for name in model.names]
         converted = f"{folder.resolve()}-ct2"
         if (kind := _architecture(folder, names)) and "Whisper" not in kind:
-            raise ModelUnavailable(f"{folder} holds a model in transformers format, but no Whisper: it is {kind}")
+            raise ModelUnavailable(f"{folder} holds a model in transformers format that is not Whisper but {kind}")
         if hint := advice(names, str(folder), converted, known):
             raise ModelUnavailable(f"{folder} holds {hint}")
         raise ModelUnavailable(
-            f"{folder} is no usable model: it lacks {spelled(missing_files)}. A CTranslate2 conversion has "
+            f"{folder} is not a usable model: it lacks {spelled(missing_files)}. A CTranslate2 conversion has "
             f"{spelled(REQUIRED)}, and preprocessor_config.json unless it has 80 mel bands."
         )
     with (folder / "model.bin").open("rb") as file:
@@ -139,7 +139,7 @@ def check_folder(folder: Path, catalog: Catalog | None = None) -> None:
             raise ModelUnavailable(f"{folder}/model.bin is only a Git LFS pointer: run `git lfs pull` there")
     spec, _ = read_shapes(folder / "model.bin")
     if spec not in ("", SPEC):  # "": loading it gives a better error message
-        raise ModelUnavailable(f"{folder} holds a CTranslate2 model that is no Whisper, but a {spec}")
+        raise ModelUnavailable(f"{folder} holds a CTranslate2 model that is not Whisper but {spec}")
 
 
 def missing(folder: Path, patterns: tuple[str, ...] = REQUIRED) -> list[str]:
@@ -182,7 +182,7 @@ def _catalogd(model: CatalogEntry, models_dir: Path, catalog: Catalog) -> ModelR
                 f"{target / name} should be a file of {facts.size} bytes"
             )
     if not target.is_dir():
-        raise ModelUnavailable(f"the catalog says that '{model.name}' is in {target}, which is no directory")
+        raise ModelUnavailable(f"the catalog says that '{model.name}' is in {target}, which is not a directory")
     check_folder(target)
     return replace(found, folder=target)
 
@@ -221,7 +221,7 @@ def _unknown(name: str, catalog: Catalog) -> str:
     have = ", ".join(model.name for model in catalog.models)
     hint = f"Did you mean {', '.join(close)}?" if close else f"The catalog has {have}."
     return (
-        f"Unknown model '{name[:200]}': no name of the catalog, no existing directory, no repository id "
+        f"Unknown model '{name[:200]}': it is not in the catalog, an existing directory or a repository id "
         f"(owner/name). {hint}"
     )
 

@@ -196,9 +196,9 @@ def _problems(model: CatalogEntry) -> Iterator[str]:
         if not isinstance(names, tuple) or any(not re.fullmatch(r"[^/\\]+", name) for name in names):
             yield f"{key} must be a list of names without a slash"
     if "/" in model.name:
-        yield "its name may not hold a slash"
+        yield "its name must not contain a slash"
     if missing_files := [need for need in REQUIRED if not any(fnmatchcase(file, need) for file in model.files)]:
-        yield f"files must name {spelled(missing_files)} too"
+        yield f"files must also include {spelled(missing_files)}"
     if model.languages not in {"multilingual", *NAMES}:
         yield 'languages must be "multilingual" or a code such as "en"'
     if not 0 < model.window_s <= MAX_WINDOW_S:
@@ -217,7 +217,7 @@ def _problems(model: CatalogEntry) -> Iterator[str]:
 def _source_problems(model: CatalogEntry) -> Iterator[str]:
     for name, facts in model.pinned.items():
         if not any(fnmatchcase(name, pattern) for pattern in (*model.files, *OPTIONAL)):
-            yield f"pinned names {name}, which is none of its files"
+            yield f"pinned names {name}, which is not one of its files"
         if facts.sha256 is None or not are_facts(facts):
             yield f"pinned '{name}' needs a size in bytes and a sha256 of 64 hex digits in lower case"
     if model.revision is not None and not (model.repository and _REVISION.fullmatch(model.revision)):

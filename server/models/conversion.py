@@ -24,7 +24,7 @@ def advice(files: Collection[str], source: str, output: str, known: Collection[s
     if checkpoints := matching(files, OPENAI):
         return _of_openai(checkpoints[0], source, output, known)
     if matching(files, WHISPER_CPP):
-        return "a model for whisper.cpp, which can't be converted: take a model of the catalog"
+        return "a model for whisper.cpp, which can't be converted: use a model of the catalog"
     if matching(files, ADAPTER):
         return "an adapter (LoRA) alone: merge it into its base model with peft, then convert that"
     return None

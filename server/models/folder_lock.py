@@ -83,7 +83,7 @@ def check_disk_space(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         raise InsufficientStorage(
             f"{what} needs {in_words(needed, 'MB')} more in {folder}, which has {in_words(free, 'MB')} free: "
-            "make room, or take another disk (for models: SOTTO_MODELS_DIR)"
+            "free some space, or use another disk (for models: SOTTO_MODELS_DIR)"
         )
 
 

@@ -42,7 +42,7 @@ def import_folder(
     with locked(target):
         if target.exists() or target.is_symlink():
             raise ModelUnavailable(
-                f"{target} is there already: remove it first (sotto models remove {target_name}), or import under "
+                f"{target} already exists: remove it first (sotto models remove {target_name}), or import under "
                 "another name (--as NAME)"
             )
         if link:
@@ -95,7 +95,7 @@ def _copy(
                 raise PullFailed(f"{folder / name} is damaged: it does not match its checksum")
         for name, facts in (pinned or {}).items():
             if files.get(name) != facts:
-                raise PullFailed(f"{folder / name} is not the file that Sotto's catalog has")
+                raise PullFailed(f"{folder / name} differs from the file in Sotto's catalog")
         Manifest(origin.repository, origin.revision, files, origin.source or str(folder)).write(partial)
 
 

@@ -144,7 +144,7 @@ def _plan(
         if file.rfilename in names and any(fnmatchcase(file.rfilename, each) for each in (*patterns, *OPTIONAL))
     )
     if not info.sha or not all(file.size and file.digest for file in files):
-        raise PullFailed(f"{endpoint} tells no revision, sizes or sums for {repository}")
+        raise PullFailed(f"{endpoint} reports no revision, sizes or checksums for {repository}")
     return _Plan(endpoint, repository, info.sha, files)
 
 
@@ -160,7 +160,7 @@ def _info(endpoint: str, repository: str, revision: str | None) -> Any:
     except HTTPError as error:
         _refuse(error, endpoint, repository)
     except (ValueError, KeyError, TypeError) as error:
-        raise PullFailed(f"{endpoint} does not answer as a model hub does: {error!r}") from error
+        raise PullFailed(f"{endpoint} does not respond like a model hub: {error!r}") from error
 
 
 def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
@@ -171,9 +171,9 @@ def _planned(file: Any, repository: str, pin: FileInfo | None) -> _File:
     pinned = _File(file.rfilename, pin.size, pin.sha256 or "")
     if listed.size != pinned.size or (file.lfs and listed.digest != pinned.digest):
         raise PullFailed(
-            f"{file.rfilename} of {repository} is not the file that Sotto's catalog has: {listed.size} bytes, "
-            f"{listed.digest}, instead of {pinned.size} bytes, {pinned.digest}. To take the hub's newest revision "
-            "knowingly: sotto models pull --latest"
+            f"{file.rfilename} of {repository} differs from the file in Sotto's catalog: {listed.size} bytes, "
+            f"{listed.digest}, instead of {pinned.size} bytes, {pinned.digest}. To use the hub's newest revision "
+            "anyway: sotto models pull --latest"
         )
     return pinned
 
@@ -244,9 +244,9 @@ def _fetch(file: _File, plan: _Plan, path: Path, count: Callable[[int], None]) -
         failed_attempts = failed_attempts + 1 if size_of(path) == done else 0
         if failed_attempts > RETRIES:
             raise PullFailed(
-                f"{file.name} of {plan.repository} broke off at {in_words(done, 'MB')} of "
+                f"the download of {file.name} of {plan.repository} broke off at {in_words(done, 'MB')} of "
                 f"{in_words(file.size, 'MB')} "
-                f"({cause or 'the hub sends no more'}); the next pull goes on from there"
+                f"({cause or 'the hub sent no more'}); the next pull resumes there"
             ) from cause
         time.sleep(RETRY_WAIT_S * failed_attempts)
 
@@ -298,13 +298,13 @@ def _refuse(error: Exception, endpoint: str, repository: str) -> NoReturn:
         text = f"does not exist at {endpoint}, or is private: check the name, or set HF_TOKEN to a token for it"
         raise RepositoryNotFound(f"{repository} {text}") from error
     elif status == 403:
-        text = f"may not be read (403 from {endpoint}): HF_TOKEN must hold a token for it"
+        text = f"is forbidden (403 from {endpoint}): set HF_TOKEN to a token that may read it"
     elif status is not None:
-        text = f"can't be pulled now, {endpoint} answers {status}: try again later"
+        text = f"can't be pulled now, {endpoint} answered {status}: try again later"
     else:
         text = (
             f"is not on this machine, and {endpoint} can't be reached: {error or type(error).__name__}. "
-            "Behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT; by hand: models/README.md"
+            "Set HTTPS_PROXY behind a proxy, HF_ENDPOINT for a mirror; to place the files by hand: models/README.md"
         )
     raise PullFailed(f"{repository} {text}") from error
 
@@ -322,6 +322,6 @@ def _unusable(repository: str, names: list[str], missing_files: list[str]) -> st
 def _offline(page: str, patterns: Sequence[str], into: Path) -> str:
     files = [*patterns, *(f"{name} (if there is one)" for name in OPTIONAL if name not in patterns)]
     return (
-        f"{into} is missing or incomplete, and SOTTO_OFFLINE (or HF_HUB_OFFLINE) forbids to pull it. Place there, "
-        f"from {page}: {spelled(files)}. Or set SOTTO_MODEL to a directory that has these files."
+        f"{into} is missing or incomplete, and SOTTO_OFFLINE (or HF_HUB_OFFLINE) forbids downloading it. Place "
+        f"there, from {page}: {spelled(files)}. Or set SOTTO_MODEL to a directory that has these files."
     )

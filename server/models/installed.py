@@ -149,7 +149,7 @@ def check_removable(model: InstalledModel) -> None:
     """Raise PermissionDenied for a model outside the models directory, and for the bundled one."""
     if not model.removable:
         reason = "comes with Sotto" if model.model and model.model.is_bundled else "is not in SOTTO_MODELS_DIR"
-        raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so it is not Sotto's to remove")
+        raise PermissionDenied(f"{model.name} ({model.folder}) {reason}, so Sotto does not remove it")
 
 
 def remove(model: InstalledModel) -> None:
@@ -190,7 +190,7 @@ def record_sums(model: InstalledModel, report: Report = ignore) -> Manifest:
     """Record the checksums of a manually installed model, as its files are now."""
     if model.has_sums:
         path = model.folder / manifest.NAME
-        raise ModelUnavailable(f"{model.name} has checksums already; to record new ones, remove {path} first")
+        raise ModelUnavailable(f"{model.name} already has checksums; to record new ones, remove {path} first")
     check_folder(model.folder)
     made = Manifest(files=facts_of(model.folder, files_in(model.folder), model.name, report))
     made.write(model.folder)

@@ -73,14 +73,14 @@ def parse(content: bytes) -> Manifest:
         files = {name: FileInfo(**facts) for name, facts in parsed["files"].items()}
         record = Manifest(parsed["repository"], parsed["revision"], files, parsed.get("source"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it is no record of a model's files") from error
+        raise ValueError("it is not a manifest of a model") from error
     if not all(
         each is None or isinstance(each, str) for each in (record.repository, record.revision, record.source)
     ):
         raise ValueError("repository, revision and source must be text")
     for name, facts in files.items():
         if not is_plain(name) or not are_facts(facts):
-            raise ValueError(f"it names {name[:100]!r}, which is no file of a model, or tells no size and sha256")
+            raise ValueError(f"it lists {name[:100]!r}, which is not a file of a model or has no size and sha256")
     return record
 
 

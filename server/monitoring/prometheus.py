@@ -19,26 +19,26 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 GAUGES: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
-    "running_windows": ("Windows that the model works on.", lambda stats: stats.running),
+    "running_windows": ("Windows in the batches being decoded.", lambda stats: stats.running),
     "encoder_cache_bytes": (
-        "Encoder outputs kept for windows that wait for another step.",
+        "Encoder outputs kept for windows that need another decoding step.",
         lambda s: s.cache_bytes,
     ),
-    "engine_ready": ("1 while the model can be used.", lambda stats: float(stats.state == "ready")),
+    "engine_ready": ("1 while the model is ready.", lambda stats: float(stats.state == "ready")),
 }
 COUNTERS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
     "windows_done": ("Windows finished.", lambda stats: stats.done),
     "windows_failed": ("Windows that ended with an error.", lambda stats: stats.failed),
-    "fallbacks": ("Tries that failed and were repeated at a higher temperature.", lambda stats: stats.fallbacks),
-    "engine_restarts": ("Times the engine's process ended and was replaced.", lambda stats: stats.restarts),
+    "fallbacks": ("Decoding attempts that were repeated at a higher temperature.", lambda stats: stats.fallbacks),
+    "engine_restarts": ("Restarts of the engine process.", lambda stats: stats.restarts),
 }
 LOAD_GAUGES: dict[str, tuple[str, Callable[[ServerLoad], float]]] = {
-    "requests": ("Transcriptions under way.", lambda load: load.requests),
-    "uploads": ("Of these, those whose upload is coming.", lambda load: load.uploads),
-    "upload_bytes": ("Uploads on disk, with what is still to come of them.", lambda load: load.upload_bytes),
+    "requests": ("Transcriptions in progress.", lambda load: load.requests),
+    "uploads": ("Of these, those that are still being uploaded.", lambda load: load.uploads),
+    "upload_bytes": ("Uploads on disk, including the part still to be received.", lambda load: load.upload_bytes),
     "spool_bytes": ("Decoded audio on disk.", lambda load: load.spool_bytes),
     "audio_left_seconds": ("Audio of all requests that is still to be transcribed.", lambda load: load.audio_s),
-    "speed": ("Seconds of audio done a second, over the last minutes with work.", lambda load: load.speed),
+    "speed": ("Seconds of audio transcribed per second, over the last minutes with work.", lambda load: load.speed),
 }
 MODEL_COUNTERS: dict[str, tuple[str, Callable[[ModelCounters], float]]] = {
     "model_loads": ("Times a model was loaded.", lambda counters: counters.loads),
@@ -90,7 +90,7 @@ class LoadCollector(Collector):
         load = self._load()
         for name, (text, value) in LOAD_GAUGES.items():
             yield GaugeMetricFamily(f"sotto_{name}", text, value(load))
-        text = "Requests refused, by what was full."
+        text = "Requests rejected, by the limit that was reached."
         refused = CounterMetricFamily("sotto_refused_requests", text, labels=["full"])
         yield _filled(refused, load.refused.items())
 
@@ -117,7 +117,7 @@ class MediaCollector(Collector):
         self._media = media
 
     def collect(self) -> Iterator[Metric]:
-        text = "Processes that ended before the file they decoded was through, by why."
+        text = "Media workers that ended before their file was decoded, by reason."
         ended = CounterMetricFamily("sotto_media_workers_ended", text, labels=["reason"])
         yield _filled(ended, self._media().ended.items())
 
@@ -134,7 +134,7 @@ class ReadingsCollector(Collector):
             for held in self.readings.processes:
                 gauge.add_metric([held.group.kind, held.group.model], value(held))
             yield gauge
-        used = GaugeMetricFamily("sotto_gpu_memory_used_bytes", "Memory of a GPU that is in use.", labels=["gpu"])
+        used = GaugeMetricFamily("sotto_gpu_memory_used_bytes", "Used memory of a GPU.", labels=["gpu"])
         total = GaugeMetricFamily("sotto_gpu_memory_total_bytes", "Memory of a GPU.", labels=["gpu"])
         yield _filled(used, ((str(gpu.index), gpu.used_bytes) for gpu in self.readings.gpus))
         yield _filled(total, ((str(gpu.index), gpu.total_bytes) for gpu in self.readings.gpus))
@@ -181,8 +181,8 @@ def _buckets(durations: Durations) -> list[tuple[str, float]]:
 
 
 def _queues(engines: Mapping[str, EngineStats]) -> Iterator[Metric]:
-    windows = GaugeMetricFamily("sotto_queued_windows", "Windows that wait.", labels=["model", "class"])
-    seconds = GaugeMetricFamily("sotto_queued_audio_seconds", "Audio that waits.", labels=["model", "class"])
+    windows = GaugeMetricFamily("sotto_queued_windows", "Waiting windows.", labels=["model", "class"])
+    seconds = GaugeMetricFamily("sotto_queued_audio_seconds", "Waiting audio.", labels=["model", "class"])
     for model, stats in engines.items():
         for priority, count in stats.queued_by_class.items():
             windows.add_metric([model, priority], count)
@@ -203,7 +203,7 @@ def _batches(engines: Mapping[str, EngineStats]) -> Metric:
 
 
 def _info(engines: Mapping[str, EngineStats]) -> Metric:
-    info = InfoMetricFamily("sotto_engine", "Where a model runs, and in which type.", labels=["model"])
+    info = InfoMetricFamily("sotto_engine", "Device and compute type of a model.", labels=["model"])
     for model, stats in engines.items():
         info.add_metric([model], {"device": stats.device, "compute_type": stats.compute_type})
     return info

@@ -18,25 +18,19 @@ class RequestMetrics(Collector):
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, which no dashboard uses
         self._registry = CollectorRegistry()
-        self._requests = self._counter(
-            "http_requests", "Requests that have ended.", "route", "method", "status", "model"
-        )
+        self._requests = self._counter("http_requests", "Finished requests.", "route", "method", "status", "model")
         self._totals = self._histogram(
             "http_request_duration_seconds",
             "Time from a request's head to the end of its answer.",
             "route",
             "model",
         )
-        self._waits = self._histogram("request_wait_seconds", "Time until the model began with a request.", "model")
+        self._waits = self._histogram("request_wait_seconds", "Time until the model started on a request.", "model")
         self._runs = self._histogram(
             "request_run_seconds", "Time from there to the request's last result.", "model"
         )
-        self._received_s = self._counter(
-            "audio_received_seconds", "Audio decoded, of requests that have ended.", "model"
-        )
-        self._done_s = self._counter(
-            "audio_done_seconds", "Audio transcribed, of requests that have ended.", "model"
-        )
+        self._received_s = self._counter("audio_received_seconds", "Audio decoded for finished requests.", "model")
+        self._done_s = self._counter("audio_done_seconds", "Audio transcribed for finished requests.", "model")
 
     def add(self, access: AccessRecord) -> None:
         model = access.model

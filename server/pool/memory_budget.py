@@ -60,7 +60,7 @@ class Budget:
         if need.least > self.most_bytes:
             there = f"{in_words(self.most_bytes, 'MiB')} (SOTTO_MEMORY_BUDGET_MB)"
             raise ModelBroken(
-                known.name, f"it needs about {in_words(need.least, 'MiB')} of memory, and may have {there}"
+                known.name, f"it needs about {in_words(need.least, 'MiB')} of memory, but the limit is {there}"
             )
         return min(need.usual, self.limit_bytes)
 

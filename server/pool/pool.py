@@ -88,7 +88,7 @@ class ModelPool:
         slot = ModelSlot(known, keep_s)
         try:
             if self._missing_bytes(slot) > 0:
-                logger.warning("there is no room to preload model %s (SOTTO_MEMORY_BUDGET_MB)", known.name)
+                logger.warning("not enough memory to preload model %s (SOTTO_MEMORY_BUDGET_MB)", known.name)
             else:
                 self.adopt(known, loaded(self._start(known)), keep_s)
                 return
@@ -200,7 +200,8 @@ class ModelPool:
                     await self._changed.wait()
         except TimeoutError:
             text = (
-                f"There is no memory for the model '{slot.name}' while others are in use (SOTTO_MEMORY_BUDGET_MB)."
+                f"There is not enough memory for the model '{slot.name}' while others are in use "
+                "(SOTTO_MEMORY_BUDGET_MB)."
             )
             raise Unavailable(f"{text} Please try again in {RETRY_S}s.", retry_after_s=RETRY_S) from None
 
@@ -244,7 +245,7 @@ class ModelPool:
 
     def _unload_if_expired(self, slot: ModelSlot) -> None:
         if slot.is_idle and (slot.gone or self.now_s() >= slot.expires_s):
-            logger.info("unloading model %s, which is idle", slot.name)
+            logger.info("unloading idle model %s", slot.name)
             self._end(slot)
 
     def _end(self, slot: ModelSlot) -> None:
@@ -257,7 +258,7 @@ class ModelPool:
 
     def _ended(self, slot: ModelSlot, ending: asyncio.Future[None]) -> None:
         if error := ending.exception():
-            logger.error("the model %s did not end well", slot.name, exc_info=error)
+            logger.error("model %s could not be unloaded cleanly", slot.name, exc_info=error)
         slot.ending = None
         self._notify()
 

@@ -157,7 +157,7 @@ class Registry:
                 if self._source and await asyncio.to_thread(self._source.stamp) != self._stamp:
                     await self.rescan()
             except Exception:  # whatever error the disk returns, models must still be unloaded
-                logger.exception("the models on this machine can't be looked at")
+                logger.exception("the models on this machine can't be listed")
             await asyncio.sleep(WATCH_S)
 
     def close(self) -> None:

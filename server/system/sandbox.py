@@ -96,5 +96,5 @@ def _restrict() -> None:
     rules = struct.pack("QQQ", files, net, scopes)  # trailing zeros are accepted by older kernels
     ruleset = _libc.syscall(CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0 or _libc.syscall(RESTRICT_SELF, ruleset, 0) < 0:
-        raise OSError("Landlock refused its rules")
+        raise OSError("the kernel rejected the Landlock rules")
     os.close(ruleset)

@@ -27,7 +27,7 @@ export class Api {
       response = await fetch(path, { ...request, signal: AbortSignal.timeout(timeoutMs) });
       text = await response.text();
     } catch {
-      throw new ApiError(0, "The server does not answer.");
+      throw new ApiError(0, "The server does not respond.");
     }
     if (!response.ok) throw new ApiError(response.status, messageIn(text));
     return text;
@@ -60,7 +60,7 @@ export class Api {
       read();
       on.end(outcomeOf(request, seen));
     };
-    request.onerror = () => on.end({ kind: "lost", message: "The connection to the server broke." });
+    request.onerror = () => on.end({ kind: "lost", message: "The connection to the server was lost." });
     request.open("POST", path);
     for (const [name, value] of Object.entries(this.#headers())) request.setRequestHeader(name, value);
     request.send(formOf(file, fields));
@@ -85,7 +85,7 @@ function outcomeOf(request, { done, error }) {
     if (done) return { kind: "done" };
     // What breaks off within an answer is the server's: it stops, or its engine is replaced.
     if (!error || error.type === "server_error") {
-      return { kind: "lost", message: error?.message ?? "The answer broke off." };
+      return { kind: "lost", message: error?.message ?? "The response ended early." };
     }
     return { kind: "failed", message: error.message };
   }
@@ -102,7 +102,7 @@ function messageIn(body) {
   try {
     return JSON.parse(body).error.message;
   } catch {
-    return "The server's answer could not be read.";
+    return "The server's response could not be read.";
   }
 }
 

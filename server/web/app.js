@@ -50,7 +50,7 @@ class Page {
 
   #take(files) {
     const taken = files.slice(0, this.#queue.room);
-    if (taken.length < files.length) this.#source.complain(`At most ${MOST} recordings wait at a time.`);
+    if (taken.length < files.length) this.#source.complain(`At most ${MOST} recordings can wait at a time.`);
     const request = this.#options.request();
     const cards = taken.map((file) => this.#card(new Job(file, request), taken.length > 1));
     // The newest are on top, and those that came together stay in their order.
@@ -95,7 +95,7 @@ class Page {
   }
 
   #gone(isGone) {
-    say(byId("gone"), isGone ? "The server does not answer. Everything goes on when it is back." : "");
+    say(byId("gone"), isGone ? "The server does not respond. Work resumes when it is back." : "");
     byId("gone").hidden = !isGone;
   }
 

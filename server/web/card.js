@@ -16,18 +16,18 @@ let nextId = 1;
 
 /** What each state says of a job. */
 const SAYS = {
-  waiting: () => ["Waiting for its turn"],
+  waiting: () => ["Waiting in the queue"],
   uploading: (job) => ["Sending", `${Math.floor(job.sent * 100)} % of ${size(job.file.size)}`],
-  queued: (job) => [job.position ? `${job.position} before this one` : "Reading the file"],
+  queued: (job) => [job.position ? `${job.position} ahead in the queue` : "Reading the file"],
   running: (job) => [
     job.totalS ? `${clock(job.doneS)} of ${clock(job.totalS)}` : clock(job.doneS),
     job.speed && times(job.speed),
     job.leftS !== undefined && left(job.leftS),
   ],
-  done: (job) => [clock(job.doneS), languageName(job.language), job.segments.length ? "" : "Nobody speaks"],
-  refused: (job) => [`Tries again in ${Math.max(0, Math.ceil((job.retryAt - Date.now()) / 1000))} s`],
-  lost: () => ["Goes on when the server is back"],
-  locked: () => ["Waits for a key"],
+  done: (job) => [clock(job.doneS), languageName(job.language), job.segments.length ? "" : "No speech found"],
+  refused: (job) => [`Retrying in ${Math.max(0, Math.ceil((job.retryAt - Date.now()) / 1000))} s`],
+  lost: () => ["Resumes when the server is back"],
+  locked: () => ["Waiting for a key"],
   failed: () => ["Not transcribed"],
   cancelled: () => ["Cancelled"],
 };
@@ -171,7 +171,7 @@ export class Card extends EventTarget {
       this.#offer(suffix, await this.#write(suffix));
     } catch (error) {
       this.unsaved ||= wasUnsaved;
-      this.#complain(`${FORMATS[suffix].label} was not saved: ${error.message} Text and JSON need no server.`);
+      this.#complain(`${FORMATS[suffix].label} was not saved: ${error.message} Text and JSON can be saved without the server.`);
     }
   }
 

@@ -23,7 +23,7 @@ export class KeyForm extends EventTarget {
     const again = this.#api.key;
     byId("key").hidden = false;
     byId("key-keep").checked = recall("key") !== null;
-    say(byId("key-says"), again ? "The server does not know this key." : "This server asks for a key.");
+    say(byId("key-says"), again ? "The server rejected this key." : "This server requires an API key.");
     byId("key-value").setAttribute("aria-invalid", String(Boolean(again)));
     byId("key-value").focus();
   }

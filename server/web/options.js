@@ -78,7 +78,7 @@ export class Options {
   #checkShape() {
     const { shortest } = this.form;
     const most = Number(this.#shape().longest || LONGEST_S);
-    shortest.setCustomValidity(Number(shortest.value) > most ? `Not above the longest, ${most}.` : "");
+    shortest.setCustomValidity(Number(shortest.value) > most ? `Must not exceed the longest, ${most}.` : "");
     const wrong = Object.keys(SHAPING).map((name) => this.form[name]).find((field) => !field.validity.valid);
     say(byId("shaping-says"), wrong ? `${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}` : "");
     byId("shaping-says").hidden = !wrong;
@@ -142,9 +142,9 @@ export class Options {
       model,
       languageName(language),
       prompt && "context",
-      words && "words to expect",
+      words && "expected words",
       translate && "into English",
-      Object.keys(this.shaping()).length && "shaped subtitles",
+      Object.keys(this.shaping()).length && "custom subtitles",
     ];
     say(byId("options-say"), parts.filter(Boolean).join(" · "));
   }

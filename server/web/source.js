@@ -64,7 +64,7 @@ export class Source extends EventTarget {
     const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory;
     const folders = [...items].map(isFolder);
     this.#give([...files].filter((_, at) => !folders[at]));
-    if (folders.some(Boolean)) this.complain("Folders are not opened: drop the files that are in them.");
+    if (folders.some(Boolean)) this.complain("Folders can't be opened: drop the files in them instead.");
   }
 
   async #sample() {
@@ -138,8 +138,8 @@ export class Source extends EventTarget {
 }
 
 function refusal(error) {
-  if (!navigator.mediaDevices) return "Browsers give the microphone only to pages on this machine or over HTTPS.";
-  if (error.name === "NotAllowedError") return "The browser did not allow the microphone.";
-  if (error.name === "NotFoundError") return "There is no microphone.";
+  if (!navigator.mediaDevices) return "Browsers allow the microphone only on HTTPS or on the server's own machine.";
+  if (error.name === "NotAllowedError") return "The browser denied access to the microphone.";
+  if (error.name === "NotFoundError") return "No microphone was found.";
   return `The microphone could not be used: ${error.message}`;
 }

@@ -34,7 +34,7 @@ export class Status extends EventTarget {
   #show(health) {
     byId("status").dataset.state = health ? "ok" : "gone";
     const { device } = this.running.find(({ id }) => id === health?.model) ?? {};
-    const words = health ? [health.model, device, queueOf(health)] : ["No answer"];
+    const words = health ? [health.model, device, queueOf(health)] : ["No response"];
     say(byId("status-text"), words.filter(Boolean).join(" · "));
     if (health) byId("status").title = [`Sotto ${health.version}`, ...this.running.map(describe)].join("\n");
   }

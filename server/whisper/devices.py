@@ -27,7 +27,7 @@ def pick_device(wanted: str) -> tuple[str, int]:
     count = gpus()
     usable = count > 0 and load_cublas()
     if count and not usable:
-        logger.warning("there is a GPU, and no %s to compute with: %s", CUBLAS[-1], cublas_advice())
+        logger.warning("there is a GPU, but %s is missing: %s", CUBLAS[-1], cublas_advice())
     if wanted == "auto":
         wanted = "cuda" if usable else "cpu"
     name, _, index = wanted.partition(":")

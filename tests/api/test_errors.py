@@ -62,7 +62,7 @@ def test_good_form_is_answered(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/audio", "/redoc", "/v2/x", "/%00"])
-def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> None:
+def test_an_unknown_path_gets_the_list_of_paths(client: TestClient, path: str) -> None:
     error = error_of(client.get(path), 404)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
     assert error["message"].startswith("Invalid URL (GET /")
@@ -78,7 +78,7 @@ def test_unknown_path_is_told_what_there_is(client: TestClient, path: str) -> No
         ("POST", "/health", "GET"),
     ],
 )
-def test_wrong_method_is_told_the_right_one(client: TestClient, method: str, path: str, allow: str) -> None:
+def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: str, path: str, allow: str) -> None:
     answer = client.request(method, path)
     error = error_of(answer, 405)
     assert answer.headers["allow"] == allow
@@ -96,7 +96,7 @@ def test_wrong_method_is_told_the_right_one(client: TestClient, method: str, pat
         ("text/" + "x" * 5_000, b"x"),
     ],
 )
-def test_body_that_is_no_form_is_told_so(client: TestClient, given: str, body: bytes) -> None:
+def test_a_body_that_is_no_form_is_named_as_the_error(client: TestClient, given: str, body: bytes) -> None:
     answer = client.post(TRANSCRIPTIONS, content=body, headers={"content-type": given})
     error = error_of(answer, 400)
     assert error["message"].startswith(f"Invalid Content-Type header ({given[:100] or 'none'})")
@@ -127,7 +127,7 @@ WHOLE = form(MODEL, file(AUDIO))
         pytest.param(f"{content_type()}; charset=punycode", WHOLE, id="slow charset"),
     ],
 )
-def test_form_that_cannot_be_parsed_is_told_so(client: TestClient, given: str, body: bytes) -> None:
+def test_a_form_that_cannot_be_parsed_is_an_error(client: TestClient, given: str, body: bytes) -> None:
     answer = client.post(TRANSCRIPTIONS, content=body, headers={"content-type": given})
     error = error_of(answer, 400)
     assert error["message"].startswith("Could not parse multipart form")
@@ -154,7 +154,7 @@ def test_charset_of_a_form_is_never_a_fault(client: TestClient, charset: str) ->
         ([MODEL, file(wav(bytes(20)))], 400, "file", "audio_too_short", "Minimum audio length is 0.1 seconds"),
     ],
 )
-def test_what_is_missing_or_unfit_is_named(
+def test_a_missing_or_invalid_field_is_named(
     client: TestClient, parts: list[bytes], status: int, param: str | None, code: str | None, message: str
 ) -> None:
     error = error_of(post(client, *parts), status)

@@ -58,7 +58,7 @@ def test_another_name_is_another_field(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", " \t\r\n", "null", "None", "undefined", " null "])
-def test_what_clients_send_for_nothing_is_absent(value: str) -> None:
+def test_placeholders_for_no_value_count_as_absent(value: str) -> None:
     fields = Fields([("x", "a"), ("x", value), ("y", value)])
     assert fields.text("x") == "a"
     assert fields.items("y") == []
@@ -120,7 +120,7 @@ def test_member_that_is_wrong_is_named_and_its_field_is_the_param() -> None:
 
 
 @pytest.mark.parametrize("value", ["{}", "auto", "", "[1]"])
-def test_what_is_no_object_has_no_members(value: str) -> None:
+def test_a_value_that_is_no_object_has_no_members(value: str) -> None:
     assert not Fields([("x", value)]).members("x")
 
 

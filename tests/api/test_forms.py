@@ -79,7 +79,7 @@ def test_field_that_is_empty_unknown_or_default_changes_nothing(name: str, value
     assert parse((name, value)) == TranscriptionOptions(model="whisper-1")
 
 
-def test_setting_is_a_flag_s_default_and_the_request_s_word_goes_before_it() -> None:
+def test_a_setting_is_the_default_of_a_flag_that_a_request_may_override() -> None:
     settings = Settings(nested_words=True, beam_size=1)
     assert parse(settings=settings).nested_words
     assert parse(settings=settings).decoding.beam_size == 1
@@ -142,7 +142,7 @@ def test_words_are_made_where_they_are_asked_for(
     assert options.decoding.word_timestamps is word_timestamps
 
 
-def test_words_are_not_made_where_the_format_has_none() -> None:
+def test_words_are_not_computed_for_formats_without_them() -> None:
     options = parse(("response_format", "srt"), ("timestamp_granularities[]", "word"))
     assert options.decoding == DecodingOptions()
 
@@ -321,7 +321,7 @@ SERVER_VAD = VadOptions(threshold=0.4, prefix_padding_ms=100, silence_duration_m
         ([("vad_filter", "true"), ("chunking_strategy[type]", "server_vad")], VadOptions(True, 0.5, 300, 200)),
     ],
 )
-def test_voice_detection_is_what_the_request_makes_it(pairs: Pairs, expected: VadOptions) -> None:
+def test_voice_detection_follows_the_request(pairs: Pairs, expected: VadOptions) -> None:
     assert parse(*pairs).vad == expected
 
 

@@ -58,7 +58,7 @@ def message_of(answer: Answer, status: int) -> str:
         "long header",
     ],
 )
-def test_what_is_no_request_is_refused_in_the_envelope(
+def test_a_malformed_request_is_refused_in_the_envelope(
     server: Running, head: str, status: int, message: str
 ) -> None:
     with Connection(server.base_url) as connection:
@@ -154,7 +154,7 @@ def test_head_that_drips_is_cut(impatient: Running, before: str) -> None:
         wait_until(drip)
         assert sent > 5, "it was cut for something else"
         message = message_of(connection.answer(), 408)
-        assert message == "The head of the request did not come within 1 seconds."
+        assert message == "The headers of the request did not arrive within 1 seconds (SOTTO_HEAD_TIMEOUT_SECONDS)."
         wait_until_closed(connection)
 
 
@@ -173,7 +173,7 @@ def test_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
         held = [stack.enter_context(Connection(server.base_url)) for _ in range(3)]
         answer = stack.enter_context(Connection(server.base_url)).answer()
         assert (answer.status, answer.headers["retry-after"]) == (503, "2")
-        assert answer.json()["error"]["message"].startswith("The server has as many connections as it takes.")
+        assert answer.json()["error"]["message"].startswith("The server has too many open connections")
         held[0].send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert held[0].answer().status == 200
         held[1].socket.close()

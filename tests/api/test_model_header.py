@@ -76,13 +76,15 @@ def test_error_names_the_model_once_it_is_known(
 
 
 @pytest.mark.parametrize(("model", "temperature", "status"), [("none", "0", 404), ("first", "9", 400)])
-def test_error_before_that_names_none(client: TestClient, model: str, temperature: str, status: int) -> None:
+def test_an_error_before_the_model_is_known_names_no_model(
+    client: TestClient, model: str, temperature: str, status: int
+) -> None:
     answered = ask(client, model, AUDIO, temperature=temperature)
     assert answered.status_code == status
     assert "x-sotto-model" not in answered.headers
 
 
-def test_other_answers_name_none(client: TestClient) -> None:
+def test_other_answers_name_no_model(client: TestClient) -> None:
     assert "x-sotto-model" not in client.get("/v1/models").headers
 
 

@@ -99,7 +99,7 @@ def test_model_of_the_form_counts_before_the_path_s(client: TestClient) -> None:
     assert post(client, path, AUDIO, field("model", "")).status_code == 404
 
 
-def test_deployment_that_is_no_model_is_told_so(client: TestClient) -> None:
+def test_an_unknown_deployment_is_an_error(client: TestClient) -> None:
     error = post(client, f"{DEPLOYMENTS}/mine/audio/transcriptions", AUDIO).json()["error"]
     assert (error["param"], error["code"]) == ("model", "model_not_found")
     assert error["message"].startswith("The model 'mine' does not exist")
@@ -142,7 +142,7 @@ def test_azure_s_client_works_unchanged(server: Running, deployment: str | None)
         ("/v1/health", "/health"),
     ],
 )
-def test_mistaken_address_is_told_the_right_one(client: TestClient, path: str, meant: str) -> None:
+def test_a_wrong_path_gets_the_right_one_suggested(client: TestClient, path: str, meant: str) -> None:
     message = message_of(post(client, path, MODEL, AUDIO), 404)
     assert message.startswith(f"Invalid URL (POST {path}). Did you mean {meant}? ")
 
@@ -159,9 +159,9 @@ def test_mistaken_address_is_told_the_right_one(client: TestClient, path: str, m
         "/v1/realtime/sessions",
     ],
 )
-def test_what_this_server_can_t_do_is_told_so(client: TestClient, path: str) -> None:
+def test_unsupported_endpoints_say_so(client: TestClient, path: str) -> None:
     message = message_of(client.post(path, json={"model": "x"}), 404)
-    assert message.startswith(f"Invalid URL (POST {path}). This server only turns speech into text: it has ")
+    assert message.startswith(f"Invalid URL (POST {path}). This server only transcribes speech. It has ")
     assert f"POST {TRANSCRIPTIONS}" in message
 
 
@@ -188,7 +188,7 @@ def test_odd_target_or_method_is_answered_in_the_envelope(server: Running, metho
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/v1/audio/transcriptions"])
-def test_body_sent_to_nowhere_is_not_read_to_its_end(server: Running, path: str) -> None:
+def test_a_body_sent_to_an_unknown_path_is_not_read(server: Running, path: str) -> None:
     with Connection(server.base_url) as connection:
         connection.send_head({"Content-Length": str(512 << 20)}, path=path)
         connection.send(bytes(1 << 20))

@@ -67,11 +67,6 @@ BROKEN = "what only the log may tell"
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def events_in(body: bytes) -> list[Any]:
     """What a stream holds: objects, and the text of whatever else stands behind `data: `."""
     text = body.decode()
@@ -247,7 +242,7 @@ async def test_delta_leaves_when_its_window_and_all_before_it_are_done() -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("decodes", [True, False], ids=["nobody speaks for long", "others are decoded for long"])
-async def test_silence_is_filled_with_comments(decodes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_fill_silence_with_comments(decodes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, media = FakeEngine(held=True), LateMedia(decodes=decodes)
     async with answering(engine, silence_s=AT_ONCE_S, media=media) as (client, sending):
         if not decodes:  # it might still turn out to be no audio
@@ -269,7 +264,7 @@ def test_heartbeats_come_before_clients_and_proxies_give_up() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
-async def test_what_fails_before_the_first_byte_is_raised(kind: Callable[..., HeartbeatResponse]) -> None:
+async def test_an_error_before_the_first_byte_is_raised(kind: Callable[..., HeartbeatResponse]) -> None:
     engine = FakeEngine(failing_at(0, UndecodableAudio()))
     async with answering(engine, kind=kind) as (client, sending):
         with pytest.raises(UndecodableAudio):
@@ -278,7 +273,7 @@ async def test_what_fails_before_the_first_byte_is_raised(kind: Callable[..., He
 
 
 @pytest.mark.anyio
-async def test_what_fails_later_is_an_event_and_the_end() -> None:
+async def test_a_later_error_is_the_last_event() -> None:
     engine = FakeEngine(failing_at(1, Unavailable("The device has gone.")))
     async with answering(engine) as (client, sending):
         await sending
@@ -290,7 +285,7 @@ async def test_what_fails_later_is_an_event_and_the_end() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [event_stream, heartbeat_json])
-async def test_fault_is_told_to_the_log_alone(
+async def test_an_internal_error_is_detailed_only_in_the_log(
     kind: Callable[..., HeartbeatResponse], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = FakeEngine(failing_at(1, RuntimeError(BROKEN)), held=True)
@@ -333,7 +328,7 @@ async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_pla
 
 
 @pytest.mark.anyio
-async def test_events_beyond_openais_are_never_sent_unasked() -> None:
+async def test_events_beyond_openais_are_sent_only_if_requested() -> None:
     async with answering(FakeEngine(), silence_s=AT_ONCE_S) as (client, sending):
         await sending
     assert {kind.partition(".")[0] for kind in kinds(client.events)} == {"transcript", "[DONE]"}
@@ -349,7 +344,7 @@ async def test_recording_without_a_word_has_an_empty_text() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("begun", [False, True])
-async def test_client_that_leaves_ends_the_work_at_once(begun: bool) -> None:
+async def test_a_disconnect_ends_the_work_at_once(begun: bool) -> None:
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -364,7 +359,7 @@ async def test_client_that_leaves_ends_the_work_at_once(begun: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_client_that_does_not_read_holds_up_nobody_and_can_leave() -> None:
+async def test_a_client_that_does_not_read_delays_no_one_else() -> None:
     engine = FakeEngine()
     async with answering(engine, silence_s=AT_ONCE_S) as (client, sending):
         client.reads.clear()
@@ -378,7 +373,7 @@ async def test_client_that_does_not_read_holds_up_nobody_and_can_leave() -> None
 
 
 @pytest.mark.anyio
-async def test_stop_that_waits_no_longer_is_told_inside() -> None:
+async def test_a_forced_stop_is_reported_inside_the_stream() -> None:
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -392,7 +387,7 @@ async def test_stop_that_waits_no_longer_is_told_inside() -> None:
 
 
 @pytest.mark.anyio
-async def test_stop_before_the_first_byte_is_left_to_the_gate() -> None:
+async def test_a_stop_before_the_first_byte_is_answered_by_the_gate() -> None:
     async with answering(FakeEngine(held=True)) as (client, sending):
         await peek()
         sending.cancel()
@@ -437,7 +432,7 @@ async def test_without_silence_there_are_no_spaces() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_fails_behind_spaces_is_the_envelope() -> None:
+async def test_an_error_after_spaces_is_the_envelope() -> None:
     engine = FakeEngine(failing_at(0, Unavailable("The device has gone.")), held=True)
     async with answering(engine, kind=heartbeat_json, silence_s=AT_ONCE_S) as (client, sending):
         await eventually(lambda: bool(client.chunks))
@@ -449,7 +444,7 @@ async def test_what_fails_behind_spaces_is_the_envelope() -> None:
 
 
 @pytest.mark.anyio
-async def test_ticks_come_while_nothing_else_does_and_no_item_is_lost() -> None:
+async def test_ticks_fill_pauses_and_no_item_is_lost() -> None:
     """Behind an item too: it is being waited for all the while."""
     go = asyncio.Queue[int]()
     closed: list[bool] = []
@@ -481,7 +476,7 @@ async def test_ticks_come_while_nothing_else_does_and_no_item_is_lost() -> None:
 
 
 @pytest.mark.anyio
-async def test_ticks_that_are_no_longer_wanted_end_what_they_wait_for() -> None:
+async def test_closing_ticks_ends_the_source() -> None:
     closed: list[bool] = []
 
     async def never() -> AsyncGenerator[int]:
@@ -755,7 +750,7 @@ def begun(server: Running) -> Iterator[Connection]:
         yield connection
 
 
-def test_client_that_leaves_mid_stream_takes_its_windows_with_it(server: Running) -> None:
+def test_a_disconnect_mid_stream_cancels_the_windows(server: Running) -> None:
     logged = len(server.log)
     with begun(server):
         pass

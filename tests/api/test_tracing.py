@@ -100,7 +100,7 @@ def test_without_a_collector_what_sends_traces_is_not_loaded() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_missing_extra_is_said_and_hinders_nothing(
+def test_a_missing_extra_is_logged_and_the_server_works(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -244,8 +244,8 @@ def test_damage_in_the_middle_costs_only_itself(container: str, codec: str) -> N
 @pytest.mark.parametrize(
     ("build", "detail"),
     [
-        (BAD_INPUTS["silent_film.mp4"].build, "It holds no audio stream."),
-        (BAD_INPUTS["header_only.wav"].build, "It holds no sound."),
+        (BAD_INPUTS["silent_film.mp4"].build, "It contains no audio stream."),
+        (BAD_INPUTS["header_only.wav"].build, "It contains no audio."),
         (BAD_INPUTS["unlisted_codec.mka"].build, "Its audio codec is not supported."),
         (BAD_INPUTS["one_hertz.wav"].build, "Its sample rate of 1 Hz is not supported."),
         (BAD_INPUTS["text.mp3"].build, "its format is not supported."),

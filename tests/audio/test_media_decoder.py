@@ -239,7 +239,7 @@ def test_a_recording_that_is_closed_before_a_worker_takes_it_is_never_decoded(op
     assert windows == []
 
 
-def test_where_no_thread_is_left_nothing_is_kept_and_nothing_decoded_later(
+def test_without_threads_nothing_is_kept_or_decoded_later(
     opened_media: OpenedMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -249,7 +249,7 @@ def test_where_no_thread_is_left_nothing_is_kept_and_nothing_decoded_later(
     with opened_media(workers=1) as media, upload("en_00.wav") as source:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(Unavailable, match="too many threads"):
+            with pytest.raises(Unavailable, match="no threads left"):
                 media.open(source, VadOptions(), on_window=windows.append)
         decode(media, source, VadOptions())[0].close()
         assert windows == []
@@ -266,7 +266,7 @@ def test_more_files_than_workers_are_all_decoded_and_not_mixed_up(opened_media: 
             recording.close()
 
 
-def test_an_error_of_who_takes_the_windows_ends_the_recording(opened_media: OpenedMedia) -> None:
+def test_an_error_in_on_window_ends_the_recording(opened_media: OpenedMedia) -> None:
     def refuse(window: Window) -> None:
         raise RuntimeError("the loop is closed")
 

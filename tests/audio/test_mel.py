@@ -149,7 +149,7 @@ def test_without_its_context_only_the_outermost_frames_differ(extractor: Feature
     assert (off[[0, -1]] > 10 * TOLERANCE).all()
 
 
-def test_a_window_of_two_spans_hears_each_as_it_is_in_the_file(extractor: FeatureExtractor, whole: Floats) -> None:
+def test_features_of_two_spans_equal_those_of_the_file(extractor: FeatureExtractor, whole: Floats) -> None:
     samples = samples_of("two_minutes.mp3")
     spans = (Span(16_000, 32_000), Span(64_000, 80_000))
     data = b"".join(samples[span.start : span.end].tobytes() for span in spans)
@@ -158,14 +158,14 @@ def test_a_window_of_two_spans_hears_each_as_it_is_in_the_file(extractor: Featur
     np.testing.assert_allclose(features[:, 102:198], whole[:, 402:498], atol=TOLERANCE)
 
 
-def test_what_is_quiet_beside_the_loudest_of_the_file_counts_as_silence(extractor: FeatureExtractor) -> None:
+def test_features_are_clipped_below_the_maximum_of_the_file(extractor: FeatureExtractor) -> None:
     quiet = window_of("quiet.wav")
     known = Window(0, quiet.spans, 8.0, quiet.samples)
     assert log_mel(quiet, extractor.mel_filters).std() > 0.1
     assert (log_mel(known, extractor.mel_filters) == (8.0 - 8.0 + 4.0) / 4.0).all()
 
 
-def test_features_are_filled_up_with_silence() -> None:
+def test_features_are_padded_with_silence() -> None:
     features = np.ones((80, 123), np.float32)
     full = padded(features, 3000)
     assert full.shape == (80, 3000)
@@ -174,7 +174,7 @@ def test_features_are_filled_up_with_silence() -> None:
     assert (full[:, 123:] == 0).all()
 
 
-def test_a_full_window_needs_no_filling() -> None:
+def test_a_full_window_needs_no_padding() -> None:
     samples = np.zeros(30 * SAMPLE_RATE, np.int16)
     assert frames_of(window_of(samples)) == MAX_FRAMES
     assert padded(np.ones((80, MAX_FRAMES), np.float32), MAX_FRAMES).shape == (80, MAX_FRAMES)

@@ -46,7 +46,7 @@ MESSAGES: list[Message] = [
     WindowFound(Window(3, (Span(0, 5), Span(7, 480_002)))),
     Done(0, None),
     Done(MAX_SAMPLES, -1.5),
-    Failed("undecodable", "It holds no sound."),
+    Failed("undecodable", "It contains no audio."),
     Ended(None),
     Ended(-9),
 ]
@@ -101,14 +101,14 @@ def test_a_packet_too_large_is_no_message() -> None:
 
 
 @given(st.binary(max_size=200) | st.text(max_size=99).map(str.encode))
-def test_bytes_that_are_no_message_are_told_as_such(data: bytes) -> None:
+def test_bytes_that_are_no_message_raise_invalid_message(data: bytes) -> None:
     with pytest.raises(InvalidMessage):
         decode(data)
 
 
 @given(frames | values)
 @settings(max_examples=500)
-def test_whatever_is_taken_for_a_message_is_a_sane_one(frame: object) -> None:
+def test_every_accepted_message_is_valid(frame: object) -> None:
     try:
         message = decode(json.dumps(frame).encode())
     except InvalidMessage:
@@ -131,7 +131,7 @@ def test_whatever_is_taken_for_a_message_is_a_sane_one(frame: object) -> None:
 
 @given(st.lists(messages, max_size=40), st.integers(0, 1_500_000))
 @settings(max_examples=300)
-def test_what_comes_in_course_never_leaves_what_is_written(sent: list[Message], written: int) -> None:
+def test_valid_messages_stay_within_the_samples_written(sent: list[Message], written: int) -> None:
     course = MessageOrder(window_s=1.0)
     reached, end, index = 0, 0, 0
     try:
@@ -198,7 +198,7 @@ def test_windows_as_they_are_packed_are_in_course(
 @pytest.mark.parametrize(
     "error",
     [
-        UndecodableAudio("It holds no sound."),
+        UndecodableAudio("It contains no audio."),
         UndecodableAudio(),
         AudioTooShort(),
         AudioTooLong(25.0),

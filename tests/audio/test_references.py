@@ -135,7 +135,7 @@ def test_no_file_is_opened(form: str, prefix: str, tmp_path: Path) -> None:
         ("quicktime", {"enable_drefs": "1", "use_absolute_path": "1"}),
     ],
 )
-def test_the_danger_is_real(form: str, options: dict[str, str], tmp_path: Path) -> None:
+def test_an_unguarded_ffmpeg_follows_the_references(form: str, options: dict[str, str], tmp_path: Path) -> None:
     """The same files, to an FFmpeg that is told less: so they are made well enough to be refused."""
     secret = tmp_path / "secret.wav"
     secret.write_bytes(wav(np.full(16_000, 777, np.int16).tobytes()))

@@ -58,7 +58,7 @@ def test_the_loudest_value_is_that_of_the_whole_file(scanner: Scanner, source: s
         assert last == Done(spool.samples, max(loudest(spool.load(piece), mel_filters(mels)) for piece in pieces))
 
 
-def test_what_is_no_longer_wanted_is_decoded_no_further(scanner: Scanner) -> None:
+def test_decoding_stops_when_it_is_cancelled(scanner: Scanner) -> None:
     stop = threading.Event()
     with scanned(scanner, np.tile(tone(10), 6), stop=stop) as (spool, messages):
         assert isinstance(next(messages), Opened)

@@ -134,7 +134,7 @@ def test_the_budget_is_shared_and_given_back(budget: SpoolBudget) -> None:
     assert budget.used == 0
 
 
-def test_what_another_process_writes_is_counted_and_read_when_it_says_so(budget: SpoolBudget) -> None:
+def test_samples_of_another_process_are_read_once_announced(budget: SpoolBudget) -> None:
     spool = Spool(budget, SCRATCH)
     other = SpoolFile(spool.fileno())
     other.append(AUDIO)
@@ -175,10 +175,10 @@ def test_closing_twice_gives_back_once(budget: SpoolBudget) -> None:
     other.close()
 
 
-def test_what_does_not_fit_is_refused_and_leaves_the_rest_as_it_was() -> None:
+def test_a_block_that_does_not_fit_is_refused_and_the_rest_stays() -> None:
     budget = SpoolBudget(LENGTH * SAMPLE_BYTES)
     spool = filled(budget)
-    with pytest.raises(Unavailable, match="no room left"):
+    with pytest.raises(Unavailable, match="no space left"):
         add(spool, AUDIO[:1])
     assert budget.used == LENGTH * SAMPLE_BYTES
     assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),))))[:LENGTH], AUDIO)

@@ -136,27 +136,29 @@ def in_this_process(source: str | bytes) -> Scanned:
 
 
 @pytest.mark.parametrize("name", [*RECORDINGS, *BAD_INPUTS])
-def test_a_worker_tells_what_is_told_in_this_process(shared_case: Case, name: str) -> None:
+def test_a_worker_gives_the_same_messages_as_this_process(shared_case: Case, name: str) -> None:
     source = BAD_INPUTS[name].build() if name in BAD_INPUTS else (DATA / name).read_bytes()
     assert shared_case.scanned(source) == in_this_process(source)
 
 
 @pytest.mark.parametrize("command", ENDINGS)
-def test_a_file_that_ends_its_worker_is_refused_and_no_other_meets_it(shared_case: Case, command: str) -> None:
+def test_a_file_that_crashes_its_worker_is_refused_and_others_are_unaffected(
+    shared_case: Case, command: str
+) -> None:
     with upload(f"!{command}".encode()) as bad, upload("two_minutes.mp3") as good:
         recordings = [shared_case.media.open(each, EVERYTHING, on_window=lambda _: None) for each in (good, bad)]
         assert recordings[0].finished.result(DEADLINE_S) == pytest.approx(119.1, abs=0.1)
         error = recordings[1].finished.exception(DEADLINE_S)
         assert isinstance(error, UndecodableAudio)
-        assert error.detail == "It ended every process that tried."
+        assert error.detail == "Every process that tried to decode it crashed."
         for recording in recordings:
             recording.close()
 
 
 @pytest.mark.parametrize("command", ["sleep", "stick"])
-def test_a_file_that_gets_no_further_is_given_up(impatient_case: Case, command: str) -> None:
+def test_a_file_without_progress_times_out(impatient_case: Case, command: str) -> None:
     assert str(impatient_case.scanned(f"!{command}".encode()).error).endswith(
-        f"Decoding it got no further for {SOON_S:g} seconds."
+        f"Decoding it made no progress for {SOON_S:g} seconds (SOTTO_MEDIA_TIMEOUT_SECONDS)."
     )
     assert not children_of(impatient_case.workers.pid)
 
@@ -164,9 +166,9 @@ def test_a_file_that_gets_no_further_is_given_up(impatient_case: Case, command: 
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
-        ("allocate", "It needs more memory than one file may take."),
-        ("overtime", "Decoding it takes too long."),
-        ("hang-up", "It ended every process that tried."),
+        ("allocate", "Decoding it needs more memory than allowed (SOTTO_MEDIA_MEMORY_MB)."),
+        ("overtime", "Decoding it takes too much CPU time."),
+        ("hang-up", "Every process that tried to decode it crashed."),
     ],
 )
 def test_a_file_that_takes_too_much_is_refused(shared_case: Case, command: str, detail: str) -> None:
@@ -184,7 +186,7 @@ def test_a_file_that_takes_too_much_is_refused(shared_case: Case, command: str, 
         ("send 7b7d", "invalid_message", 1),
     ],
 )
-def test_workers_that_end_too_early_are_counted_by_why(
+def test_workers_that_end_early_are_counted_by_reason(
     shared_case: Case, command: str, reason: MediaEnd, times: int
 ) -> None:
     before = shared_case.workers.stats().ended.get(reason, 0)
@@ -198,7 +200,7 @@ def test_workers_that_stall_are_counted(impatient_case: Case) -> None:
     assert impatient_case.workers.stats().ended["stalled"] == before + 1
 
 
-def test_a_fault_of_ours_is_told_as_one_in_a_short_line(shared_case: Case) -> None:
+def test_an_internal_error_of_a_worker_is_one_short_line(shared_case: Case) -> None:
     error = shared_case.scanned(b"!fail").error
     assert isinstance(error, RuntimeError)
     assert re.fullmatch(r"a media worker failed: RuntimeError\('no\\nway!{150,200}", str(error))
@@ -242,7 +244,7 @@ def test_a_worker_that_sends_an_invalid_message_is_ended_at_once(
 
 
 @pytest.mark.parametrize("packet", ['["started"]', '["opened", 1.0]'])
-def test_a_worker_that_talks_without_end_is_ended(shared_case: Case, packet: str) -> None:
+def test_a_worker_that_floods_the_channel_is_ended(shared_case: Case, packet: str) -> None:
     assert repr(shared_case.scanned(f"!flood {packet}".encode()).error) == repr(UndecodableAudio())
 
 
@@ -251,7 +253,7 @@ def test_no_process_left_to_have_is_no_fault_of_the_file(shared_case: Case) -> N
     assert isinstance(error, Unavailable)
 
 
-def test_a_worker_that_is_killed_from_outside_is_replaced_and_its_file_told_whole(shared_case: Case) -> None:
+def test_a_worker_killed_from_outside_is_replaced_and_its_file_decoded_whole(shared_case: Case) -> None:
     scanned = Scanned()
     killed = threading.Event()
 
@@ -273,7 +275,7 @@ def kill_fork_server(case: Case) -> None:
         os.kill(case.workers.pid, signal.SIGKILL)
 
 
-def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(shared_case: Case) -> None:
+def test_a_file_is_decoded_whole_though_the_fork_server_is_killed_three_times(shared_case: Case) -> None:
     scanned, killed = Scanned(), set[int]()
 
     def kill(window: Window) -> None:
@@ -288,7 +290,7 @@ def test_a_file_is_told_whole_though_its_workers_parent_is_killed_three_times(sh
     assert scanned == in_this_process("two_minutes.mp3")
 
 
-def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_again(shared_case: Case) -> None:
+def test_a_repeatedly_killed_fork_server_is_not_the_files_fault(shared_case: Case) -> None:
     with upload(b"!sleep") as source:
         recording = shared_case.media.open(source, EVERYTHING, on_window=lambda _: None)
 
@@ -307,7 +309,7 @@ def test_no_file_is_to_blame_for_a_parent_of_workers_that_is_killed_again_and_ag
     "rounds", [3, pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)]
 )
 @pytest.mark.timeout(900)
-def test_twenty_files_are_told_whole_though_processes_are_killed_among_them(
+def test_twenty_files_are_decoded_whole_though_processes_are_killed(
     shared_case: Case, victim: str, rounds: int
 ) -> None:
     expected = in_this_process("en_14.mp3")
@@ -346,7 +348,7 @@ def test_closing_frees_a_worker_that_hangs(shared_case: Case, command: str) -> N
         assert not children_of(shared_case.workers.pid)
 
 
-def test_a_parent_of_workers_that_ends_when_idle_is_replaced(shared_case: Case) -> None:
+def test_an_idle_fork_server_that_ends_is_replaced(shared_case: Case) -> None:
     before = shared_case.workers.pid
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: not is_alive(before))
@@ -354,7 +356,7 @@ def test_a_parent_of_workers_that_ends_when_idle_is_replaced(shared_case: Case) 
     assert shared_case.workers.pid != before
 
 
-def test_a_parent_of_workers_that_forks_none_any_more_is_replaced() -> None:
+def test_a_fork_server_that_no_longer_forks_is_replaced() -> None:
     with opened(timeout_s=5 * SOON_S) as case:  # which the next one may need until it forks
         assert case.scanned("en_00.wav").error is None  # it has begun to fork
         before = case.workers.pid
@@ -364,9 +366,9 @@ def test_a_parent_of_workers_that_forks_none_any_more_is_replaced() -> None:
         assert not is_alive(before)
 
 
-def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file() -> None:
+def test_workers_that_do_not_start_are_the_servers_error_not_the_files() -> None:
     with opened("tests.no_such_module") as case:
-        with pytest.raises(Unavailable, match="no media worker starts: it ended with status 1"):
+        with pytest.raises(Unavailable, match="no media worker can be started: it ended with status 1"):
             case.media.wait_until_ready()
         assert isinstance(case.scanned("en_00.wav").error, Unavailable)
 
@@ -383,7 +385,7 @@ def test_where_no_worker_starts_that_is_said_of_the_server_and_not_of_the_file()
     ],
     ids=["an argument", "a library", "a crash"],
 )
-def test_where_no_worker_starts_its_own_words_are_the_cause(
+def test_an_error_at_start_is_quoted_as_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, cause: str
 ) -> None:
     (tmp_path / "failing_mediaworker.py").write_text(
@@ -392,7 +394,7 @@ def test_where_no_worker_starts_its_own_words_are_the_cause(
     monkeypatch.syspath_prepend(tmp_path)
     with opened("failing_mediaworker") as case, pytest.raises(Unavailable) as caught:
         case.media.wait_until_ready()
-    assert str(caught.value) == f"Audio can't be decoded at present: no media worker starts: {cause}."
+    assert str(caught.value) == f"Audio can't be decoded at the moment: no media worker can be started: {cause}."
 
 
 def no_more_files(*_: object, **__: object) -> NoReturn:
@@ -412,17 +414,17 @@ def test_no_file_left_to_open_is_no_fault_of_the_recording_and_passes(
         for _ in range(2):
             error = shared_case.scanned("en_00.wav").error
             assert isinstance(error, Unavailable)
-            assert str(error) == "Audio can't be decoded at present: Too many open files."
+            assert str(error) == "Audio can't be decoded at the moment: Too many open files."
     assert shared_case.scanned("en_00.wav").error is None
 
 
-def test_nobody_waits_for_workers_to_whose_start_somebody_sees(shared_case: Case) -> None:
-    with shared_case.workers._lock, pytest.raises(Unavailable, match="about to start"):
+def test_only_one_caller_waits_for_a_starting_fork_server(shared_case: Case) -> None:
+    with shared_case.workers._lock, pytest.raises(Unavailable, match="media workers are starting"):
         shared_case.media.wait_until_ready()
     shared_case.media.wait_until_ready()
 
 
-def test_workers_come_from_a_process_of_one_thread_that_gives_way(shared_case: Case) -> None:
+def test_the_fork_server_has_one_thread_and_low_priority(shared_case: Case) -> None:
     shared_case.media.wait_until_ready()
     assert len(list(Path(f"/proc/{shared_case.workers.pid}/task").iterdir())) == 1
     ours = os.getpriority(os.PRIO_PROCESS, 0)
@@ -450,7 +452,7 @@ def test_a_worker_has_its_three_files_and_no_other(shared_case: Case) -> None:
     assert all(name.endswith("(deleted)") for name in seen[4:])
 
 
-def test_a_worker_that_is_taken_over_reaches_nothing(
+def test_a_compromised_worker_reaches_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("SOTTO_API_KEYS", "HF_TOKEN"):
@@ -483,7 +485,7 @@ def test_no_worker_outlives_what_is_above_it(victim: str) -> None:
         parent.kill()
 
 
-def test_no_more_workers_live_at_a_time_than_are_asked_for(shared_case: Case) -> None:
+def test_there_are_never_more_workers_than_configured(shared_case: Case) -> None:
     living: list[int] = []
 
     def count(_: Window) -> None:

@@ -64,7 +64,7 @@ def test_sample_is_transcribed_by_one_click(open_tab: Opener, viewport: dict[str
     expect(button).to_be_visible()
 
 
-def test_sample_that_does_not_come_is_told_and_can_be_tried_again(tab: Tab) -> None:
+def test_a_sample_that_fails_to_load_is_reported_and_can_be_retried(tab: Tab) -> None:
     tab.expect_fault("Failed to load resource")
     tab.page.route("**/sample.wav", lambda route: route.abort())
     tab.page.get_by_role("button", name="Try a sample").click()

@@ -57,11 +57,11 @@ def test_a_recording_can_be_thrown_away(tab: Tab) -> None:
     expect(tab.page.get_by_role("article")).to_have_count(0)
 
 
-def test_a_microphone_that_is_not_allowed_is_told(open_tab: Opener) -> None:
+def test_a_denied_microphone_is_reported(open_tab: Opener) -> None:
     tab = open_tab()
     tab.page.evaluate(NO_MICROPHONE)
     tab.page.get_by_role("button", name="Record").click()
-    expect(tab.page.get_by_text("The browser did not allow the microphone.")).to_be_visible()
+    expect(tab.page.get_by_text("The browser denied access to the microphone.")).to_be_visible()
     tab.picture("no-microphone")
 
 
@@ -81,7 +81,7 @@ def test_clicking_twice_opens_one_microphone_and_makes_one_recording(tab: Tab) -
     assert tab.page.evaluate(LIVE) == 0
 
 
-def test_what_was_recorded_before_the_microphone_went_is_kept(tab: Tab) -> None:
+def test_audio_recorded_before_the_microphone_was_lost_is_kept(tab: Tab) -> None:
     tab.page.evaluate(KEEP_STREAMS)
     tab.page.get_by_role("button", name="Record").click()
     expect(tab.page.get_by_role("timer", name="Recorded")).to_have_text("0:02")

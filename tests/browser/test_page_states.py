@@ -38,7 +38,7 @@ AGAIN = """async () => {
     job.start(api);
     return {focused, hidden: card.body.hidden, unsaved: card.unsaved};
 }"""
-BROKEN = {"kind": "lost", "message": "The connection to the server broke."}
+BROKEN = {"kind": "lost", "message": "The connection to the server was lost."}
 Step = tuple[str, Any]
 
 
@@ -52,17 +52,17 @@ def progress(done_s: float, before: int, **more: Any) -> Step:
         ([("start", 0)], ["uploading", "Sending · 0 % of 1.5 kB"]),
         ([("start", 0), ("sent", 0.5)], ["uploading", "Sending · 50 % of 1.5 kB"]),
         ([("start", 0), ("sent", 1)], ["queued", "Reading the file"]),
-        ([("start", 0), ("sent", 1), progress(0, 3, total_hint_s=60)], ["queued", "3 before this one"]),
+        ([("start", 0), ("sent", 1), progress(0, 3, total_hint_s=60)], ["queued", "3 ahead in the queue"]),
         ([("start", 0), ("sent", 1), progress(0, 0, total_hint_s=60)], ["running", "0:00 of 1:00"]),
         ([("start", 0), progress(10, 2), progress(20, 0, total_hint_s=60)], ["running", "0:20 of 1:00"]),
         ([("start", 0), ("sent", 1), progress(0, 0)], ["running", "0:00"]),
         (
             [("start", 0), progress(75.2, 0, language="de"), ("end", {"kind": "done"})],
-            ["done", "1:15 · German · Nobody speaks"],
+            ["done", "1:15 · German · No speech found"],
         ),
-        ([("start", 0), ("end", {"kind": "refused", "retryS": 0})], ["refused", "Tries again in 0 s"]),
-        ([("start", 0), ("end", {"kind": "locked"})], ["locked", "Waits for a key"]),
-        ([("start", 0), ("end", BROKEN)], ["lost", "Goes on when the server is back"]),
+        ([("start", 0), ("end", {"kind": "refused", "retryS": 0})], ["refused", "Retrying in 0 s"]),
+        ([("start", 0), ("end", {"kind": "locked"})], ["locked", "Waiting for a key"]),
+        ([("start", 0), ("end", BROKEN)], ["lost", "Resumes when the server is back"]),
         ([("start", 0), ("end", BROKEN)] * 3, ["failed", "Not transcribed"]),
     ],
 )
@@ -70,5 +70,5 @@ def test_each_state_says_what_is_known(tab: Tab, steps: list[Step], told: list[s
     assert tab.page.evaluate(TELL, steps)[-1] == told
 
 
-def test_what_is_tried_again_begins_with_nothing_and_keeps_the_focus(tab: Tab) -> None:
+def test_a_retried_job_starts_empty_and_keeps_the_focus(tab: Tab) -> None:
     assert tab.page.evaluate(AGAIN) == {"focused": "Cancel", "hidden": True, "unsaved": False}

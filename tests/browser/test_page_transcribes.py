@@ -54,7 +54,7 @@ def test_exports_are_what_the_api_answers(tab: Tab) -> None:
 
 def test_subtitles_are_shaped_on_request(tab: Tab) -> None:
     tab.page.get_by_text("Options").click()
-    tab.page.get_by_label("Characters a line").fill("20")
+    tab.page.get_by_label("Characters per line").fill("20")
     tab.drop("de_00.wav")
     panel = tab.wait_for("de_00.wav", "done")
     assert (
@@ -63,7 +63,7 @@ def test_subtitles_are_shaped_on_request(tab: Tab) -> None:
     )
 
 
-def test_cue_times_that_the_api_would_refuse_are_not_used_and_it_is_told(tab: Tab) -> None:
+def test_invalid_cue_times_are_ignored_with_a_message(tab: Tab) -> None:
     tab.page.get_by_text("Options").click()
     tab.page.get_by_label("Longest, s").fill("0.5")  # below what Shortest is where it is not given
     wrong = tab.page.get_by_role("alert").filter(has_text="Shortest, s")
@@ -73,7 +73,7 @@ def test_cue_times_that_the_api_would_refuse_are_not_used_and_it_is_told(tab: Ta
     half = tab.server.transcribe("de_00.wav", {"response_format": "srt", "max_cue_seconds": "0.5"}).content
     assert saved(tab, panel, "SRT") == half
     tab.page.get_by_label("Shortest, s").fill("2")
-    expect(wrong).to_have_text("Shortest, s: Not above the longest, 0.5.")
+    expect(wrong).to_have_text("Shortest, s: Must not exceed the longest, 0.5.")
     tab.picture("options-wrong")
     tab.check_access()
     assert saved(tab, panel, "SRT") == half
@@ -181,13 +181,13 @@ def test_more_than_the_page_takes_are_refused_in_words(tab: Tab, tmp_path: Path)
     for file in files:
         file.write_bytes(b"no sound")
     tab.choose(*files)
-    expect(tab.page.get_by_text("At most 100 recordings wait at a time.")).to_be_visible()
+    expect(tab.page.get_by_text("At most 100 recordings can wait at a time.")).to_be_visible()
     expect(tab.page.get_by_role("article")).to_have_count(100)
 
 
-def test_nobody_speaks(tab: Tab) -> None:
+def test_a_recording_without_speech(tab: Tab) -> None:
     tab.drop("silence_10s.wav")
-    expect(tab.wait_for("silence_10s.wav", "done").get_by_text("0:10 · Nobody speaks")).to_be_visible()
+    expect(tab.wait_for("silence_10s.wav", "done").get_by_text("0:10 · No speech found")).to_be_visible()
     tab.picture("nobody-speaks")
     tab.page.keyboard.press("Space")  # the player is not shown
     assert tab.page.evaluate("document.querySelector('audio').paused")
@@ -196,7 +196,7 @@ def test_nobody_speaks(tab: Tab) -> None:
 def test_options_travel_and_are_remembered(tab: Tab) -> None:
     tab.page.get_by_text("Options").click()
     tab.page.get_by_label("Language spoken").select_option(label="German")
-    tab.page.get_by_label("Words to expect").fill("Hamburg")
+    tab.page.get_by_label("Expected words").fill("Hamburg")
     tab.page.get_by_label("Translate into English").check()
     tab.picture("options")
     tab.check_access()
@@ -218,9 +218,9 @@ def test_options_travel_and_are_remembered(tab: Tab) -> None:
     assert json.loads(saved(tab, panel, "JSON"))["task"] == "translate"
     tab.page.reload()
     expect(tab.page.locator("summary", has_text="Options")).to_have_text(
-        "Options German · words to expect · into English"
+        "Options German · expected words · into English"
     )
-    expect(tab.page.get_by_label("Words to expect")).to_have_value("Hamburg")
+    expect(tab.page.get_by_label("Expected words")).to_have_value("Hamburg")
 
 
 def test_everything_fits_a_phone_in_the_dark(open_tab: Opener) -> None:

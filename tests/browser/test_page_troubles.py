@@ -46,19 +46,19 @@ def test_a_file_that_is_no_recording(tab: Tab, tmp_path: Path) -> None:
     tab.check_access()
 
 
-def test_keys(open_tab: Opener) -> None:
+def test_the_page_asks_for_a_key_where_one_is_needed(open_tab: Opener) -> None:
     with serving(api_keys=KEY) as server:
         tab = open_tab(server)
         tab.expect_fault(f"{RESOURCE}.* 401")
         ask = tab.page.get_by_label("Key", exact=True)
-        expect(tab.page.get_by_text("This server asks for a key.")).to_be_visible()
+        expect(tab.page.get_by_text("This server requires an API key.")).to_be_visible()
         tab.picture("no-key")
         tab.check_access()
         tab.drop("en_00.wav")
         tab.wait_for("en_00.wav", "locked")
         ask.fill("wrong")
         ask.press("Enter")
-        expect(tab.page.get_by_text("The server does not know this key.")).to_be_visible()
+        expect(tab.page.get_by_text("The server rejected this key.")).to_be_visible()
         tab.picture("wrong-key")
         tab.check_access()
         ask.fill(KEY)
@@ -69,7 +69,7 @@ def test_keys(open_tab: Opener) -> None:
         assert KEY not in tab.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
         tab.page.reload()
         expect(ask).to_be_visible()
-        tab.page.get_by_label("Keep it in this browser").check()
+        tab.page.get_by_label("Remember it in this browser").check()
         ask.fill(KEY)
         ask.press("Enter")
         expect(ask).to_be_hidden()
@@ -90,7 +90,7 @@ def test_removing_one_moves_the_focus_to_what_can_be_done_with_the_next(tab: Tab
     expect(tab.job("second.mp3").get_by_role("button", name="Try again")).to_be_focused()
 
 
-def test_what_is_remembered_outlasts_a_page_without_a_list_of_models(tab: Tab) -> None:
+def test_remembered_options_survive_a_page_without_models(tab: Tab) -> None:
     tab.expect_fault(f"{RESOURCE}.* 503")
     tab.page.get_by_text("Options").click()
     tab.page.get_by_label("Language spoken").select_option(label="German")
@@ -116,7 +116,7 @@ def test_a_full_server_is_waited_for(open_tab: Opener, limit: str, status: int) 
             other.send(b"-")
             tab.drop("en_00.wav")
             panel = tab.wait_for("en_00.wav", "refused")
-            expect(panel.locator(".state")).to_have_text(re.compile(r"^Tries again in \d+ s$"))
+            expect(panel.locator(".state")).to_have_text(re.compile(r"^Retrying in \d+ s$"))
             expect(panel.locator(".message")).to_have_text(re.compile(r"(\(SOTTO_MAX_REQUESTS\)|Limit: 1)\.$"))
             tab.picture(f"refused-{status}")
             tab.check_access()
@@ -142,13 +142,13 @@ def test_a_server_that_goes_and_comes_back(open_tab: Opener) -> None:
         tab.wait_for("ten_minutes.ogg", "running").locator(".reading-word").first.wait_for()
         server.ask_to_stop()
         tab.wait_for("ten_minutes.ogg", "lost")
-        expect(tab.page.get_by_text("The server does not answer.")).to_be_visible()
+        expect(tab.page.get_by_text("The server does not respond.")).to_be_visible()
         tab.picture("gone")
         tab.check_access()
         server.wait_for_end()  # a second signal would end it at once
     with serving(port=port):
         running = tab.wait_for("ten_minutes.ogg", "running")
-        expect(tab.page.get_by_text("The server does not answer.")).to_be_hidden()
+        expect(tab.page.get_by_text("The server does not respond.")).to_be_hidden()
         running.locator(".reading-word").first.wait_for()
         tab.picture("back")
         running.get_by_role("button", name="Cancel").click()
@@ -169,7 +169,9 @@ def test_text_and_json_are_saved_without_the_server_and_subtitles_once_it_is_bac
         server.wait_for_end()
     panel.get_by_role("button", name="SRT", exact=True).click()
     complaint = panel.get_by_role("alert")
-    expect(complaint).to_have_text("SRT was not saved: The server does not answer. Text and JSON need no server.")
+    expect(complaint).to_have_text(
+        "SRT was not saved: The server does not respond. Text and JSON can be saved without the server."
+    )
     expect(tab.page.locator("#gone")).to_be_visible()
     tab.picture("not-saved")
     tab.check_access()

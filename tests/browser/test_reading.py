@@ -84,7 +84,7 @@ def test_nothing_is_lit_in_a_pause(mounted: Mounted) -> None:
     expect(reading.locator(".is-now")).to_have_count(0)
 
 
-def test_a_segment_without_words_is_lit_and_heard_as_a_whole(tab: Tab) -> None:
+def test_a_segment_without_words_is_highlighted_and_played_whole(tab: Tab) -> None:
     bare = [{key: value for key, value in each.items() if key != "words"} for each in made_up(3)]
     reading = mount(tab, bare, length_s=20)
     reading.locator(".reading-word").nth(1).click()
@@ -174,7 +174,7 @@ def test_search_counts_goes_on_and_paints(mounted: Mounted) -> None:
     tab, reading = mounted
     tab.page.keyboard.press("/")
     tab.page.keyboard.type("QUIET  morning")
-    count = reading.get_by_label("Hits")
+    count = reading.get_by_label("Matches")
     expect(count).to_have_text(f"1 of {COUNT}")
     tab.page.keyboard.press("Shift+Enter")
     expect(count).to_have_text(f"{COUNT} of {COUNT}")
@@ -300,7 +300,7 @@ def test_all_of_it_by_keyboard_alone(mounted: Mounted) -> None:
     press("Tab")
     expect(reading.locator(".reading-word:focus")).to_have_count(0)
     press("?")
-    expect(reading.get_by_text("hear from this word")).to_be_visible()
+    expect(reading.get_by_text("play from this word")).to_be_visible()
 
 
 def test_keys_that_are_typed_are_text(mounted: Mounted) -> None:
@@ -345,7 +345,7 @@ def test_axe_finds_nothing_serious_and_a_phone_holds_it(open_tab: Opener) -> Non
         reading = mount(tab, made_up(COUNT), length_s=LENGTH_S)
         word(reading, 1, 5).click()
         reading.get_by_role("searchbox").fill("letter")
-        expect(reading.get_by_label("Hits")).to_be_visible()
+        expect(reading.get_by_label("Matches")).to_be_visible()
         width = options.get("viewport", {}).get("width", 10_000)
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
         tab.picture(picture)

@@ -171,7 +171,7 @@ def test_a_recorders_file_has_its_length_though_it_does_not_say_so(tab: Tab) -> 
     expect(tab.page.locator(".reading-clock")).to_have_text("0:00 / 0:02")
 
 
-def test_what_is_not_transcribed_yet_is_veiled_and_the_length_is_the_servers(tab: Tab, strip: Locator) -> None:
+def test_audio_not_transcribed_yet_is_dimmed_and_its_length_the_servers(tab: Tab, strip: Locator) -> None:
     picture = (
         "canvas => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(canvas.toDataURL()))))"
     )
@@ -195,7 +195,7 @@ def test_an_hour_is_few_elements_and_holds_up_nothing(tab: Tab) -> None:
     expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
     assert tab.page.evaluate("document.querySelectorAll('.reading *').length") < ELEMENTS
     reading.get_by_role("searchbox").fill("letter")
-    expect(reading.get_by_label("Hits")).to_have_text("1 of 900")
+    expect(reading.get_by_label("Matches")).to_have_text("1 of 900")
     tab.page.keyboard.press("Shift+Enter")
     expect(reading.locator('[data-segment="899"] .reading-word').first).to_be_in_viewport()
     text.evaluate("text => text.scrollTop = text.scrollHeight / 2")

@@ -142,7 +142,7 @@ def test_a_broken_settings_file_is_named_in_one_line(
     ("arguments", "status", "complaint"),
     [(["--language", "klingon"], 2, "'klingon'"), (["--model", "no-such-model"], 1, "no-such-model")],
 )
-def test_what_is_not_known_is_named(
+def test_unknown_arguments_are_named(
     arguments: list[str], status: int, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["transcribe", str(ENGLISH), *arguments]) == status
@@ -210,7 +210,7 @@ def test_the_server_does_not_start_where_it_would_not_run() -> None:
     ("arguments", "warning"),
     [(["transcribe", str(ENGLISH), str(SPANISH)], f"{DEMO.format('transcribe')}\n"), (["models", "list"], "")],
 )
-def test_who_reads_what_is_printed_may_stop_early(arguments: list[str], warning: str) -> None:
+def test_the_reader_of_the_output_may_close_it_early(arguments: list[str], warning: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "server", *arguments]

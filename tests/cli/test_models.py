@@ -173,10 +173,10 @@ def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("cut", "broke off at .*; the next pull goes on from there"),
+        ("cut", "broke off at .*; the next pull resumes there"),
         ("lie", "arrived damaged and was removed"),
         ("unknown", "does not exist"),
-        ("offline", "SOTTO_OFFLINE .* forbids to pull it"),
+        ("offline", "SOTTO_OFFLINE .* forbids downloading it"),
     ],
 )
 def test_pull_that_fails_says_why(
@@ -251,7 +251,7 @@ def test_remove_asks(
     assert "It is the default model. [y/N]" in question
 
 
-def test_remove_without_anybody_to_ask_needs_yes(models: Path, capsys: Captured) -> None:
+def test_remove_needs_yes_without_a_terminal(models: Path, capsys: Captured) -> None:
     filled(models / "clinic", *WHOLE)
     assert run(["models", "remove", "clinic"]) == 2
     assert "--yes" in error_of(capsys)
@@ -268,7 +268,7 @@ def test_bundled_model_is_not_removed(name: str, capsys: Captured) -> None:
 # verify
 
 
-def test_verify_tells_by_its_status(models: Path, capsys: Captured) -> None:
+def test_verify_sets_the_exit_status(models: Path, capsys: Captured) -> None:
     assert run(["models", "verify"]) == 0
     pulled(models / "me--small")
     filled(models / "clinic", *WHOLE)
@@ -336,7 +336,7 @@ def test_import_of_no_bundle_names_the_cause(tmp_path: Path, capsys: Captured) -
     for name in ("some.tar", "none.tar"):
         assert run(["models", "import", str(tmp_path / name)]) == 1
     err = capsys.readouterr().err.splitlines()
-    assert "this is no bundle of `sotto models export`" in err[0]
+    assert "not a file of `sotto models export`" in err[0]
     assert "No such file" in err[1]
 
 
@@ -357,7 +357,7 @@ def test_a_folder_is_imported_and_linked(models: Path, tmp_path: Path, capsys: C
     assert (models / "same").resolve() == source
     assert run(["models", "verify", "mine"]) == 0
     assert run(["models", "import", str(filled(tmp_path / "photos", "one.jpg"))]) == 1
-    assert "is no usable model" in capsys.readouterr().err
+    assert "is not a usable model" in capsys.readouterr().err
     assert run(["models", "import", "--link", str(source / "model.bin")]) == 2
     assert "--link is for folders" in error_of(capsys)
 

@@ -90,7 +90,7 @@ def test_table_has_a_line_for_each_model(server: Server, capsys: pytest.CaptureF
     ]
 
 
-def test_json_is_what_the_server_tells(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_answer_of_the_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.answer = told(IDLE)
     assert run(["ps", "--json", "--server", f"http://127.0.0.1:{server.server_port}/v1/"]) == 0
     assert json.loads(capsys.readouterr().out) == {"time": 1000, "models": [IDLE]}
@@ -118,10 +118,10 @@ def test_key_is_the_environment_s(
 def test_other_servers_are_no_sotto(answer: bytes, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.answer = answer
     assert run(["ps"]) == 1
-    assert capsys.readouterr().err.endswith("does not answer as a Sotto server does\n")
+    assert capsys.readouterr().err.endswith("does not respond like a Sotto server\n")
 
 
-def test_refusal_is_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_server_is_shown(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.status, server.answer = 401, b'{"error": {"message": "Incorrect API key provided."}}'
     assert run(["ps"]) == 1
     assert capsys.readouterr().err == (
@@ -129,7 +129,7 @@ def test_refusal_is_told(server: Server, capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-def test_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with taken_port() as port:
         pass
     assert run(["ps", "--server", f"http://127.0.0.1:{port}"]) == 1

@@ -182,7 +182,7 @@ def test_openai_finds_the_server_at_other_addresses(openai: Results, case: str) 
 
 
 @pytest.mark.parametrize("case", ["v1_twice", "whole_path"])
-def test_openai_is_told_the_right_address(openai: Results, case: str) -> None:
+def test_openai_client_gets_the_right_path_suggested(openai: Results, case: str) -> None:
     found = error(openai, case)
     assert found["class"] == "NotFoundError"
     assert "/v1/audio/transcriptions" in found["message"]
@@ -239,7 +239,7 @@ def test_openai_leaves_and_its_work_is_dropped(openai: Results, server: Running,
         (BUSY_KEYS, KEY, "InternalServerError", 503),
     ],
 )
-def test_openai_tells_a_busy_client_from_a_busy_server(
+def test_openai_client_distinguishes_429_from_503(
     node: str, server: Running, busy: tuple[str, ...], key: str, kind: str, status: int
 ) -> None:
     with uploads_under_way(server, *busy):

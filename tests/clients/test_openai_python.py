@@ -78,7 +78,7 @@ def test_chunking_strategy_is_taken(client: OpenAI, strategy: Any) -> None:
     assert answer.text == SPEECH_TEXT
 
 
-def test_lists_are_taken_and_languages_told(client: OpenAI) -> None:
+def test_lists_are_accepted_and_languages_returned(client: OpenAI) -> None:
     answer = client.audio.transcriptions.create(
         model="gpt-transcribe", file=SPEECH, languages=["en", "de"], keywords=["party", "o'clock"]
     )
@@ -159,7 +159,7 @@ def test_azure_client_finds_its_way(server: Running, deployment: str | None) -> 
 # Leaving and trying again.
 
 
-def test_client_that_times_out_is_not_worked_for(client: OpenAI, server: Running) -> None:
+def test_a_client_that_times_out_cancels_its_work(client: OpenAI, server: Running) -> None:
     before = len(DISCONNECTED.findall(server.log))
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=1).audio.transcriptions.create(model="whisper-1", file=TEN_MINUTES)

@@ -22,7 +22,7 @@ def test_percentiles_are_values_that_were_measured(part: float, expected: float)
     assert percentile([7.0], part) == 7.0
 
 
-def test_a_page_tells_figures_versions_and_what_was_chosen_but_no_names(
+def test_a_report_has_figures_versions_and_settings_but_no_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(["bench", "--clients", "1,2", "--seconds", "0"]) == 0
@@ -56,11 +56,11 @@ def test_a_server_is_measured_too(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     "arguments",
     [["--clients", "0"], ["--clients", "1,x"], *(["--seconds", text] for text in ("long", "nan", "inf", "-1"))],
 )
-def test_mistakes_are_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", *arguments]) == 2
     assert arguments[1] in capsys.readouterr().err
 
 
-def test_a_recording_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_recording_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", str(DATA / "missing.wav")]) == 1
     assert "missing.wav" in capsys.readouterr().err

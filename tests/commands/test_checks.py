@@ -26,12 +26,12 @@ from tests.support.model_folders import WHOLE, filled
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_who_listens_to_itself_only_is_not_warned(host: str) -> None:
+def test_a_loopback_server_without_a_key_is_fine(host: str) -> None:
     assert keys(Settings(host=host)).status == "ok"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "server.example"])  # noqa: S104
-def test_who_is_open_to_others_without_a_key_is_warned(host: str) -> None:
+def test_an_open_server_without_a_key_is_reported(host: str) -> None:
     check = keys(Settings(host=host))
     assert check.status == "note"
     assert f"listening on {host} without API keys" in str(check)
@@ -47,11 +47,11 @@ def test_who_is_open_to_others_without_a_key_is_warned(host: str) -> None:
         (["SOTTO_XYZZY_QUUX"], ["there is no setting SOTTO_XYZZY_QUUX"]),
     ],
 )
-def test_variables_that_are_no_settings_are_told(names: list[str], warnings: list[str]) -> None:
+def test_unknown_variables_are_reported(names: list[str], warnings: list[str]) -> None:
     assert [str(check) for check in unknown_variables(dict.fromkeys(names, "1"))] == warnings
 
 
-def test_an_address_nobody_can_listen_on_is_a_problem() -> None:
+def test_an_address_that_cannot_be_bound_is_a_problem() -> None:
     with taken_port() as port:
         check = address(Settings(port=port))
     assert (check.status, check.text) == (
@@ -63,14 +63,14 @@ def test_an_address_nobody_can_listen_on_is_a_problem() -> None:
     assert address(Settings(host="no.such.host.invalid")).status == "problem"
 
 
-def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_free_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "memory", lambda: Memory(4 << 30, 3 << 30))
     assert ram().status == "ok"
     monkeypatch.setattr(checks, "memory", lambda: Memory(4 << 30, 1 << 29))
     assert (ram().status, ram().text) == ("note", "0.5 GiB free of 4.0 GiB available to this process")
 
 
-def test_fewer_files_than_connections_and_requests_may_need_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_file_descriptors_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(max_connections=100, max_requests=10)
     monkeypatch.setattr(checks, "open_files", lambda: math.inf)
     assert files(settings).text == "inf open files allowed (enough for 100 connections, 10 requests)"
@@ -107,7 +107,7 @@ def test_defaults_are_no_reason_for_a_note_but_a_full_disk_is(temp: Path, monkey
     assert (scratch(Settings()).status, scratch(Settings()).text[:8]) == ("note", "0.5 GiB ")
 
 
-def test_a_folder_for_decoded_audio_that_is_not_used_is_told(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unused_folder_for_decoded_audio_is_reported(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(temp / "absent"))
     check = scratch(Settings(spool_mb=1, uploads_mb=1))
     assert (check.status, check.advice) == ("note", f"TMPDIR is {temp / 'absent'}, which isn't writable")
@@ -123,7 +123,7 @@ def test_no_folder_for_decoded_audio_is_a_problem(temp: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("system", "version", "status"), [("linux", 4, "ok"), ("linux", 0, "note"), ("darwin", 4, "note")]
 )
-def test_what_decodes_uploads_is_confined_or_that_is_told(
+def test_the_sandbox_is_complete_or_what_it_lacks_is_reported(
     monkeypatch: pytest.MonkeyPatch, system: str, version: int, status: str
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
@@ -139,7 +139,7 @@ def test_a_library_that_is_not_installed_is_a_problem(monkeypatch: pytest.Monkey
     ]
 
 
-def test_settings_are_told_with_where_they_come_from_but_never_keys(
+def test_settings_are_listed_with_their_source_but_without_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOTTO_MODELS_DIR", raising=False)
@@ -172,7 +172,7 @@ def test_a_folder_for_models_has_room_or_can_be_made(tmp_path: Path) -> None:
         ("no-such-model", False, "problem", "Unknown model"),
     ],
 )
-def test_a_model_is_here_or_it_is_told_what_would_be_done(
+def test_a_model_is_installed_or_the_check_says_what_to_do(
     tmp_path: Path, name: str, offline: bool, status: str, told: str
 ) -> None:
     check, found = model(Settings(model=name, models_dir=tmp_path, offline=offline))
@@ -181,7 +181,7 @@ def test_a_model_is_here_or_it_is_told_what_would_be_done(
     assert (found is None) == (name == "no-such-model")
 
 
-def test_a_model_of_one_s_own_catalog_is_known(tmp_path: Path) -> None:
+def test_a_model_of_the_operators_catalog_is_known(tmp_path: Path) -> None:
     filled(tmp_path / "ward", *WHOLE)
     (tmp_path / "own.toml").write_text('[models.ward]\npath = "ward"\naliases = ["station"]')
     check, found = model(Settings(model="station", catalog=tmp_path / "own.toml"))

@@ -124,7 +124,7 @@ def test_a_server_that_is_always_full_is_given_up() -> None:
     assert len(answers.bodies) == ATTEMPTS
 
 
-def test_what_can_not_pass_is_not_asked_for_again() -> None:
+def test_a_request_that_must_not_be_retried_is_not() -> None:
     answers = Answers((503, b'{"error": {"message": "the model is broken"}}', {"x-should-retry": "false"}))
     with pytest.raises(RemoteError, match="broken"):
         asked(answers)
@@ -142,7 +142,7 @@ def test_what_can_not_pass_is_not_asked_for_again() -> None:
         (200, b'{"text": "not streamed"}', "is this a Sotto server"),
     ],
 )
-def test_what_goes_wrong_is_told(status: int, body: bytes, told: str) -> None:
+def test_errors_of_the_server_are_raised(status: int, body: bytes, told: str) -> None:
     with pytest.raises(RemoteError, match=told):
         asked(Answers((status, body, {})))
 

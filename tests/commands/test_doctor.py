@@ -87,7 +87,7 @@ def broken_av(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("cpu_offline")
-def test_where_ffmpeg_fails_the_page_names_it_and_no_device(broken_av: str) -> None:
+def test_if_ffmpeg_fails_the_report_names_it_and_no_device(broken_av: str) -> None:
     command = [sys.executable, "-m", "server", "doctor", "--json"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "SOTTO_PORT": "0"}, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
@@ -168,9 +168,7 @@ def test_the_first_compute_type_that_works_is_picked(
         ("cpu", "int8", "set SOTTO_COMPUTE_TYPE=auto"),
     ],
 )
-def test_the_advice_is_something_else_than_what_has_failed(
-    settings: Settings, device: str, asked: str, advice: str
-) -> None:
+def test_the_advice_differs_from_what_has_failed(settings: Settings, device: str, asked: str, advice: str) -> None:
     def ask(question: str, *arguments: str) -> Answer:
         answers: dict[str, Answer] = {
             "decode": {"error": "out of order"},
@@ -183,7 +181,7 @@ def test_the_advice_is_something_else_than_what_has_failed(
 
 
 @pytest.mark.usefixtures("no_media")
-def test_a_device_that_computes_nonsense_does_not_work(settings: Settings) -> None:
+def test_a_device_with_a_wrong_result_does_not_work(settings: Settings) -> None:
     def ask(question: str, *arguments: str) -> Answer:
         return {**HEARD, "text": "You"} if question == "decode" else ask_here(question, *arguments)
 
@@ -207,7 +205,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.usefixtures("gpu", "no_media")
-def test_a_gpu_is_told_and_used(settings: Settings) -> None:
+def test_a_gpu_is_reported_and_used(settings: Settings) -> None:
     report = examine(settings, ask_here)
     assert (report.device, report.compute_type, report.runs) == ("cuda:0", "float16", True)
     assert found(report, "gpu").text == "NVIDIA Made Up, 81920 MiB, 80000 MiB, 999.1; CTranslate2 finds 1"
@@ -219,7 +217,7 @@ def test_a_gpu_is_told_and_used(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("asked", "device", "used"), [("auto", "cpu", "the CPU is used"), ("cuda", "cuda:0", "nothing")]
 )
-def test_without_cublas_the_page_says_what_installs_it(
+def test_without_cublas_the_report_says_what_installs_it(
     settings: Settings, gpu: pytest.MonkeyPatch, asked: str, device: str, used: str
 ) -> None:
     gpu.setattr(devices, "load_cublas", lambda: False)
@@ -231,7 +229,7 @@ def test_without_cublas_the_page_says_what_installs_it(
 
 
 @pytest.mark.usefixtures("no_media")
-def test_a_gpu_that_only_the_driver_sees_is_told(settings: Settings, gpu: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_only_the_driver_sees_is_reported(settings: Settings, gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
     report = examine(settings, ask_here)
     assert (report.device, report.runs) == ("cpu", True)
@@ -242,13 +240,13 @@ def test_a_gpu_that_only_the_driver_sees_is_told(settings: Settings, gpu: pytest
 
 
 @pytest.mark.usefixtures("gpu", "no_media")
-def test_a_driver_that_fails_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_failing_driver_is_reported(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
     assert "nvidia-smi fails" in found(examine(settings, ask_here), "gpu").text
 
 
 @pytest.mark.usefixtures("no_media")
-def test_without_ctranslate2_the_page_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ctranslate2_the_report_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ctranslate2", "av"):
         monkeypatch.setitem(sys.modules, module, None)
     for module in ("server.whisper.devices", "server.audio.decode"):
@@ -302,15 +300,13 @@ def test_a_bundled_model_that_is_damaged_is_a_problem(settings: Settings, monkey
     assert (found(report, "decode").text, report.runs, report.trials) == ("damaged", False, [])
 
 
-def test_what_keeps_recordings_from_being_decoded_is_a_problem(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_does_not_start_is_a_problem(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.audio.media_decoder.open_media", lambda _: 1 / 0)
     check = doctor.media(settings)
     assert (check.status, check.text) == ("problem", "recordings can't be decoded: division by zero")
 
 
-def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_codec_that_ffmpeg_lacks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.codecs(probe.answer("codecs")).status == "ok"
     monkeypatch.setattr("av.codecs_available", {"flac"})
     check = doctor.codecs(probe.answer("codecs"))
@@ -320,7 +316,7 @@ def test_a_kind_of_recording_that_ffmpeg_lacks_is_told(monkeypatch: pytest.Monke
 # The page
 
 
-def test_the_page_has_a_line_for_each_check_and_what_to_do_below() -> None:
+def test_the_report_has_a_line_for_each_check_and_its_advice() -> None:
     checks = [Check("cpu", "ok", "fast"), Check("keys", "problem", "none", "make one")]
     first, *lines = DoctorReport(checks, []).page().splitlines()
     assert first == f"sotto {__version__} can't run here: 1 problem"

@@ -20,7 +20,7 @@ TALK = InputFile(Path("in/a/talk.mp3"), Path("a"))
         ("said.srt", "said.srt"),
     ],
 )
-def test_targets(where: str, target: str) -> None:
+def test_an_output_pattern_gives_the_target_path(where: str, target: str) -> None:
     assert OutputPath(where).target(TALK, "srt") == Path(target)
 
 
@@ -33,7 +33,7 @@ def test_a_directory_is_one_whatever_its_name(tmp_path: Path) -> None:
     assert OutputPath(str(tmp_path / "{stem}")).target(TALK, "vtt") == tmp_path / "{stem}" / "a" / "talk.vtt"
 
 
-def test_a_directory_that_can_t_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "talk.mp3").touch()
     closed = PermissionError(13, "Permission denied", str(tmp_path))
 
@@ -44,7 +44,7 @@ def test_a_directory_that_can_t_be_read_is_told(tmp_path: Path, monkeypatch: pyt
     assert list(find([tmp_path])) == [(tmp_path, closed)]
 
 
-def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

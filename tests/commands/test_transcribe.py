@@ -146,7 +146,7 @@ def test_standard_input_is_a_recording(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (0, f"{ENGLISH_TEXT}\n", DEMO_HERE)
 
 
-def test_what_is_done_is_not_done_again_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_outputs_are_skipped_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "en_00.txt").write_text("edited by hand")
     assert transcribe(ENGLISH, SPANISH, "--output", tmp_path) == 0
     assert (tmp_path / "en_00.txt").read_text() == "edited by hand"
@@ -210,14 +210,14 @@ def test_a_target_that_can_t_be_written_fails_its_file_alone(
         (["one.wav", "--output", "{stem}.{language}"], "not {language}"),
         (["one.wav", "--format", "srt,vtt"], "several formats need --output"),
         (["one.wav", "--max-line-width", "30"], "--format srt or vtt"),
-        (["one.wav", "--format", "srt", "--min-cue-seconds", "8"], "--min-cue-seconds is above"),
+        (["one.wav", "--format", "srt", "--min-cue-seconds", "8"], "--min-cue-seconds exceeds"),
         (["-", "-"], "standard input (-) can be named only once"),
-        (["one.wav", "--server", "box:8000"], "a server's address"),
+        (["one.wav", "--server", "box:8000"], "the address of a server"),
         (["two.wav", "--output", str(ENGLISH)], "is neither a directory nor the name of a result"),
         (["a.wav", "b.wav", "--output", "both.txt"], "2 results would be written to both.txt"),
     ],
 )
-def test_mistakes_in_the_command_are_told_before_any_work(
+def test_invalid_arguments_are_reported_before_any_work(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert transcribe(*arguments) == 2
@@ -233,7 +233,7 @@ def test_mistakes_in_the_command_are_told_before_any_work(
         (["--format", "srt", "--max-cue-seconds", "long"], "'long' is not a valid float"),
     ],
 )
-def test_values_that_an_option_does_not_take_are_told(
+def test_invalid_option_values_are_reported(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert transcribe(ENGLISH, *arguments) == 2
@@ -464,7 +464,7 @@ def test_the_demo_model_of_a_server_comes_with_a_warning_too(
         assert capsys.readouterr() == (f"{ENGLISH_TEXT}\n", f"{DEMO.format('serve')}\n")
 
 
-def test_what_a_server_refuses_is_told(
+def test_an_error_of_the_server_is_reported(
     server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert transcribe(ENGLISH, "--server", server.base_url) == 1
@@ -484,6 +484,6 @@ def test_ctrl_c_ends_the_work_of_a_server_too(server: Running, tmp_path: Path) -
     server.wait_until_idle()
 
 
-def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert transcribe(ENGLISH, "--server", "http://127.0.0.1:9") == 1
     assert "sotto: " in capsys.readouterr().err

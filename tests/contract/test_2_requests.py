@@ -62,7 +62,7 @@ def test_field_of_ours_that_openai_has_not_is_marked(name: str) -> None:
     assert OURS[name].ours == (name not in REQUEST["properties"])
 
 
-def test_every_format_of_openai_s_is_served_but_the_one_that_tells_speakers() -> None:
+def test_every_openai_format_but_diarized_json_is_served() -> None:
     assert set(PUBLISHED["AudioResponseFormat"]["enum"]) - set(RESPONSE_FORMATS) == {"diarized_json"}
 
 

@@ -148,7 +148,7 @@ def test_usage_of_verbose_json_is_seconds_whatever_the_model(client: TestClient)
     fits(answer, THEIRS["transcriptions", "verbose_json"], OURS["transcriptions", "verbose_json"])
 
 
-def test_languages_are_told_by_gpt_transcribe_alone(client: TestClient) -> None:
+def test_only_gpt_transcribe_has_languages(client: TestClient) -> None:
     assert ask(client, {"model": "gpt-transcribe"}).json()["languages"] == [{"code": "en"}]
     assert ask(client, {"model": "gpt-transcribe"}, audio=SILENCE).json()["languages"] == []
     assert "languages" not in ask(client, {"model": "gpt-4o-transcribe"}).json()

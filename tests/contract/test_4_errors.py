@@ -193,7 +193,7 @@ def test_error_is_as_the_contract_has_it(client: TestClient, row: Row, path: str
         ("POST", "/v1/models", 405),
     ],
 )
-def test_what_the_framework_refuses_is_in_the_envelope(
+def test_errors_of_the_framework_are_in_the_envelope(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
     answer = client.request(method, path)

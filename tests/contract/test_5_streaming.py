@@ -66,7 +66,7 @@ def test_usage_of_a_stream_is_tokens_or_nothing(client: TestClient) -> None:
     assert stream(client, {"model": "gpt-4o-transcribe"})[-1]["usage"] == plain["usage"]
 
 
-def test_languages_are_told_at_the_end(client: TestClient) -> None:
+def test_languages_are_in_the_last_event(client: TestClient) -> None:
     assert stream(client, {"model": "gpt-transcribe"})[-1]["languages"] == [{"code": "en"}]
 
 
@@ -79,11 +79,11 @@ def test_stream_is_a_stream_to_whatever_stands_between(client: TestClient) -> No
 
 
 @pytest.mark.parametrize("value", ["false", "False", "0", ""])
-def test_no_stream_is_sent_unasked(client: TestClient, value: str) -> None:
+def test_a_stream_is_sent_only_if_requested(client: TestClient, value: str) -> None:
     assert ask(client, {"stream": value}, audio=SPEECH).headers["content-type"] == "application/json"
 
 
-def test_what_is_wrong_before_the_first_byte_is_an_answer_like_any_other(client: TestClient) -> None:
+def test_errors_before_the_first_byte_are_plain_answers(client: TestClient) -> None:
     for fields, audio, status in (({}, b"no sound", 400), ({"model": "none"}, SPEECH, 404)):
         answer = ask(client, {**STREAM, **fields}, audio=audio)
         assert answer.status_code == status

@@ -80,7 +80,7 @@ def test_windows_run_in_order_of_arrival_and_in_batches_of_at_most_max_batch() -
         assert model.batches == [[99], [0, 1, 2], [3, 4, 5], [6]]
 
 
-def test_a_batch_holds_equal_keys_only_and_nobody_is_overtaken() -> None:
+def test_a_batch_has_one_key_and_keeps_the_order_of_arrival() -> None:
     model = FakeModel()
     with busy(model) as engine:
         asked = [BEAMS, BEAMS, GREEDY, BEAMS, BEAMS]
@@ -117,7 +117,7 @@ class Halfway(FakeModel):
             raise RuntimeError("no more")
 
 
-def test_a_batch_that_breaks_off_is_gone_through_one_by_one() -> None:
+def test_the_windows_of_a_failed_batch_are_retried_one_by_one() -> None:
     model = Halfway()
     with busy(model) as engine:
         futures = [submit(engine, index) for index in range(3)]
@@ -157,7 +157,7 @@ def test_cancelled_windows_that_wait_are_never_run() -> None:
         assert model.batches == [[99], [7]]
 
 
-def test_the_result_of_a_window_that_was_cancelled_while_it_ran_hurts_nobody() -> None:
+def test_the_result_of_a_window_cancelled_while_it_ran_is_dropped() -> None:
     model = FakeModel()
     with busy(model) as engine:
         engine.cancel("other")
@@ -351,7 +351,7 @@ FAILS = replace(GREEDY, prompt="bad")
 WORDS = replace(GREEDY, word_timestamps=True)
 
 
-def test_what_failed_is_tried_again_with_the_failures_of_other_requests() -> None:
+def test_failed_windows_are_retried_in_one_batch_across_requests() -> None:
     assert stepped(Stepping(), GREEDY, FAILS, GREEDY, FAILS) == [
         *(("encode", [n]) for n in range(4)),  # once each, whatever comes after
         ("generate 0.0", [0, 1, 2, 3]),
@@ -438,7 +438,7 @@ def test_a_bulk_batch_steps_back_until_it_is_decoded_when_interactive_work_comes
     assert model.steps == [*bulk[: at + 1], *quickly, *bulk[at + 1 :], ("generate 0.0", [0, 1, 2, 3])]
 
 
-def test_bulk_batches_are_as_short_as_interactive_ones_while_such_requests_are_about() -> None:
+def test_bulk_batches_are_short_while_interactive_requests_arrive() -> None:
     engine = Engine(FakeModel(), BatchLimits(interactive=4, bulk=8))
     try:
         submit(engine, 0).result(DEADLINE_S)
@@ -505,7 +505,7 @@ def test_close_can_drain_first() -> None:
     assert [text(future) for future in futures] == [f" w{index}" for index in range(5)]
 
 
-def test_statistics_tell_of_classes_batches_and_fallbacks() -> None:
+def test_statistics_count_classes_batches_and_fallbacks() -> None:
     model = Stepping()
     engine = Engine(model, BatchLimits(8, 8))
     try:
@@ -540,6 +540,6 @@ def test_limits_suit_the_device(device: str, beam_size: int, limits: BatchLimits
     assert BatchLimits.on(device, ModelOptions(beam_size=beam_size)) == limits
 
 
-def test_the_operators_word_goes_over_the_devices() -> None:
+def test_set_limits_override_the_devices() -> None:
     assert BatchLimits.on("cpu", ModelOptions(batch=2)) == BatchLimits(2, 2)
     assert BatchLimits.on("cpu", ModelOptions(batch=2, bulk_batch=6)) == BatchLimits(2, 6)

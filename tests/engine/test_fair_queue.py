@@ -66,17 +66,17 @@ def test_a_long_request_gets_one_place_per_round_beside_many() -> None:
     assert take(queue, 4) == ["long0", "x", "y", "z"]
 
 
-def test_interactive_goes_first_and_is_not_topped_up() -> None:
+def test_interactive_goes_first_and_is_not_filled_with_bulk() -> None:
     queue = queue_of(*things("bulk", 3), *things("quick", 1, "interactive"))
     assert take(queue, 4) == ["quick0"]
 
 
-def test_where_classes_mix_an_interactive_batch_is_topped_up() -> None:
+def test_an_interactive_batch_is_filled_with_bulk_if_classes_mix() -> None:
     queue = queue_of(*things("bulk", 3), *things("quick", 1, "interactive"), mix_classes=True)
     assert take(queue, 3) == ["quick0", "bulk0", "bulk1"]
 
 
-def test_bulk_gets_every_fourth_take_while_interactive_never_ends() -> None:
+def test_bulk_gets_every_fourth_batch_under_steady_interactive_load() -> None:
     queue = queue_of(*things("bulk", 3), *things("quick", 40, "interactive"))
     takes = [queue.next_batch(lambda _: 1) for _ in range(3 * BULK_EVERY)]
     classes = [batch.priority for batch in takes if batch]
@@ -84,7 +84,7 @@ def test_bulk_gets_every_fourth_take_while_interactive_never_ends() -> None:
     assert [batch.is_bulk_turn for batch in takes if batch] == [False, False, False, True] * 3
 
 
-def test_bulk_may_step_back_where_it_took_nobodys_turn() -> None:
+def test_bulk_may_step_back_unless_it_was_its_turn() -> None:
     queue = queue_of(*things("long", 2 * BULK_EVERY))
     takes = [queue.next_batch(lambda _: 1) for _ in range(2 * BULK_EVERY)]
     assert not any(batch.is_bulk_turn for batch in takes if batch)
@@ -110,13 +110,13 @@ def test_the_example_in_the_docstring_is_true() -> None:
     assert len(example) == 5
 
 
-def test_what_nobody_wants_any_more_is_dropped() -> None:
+def test_unwanted_items_are_dropped() -> None:
     queue = queue_of(Thing("a", "a", wanted=False), Thing("b", "b"), Thing("c", "c", wanted=False))
     assert take(queue, 8) == ["b"]
     assert len(queue) == 0
 
 
-def test_put_back_goes_in_front_in_its_old_order() -> None:
+def test_requeued_items_go_to_the_front_in_their_order() -> None:
     queue = queue_of(*things("a", 3), *things("b", 1))
     batch = queue.next_batch(lambda _: 2)
     assert batch is not None
@@ -148,7 +148,7 @@ def test_a_full_queue_refuses_but_takes_back() -> None:
     assert len(queue) == 3
 
 
-def test_a_closed_queue_lets_nothing_in_and_hands_out_the_rest() -> None:
+def test_a_closed_queue_accepts_nothing_and_returns_the_rest() -> None:
     queue = queue_of(*things("a", 2))
     assert [item.name for item in queue.close()] == ["a0", "a1"]
     assert not queue.requeue([Thing("a")])
@@ -172,7 +172,7 @@ def test_closing_wakes_a_waiting_worker() -> None:
     worker.join(DEADLINE_S)
 
 
-def test_an_idle_worker_waits_for_company_and_a_busy_one_does_not() -> None:
+def test_an_idle_worker_waits_to_fill_a_batch_and_a_busy_one_does_not() -> None:
     queue: FairQueue[Thing] = FairQueue(100, mix_classes=False, batch_wait_s=DEADLINE_S)
     got: list[Sequence[str]] = []
     worker = threading.Thread(target=lambda: got.append(take(queue, 2)))
@@ -185,14 +185,14 @@ def test_an_idle_worker_waits_for_company_and_a_busy_one_does_not() -> None:
     assert take(queue, 2) == ["c"]  # something was there at once: no wait, or this test takes ten seconds
 
 
-def test_nothing_for_a_while_gives_an_empty_take() -> None:
+def test_an_empty_queue_gives_an_empty_batch_after_a_while() -> None:
     batch = queue_of().next_batch(lambda _: 1, idle_s=0.01)
     assert batch is not None
     assert batch.items == []
 
 
 @pytest.mark.parametrize(("spread", "sizes"), [(True, [2, 3]), (False, [5])])
-def test_idle_takers_divide_what_waits_where_that_is_wanted(spread: bool, sizes: list[int]) -> None:
+def test_idle_workers_divide_the_waiting_items_if_wanted(spread: bool, sizes: list[int]) -> None:
     queue = queue_of(spread=spread)
     took: list[int] = []
 
@@ -212,5 +212,5 @@ def test_idle_takers_divide_what_waits_where_that_is_wanted(spread: bool, sizes:
     assert sorted(took) == sizes
 
 
-def test_a_busy_taker_leaves_nothing_to_those_that_are_busy_too() -> None:
+def test_a_busy_worker_leaves_no_items_for_other_busy_workers() -> None:
     assert drain(queue_of(*things("a", 5), spread=True), 4) == [[f"a{n}" for n in range(4)], ["a4"]]

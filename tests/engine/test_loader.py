@@ -45,7 +45,9 @@ def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
     assert DEAD in line
 
 
-def test_where_the_best_works_nothing_is_said(loader: WhisperLoader, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_if_the_best_compute_type_works(
+    loader: WhisperLoader, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         loaded = loader.load()
     loaded.model.close()
@@ -61,15 +63,13 @@ def test_where_none_works_the_model_is_unavailable_for_the_first_reason(
     assert caplog.messages == []
 
 
-def test_what_the_operator_asked_for_gives_way_to_nothing(
-    loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configured_compute_type_has_no_fallback(loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     let_fail(monkeypatch, "int8")
     with pytest.raises(ModelUnavailable, match=DEAD):
         replace(loader, options=replace(loader.options, compute_type="int8")).load()
 
 
-def test_what_cannot_be_loaded_in_one_compute_type_is_tried_in_the_next(
+def test_a_compute_type_that_does_not_load_gives_way_to_the_next(
     loader: WhisperLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -23,7 +23,7 @@ def test_each_window_is_sent_once() -> None:
     assert numbers(pending.send_next()) == []
 
 
-def test_after_a_crash_what_ran_is_sent_first_and_alone() -> None:
+def test_after_a_crash_suspects_are_sent_first_and_alone() -> None:
     pending = pending_of("a", "b", "c")
     pending.send_next()
     assert pending.take_back(running=[1]) == []
@@ -41,7 +41,7 @@ def test_a_window_that_ran_in_two_crashes_is_named() -> None:
     assert pending.take_back(running=[0]) == [0]
 
 
-def test_without_a_word_of_what_ran_all_that_was_sent_is_suspect() -> None:
+def test_if_no_window_is_known_to_have_run_all_sent_are_suspects() -> None:
     pending = pending_of("a", "b")
     pending.send_next()
     pending.take_back(running=())

@@ -70,7 +70,7 @@ def test_each_window_gets_its_own_result(loader: FakeLoader) -> None:
         assert engine.facts().languages == ("en",)
 
 
-def test_a_window_s_error_is_its_own(loader: FakeLoader) -> None:
+def test_an_error_of_one_window_fails_only_that_window(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         futures = [submit(engine, index, "fail" if index == 2 else "") for index in range(5)]
         with pytest.raises(RuntimeError, match="ValueError: bad window"):
@@ -89,7 +89,7 @@ def test_a_full_queue_refuses(loader: FakeLoader) -> None:
         submit(engine, 101)
 
 
-def test_cancelled_windows_end_at_once_and_hinder_nobody(loader: FakeLoader) -> None:
+def test_cancelled_windows_end_at_once_without_delaying_others(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         with held(loader, engine) as first:
             mine = [submit(engine, index) for index in range(3)]
@@ -100,7 +100,7 @@ def test_cancelled_windows_end_at_once_and_hinder_nobody(loader: FakeLoader) -> 
         assert [text(first), text(other)] == [" w99", " w7"]
 
 
-def test_what_waits_and_what_runs_is_told(loader: FakeLoader) -> None:
+def test_queued_and_running_windows_are_counted(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         with held(loader, engine):
             futures = [submit(engine, index) for index in range(2)]
@@ -119,19 +119,19 @@ def test_what_waits_and_what_runs_is_told(loader: FakeLoader) -> None:
         assert stats.memory_bytes > 1 << 20
 
 
-def test_what_it_takes_is_known_as_soon_as_it_is_ready(loader: FakeLoader) -> None:
+def test_memory_use_is_known_as_soon_as_the_engine_is_ready(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         engine.facts()
         assert engine.stats().memory_bytes > 1 << 20
 
 
-def test_one_that_is_closed_while_it_loads_says_so(loader: FakeLoader) -> None:
+def test_a_load_that_is_closed_says_so(loader: FakeLoader) -> None:
     os.mkfifo(loader.folder / "starts")  # which holds the load
     engine = SupervisedEngine(loader, "fake", patience=QUICK)
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(engine.facts)
         engine.close()
-        with pytest.raises(ModelUnavailable, match="'fake' was given up while it was loaded"):
+        with pytest.raises(ModelUnavailable, match="Loading the model 'fake' was cancelled"):
             facts.result(DEADLINE_S)
 
 
@@ -234,7 +234,7 @@ def test_a_window_that_only_waited_is_no_suspect(loader: FakeLoader) -> None:
         assert text(behind) == " w1"
 
 
-def test_a_suspect_that_is_cancelled_holds_nobody_up(loader: FakeLoader) -> None:
+def test_a_cancelled_suspect_does_not_delay_other_windows(loader: FakeLoader) -> None:
     with supervised(loader) as engine:
         with held(loader, engine):
             kill(engine)
@@ -258,7 +258,7 @@ def test_a_process_that_lost_a_thread_is_replaced(loader: FakeLoader) -> None:
         assert loader.starts == 2
 
 
-def test_a_model_that_fails_when_it_is_tried_out_is_replaced(loader: FakeLoader) -> None:
+def test_a_model_that_fails_a_probe_is_replaced(loader: FakeLoader) -> None:
     with supervised(loader, replace(QUICK, probe_every_s=0.1)) as engine:
         wait_until(lambda: engine.stats().restarts == 1)
         wait_until(lambda: engine.stats().state == "ready")
@@ -268,7 +268,7 @@ def test_a_model_that_fails_when_it_is_tried_out_is_replaced(loader: FakeLoader)
         assert loader.starts == 2
 
 
-def test_a_model_that_never_ends_when_it_is_tried_out_is_replaced(loader: FakeLoader) -> None:
+def test_a_model_that_hangs_in_a_probe_is_replaced(loader: FakeLoader) -> None:
     (loader.folder / "stuck").touch()
     with supervised(loader, replace(QUICK, probe_every_s=0.1, silent_s=3.0)) as engine:
         wait_until(lambda: engine.stats().restarts == 1)
@@ -303,9 +303,7 @@ def test_a_signal_without_a_name_ends_a_process_like_any_other(loader: FakeLoade
         assert text(submit(engine, 0)) == " w0"
 
 
-def test_where_no_thread_is_left_no_process_is_left_either(
-    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_threads_no_process_is_left_behind(loader: FakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children_of(os.getpid()), held_here()
     allowed = iter([True])
     start = threading.Thread.start
@@ -322,9 +320,7 @@ def test_where_no_thread_is_left_no_process_is_left_either(
     wait_until(lambda: (children_of(os.getpid()), held_here()) == before)
 
 
-def test_a_process_that_can_no_longer_be_told_anything_is_replaced(
-    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_reads_no_messages_is_replaced(loader: FakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out_of_memory(*_: object) -> None:
         raise MemoryError
 
@@ -353,7 +349,10 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_once(loader: FakeLo
 
 def test_a_model_that_crashes_on_load_is_given_up_after_three_times(loader: FakeLoader) -> None:
     (loader.folder / "broken").write_text("die")
-    with pytest.raises(ModelUnavailable, match="'fake' does not run: it was ended by SIGABRT"), supervised(loader):
+    with (
+        pytest.raises(ModelUnavailable, match="'fake' is not running: it was ended by SIGABRT"),
+        supervised(loader),
+    ):
         pass
     assert loader.starts == 3
 
@@ -378,18 +377,18 @@ def test_a_model_that_no_longer_loads_is_broken_until_it_does(loader: FakeLoader
 # Processes that hang.
 
 
-def test_a_wedged_batch_is_ended_with_its_process_and_others_go_on(loader: FakeLoader) -> None:
+def test_a_stuck_batch_ends_its_process_and_other_windows_continue(loader: FakeLoader) -> None:
     with supervised(loader, replace(QUICK, wedged_s=2.0)) as engine:
         hung = submit(engine, 0, "hang")
         wait_until(lambda: engine.stats().running == 1)
         behind = submit(engine, 1)
         assert text(behind) == " w1"
-        with pytest.raises(Unavailable, match="did not end within"):
+        with pytest.raises(Unavailable, match="did not finish within"):
             hung.result(DEADLINE_S)
         assert engine.stats().restarts > 1
 
 
-def test_a_process_that_gives_no_sign_of_life_is_replaced(loader: FakeLoader) -> None:
+def test_a_process_without_heartbeats_is_replaced(loader: FakeLoader) -> None:
     with supervised(loader, replace(QUICK, silent_s=3.0)) as engine:
         os.kill(pid(engine), signal.SIGSTOP)
         assert text(submit(engine, 0)) == " w0"
@@ -434,7 +433,7 @@ def test_a_model_that_hangs_while_it_loads_is_given_up(loader: FakeLoader) -> No
         ({"running": 4, "running_s": 50.0, "queued": 4000}, 0.1, False),
     ],
 )
-def test_a_batch_is_wedged_by_its_age_alone_never_by_how_much_waits(
+def test_a_batch_is_stuck_by_its_age_whatever_is_queued(
     loader: FakeLoader, stats: dict[str, object], row_s: float, hopeless: bool
 ) -> None:
     life = EngineProcess.__new__(EngineProcess)

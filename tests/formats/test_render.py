@@ -267,7 +267,7 @@ def test_usage_of_verbose_json_is_never_in_tokens() -> None:
     assert verbose(HEARD, model=GPT)["usage"] == {"type": "duration", "seconds": 2}
 
 
-def test_logprobs_are_told_where_they_are_asked_for() -> None:
+def test_logprobs_are_present_if_requested() -> None:
     assert "logprobs" not in json.loads(body(HEARD))
     asked = body(HEARD, decoding=DecodingOptions(token_logprobs=True))
     assert json.loads(asked)["logprobs"] == [
@@ -295,7 +295,7 @@ def test_logprobs_of_silence_are_an_empty_list() -> None:
         ("gpt-transcribe", ("en",), replace(HEARD, task="translate"), None),
     ],
 )
-def test_json_tells_the_languages_where_the_cloud_would_or_where_some_were_named(
+def test_json_has_languages_if_openai_would_or_if_some_were_named(
     model: str, asked: tuple[str, ...], value: Transcript, languages: object
 ) -> None:
     answer = json.loads(body(value, model=model, decoding=DecodingOptions(languages=asked)))
@@ -554,7 +554,7 @@ def test_shaped_cues_have_lines_of_the_width_that_was_asked_for(
         ("♪", "♪"),
     ],
 )
-def test_bare_word(text: str, expected: str) -> None:
+def test_a_bare_word_has_no_punctuation(text: str, expected: str) -> None:
     assert bare_word(text) == expected
 
 

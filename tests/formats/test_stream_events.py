@@ -82,11 +82,11 @@ def test_done_of_a_gpt_model_has_usage_in_tokens_whatever_the_format() -> None:
     }
 
 
-def test_done_tells_languages_where_json_does() -> None:
+def test_the_done_event_has_languages_whenever_json_does() -> None:
     assert done(transcript(SPOKEN), TranscriptionOptions(model="gpt-transcribe"))["languages"] == [{"code": "en"}]
 
 
-def test_segments_are_told_only_where_they_were_asked_for() -> None:
+def test_segment_events_are_sent_only_if_requested() -> None:
     assert [event["type"] for event in events_of(SPOKEN)] == ["transcript.text.delta"]
     _, event = events_of(SPOKEN, stream_events=SEGMENTS)
     assert event == {"type": "sotto.segment"} | segment_dict(SPOKEN)
@@ -97,7 +97,7 @@ def test_segments_have_words_where_words_were_asked_for() -> None:
     assert event == {"type": "sotto.segment"} | segment_dict(SPOKEN) | {"words": word_dicts((WORD,))}
 
 
-def test_progress_tells_whole_milliseconds_and_no_hint_where_there_is_none() -> None:
+def test_progress_has_whole_milliseconds_and_an_optional_hint() -> None:
     known = {"type": "sotto.progress", "done_s": 1.235, "total_hint_s": 600.1, "queue_position": 2}
     assert progress(1.23456, 600.1, 2) == known
     assert progress(1.23456, 600.1, 2, "de") == known | {"language": "de"}

@@ -265,7 +265,7 @@ def test_silence_has_no_cues() -> None:
 # Whatever somebody posts: in a time that grows with its length
 
 
-def test_what_shows_nothing_stands_nowhere_by_itself() -> None:
+def test_invisible_characters_never_form_a_cue_of_their_own() -> None:
     invisible = "\u200b"
     many = segment(("今", 0.0, 1.0), *[(invisible, 1.0, 1.0)] * 5_000, ("天", 1.0, 2.0))
     assert lines_of(many, max_line_width=2, max_line_count=1) == [[f"今{invisible * 5_000}"], ["天"]]

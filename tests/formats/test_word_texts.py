@@ -84,7 +84,7 @@ def test_words_that_no_text_has_go_to_the_segment_of_their_time() -> None:
 
 
 @given(st.lists(st.text(" ab,.(「«今天-5%", min_size=0, max_size=6), max_size=8), st.text(" ab,.(今", max_size=12))
-def test_whatever_words_there_are_no_text_is_lost(words: list[str], text: str) -> None:
+def test_no_text_is_lost_for_any_words(words: list[str], text: str) -> None:
     posted = tuple(Word(word, 0.0, 1.0, 1.0) for word in words)
     segment = with_texts(replace(make_segment(text=text), words=posted))
     if segment.words is not None:

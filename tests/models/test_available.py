@@ -21,7 +21,7 @@ def named(inventory: AvailableModels) -> dict[str, KnownModel]:
     return {known.name: known for known in inventory.models()}
 
 
-def test_what_lies_in_the_models_directory_can_be_named(tmp_path: Path) -> None:
+def test_models_in_the_models_directory_can_be_named(tmp_path: Path) -> None:
     pulled(tmp_path / "Systran--faster-whisper-tiny", "Systran/faster-whisper-tiny")
     pulled(tmp_path / "me--own")
     filled(tmp_path / "plain", *WHOLE)
@@ -45,7 +45,7 @@ def test_the_bundled_model_can_always_be_named(tmp_path: Path) -> None:
     assert [known.demo for known in models] == [False, True]
 
 
-def test_the_chosen_come_first_each_once(tmp_path: Path) -> None:
+def test_configured_models_come_first_each_once(tmp_path: Path) -> None:
     elsewhere = filled(tmp_path / "elsewhere" / "mine", *WHOLE)
     models_dir = tmp_path / "models"
     for name in ("a", "b", "c"):
@@ -60,7 +60,7 @@ def test_a_name_that_the_operator_gives_has_to_exist(tmp_path: Path) -> None:
         stock(tmp_path, preload="none-such")
 
 
-def test_what_is_not_whole_is_known_with_what_lacks(tmp_path: Path) -> None:
+def test_an_incomplete_model_is_known_with_its_problem(tmp_path: Path) -> None:
     filled(tmp_path / "half", "config.json", "model.bin")
     known = named(stock(tmp_path))["half"]
     assert "lacks tokenizer.json" in known.problem

@@ -141,11 +141,11 @@ def test_lfs_pointer_is_no_model(tmp_path: Path) -> None:
         ("Tubro", r"Did you mean turbo"),
         ("qqqqqq", "The catalog has demo, tiny, .*large-v3"),
         ("", "Unknown model ''"),
-        ("a/b/c", "no repository id"),
+        ("a/b/c", "or a repository id"),
         ("../etc/passwd", "there is no directory"),
         ("/no/such/folder", "there is no directory /no/such/folder"),
         ("~/no-such-folder", "there is no directory"),
-        ("..", "is no usable model"),
+        ("..", "is not a usable model"),
     ],
 )
 def test_anything_else_is_refused_with_a_hint(
@@ -163,7 +163,7 @@ def test_file_is_no_repository_whatever_it_is_called(tmp_path: Path, monkeypatch
         catalog.resolve("me/tiny.pt", tmp_path)
 
 
-def test_file_instead_of_a_directory_is_told(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_directory_is_an_error(tmp_path: Path) -> None:
     folder = filled(tmp_path / "model", *WHOLE)
     with pytest.raises(ModelUnavailable, match="is a file; a model is the directory around it"):
         catalog.resolve(str(folder / "model.bin"), tmp_path)
@@ -245,7 +245,7 @@ def test_own_directory_is_found_by_its_name_with_its_window(tmp_path: Path) -> N
     own = tmp_path / "mine.toml"
     own.write_text(f'[models.mine]\npath = "{tmp_path / "elsewhere"}"\nwindow_s = 10')
     catalogue = catalog.load(own)
-    with pytest.raises(ModelUnavailable, match=r"'mine' is in .*elsewhere, which is no directory"):
+    with pytest.raises(ModelUnavailable, match=r"'mine' is in .*elsewhere, which is not a directory"):
         catalog.resolve("mine", tmp_path, catalogue)
     filled(tmp_path / "elsewhere", *WHOLE[:-1])
     with pytest.raises(ModelUnavailable, match=r"it lacks vocabulary\.json"):
@@ -375,10 +375,10 @@ def test_every_model_but_two_is_pinned_and_small_files_are_shared() -> None:
 # Models that are none of ours
 
 
-def test_another_kind_of_model_is_told_by_its_files(tmp_path: Path) -> None:
+def test_another_kind_of_model_is_recognised_by_its_files(tmp_path: Path) -> None:
     folder = filled(tmp_path / "wav2vec", "model.safetensors")
     (folder / "config.json").write_text('{"architectures": ["Wav2Vec2ForCTC"]}')
-    with pytest.raises(ModelUnavailable, match="no Whisper: it is Wav2Vec2ForCTC"):
+    with pytest.raises(ModelUnavailable, match="not Whisper but Wav2Vec2ForCTC"):
         catalog.resolve(str(folder), tmp_path)
     (folder / "config.json").write_text('{"architectures": ["WhisperForConditionalGeneration"]}')
     with pytest.raises(ModelUnavailable, match="converted first: ct2-transformers-converter"):
@@ -388,7 +388,7 @@ def test_another_kind_of_model_is_told_by_its_files(tmp_path: Path) -> None:
 def test_translation_model_of_ctranslate2_is_refused(tmp_path: Path) -> None:
     folder = filled(tmp_path / "opus", *WHOLE)
     (folder / "model.bin").write_bytes(struct.pack("<IH16sII", 6, 16, b"TransformerSpec\0", 7, 0))
-    with pytest.raises(ModelUnavailable, match="is no Whisper, but a TransformerSpec"):
+    with pytest.raises(ModelUnavailable, match="is not Whisper but TransformerSpec"):
         catalog.resolve(str(folder), tmp_path)
 
 
@@ -424,8 +424,8 @@ def test_every_name_of_the_catalog_is_pulled_into_its_one_folder(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", ["a--b/c", "a/b--c", "a/b..c", "a/b.", "a/b-", f"{'x' * 97}/y"])
-def test_names_that_the_hub_can_not_have_are_none(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match="neither in the catalog nor a repository's id"):
+def test_names_that_the_hub_cannot_have_are_no_repositories(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="neither in the catalog nor a repository id"):
         catalog.pullable(name, tmp_path, KNOWN)
     with pytest.raises(ModelUnavailable, match="Unknown model"):
         catalog.resolve(name, tmp_path, KNOWN)

@@ -37,7 +37,7 @@ def test_a_repository_or_a_path_is_all_that_an_entry_needs(tmp_path: Path) -> No
     assert second.folder(tmp_path / "models") == Path.home() / "b"
 
 
-def test_dimensions_tell_the_download(tmp_path: Path) -> None:
+def test_the_download_size_follows_from_the_dimensions(tmp_path: Path) -> None:
     text = f'[models.a]\nrepository = "me/a"\ndimensions = {DIMENSIONS}'
     (model,) = catalog_file.read(written(tmp_path, text))
     assert model.dimensions == Dimensions(384, 4, 4, 80, 51865)
@@ -56,7 +56,7 @@ def test_dimensions_tell_the_download(tmp_path: Path) -> None:
         ('repository = "a/tiny"', 'repository = "tiny"', "repository must be owner/name"),
         ('repository = "a/tiny"', "path = 1", "path must be a directory"),
         ("window_s", 'pinned = { "model.bin" = { size = 1 } }\nwindow_s', "needs a size in bytes and a sha256"),
-        ("window_s", f'pinned = {{ "x" = {PIN} }}\nwindow_s', "x, which is none of its files"),
+        ("window_s", f'pinned = {{ "x" = {PIN} }}\nwindow_s', "x, which is not one of its files"),
         ("window_s", 'pinned = { "model.bin" = { bytes = 1 } }\nwindow_s', "unexpected keyword argument 'bytes'"),
         ("window_s", 'revision = "main"\nwindow_s', "revision must be the commit"),
         ("window_s", 'mirrors = ["me/tiny"]\nwindow_s', "and model.bin pinned"),
@@ -69,7 +69,7 @@ def test_dimensions_tell_the_download(tmp_path: Path) -> None:
         ("window_s", f"dimensions = {DIMENSIONS.replace('384', '0')}\nwindow_s", "numbers above 0"),
         ("window_s", 'beside = "/"\nwindow_s', "multiple values for argument 'beside'"),
         ('repository = "a/tiny"', 'repositry = "a/tiny"', "repositry"),
-        ('"tokenizer.json", ', "", "files must name tokenizer.json too"),
+        ('"tokenizer.json", ', "", "files must also include tokenizer.json"),
         ('"multilingual"', '"english"', "languages must be"),
         ("30.0", "31", "window_s must be above 0 and at most 30"),
         ("30.0", '"30"', "not supported between"),

@@ -59,7 +59,7 @@ def test_own_checkpoint_of_openai_takes_a_step_more() -> None:
         (["model-00001-of-00002.safetensors", "adapter_config.json"], "transformers format"),
     ],
 )
-def test_other_formats_are_told_apart(files: list[str], told: str) -> None:
+def test_other_formats_are_recognised(files: list[str], told: str) -> None:
     assert told in (advice(files, "in", "out", known=["large-v3"]) or "")
 
 

@@ -18,7 +18,7 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_dimensions_tell_the_parameters(name: str) -> None:
+def test_the_parameter_count_follows_from_the_dimensions(name: str) -> None:
     dimensions, parameters = CHECKPOINTS[name]
     assert dimensions.parameters == parameters
 
@@ -42,7 +42,7 @@ def test_dimensions_are_read_from_a_model(scripted_model: Path, demo_model: Path
         struct.pack("<IH2sII", 6, 2, b"\xff\0", 3, 0),
     ],
 )
-def test_what_is_no_whisper_has_no_dimensions(tmp_path: Path, content: bytes) -> None:
+def test_a_model_that_is_no_whisper_has_no_dimensions(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.bin").write_bytes(content)
     assert read_dimensions(tmp_path / "model.bin") is None
     assert read_dimensions(tmp_path / "missing.bin") is None

@@ -82,21 +82,21 @@ def test_a_snapshot_of_a_hub_cache_is_copied_by_content(tmp_path: Path, models: 
     assert not any(file.is_symlink() for file in folder.iterdir())
 
 
-def test_what_is_in_the_models_directory_stays(source: Path, models: Path) -> None:
+def test_an_existing_folder_in_the_models_directory_stays(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     assert folders.import_folder(folder, models, NOTHING_KNOWN) == folder
-    with pytest.raises(ModelUnavailable, match=r"is there already: remove it first"):
+    with pytest.raises(ModelUnavailable, match=r"already exists: remove it first"):
         folders.import_folder(source, models, NOTHING_KNOWN)
 
 
 @pytest.mark.parametrize("label", ["../evil", "a/b", ".hidden"])
 def test_a_name_that_is_no_folder_s_is_refused(source: Path, models: Path, label: str) -> None:
-    with pytest.raises(ModelUnavailable, match="can't be a folder's name"):
+    with pytest.raises(ModelUnavailable, match="is not a valid folder name"):
         folders.import_folder(source, models, NOTHING_KNOWN, label=label)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, models: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="is no usable model"):
+    with pytest.raises(ModelUnavailable, match="is not a usable model"):
         folders.import_folder(filled(tmp_path / "photos", "one.jpg"), models, NOTHING_KNOWN)
 
 
@@ -139,6 +139,6 @@ def test_a_copy_of_other_files_than_pinned_is_no_model(source: Path, models: Pat
     assert manifest.read(target).source == "a share"
     installed.remove(installed.locate("small", models, known))
     (source / "vocabulary.json").write_text("{}")
-    with pytest.raises(PullFailed, match=r"vocabulary\.json is not the file that Sotto's catalog has"):
+    with pytest.raises(PullFailed, match=r"vocabulary\.json differs from the file in Sotto's catalog"):
         folders.copy_pinned(source, small.files, small.pinned, target, origin)
     assert not target.exists()

@@ -88,7 +88,7 @@ def test_models_are_recognised_by_their_files(models: Path, known: Catalog) -> N
         ("pointer", "only a Git LFS pointer"),
     ],
 )
-def test_what_is_wrong_is_told(models: Path, known: Catalog, spoil: str, problem: str) -> None:
+def test_a_damaged_model_has_a_problem(models: Path, known: Catalog, spoil: str, problem: str) -> None:
     folder = pulled(models / TINY)
     if spoil == "missing":
         (folder / "tokenizer.json").unlink()
@@ -147,7 +147,7 @@ def test_any_directory_is_located(models: Path, known: Catalog, tmp_path: Path) 
         ("smal", "Unknown model 'smal'.*Did you mean small"),
     ],
 )
-def test_model_that_is_not_there_is_told(models: Path, known: Catalog, name: str, message: str) -> None:
+def test_a_missing_model_is_an_error(models: Path, known: Catalog, name: str, message: str) -> None:
     with pytest.raises(ModelUnavailable, match=message):
         locate(name, models, known)
 
@@ -169,7 +169,7 @@ def test_interrupted_pull_can_be_removed(models: Path, known: Catalog) -> None:
     assert everything(models) == []
 
 
-def test_what_killed_processes_left_goes_with_the_model(models: Path, known: Catalog) -> None:
+def test_leftovers_of_killed_processes_are_removed_with_the_model(models: Path, known: Catalog) -> None:
     pulled(models / TINY)
     filled(models / f".{TINY}-en.importing", "model.bin")  # of another model
     for suffix in ("wheels", "importing", "removed", "partial.removed"):
@@ -210,7 +210,7 @@ def test_model_that_is_being_written_is_not_removed(models: Path, known: Catalog
     remove(locate("tiny", models, known))
 
 
-def test_who_waits_gets_the_folder_when_it_is_free(models: Path) -> None:
+def test_a_waiting_caller_gets_the_folder_when_it_is_free(models: Path) -> None:
     entered: list[str] = []
 
     def second() -> None:
@@ -234,7 +234,7 @@ def tiny(models: Path, known: Catalog) -> InstalledModel:
     return locate("tiny", models, known)
 
 
-def test_whole_model_is_verified_and_progress_told(tiny: InstalledModel) -> None:
+def test_a_whole_model_is_verified_and_progress_reported(tiny: InstalledModel) -> None:
     told: list[Progress] = []
     assert verify(tiny, told.append) == []
     size = tiny.manifest.size
@@ -259,7 +259,7 @@ def test_hand_placed_model_has_no_checksums_until_they_are_recorded(models: Path
     assert verify(locate("clinic", models, known)) == []
     (folder / "config.json").write_text("[]")
     assert verify(locate("clinic", models, known)) == ["config.json is damaged"]
-    with pytest.raises(ModelUnavailable, match=r"has checksums already; .*source\.json"):
+    with pytest.raises(ModelUnavailable, match=r"already has checksums; .*source\.json"):
         record_sums(locate("clinic", models, known))
 
 
@@ -358,9 +358,7 @@ def test_a_name_that_no_setting_takes_gives_way_to_the_path(models: Path, known:
     assert resolve(best(models, known), models, known).folder == folder
 
 
-def test_a_folder_that_can_not_be_looked_into_is_passed_over(
-    models: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_is_skipped(models: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the `lost+found` of a disk, which only root may enter."""
     filled(models / "lost+found")
     filled(models / "clinic", *WHOLE)

@@ -14,7 +14,7 @@ def told(**changes: object) -> bytes:
     return json.dumps({"repository": None, "revision": None, "files": {"model.bin": FACTS}, **changes}).encode()
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
     made = Manifest("owner/name", "1" * 40, {"model.bin": FileInfo(3, SUM), "config.json": FileInfo(2)})
     made.write(tmp_path)
     assert manifest.read(tmp_path) == made
@@ -76,7 +76,7 @@ def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
     ],
 )
 def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no file of a model"):
+    with pytest.raises(ValueError, match="not a file of a model"):
         manifest.parse(told(files={name: FACTS}))
 
 

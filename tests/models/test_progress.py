@@ -24,7 +24,7 @@ def test_no_bar_elsewhere() -> None:
     assert file.getvalue() == ""
 
 
-def test_both_are_told() -> None:
+def test_both_reports_are_called() -> None:
     first: list[Progress] = []
     second: list[Progress] = []
     both(first.append, second.append)(Progress("tiny", 1, 2))

@@ -21,11 +21,6 @@ NAME = "Systran/faster-whisper-tiny"
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulls, "TICK_S", 0.001)
@@ -73,7 +68,7 @@ async def outcome(waiting: PullSubscription) -> Progress | None:
     return waiting.latest
 
 
-async def test_who_comes_later_shares_what_is_under_way(make: Callable[..., Pulls], work: Work) -> None:
+async def test_a_later_subscriber_shares_the_pull_under_way(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
     first, second = await shared.subscribe("tiny"), await shared.subscribe(NAME)
     assert first.name == second.name == "tiny"
@@ -82,7 +77,7 @@ async def test_who_comes_later_shares_what_is_under_way(make: Callable[..., Pull
     assert len(work.found) == 1
 
 
-async def test_steps_tell_how_far_it_is(make: Callable[..., Pulls], work: Work) -> None:
+async def test_steps_report_progress(make: Callable[..., Pulls], work: Work) -> None:
     waiting = await make(work).subscribe("tiny")
     steps = waiting.steps()
     while (latest := await anext(steps)) is None:
@@ -97,9 +92,7 @@ async def test_steps_tell_how_far_it_is(make: Callable[..., Pulls], work: Work) 
         pass
 
 
-async def test_pull_goes_on_for_those_who_stay_and_ends_with_the_last(
-    make: Callable[..., Pulls], work: Work
-) -> None:
+async def test_a_pull_continues_until_its_last_client_disconnects(make: Callable[..., Pulls], work: Work) -> None:
     shared = make(work)
     first, second = await shared.subscribe("tiny"), await shared.subscribe("tiny")
     first.close()
@@ -124,7 +117,7 @@ async def test_next_one_begins_anew_when_all_have_left(make: Callable[..., Pulls
     assert len(work.found) == 2
 
 
-async def test_failure_is_told_to_all_and_forgotten(make: Callable[..., Pulls]) -> None:
+async def test_a_failure_reaches_every_subscriber_and_is_then_forgotten(make: Callable[..., Pulls]) -> None:
     work = Work(PullFailed("broke off"))
     work.finish()
     shared = make(work)
@@ -137,7 +130,7 @@ async def test_failure_is_told_to_all_and_forgotten(make: Callable[..., Pulls]) 
     await outcome(await shared.subscribe("tiny"))
 
 
-async def test_who_has_left_is_told_no_failure(
+async def test_a_closed_subscription_gets_no_failure(
     make: Callable[..., Pulls], caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Work(PullFailed("broke off"))
@@ -178,7 +171,7 @@ async def test_offline_a_folder_may_still_have_the_model(make: Callable[..., Pul
     assert waiting.name == "tiny"
 
 
-async def test_what_is_here_is_done_at_once_offline_too(tmp_path: Path) -> None:
+async def test_a_pull_of_an_installed_model_is_done_at_once_even_offline(tmp_path: Path) -> None:
     waiting = await Pulls(Settings(models_dir=tmp_path, offline=True), KNOWN).subscribe("demo")
     assert (waiting.name, await outcome(waiting)) == ("demo", None)
 

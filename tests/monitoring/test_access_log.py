@@ -31,7 +31,7 @@ TRANSCRIPTION = replace(
 )
 
 
-def test_a_request_is_told_in_a_line_that_begins_alike() -> None:
+def test_lines_of_requests_begin_with_the_same_fields() -> None:
     assert str(PLAIN) == "200    0.004s GET /v1/models 10.0.0.7 in 0 out 321"
     assert str(TRANSCRIPTION) == (
         "200   12.346s POST /v1/audio/transcriptions 10.0.0.7 (key 2) demo "
@@ -45,7 +45,7 @@ def test_the_line_ends_with_what_went_wrong() -> None:
     assert str(replace(TRANSCRIPTION, status=499, ended="disconnected")).endswith(" out 321 disconnected")
 
 
-def test_fields_are_what_there_is_to_tell() -> None:
+def test_fields_without_a_value_are_absent() -> None:
     assert PLAIN.fields() == {
         "message": "GET /v1/models 200",
         "client": "10.0.0.7",
@@ -68,7 +68,7 @@ def test_fields_are_what_there_is_to_tell() -> None:
     )
 
 
-def test_what_was_said_is_told_where_it_is_to_be() -> None:
+def test_transcripts_are_logged_only_if_given() -> None:
     assert "text" not in TRANSCRIPTION.fields()
     spoken = replace(TRANSCRIPTION, prompt="Names: Ada", text="Hello there.")
     assert str(spoken).endswith(' out 321 prompt "Names: Ada" text "Hello there."')

@@ -35,7 +35,7 @@ class Driver:
         return 0
 
 
-def test_each_gpu_tells_its_memory_and_the_library_is_opened_once() -> None:
+def test_each_gpu_reports_its_memory_and_the_library_is_opened_once() -> None:
     driver = Driver()
     nvml = Nvml(driver.load)
     for _ in range(2):

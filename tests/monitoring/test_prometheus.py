@@ -117,7 +117,7 @@ def test_every_statistic_has_a_series() -> None:
     assert read["sotto_queued_audio_seconds", "bulk"] == 55.5
 
 
-def test_what_the_server_has_taken_on_has_series() -> None:
+def test_the_server_load_has_series() -> None:
     read = samples()
     assert read["sotto_requests", ""] == 5
     assert read["sotto_uploads", ""] == 2

@@ -22,7 +22,7 @@ def sized(size_bytes: int) -> KnownModel:
     return KnownModel((f"of {size_bytes}",), size_bytes=size_bytes)
 
 
-def test_what_is_lacking_is_what_goes_beyond_the_limit() -> None:
+def test_missing_bytes_are_those_beyond_the_limit() -> None:
     budget = by_size(100)
     assert budget.missing_bytes(sized(40), []) <= 0
     assert budget.missing_bytes(sized(40), [sized(60)]) == 0
@@ -35,7 +35,7 @@ def test_a_model_larger_than_the_limit_may_have_it_alone() -> None:
     assert budget.missing_bytes(sized(150), [sized(1)]) == 1
 
 
-def test_a_model_that_can_never_fit_is_told_so() -> None:
+def test_a_model_that_can_never_fit_raises() -> None:
     with pytest.raises(ModelBroken, match=r"'of 202'.* may have 0 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
         by_size(100, 100).need_bytes(sized(202))
 
@@ -55,7 +55,7 @@ def test_where_nothing_is_known_of_memory_there_is_no_limit(monkeypatch: pytest.
 def test_a_setting_holds_for_every_model() -> None:
     budget = Budget.of(Settings(memory_budget_mb=1000), "cpu", "int8", 0)
     assert budget.limit_bytes == 1000 << 20
-    with pytest.raises(ModelBroken, match=r"'small'.* needs about \d{4} MiB of memory, and may have 1000 MiB"):
+    with pytest.raises(ModelBroken, match=r"'small'.* needs about \d{4} MiB of memory, but the limit is 1000 MiB"):
         budget.need_bytes(SMALL)
 
 

@@ -23,11 +23,6 @@ KEPT_S = 300.0
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class PoolCase:
     """A keeper with three models of 40, 40 and 70 of 100 bytes."""
 
@@ -37,7 +32,7 @@ class PoolCase:
         self.pool = ModelPool(
             self.engines.start,
             Budget(lambda known: Need(known.size_bytes, known.size_bytes), limit_bytes, limit_bytes),
-            refresh=self.engines.refresh,
+            refresh=lambda known: self.engines.refresh(known),
             now_s=lambda: self.time_s,
             room_s=room_s,
         )
@@ -87,7 +82,7 @@ async def pool_case(
     assert case.engines.running == []
 
 
-async def test_a_model_is_loaded_when_it_is_asked_for_and_once() -> None:
+async def test_a_model_is_loaded_on_first_use_and_once() -> None:
     async with pool_case() as case:
         assert case.loaded == []
         await case.use(case.a)
@@ -95,7 +90,7 @@ async def test_a_model_is_loaded_when_it_is_asked_for_and_once() -> None:
         assert case.engines.started == case.loaded == ["a"]
 
 
-async def test_those_who_ask_meanwhile_share_the_load() -> None:
+async def test_concurrent_requests_share_one_load() -> None:
     async with pool_case() as case:
         case.engines.load.clear()
         asking = [asyncio.create_task(case.hold(case.a)) for _ in range(20)]
@@ -118,7 +113,7 @@ async def test_a_load_does_not_hold_up_the_loop_nor_other_models() -> None:
         await asking
 
 
-async def test_a_load_goes_on_when_all_who_asked_have_left() -> None:
+async def test_a_load_continues_when_all_its_requests_have_gone() -> None:
     async with pool_case() as case:
         case.engines.load.clear()
         lease = case.pool.lease(case.a)
@@ -146,7 +141,7 @@ async def test_an_idle_model_is_unloaded_after_its_time_and_not_before() -> None
         assert case.engines.started == ["a", "a"]
 
 
-async def test_use_puts_the_end_off() -> None:
+async def test_each_use_renews_the_keep_alive() -> None:
     async with pool_case() as case:
         await case.use(case.a)
         await case.after(KEPT_S - 1)
@@ -175,7 +170,7 @@ async def test_a_request_says_how_long_the_model_stays(keep_s: float, after_s: f
         assert case.loaded == loaded
 
 
-async def test_the_last_request_has_the_say() -> None:
+async def test_the_last_request_sets_the_keep_alive() -> None:
     async with pool_case() as case:
         await case.use(case.a, FOREVER)
         await case.use(case.a)
@@ -183,7 +178,7 @@ async def test_the_last_request_has_the_say() -> None:
         assert case.loaded == []
 
 
-async def test_kept_for_no_time_a_model_still_serves_all_who_wait() -> None:
+async def test_a_model_with_keep_alive_zero_serves_every_waiting_request() -> None:
     async with pool_case() as case:
         case.engines.load.clear()
         asking = [asyncio.create_task(case.hold(case.a, 0.0)) for _ in range(3)]
@@ -215,7 +210,7 @@ async def test_models_stay_side_by_side_while_they_fit() -> None:
         assert case.loaded == ["a", "b"]
 
 
-async def test_the_one_used_least_recently_makes_room() -> None:
+async def test_the_least_recently_used_model_is_evicted() -> None:
     async with pool_case(limit_bytes=110) as case:
         await case.use(case.a)
         case.time_s = 1
@@ -227,7 +222,7 @@ async def test_the_one_used_least_recently_makes_room() -> None:
         assert case.b.counters == ModelCounters(loads=1, unloads=1, evictions=1)
 
 
-async def test_as_many_make_room_as_have_to() -> None:
+async def test_as_many_models_are_evicted_as_needed() -> None:
     async with pool_case() as case:
         await case.use(case.a, FOREVER)
         await case.use(case.b, FOREVER)
@@ -235,7 +230,7 @@ async def test_as_many_make_room_as_have_to() -> None:
         assert case.loaded == ["large"]
 
 
-async def test_what_is_in_use_stays_and_the_load_waits_for_it() -> None:
+async def test_a_model_in_use_stays_and_the_load_waits_for_it() -> None:
     async with pool_case() as case:
         lease = await case.hold(case.a)
         await case.use(case.b)
@@ -261,10 +256,12 @@ async def test_memory_counts_until_the_process_has_ended() -> None:
         await asking
 
 
-async def test_a_request_that_finds_no_room_in_time_is_told_when_to_come_back() -> None:
+async def test_a_request_without_room_gets_a_retry_after() -> None:
     async with pool_case(room_s=0.01) as case:
         lease = await case.hold(case.a)
-        with pytest.raises(Unavailable, match="no memory for the model 'large' while others are in use") as caught:
+        with pytest.raises(
+            Unavailable, match="not enough memory for the model 'large' while others are in use"
+        ) as caught:
             await case.hold(case.large)
         assert caught.value.retry_after_s == 10
         assert not case.large.reason
@@ -272,7 +269,7 @@ async def test_a_request_that_finds_no_room_in_time_is_told_when_to_come_back() 
         await case.use(case.large)
 
 
-async def test_nobody_makes_room_for_those_who_have_left() -> None:
+async def test_no_model_is_evicted_for_requests_that_have_gone() -> None:
     async with pool_case() as case:
         held = await case.hold(case.a)
         lease = case.pool.lease(case.large)
@@ -286,7 +283,7 @@ async def test_nobody_makes_room_for_those_who_have_left() -> None:
         assert case.loaded == ["a"]
 
 
-async def test_two_that_wait_for_room_get_it_one_after_the_other() -> None:
+async def test_two_loads_that_wait_for_memory_follow_each_other() -> None:
     async with pool_case(limit_bytes=70) as case:
         lease = await case.hold(case.large)
         asking = [asyncio.create_task(case.use(slot)) for slot in (case.a, case.b)]
@@ -297,7 +294,7 @@ async def test_two_that_wait_for_room_get_it_one_after_the_other() -> None:
         assert sorted(case.engines.started[1:]) == ["a", "b"]
 
 
-async def test_a_model_that_can_never_fit_is_refused_and_evicts_nobody() -> None:
+async def test_a_model_that_can_never_fit_is_refused_without_evictions() -> None:
     async with pool_case(limit_bytes=60) as case:
         await case.use(case.a)
         with pytest.raises(ModelBroken, match="SOTTO_MEMORY_BUDGET_MB"):
@@ -305,7 +302,7 @@ async def test_a_model_that_can_never_fit_is_refused_and_evicts_nobody() -> None
         assert case.loaded == ["a"]
 
 
-async def test_a_model_that_does_not_load_tells_all_who_wait_and_is_not_tried_again() -> None:
+async def test_a_failed_load_fails_every_waiting_request_and_is_not_retried() -> None:
     async with pool_case() as case:
         case.engines.fails = "its files are cut off"
         case.engines.load.clear()
@@ -323,7 +320,7 @@ async def test_a_model_that_does_not_load_tells_all_who_wait_and_is_not_tried_ag
         await case.use(case.b)
 
 
-async def test_files_with_a_problem_start_no_process_and_evict_nobody() -> None:
+async def test_files_with_a_problem_start_no_process_and_evict_no_model() -> None:
     async with pool_case() as case:
         await case.use(case.a)
         await case.use(case.b)
@@ -410,7 +407,7 @@ async def test_a_model_in_use_or_being_loaded_is_not_unloaded() -> None:
         assert case.loaded == ["a", "b"]
 
 
-async def test_an_unload_may_wait_for_those_who_use_the_model() -> None:
+async def test_an_unload_may_wait_for_requests_under_way() -> None:
     async with pool_case() as case:
         lease = await case.hold(case.a)
         unloading = asyncio.create_task(case.pool.unload(case.a, wait_s=DEADLINE_S))
@@ -421,7 +418,7 @@ async def test_an_unload_may_wait_for_those_who_use_the_model() -> None:
         assert (case.loaded, case.engines.running) == ([], [])
 
 
-async def test_what_is_gone_from_the_disk_is_unloaded_when_idle_and_forgotten() -> None:
+async def test_a_model_removed_from_disk_is_unloaded_when_idle_and_forgotten() -> None:
     async with pool_case() as case:
         await case.use(case.a)
         lease = await case.hold(case.b)
@@ -435,12 +432,12 @@ async def test_what_is_gone_from_the_disk_is_unloaded_when_idle_and_forgotten() 
         assert case.pool.slots == [case.large]
 
 
-async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten(
+async def test_a_model_removed_from_disk_while_it_loads_is_not_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with pool_case() as case:
         resolve = threading.Event()
-        monkeypatch.setattr(case.pool, "_look", lambda known: known if resolve.wait(DEADLINE_S) else None)
+        monkeypatch.setattr(case.engines, "refresh", lambda known: known if resolve.wait(DEADLINE_S) else None)
         lease = case.pool.lease(case.a)
         asking = asyncio.create_task(lease.model())
         await eventually(lambda: case.a.loading is not None)
@@ -455,7 +452,7 @@ async def test_what_is_gone_while_it_is_being_loaded_for_nobody_is_not_forgotten
         assert case.engines.running == []
 
 
-async def test_closing_gives_up_what_is_loaded_and_what_is_being_loaded() -> None:
+async def test_closing_ends_loaded_and_loading_models() -> None:
     async with pool_case() as case:
         await case.use(case.a)
         case.engines.load.clear()
@@ -469,7 +466,7 @@ async def test_closing_gives_up_what_is_loaded_and_what_is_being_loaded() -> Non
             await case.hold(case.large)
 
 
-def test_a_model_is_preloaded_where_there_is_room_and_hinders_nobody() -> None:
+def test_a_model_is_preloaded_only_if_there_is_room() -> None:
     case = PoolCase()
     case.pool.slots = []
     case.pool.preload(case.a.known, FOREVER)

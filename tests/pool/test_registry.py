@@ -31,11 +31,6 @@ from tests.support.launches import Engines, Starting
 from tests.support.registries import registry_of, served_model
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def served(*names: str, engine: EngineLike | None = None) -> ServedModel:
     return served_model(engine or FakeEngine(), names=names, languages=("en",))
 
@@ -312,7 +307,7 @@ def registry_with(*names: str, keep_s: float = FOREVER) -> Registry:
 
 
 @pytest.mark.anyio
-async def test_states_tell_how_every_model_is() -> None:
+async def test_every_model_has_a_state() -> None:
     registry = registry_with("fine", "bad")
     with closing(registry):
         before_s = time.time()
@@ -337,7 +332,7 @@ async def test_states_tell_how_every_model_is() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
+async def test_a_model_in_use_has_a_request_count_and_does_not_expire() -> None:
     registry = registry_with("fine")
     with closing(registry):
         lease = registry.lease(registry.find("fine"))
@@ -352,7 +347,7 @@ async def test_a_model_in_use_tells_by_how_many_and_does_not_expire() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_comes_and_goes_on_the_disk_is_noticed() -> None:
+async def test_models_added_and_removed_on_disk_are_noticed() -> None:
     source = FakeSource("demo", "old")
     pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     pool.set_models(source.models(), 300.0)
@@ -384,7 +379,7 @@ class SlowSource(FakeSource):
 
 
 @pytest.mark.anyio
-async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
+async def test_an_older_scan_does_not_overwrite_a_newer_one() -> None:
     source = SlowSource("demo")
     pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))
     registry = Registry(pool, source=source)
@@ -400,7 +395,7 @@ async def test_what_the_disk_was_like_before_is_not_the_last_word() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
+async def test_an_unloaded_idle_default_model_leaves_the_server_ready() -> None:
     registry = registry_with("fine", keep_s=0.0)
     with closing(registry):
         assert registry.not_ready_reason() == ""
@@ -410,7 +405,7 @@ async def test_an_idle_default_model_that_is_unloaded_hinders_nothing() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
+async def test_a_broken_default_model_makes_the_server_not_ready() -> None:
     pool = ModelPool(loading, Budget(lambda known: Need(0, 0)))
     pool.set_models(FakeSource("bad").models(), 300.0)
     registry = Registry(pool)
@@ -421,7 +416,7 @@ async def test_a_default_model_that_is_broken_is_a_hindrance() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_default_model_that_the_next_request_would_try_again_is_none() -> None:
+async def test_a_default_model_that_will_be_retried_leaves_the_server_ready() -> None:
     engines, time_s = Engines(), 0.0
     pool = ModelPool(engines.start, Budget(lambda known: Need(0, 0)), now_s=lambda: time_s)
     pool.set_models(FakeSource("demo").models(), 300.0)
@@ -443,5 +438,5 @@ def test_several_devices_that_are_not_there_are_an_error_and_leave_nothing() -> 
 
 
 def test_a_default_model_beyond_the_budget_is_an_error_at_the_start() -> None:
-    with pytest.raises(ModelUnavailable, match=r"'demo'.* may have 50 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
+    with pytest.raises(ModelUnavailable, match=r"'demo'.* the limit is 50 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
         load(Settings(device="cpu", memory_budget_mb=50))

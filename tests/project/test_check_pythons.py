@@ -32,7 +32,7 @@ def test_only_a_newer_cpython_that_runs_is_taken(
     assert list(found([write(tmp_path / "python3.99", says)])) == versions
 
 
-def test_a_command_that_is_not_there_is_none() -> None:
+def test_a_missing_command_is_not_a_candidate() -> None:
     assert found(["/no/such/python"]) == {}
 
 

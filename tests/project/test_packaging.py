@@ -65,7 +65,7 @@ def test_lock_holds_what_pyproject_asks_for(lock: str) -> None:
         assert all(wanted.specifier.contains(version) for version in versions), f"{name} {versions}"
 
 
-def test_every_dependency_ends_before_a_version_that_nobody_has_tried() -> None:
+def test_every_dependency_has_an_upper_bound() -> None:
     table = project()["project"]
     wanted = [
         *table["dependencies"],
@@ -149,7 +149,7 @@ def test_dockerfile_needs_only_what_old_builders_know(name: str) -> None:
     assert not re.search(r"<<|--link\b", text_of(name))
 
 
-def test_both_images_run_alike() -> None:
+def test_both_images_end_in_the_same_instructions() -> None:
     ends = {text_of(name).partition("\nUSER ")[2] for name in DOCKERFILES}
     assert len(ends) == 1
     assert ends.pop().startswith("10001:10001\n")

@@ -134,7 +134,7 @@ def test_text_is_streamed(server: httpx2.Client) -> None:
     assert is_like(events[-1]["text"], WAV.name), stream
 
 
-def test_mistake_is_told_in_the_envelope(server: httpx2.Client) -> None:
+def test_an_invalid_request_gets_the_envelope(server: httpx2.Client) -> None:
     answer = asked(server, WAV.read_bytes(), language="xx")
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "language"

@@ -88,7 +88,7 @@ def test_a_refusal_says_why(logging_server: Running, audio: str | bytes, key: st
 
 
 @pytest.mark.parametrize(("body", "status"), [(LONG, 499), (STREAMED, 200)])
-def test_a_client_that_leaves_is_told_as_such(logging_server: Running, body: bytes, status: int) -> None:
+def test_a_disconnect_is_logged_as_one(logging_server: Running, body: bytes, status: int) -> None:
     logged = len(logging_server.log)
     with Connection(logging_server.base_url) as connection:
         connection.send_head({"Content-Length": str(len(body)), "Authorization": f"Bearer {KEY}"})
@@ -122,7 +122,7 @@ def test_nothing_that_was_said_is_in_the_log(logging_server: Running) -> None:
     assert [word for word in words if word in logging_server.log.casefold()] == []
 
 
-def test_what_was_said_is_logged_where_the_operator_asks_for_it() -> None:
+def test_transcripts_are_logged_if_the_operator_asks_for_it() -> None:
     with serving(log_text=1) as running:
         marker = running.transcribe(SPEECH, {"prompt": f"{PROMPT}\nline"}).headers["x-request-id"]
         line = running.wait_for_line(rf".*\[{marker}\]\n")[0]

@@ -106,7 +106,7 @@ def test_words_are_right(transcribe: Transcribe, manifest: list[Entry], kind: st
     assert error_rate(transcribe_all(transcribe, of_kind(manifest, kind))) <= bound
 
 
-def test_language_of_every_sentence_is_heard(transcribe: Transcribe, manifest: list[Entry]) -> None:
+def test_the_language_of_every_sentence_is_detected(transcribe: Transcribe, manifest: list[Entry]) -> None:
     answers = transcribe_all(transcribe, of_kind(manifest, *SINGLE))
     assert [answer["language_code"] for _, answer in answers] == [entry["language"] for entry, _ in answers]
 

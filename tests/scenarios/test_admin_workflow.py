@@ -99,7 +99,7 @@ def held(hub: Hub) -> Iterator[threading.Event]:
     hub.held.clear()
 
 
-def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: threading.Event) -> None:
+def test_a_disconnect_breaks_nothing(server: Running, hub: Hub, held: threading.Event) -> None:
     with pulling(server) as events:
         while next(events)["done_bytes"] < 1_000_000:
             pass
@@ -114,7 +114,7 @@ def test_client_that_leaves_breaks_nothing(server: Running, hub: Hub, held: thre
     assert ask(server, "DELETE", f"/v1/models/{NAME}").json()["deleted"]
 
 
-def test_who_waits_for_an_unload_and_leaves_has_asked_for_nothing(server: Running) -> None:
+def test_a_client_that_disconnects_while_waiting_unloads_nothing(server: Running) -> None:
     content = (DATA / "ten_minutes.ogg").read_bytes()
     body, key = form(field("model", "demo"), file(content)), {"Authorization": f"Bearer {ADMIN}"}
     with Connection(server.base_url) as using:

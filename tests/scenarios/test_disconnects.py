@@ -77,7 +77,7 @@ def held(server: Running) -> tuple[float, float, float, int]:
 
 @pytest.mark.parametrize("stream", ["false", "true"], ids=["whole", "stream"])
 @pytest.mark.parametrize("phase", [uploading, decoding, waiting_for_the_model, streaming])
-def test_client_that_leaves_gives_everything_back(server: Running, phase: Phase, stream: str) -> None:
+def test_a_disconnect_frees_everything(server: Running, phase: Phase, stream: str) -> None:
     before = held(server)
     assert before[:3] == (0, 0, 0)
     with phase(server, stream):
@@ -87,7 +87,7 @@ def test_client_that_leaves_gives_everything_back(server: Running, phase: Phase,
     assert server.transcribe(SPEECH).status_code == 200
 
 
-def test_client_that_leaves_while_it_reads_gives_everything_back(server: Running) -> None:
+def test_a_disconnect_while_reading_frees_everything(server: Running) -> None:
     before = held(server)
     with client(server, LONG, "true") as connection:
         came = b""
@@ -101,9 +101,7 @@ def test_client_that_leaves_while_it_reads_gives_everything_back(server: Running
 
 
 @pytest.mark.parametrize("stream", ["false", "true"], ids=["whole", "stream"])
-def test_client_that_leaves_the_queue_for_a_decoder_does_not_wait_for_its_turn(
-    server: Running, stream: str
-) -> None:
+def test_a_disconnect_while_queued_for_a_decoder_ends_at_once(server: Running, stream: str) -> None:
     with decoding(server, "false") as other:
         with client(server, (DATA / SPEECH).read_bytes(), stream):
             wait_until(lambda: (server.metric("sotto_requests"), server.metric("sotto_uploads")) == (2, 0))

@@ -116,7 +116,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
 
         refusal = client.get("/ready")
         assert refusal.status_code == 503
-        assert refusal.json()["error"]["message"] == "The model 'fake' does not run: the GPU is gone"
+        assert refusal.json()["error"]["message"] == "The model 'fake' is not running: the GPU is gone"
         assert refusal.headers["retry-after"]
         assert client.get("/health").status_code == 200
         entry = client.get("/v1/models/fake").json()
@@ -130,7 +130,7 @@ def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: P
         assert transcribed(client).status_code == 200
 
 
-def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+def test_a_hanging_model_is_replaced_and_every_request_ends(tmp_path: Path) -> None:
     recipe = FakeLoader(tmp_path)
     patience = replace(QUICK, wedged_s=2.0, again_s=(0.5,))
     with supervised(recipe, patience) as engine, TestClient(over(engine)) as client, ThreadPoolExecutor() as pool:
@@ -140,7 +140,7 @@ def test_model_that_hangs_is_replaced_and_nobody_waits_for_ever(tmp_path: Path) 
         wait_until(lambda: client.get("/ready").status_code == 503)
         assert behind.result(DEADLINE_S).status_code == 200
         assert hung.result(DEADLINE_S).status_code == 503
-        assert "did not end within 2 s" in hung.result().json()["error"]["message"]
+        assert "did not finish within 2 s" in hung.result().json()["error"]["message"]
         wait_until(lambda: client.get("/ready").status_code == 200)
 
 

@@ -70,7 +70,7 @@ def message_of(answer: httpx2.Response) -> str:
     ],
     ids=["upload", "decoded audio"],
 )
-def test_full_disk_is_told_and_hurts_nobody_for_long(
+def test_a_full_disk_is_reported_and_the_server_recovers(
     disk: tuple[Running, Path], left_bytes: int, message: str
 ) -> None:
     server, folder = disk
@@ -93,7 +93,7 @@ def test_folder_that_is_removed_while_the_server_runs_is_made_again(tmp_path: Pa
     assert list(folder.iterdir()) == []
 
 
-def test_folder_that_cannot_be_made_again_is_told_until_it_can(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_recreated_is_an_error_until_it_can(tmp_path: Path) -> None:
     folder = tmp_path / "scratch"
     folder.mkdir()
     with serving("env", f"TMPDIR={folder}") as server:

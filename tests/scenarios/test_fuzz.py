@@ -149,7 +149,7 @@ content_types = st.one_of(
 @example([field("languages[]", r'["\ud800"]')], True, None, content_type(), "transcriptions")
 @example([field("chunking_strategy", r'{"type": "\ud800"}')], True, None, content_type(), "transcriptions")
 @settings(max_examples=150)
-def test_whatever_is_posted_is_answered_or_refused(
+def test_any_form_is_answered_or_refused(
     client: TestClient, parts: list[bytes], whole: bool, cut: int | None, content_type: str, route: str
 ) -> None:
     needed = [file(AUDIO), field("model", "whisper-1")] if whole else []

@@ -101,7 +101,7 @@ def test_a_transcript_in_order_is_rendered(client: TestClient, body: dict[str, A
 @example({"segments": [{"start": 10**400, "end": 1, "text": "a"}], "response_format": "srt"})
 @example({"segments": [], "response_format": "srt", "max_line_width": 10**400})
 @settings(max_examples=300)
-def test_whatever_is_posted_is_rendered_or_refused(client: TestClient, body: object) -> None:
+def test_any_json_is_rendered_or_refused(client: TestClient, body: object) -> None:
     check(client, json.dumps(body).encode())
 
 

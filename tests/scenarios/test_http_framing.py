@@ -105,7 +105,7 @@ def test_chunks_are_joined(server: Running, chunked: Callable[[bytes], bytes], o
 # Asking first.
 
 
-def test_body_is_asked_for_once_it_is_wanted(server: Running) -> None:
+def test_the_body_is_requested_once_it_is_needed(server: Running) -> None:
     body = form(file(ABOVE_CURL_S_PATIENCE), MODEL)
     with Connection(server.base_url) as connection:
         connection.send_head({"Content-Length": str(len(body)), "Expect": "100-continue", **H2C})
@@ -123,7 +123,7 @@ def test_body_is_asked_for_once_it_is_wanted(server: Running) -> None:
         (TRANSCRIPTIONS, {"Content-Length": str(1 << 50)}, 413),
     ],
 )
-def test_body_that_is_not_wanted_is_never_asked_for(
+def test_an_unwanted_body_is_never_requested(
     server: Running, path: str, headers: dict[str, str], status: int
 ) -> None:
     with Connection(server.base_url) as connection:

@@ -105,7 +105,7 @@ def test_an_idle_model_is_unloaded_by_itself_and_the_server_stays_ready(models_d
         assert transcribe(server, "whisper-1").json()["text"] == TEXTS["one"]
 
 
-def test_the_one_used_least_recently_goes_when_memory_is_short(models_dir: Path) -> None:
+def test_the_least_recently_used_model_is_evicted_under_load(models_dir: Path) -> None:
     budget = round(1.5 * need_mib(models_dir))
     with serving(model="one", models_dir=models_dir, threads=1, memory_budget_mb=budget) as server:
         for model in ("two", "one", "two"):
@@ -173,9 +173,7 @@ def test_a_model_in_use_is_not_unloaded_unless_the_operator_waits(models_dir: Pa
             assert server.engines() == []
 
 
-def test_a_broken_directory_is_reported_harms_nobody_and_is_tried_again_when_mended(
-    models_dir: Path, tmp_path: Path
-) -> None:
+def test_a_broken_model_is_reported_alone_and_retried_once_repaired(models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(models_dir / "one")
     broken = build(tmp_path / "cut", script=Script(f" {TEXTS['two']}", 2.0))
     whole = (broken / "model.bin").read_bytes()

@@ -44,7 +44,7 @@ def wait_until_free(server: Running) -> None:
 
 
 @pytest.mark.parametrize("drop", [b"", b"x"], ids=["stops", "drips"])
-def test_upload_that_does_not_come_is_given_up(strict: Running, drop: bytes) -> None:
+def test_an_upload_that_does_not_come_times_out(strict: Running, drop: bytes) -> None:
     with Connection(strict.base_url) as connection:
         connection.send_head({"Content-Length": str(len(LONG))})
         connection.send(LONG[:10_000])
@@ -55,7 +55,7 @@ def test_upload_that_does_not_come_is_given_up(strict: Running, drop: bytes) -> 
 
         wait_until(answered)
         message = refusal(connection.answer(), 408)
-    assert message.startswith("The upload came in too slowly: fewer than 500 bytes a second")
+    assert message.startswith("The upload is too slow: fewer than 500 bytes per second")
     wait_until_free(strict)
 
 
@@ -82,7 +82,7 @@ def test_text_of_forms_that_fills_memory_is_refused_and_little_text_is_not(serve
         answer = refused[0].answer()
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) in range(1, 61)
-        assert "no room left for the text of forms" in answer.json()["error"]["message"]
+        assert "no memory left for the text of forms" in answer.json()["error"]["message"]
         assert server.transcribe(SPEECH, {"prompt": "x" * 6000}).status_code == 200
     wait_until_free(server)
 

@@ -47,7 +47,7 @@ def test_only_of_the_demo_model_the_log_warns(scripted_model: Path) -> None:
 # Clients that go.
 
 
-def test_client_that_goes_takes_its_windows_with_it(server: Running) -> None:
+def test_a_disconnect_cancels_the_windows(server: Running) -> None:
     logged = len(server.log)
     with sent(server):
         server.wait_until_busy()
@@ -57,7 +57,7 @@ def test_client_that_goes_takes_its_windows_with_it(server: Running) -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
-def test_client_that_goes_during_its_upload_is_no_fault(server: Running, share: float) -> None:
+def test_a_disconnect_during_an_upload_is_no_error(server: Running, share: float) -> None:
     logged = len(server.log)
     with sent(server, LONG[: int(len(LONG) * share)]):
         pass
@@ -67,7 +67,7 @@ def test_client_that_goes_during_its_upload_is_no_fault(server: Running, share: 
     assert server.queue() == (0, 0)
 
 
-def test_clients_that_go_hinder_nobody_who_stays(server: Running) -> None:
+def test_clients_that_disconnect_do_not_disturb_the_others(server: Running) -> None:
     with ThreadPoolExecutor() as pool:
         with sent(server), sent(server), sent(server):
             staying = pool.submit(server.transcribe, SPEECH)
@@ -132,7 +132,7 @@ def test_stop_loses_nothing_that_was_accepted() -> None:
         assert server.wait_for_end() == 0
 
 
-def test_stop_answers_everybody_whom_it_cannot_serve() -> None:
+def test_a_stop_answers_every_request_it_cannot_serve() -> None:
     with serving(grace_seconds=0.1) as server, ExitStack() as stack:
         connections = [stack.enter_context(sent(server)) for _ in range(5)]
         connections += [stack.enter_context(sent(server, LONG[:-1000])) for _ in range(2)]  # still sending
@@ -192,7 +192,7 @@ def test_killed_server_leaves_no_process_behind() -> None:
 # Starting.
 
 
-def test_port_that_is_taken_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(port=port) as server:
@@ -211,7 +211,7 @@ def test_port_that_is_taken_is_told_in_one_line() -> None:
         ({"model": "no-such-model", "offline": "1"}, "no-such-model"),
     ],
 )
-def test_setting_that_is_wrong_is_told_in_one_line(settings: dict[str, str], message: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(settings: dict[str, str], message: str) -> None:
     with started(**settings) as server:
         assert server.wait_for_end() in (1, 2)
     assert "Traceback" not in server.log
@@ -224,4 +224,4 @@ def test_where_no_media_worker_starts_the_server_ends_with_the_cause(
     cause = break_av("open", tmp_path, monkeypatch)
     with started() as server:
         assert server.wait_for_end() == 1
-    assert re.search(rf"no media worker starts: TypeError\(.{re.escape(cause)}", server.log), server.log
+    assert re.search(rf"no media worker can be started: TypeError\(.{re.escape(cause)}", server.log), server.log

@@ -42,7 +42,7 @@ def read(channel: socket.socket, *, until: bytes = b"") -> bytes:
     return data
 
 
-def test_a_child_is_talked_to_over_its_channel_and_ends_with_it() -> None:
+def test_a_child_communicates_over_its_channel_and_ends_with_it() -> None:
     with started("echo") as child:
         child.channel.sendall(b"one\n")
         assert read(child.channel, until=b"\n") == b"one\n"
@@ -51,7 +51,7 @@ def test_a_child_is_talked_to_over_its_channel_and_ends_with_it() -> None:
         assert child.status == 0
 
 
-def test_the_status_of_a_child_that_ends_by_itself_is_told() -> None:
+def test_a_child_that_exits_has_a_status() -> None:
     with started("status") as child:
         assert read(child.channel) == b""
         wait_until(lambda: child.status is not None)
@@ -59,14 +59,14 @@ def test_the_status_of_a_child_that_ends_by_itself_is_told() -> None:
 
 
 @pytest.mark.parametrize("role", ["deaf", "stuck"])
-def test_a_child_that_does_not_listen_is_killed_when_its_time_is_over(role: str) -> None:
+def test_a_child_that_ignores_the_end_of_its_channel_is_killed(role: str) -> None:
     with started(role) as child:
         before = time.monotonic()
         assert child.close(0.2) == -signal.SIGKILL
         assert 0.2 <= time.monotonic() - before < DEADLINE_S
 
 
-def test_a_child_can_be_killed_by_anybody_who_has_it() -> None:
+def test_a_child_can_be_killed_by_its_owner() -> None:
     with started("stuck") as child:
         child.kill()
         assert read(child.channel) == b""
@@ -75,7 +75,7 @@ def test_a_child_can_be_killed_by_anybody_who_has_it() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_that_the_whole_group_is_sent_is_left_to_the_parent(stop: signal.Signals) -> None:
+def test_a_signal_to_the_whole_group_is_handled_by_the_parent(stop: signal.Signals) -> None:
     with started("echo") as child:
         os.kill(child.pid, stop)
         child.channel.sendall(b"still there\n")
@@ -83,7 +83,7 @@ def test_a_stop_that_the_whole_group_is_sent_is_left_to_the_parent(stop: signal.
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_child_that_is_still_loading_leaves_it_to_the_parent_too(stop: signal.Signals) -> None:
+def test_a_loading_child_leaves_signals_to_the_parent_too(stop: signal.Signals) -> None:
     with started("loading") as child:
         os.kill(child.pid, stop)
         assert child.wait(0.2) is None
@@ -110,7 +110,7 @@ def test_a_child_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names <= {*clean_environment(), "LC_CTYPE", "ORT_DISABLE_TELEMETRY", "OPENBLAS_NUM_THREADS"}
 
 
-def test_a_folder_of_our_name_where_the_parent_was_started_is_not_taken_for_us(
+def test_a_server_folder_in_the_working_directory_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "server").mkdir()

@@ -118,7 +118,7 @@ def test_memory_is_the_containers_or_the_machines(
     assert memory(eight_gib, tmp_path) == Memory(allowed << 30, free << 30)
 
 
-def test_where_memory_cannot_be_told_nothing_is(tmp_path: Path) -> None:
+def test_memory_is_none_where_it_cannot_be_read(tmp_path: Path) -> None:
     assert memory(tmp_path / "absent", tmp_path) is None
 
 

@@ -27,7 +27,7 @@ def confined(then: str, tmp_path: Path, before: str = "") -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
 
 
-def test_memory_beyond_the_limit_is_an_error_that_can_be_told(tmp_path: Path) -> None:
+def test_memory_beyond_the_limit_raises_memory_error(tmp_path: Path) -> None:
     ended = confined("kept = bytes(32 << 20)\ntry: bytes(64 << 20)\nexcept MemoryError: print('full')", tmp_path)
     assert ended.stdout == "full\n"
 
@@ -68,7 +68,7 @@ def test_nothing_more_is_opened_or_started(attempt: str, tmp_path: Path) -> None
     assert ended.stdout == "refused\n", ended.stderr
 
 
-def test_what_is_open_can_be_read_and_written(tmp_path: Path) -> None:
+def test_open_descriptors_can_be_read_and_written(tmp_path: Path) -> None:
     ended = confined("os.pwrite(file, b'words', 0); print(os.pread(file, 9, 0))", tmp_path)
     assert ended.stdout == "b'words'\n"
 

@@ -56,7 +56,7 @@ def test_a_folder_that_was_removed_is_made_again(tmpdir: Path, whole: bool) -> N
 
 
 @pytest.mark.parametrize("what", ["a link", "a folder for all", "a file"])
-def test_what_somebody_else_puts_in_the_place_of_the_folder_is_not_used(tmpdir: Path, what: str) -> None:
+def test_a_folder_replaced_by_another_user_is_not_used(tmpdir: Path, what: str) -> None:
     theirs = tmpdir.parent / "theirs"
     theirs.mkdir()
     scratch = ScratchFolder()
@@ -86,7 +86,7 @@ def test_open_files_outlive_the_folder(tmpdir: Path) -> None:
         assert file.write(b"1") == 1
 
 
-def test_a_folder_that_nobody_closed_goes_with_its_owner(tmpdir: Path) -> None:
+def test_an_unclosed_folder_is_removed_with_its_owner(tmpdir: Path) -> None:
     scratch = ScratchFolder()
     scratch.file().close()
     del scratch

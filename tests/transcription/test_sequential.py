@@ -44,7 +44,7 @@ def test_the_next_window_begins_where_the_last_segment_ended() -> None:
     assert {window.mel_max for window, _ in asked} == {1.5}
 
 
-def test_what_was_said_prompts_the_next_window_behind_the_users_prompt() -> None:
+def test_previous_text_prompts_the_next_window_after_the_users_prompt() -> None:
     asked = run(90, result(30, 1, 2), result(30, 3), result(30, 4))
     assert [options.previous_tokens for _, options in asked] == [(), (1, 2), (1, 2, 3)]
     assert [options.prompt for _, options in asked] == ["Names: Anna."] * 3
@@ -92,7 +92,7 @@ def test_a_window_without_segments_goes_on_behind_what_was_dropped(
 
 
 @pytest.mark.parametrize("words_end", [None, 58.0, 58.004])
-def test_standing_still_is_no_option(words_end: float | None) -> None:
+def test_the_seek_position_always_advances(words_end: float | None) -> None:
     asked = run(120, result(58, 1), result(0, 2, open_ended=True, words_end=words_end), result(30, 3))
     assert [window.start_s for window, _ in asked] == [0, 58, 88, 118]
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.transcript import SAMPLE_RATE, Segment, Span, TokenLogprob, Window, WindowResult, Word
-from server.transcription.timeline import Timeline
+from server.transcription.timeline import FileTime, Timeline
 from tests.support.fakes import make_segment
+from tests.support.strategies import THREE, windows
 
 
 def seconds(index: int, *spans: tuple[float, float]) -> Window:
@@ -38,7 +39,9 @@ TWO_SPANS = seconds(0, (10, 12), (20, 23))
         (3.0, 2.5, (21.0, 21.0)),  # an end before its start
     ],
 )
-def test_a_segment_lies_where_it_was_said(start: float, end: float, in_file: tuple[float, float]) -> None:
+def test_a_segment_is_placed_at_its_time_in_the_file(
+    start: float, end: float, in_file: tuple[float, float]
+) -> None:
     placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, make_segment(start, end)))
     assert times(placed) == [pytest.approx(in_file)]
 
@@ -121,7 +124,7 @@ def requests(draw: st.DrawFn) -> list[tuple[Window, WindowResult]]:
 
 
 @given(requests())
-def test_whatever_the_model_says_times_are_in_order_and_inside(heard: list[tuple[Window, WindowResult]]) -> None:
+def test_times_are_in_order_and_inside_for_any_result(heard: list[tuple[Window, WindowResult]]) -> None:
     placer = Timeline()
     end_s, count = 0.0, 0
     for window, said in heard:
@@ -135,3 +138,62 @@ def test_whatever_the_model_says_times_are_in_order_and_inside(heard: list[tuple
                 assert reached <= word.start <= word.end <= segment.end
                 reached = word.end
             end_s, count = segment.end, count + 1
+
+
+# FileTime
+
+any_time = st.floats(-1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "start_s", "end_s"),
+    [
+        (-0.5, 10.0, 10.0),
+        (0.0, 10.0, 10.0),
+        (0.25, 10.25, 10.25),
+        (1.0, 20.0, 11.0),  # a joint: where the next speech starts, or where this one ends
+        (1.02, 20.02, 20.02),
+        (3.0, 30.0, 22.0),
+        (6.0, 33.0, 33.0),
+        (7.5, 33.0, 33.0),
+    ],
+)
+def test_window_time_becomes_file_time(time_s: float, start_s: float, end_s: float) -> None:
+    times = FileTime(THREE)
+    assert times.of(time_s) == pytest.approx(start_s)
+    assert times.of(time_s, end=True) == pytest.approx(end_s)
+
+
+def test_a_joint_that_no_float_hits_exactly_is_a_joint() -> None:
+    window = Window(0, (Span(0, 4800), Span(100_000, 110_000)))  # 0.3 s; 0.1 + 0.2 is a little more
+    assert FileTime(window).span_at(0.1 + 0.2, end=True) == 0
+    assert FileTime(window).of(0.1 + 0.2, end=True) == pytest.approx(0.3)
+    assert FileTime(window).span_at(0.3 - 1e-9) == 1
+
+
+def test_a_time_can_be_held_inside_a_span() -> None:
+    times = FileTime(THREE)
+    assert times.of(0.5, span=1) == pytest.approx(20.0)
+    assert times.of(2.0, span=1) == pytest.approx(21.0)
+    assert times.of(5.0, span=1) == pytest.approx(22.0)
+
+
+@given(windows(), any_time, any_time, st.booleans())
+def test_file_times_are_monotone(window: Window, one: float, other: float, end: bool) -> None:
+    file_time = FileTime(window)
+    assert file_time.of(min(one, other), end=end) <= file_time.of(max(one, other), end=end)
+
+
+@given(windows(), any_time, st.booleans())
+def test_file_times_are_inside_the_spans(window: Window, time_s: float, end: bool) -> None:
+    sample = FileTime(window).of(time_s, end=end) * SAMPLE_RATE
+    assert any(span.start - 1e-3 <= sample <= span.end + 1e-3 for span in window.spans)
+
+
+@given(windows(), st.data())
+def test_file_time_counts_the_silence_that_was_cut_out(window: Window, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(window.spans) - 1))
+    inside = data.draw(st.integers(0, len(window.spans[index]) - 1))
+    position = sum(len(span) for span in window.spans[:index]) + inside
+    expected = (window.spans[index].start + inside) / SAMPLE_RATE
+    assert FileTime(window).of(position / SAMPLE_RATE) == pytest.approx(expected)

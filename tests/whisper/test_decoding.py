@@ -36,18 +36,18 @@ def window_state(options: DecodingOptions = OPTIONS, frames: int = 3000) -> Wind
         (decoded(-1.01, compression=3.0, no_speech=0.61), False, True),
     ],
 )
-def test_thresholds(one: DecodingResult, failed: bool, silence: bool) -> None:
+def test_a_result_fails_or_is_silence_by_the_thresholds(one: DecodingResult, failed: bool, silence: bool) -> None:
     assert one.failed(OPTIONS) is failed
     assert one.is_silence(OPTIONS) is silence
 
 
-def test_a_good_first_try_is_kept() -> None:
+def test_a_good_first_attempt_is_kept() -> None:
     state = window_state()
     state.add_attempt(GOOD)
     assert state.decoded is GOOD
 
 
-def test_a_failed_try_asks_for_the_next_temperature() -> None:
+def test_a_failed_attempt_leads_to_the_next_temperature() -> None:
     state = window_state()
     state.add_attempt(decoded(-2.0))
     assert state.decoded is None
@@ -64,7 +64,7 @@ def test_of_all_failed_the_most_probable_that_does_not_repeat_is_kept_and_report
     assert state.decoded == decoded(-1.5, temperature=0.4)
 
 
-def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
+def test_of_repetitive_attempts_the_most_probable_is_kept() -> None:
     state = window_state(DecodingOptions(temperatures=(0.0, 0.2)))
     state.add_attempt(decoded(-0.1, compression=9.0))
     state.add_attempt(decoded(-0.3, compression=9.0, temperature=0.2))
@@ -72,7 +72,7 @@ def test_where_all_repeat_themselves_the_most_probable_is_kept() -> None:
 
 
 @pytest.mark.parametrize("bad", [decoded(-2.0), decoded(-0.1, compression=9.0), decoded(-2.0, no_speech=0.9)])
-def test_what_fails_with_a_short_encoder_window_is_encoded_again_and_does_not_count(bad: DecodingResult) -> None:
+def test_a_failure_with_a_short_encoder_window_is_no_attempt(bad: DecodingResult) -> None:
     state = window_state(frames=1000)
     state.encoded = object()
     state.add_attempt(bad)
@@ -103,7 +103,7 @@ def test_a_prompt_that_leaves_no_text_is_dropped_and_counts_all_the_same() -> No
 
 
 @pytest.mark.parametrize("without", [EMPTY, decoded(-0.5, no_speech=0.61), decoded(-2.0, no_speech=0.9)])
-def test_what_is_made_of_silence_without_the_prompt_is_not_kept(without: DecodingResult) -> None:
+def test_text_from_silence_without_the_prompt_is_dropped(without: DecodingResult) -> None:
     state = prompted()
     state.add_attempt(EMPTY)
     state.add_attempt(without)

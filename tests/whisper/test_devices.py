@@ -68,12 +68,12 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
 
 @pytest.mark.parametrize(("asked", "picked"), [("auto", ("cpu", 0)), ("cuda", ("cuda", 0))])
 @pytest.mark.usefixtures("gpu_without_cublas")
-def test_a_gpu_without_cublas_is_told_with_the_cure_and_passed_by_where_that_is_ours_to_say(
+def test_a_gpu_without_cublas_is_reported_with_advice_and_skipped_by_auto(
     asked: str, picked: tuple[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert pick_device(asked) == picked
-    assert caplog.messages == [f"there is a GPU, and no libcublas.so.12 to compute with: {cublas_advice()}"]
+    assert caplog.messages == [f"there is a GPU, but libcublas.so.12 is missing: {cublas_advice()}"]
 
 
 def test_the_advice_is_what_the_extra_installs() -> None:
@@ -182,7 +182,7 @@ class Driver:
         return 0
 
 
-def test_the_driver_tells_how_much_memory_a_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_reports_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Driver({0: 8 << 30, 1: 80 << 30}))
     assert [devices.gpu_bytes(index) for index in (0, 1, 2)] == [8 << 30, 80 << 30, 0]
 

@@ -132,7 +132,7 @@ def test_a_scripted_model_says_its_text_at_its_time(scripted: Whisper) -> None:
     assert (result.language, result.consumed, result.language_probs) == ("en", 3 * SAMPLE_RATE, ())
 
 
-def test_the_demo_model_writes_what_is_said(demo: Whisper, manifest: list[dict[str, Any]]) -> None:
+def test_the_demo_model_transcribes_its_sentences(demo: Whisper, manifest: list[dict[str, Any]]) -> None:
     wanted = [entry for entry in manifest if entry["file"] in {"en_00.wav", "en_12.wav", "es_00.wav", "de_02.wav"}]
     assert len(wanted) == 4
     for entry in wanted:
@@ -207,7 +207,7 @@ def test_where_the_model_stops_inside_a_window_the_rest_is_not_consumed(
     assert result.consumed == consumed_s * SAMPLE_RATE
 
 
-def test_what_is_no_speech_is_never_written(tmp_path: Path) -> None:
+def test_silence_gives_no_text(tmp_path: Path) -> None:
     model = Whisper(
         build(tmp_path, script=Script("(music) Hello ♪ there [sic]")), ModelOptions(device="cpu", threads=1)
     )
@@ -484,7 +484,7 @@ def test_a_decoding_fails_or_is_silence(measures: dict[str, float], failed: bool
         ([{"avg_logprob": -0.3, "compression_ratio": 3.0}, {"avg_logprob": -0.5, "compression_ratio": 2.5}], 0),
     ],
 )
-def test_the_best_of_the_tries_is_chosen(tries: list[dict[str, float]], chosen: int) -> None:
+def test_the_best_attempt_is_chosen(tries: list[dict[str, float]], chosen: int) -> None:
     ladder = [decoded(str(n), temperature=n / 5, measures=measures) for n, measures in enumerate(tries)]
     state = WindowState(window_of(NOISE), replace(TABLE, temperatures=tuple(one.temperature for one in ladder)))
     for one in ladder:
@@ -562,7 +562,7 @@ def faster_whisper_defaults(temperatures: Sequence[float]) -> SimpleNamespace:
     )
 
 
-def test_where_every_try_fails_the_best_of_all_is_reported_hot(demo: Whisper) -> None:
+def test_if_every_attempt_fails_the_best_has_the_last_temperature(demo: Whisper) -> None:
     window = window_of("en_00.wav")
     expected = alone(demo, window)
     result = alone(demo, window, replace(ENGLISH, logprob_threshold=1.0))
@@ -691,7 +691,7 @@ def test_words_are_those_of_faster_whisper_joined(demo: Whisper, reference: Whis
         ((0.0, " Good", 1.0, 1.0, 2.0, 2.0), None),
     ],
 )
-def test_the_end_of_the_last_word_is_told_by_the_clock_of_the_options(
+def test_the_end_of_the_last_word_uses_the_clock_of_the_options(
     scripted: Whisper, monkeypatch: pytest.MonkeyPatch, parts: tuple[str | float, ...], end: float | None
 ) -> None:
     answer = decoded(tokens=tokens_of(scripted, *parts))
@@ -747,7 +747,7 @@ def test_every_text_token_has_its_logprob(demo: Whisper, name: str, words: bool)
     assert without == list(alone(demo, window_of(name), replace(options, token_logprobs=False)).segments)
 
 
-def test_logprobs_and_words_tell_the_same_probabilities(demo: Whisper) -> None:
+def test_logprobs_and_words_have_the_same_probabilities(demo: Whisper) -> None:
     (segment,) = alone(demo, window_of("en_00.wav"), replace(LOGPROBS, word_timestamps=True)).segments
     first = (segment.logprobs or ())[0]
     word = (segment.words or ())[0]
@@ -908,7 +908,7 @@ def test_short_encoder_windows_give_the_same_words(demo: Whisper, dynamic: Whisp
     assert text_of(alone(dynamic, window_of(name), options)) == text_of(alone(demo, window_of(name), options))
 
 
-def test_what_fails_short_is_heard_with_the_full_window(dynamic: Whisper, demo: Whisper) -> None:
+def test_a_failed_short_encoder_window_is_decoded_again_in_full(dynamic: Whisper, demo: Whisper) -> None:
     strict = replace(ENGLISH, logprob_threshold=1.0, temperatures=(0.0,))  # nothing is ever good enough
     assert alone(dynamic, window_of("en_00.wav"), strict) == alone(demo, window_of("en_00.wav"), strict)
 

@@ -51,7 +51,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_avx512_is_forced_where_it_is_and_the_choice_is_told(clean: pytest.MonkeyPatch) -> None:
+def test_avx512_is_forced_where_available_and_logged(clean: pytest.MonkeyPatch) -> None:
     clean.setattr("server.whisper.tuning.has_avx512", lambda: True)
     assert prepare_cpu(tune_allocator=True).endswith("CT2_FORCE_CPU_ISA=AVX512, allocator tuned")
     assert os.environ[FORCE_ISA] == "AVX512"

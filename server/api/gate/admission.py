@@ -170,24 +170,24 @@ class Admission:
         """Raise `Unavailable` if the other uploads leave no room on the disk for that of `ticket`."""
         others = [other.upload_bytes for other in self._tickets if other is not ticket]
         if any(others) and sum(others) + ticket.upload_bytes > self._room(self._limits.upload_bytes, ticket):
-            raise self._full("upload_bytes", "no room left for uploads (SOTTO_UPLOADS_MB)")
+            raise self._full("upload_bytes", "no space left for uploads (SOTTO_UPLOADS_MB)")
 
     def check_room_for_text(self) -> None:
         """Raise `Unavailable` if all forms together hold too much text."""
         if sum(ticket.text_bytes for ticket in self._tickets) > TEXT_BYTES:
-            raise self._full("text", "no room left for the text of forms")
+            raise self._full("text", "no memory left for the text of forms")
 
     def _check(self, new: Ticket) -> None:
         limits, tickets = self._limits, self._tickets
         waiting_s = self._waiting_s(tickets, new)
         if len(tickets) >= self._room(limits.requests, new):
-            raise self._full("requests", "as many requests under way as it takes (SOTTO_MAX_REQUESTS)")
+            raise self._full("requests", "too many requests in progress (SOTTO_MAX_REQUESTS)")
         if sum(ticket.uploading for ticket in tickets) >= self._room(limits.uploads, new):
-            raise self._full("uploads", "as many uploads under way as it takes (SOTTO_MAX_UPLOADS)")
+            raise self._full("uploads", "too many uploads in progress (SOTTO_MAX_UPLOADS)")
         if self._spooled() >= self._room(limits.spool_bytes, new):
-            raise self._full("spool_bytes", "no room left for decoded audio (SOTTO_SPOOL_MB)")
+            raise self._full("spool_bytes", "no space left for decoded audio (SOTTO_SPOOL_MB)")
         if waiting_s >= limits.queue_s:
-            text = "as much audio waiting as it takes (SOTTO_MAX_QUEUE_SECONDS)"
+            text = "too much audio waiting (SOTTO_MAX_QUEUE_SECONDS)"
             raise self._full("queue", text, waiting_s - limits.queue_s)
         self.check_room_for(new)
         self._check_client(new, [ticket for ticket in tickets if ticket.client == new.client])
@@ -196,7 +196,7 @@ class Admission:
         limits = self._limits
         waiting_s = self._waiting_s(own, new)
         if len(own) >= limits.client_requests:
-            raise self._too_many("requests at once", limits.client_requests, own)
+            raise self._too_many("concurrent requests", limits.client_requests, own)
         if waiting_s >= limits.client_queue_s:
             raise self._too_many("seconds of audio waiting", round(limits.client_queue_s), own)
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 
 from server.errors import PermissionDenied, Unauthorized
 
-DENIED = "Models are loaded, unloaded, pulled and deleted with an admin key"
+DENIED = "Loading, unloading, pulling and deleting models needs an admin key"
 
 NamedKey = tuple[str, bytes]
 
@@ -33,7 +33,7 @@ class Keys:
             raise PermissionDenied(f"{DENIED}, and this server has none (SOTTO_ADMIN_KEYS).")
         _checked([*self._keys, *self._admin_keys], headers)
         if not _match(self._admin_keys, headers):
-            raise PermissionDenied(f"{DENIED} (SOTTO_ADMIN_KEYS); yours is an ordinary one.")
+            raise PermissionDenied(f"{DENIED} (SOTTO_ADMIN_KEYS); the key of this request is not one.")
 
 
 def _named(keys: Iterable[str], otherwise: str) -> list[NamedKey]:

@@ -12,28 +12,29 @@ from server.api.openapi.schemas import INTEGER, TEXT, ref, schemas
 from server.formats.render import Json
 
 DESCRIPTION = """\
-OpenAI's audio API on this machine: a client needs no more than this server's address, with `/v1` behind it. For a
+OpenAI's audio API on this machine: clients need only the address of this server followed by `/v1`. For a
 server on port 8000 of this machine:
 `curl localhost:8000/v1/audio/transcriptions -F model=whisper-1 -F file=@speech.mp3`
 
-Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, in JSON whatever was asked for.
+Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`,
+always as JSON.
 
-A key is needed where the server has any (`SOTTO_API_KEYS`), but for `/`, `/health`, `/ready`,
+If the server has keys (`SOTTO_API_KEYS`), every route needs one except `/`, `/health`, `/ready`,
 `/docs` and `/openapi.json`.
 
-Routes under `/v1` answer without it as well, under `/openai/v1`, and where Azure has them:
+Routes under `/v1` are also served without that prefix, under `/openai/v1`, and at Azure's paths:
 `/openai/deployments/{model}/audio/transcriptions` and `/translations`.\
 """
 
 ERRORS = {
-    400: "The request is wrong, or the file is no audio; `param` names the field.",
+    400: "The request is invalid, or the file is not audio; `param` names the field.",
     401: "The key is missing or wrong.",
     403: "An admin key (`SOTTO_ADMIN_KEYS`) is required, or the server does not allow this at all.",
     404: "There is no such model or route.",
     408: "The upload is too slow.",
     409: "The model is in use, or another process is writing its files.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`, or a posted transcript than `SOTTO_MAX_RENDER_MB`.",
-    429: "This client has too many requests under way; `Retry-After` says when to retry.",
+    429: "This client has too many requests in progress; `Retry-After` says when to retry.",
     500: "An error inside the server; its log has the details.",
     502: "The model could not be downloaded; the next attempt resumes.",
     503: "The server is full or shutting down, or the model is not running; `Retry-After` says when to retry.",
@@ -86,7 +87,7 @@ def _transcribing() -> Json:
         "/v1/audio/translations": {
             "post": {
                 "operationId": "createTranslation",
-                "summary": "Translate a recording into English; `language` is the recording's",
+                "summary": "Translate a recording into English; `language` is that of the recording",
                 "requestBody": _form(PARAMETERS),
                 "responses": {"200": _answers("Translation", "VerboseTranslation"), **_errors(*UPLOADS)},
             }
@@ -94,7 +95,7 @@ def _transcribing() -> Json:
         "/v1/audio/transcriptions/render": {
             "post": {
                 "operationId": "renderTranscript",
-                "summary": "Render a transcript, as it was or edited, as subtitles, text or JSON; takes no audio",
+                "summary": "Render a transcript, original or edited, as subtitles, text or JSON; without audio",
                 "requestBody": {
                     "required": True,
                     "content": {"application/json": {"schema": ref("PostedTranscript")}},
@@ -107,13 +108,13 @@ def _transcribing() -> Json:
 
 def _models() -> Json:
     model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
-    model["description"] = "An id; its slashes encoded or bare."
+    model["description"] = "A model id; slashes may be percent-encoded or not."
     stream = {"name": "stream", "in": "query", "schema": {"type": "boolean", "default": True}}
-    stream["description"] = "`false`: one answer, at the end"
+    stream["description"] = "`false`: a single response, at the end"
     keep_alive = {"name": "keep_alive", "in": "query", "schema": TEXT}
     keep_alive["description"] = "as the field of transcriptions"
     wait = {"name": "wait", "in": "query", "schema": {"type": "boolean", "default": False}}
-    wait["description"] = "`true`: until nobody uses it, instead of 409"
+    wait["description"] = "`true`: wait until no request uses it, instead of 409"
     return {
         "/v1/models": {
             "get": {
@@ -131,13 +132,13 @@ def _models() -> Json:
             },
             "post": {
                 "operationId": "pullModel",
-                "summary": "Download a model; takes an admin key",
+                "summary": "Download a model; requires an admin key",
                 "parameters": [model, stream],
                 "responses": {"200": _pulled(), **_errors(400, 401, 403, 404, 409, 500, 502, 507)},
             },
             "delete": {
                 "operationId": "deleteModel",
-                "summary": "Delete a model's files; takes an admin key",
+                "summary": "Delete a model's files; requires an admin key",
                 "parameters": [model],
                 "responses": {"200": _ok("DeletedModel"), **_errors(401, 403, 404, 409, 500)},
             },
@@ -152,13 +153,13 @@ def _models() -> Json:
         "/api/ps/{model}": {
             "post": {
                 "operationId": "loadModel",
-                "summary": "Load a model, and answer once it is; takes an admin key",
+                "summary": "Load a model, and respond once it is loaded; requires an admin key",
                 "parameters": [model, keep_alive],
                 "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 500, 503)},
             },
             "delete": {
                 "operationId": "unloadModel",
-                "summary": "Unload a model, and answer once its memory is free; takes an admin key",
+                "summary": "Unload a model, and respond once its memory is free; requires an admin key",
                 "parameters": [model, wait],
                 "responses": {"200": _ok("RunningModel"), **_errors(400, 401, 403, 404, 409, 500)},
             },
@@ -171,7 +172,7 @@ def _watching() -> Json:
         "/health": {
             "get": {
                 "operationId": "health",
-                "summary": "Report that the server is alive, its version and queue; never waits for work",
+                "summary": "Report that the server is running, its version and queue; never waits for the model",
                 "security": [],
                 "responses": {"200": _ok("Health")},
             }
@@ -179,7 +180,7 @@ def _watching() -> Json:
         "/ready": {
             "get": {
                 "operationId": "ready",
-                "summary": "Report whether a request would be served now; if not, 503 with the reason",
+                "summary": "Report whether requests can be served; if not, 503 with the reason",
                 "security": [],
                 "responses": {"200": _ok("Ready"), **_errors(503)},
             }
@@ -204,16 +205,16 @@ def _watching() -> Json:
 KEYS: Json = {
     "key": {"type": "http", "scheme": "bearer"},
     "azureKey": {"type": "apiKey", "in": "header", "name": "api-key"},
-    "password": {"type": "http", "scheme": "basic", "description": "The key as the password, of any user."},
+    "password": {"type": "http", "scheme": "basic", "description": "The key as the password; any user name."},
 }
 HEADERS: Json = {
-    "X-Request-ID": {"description": "This request's id, as the log has it.", "schema": TEXT},
-    "openai-processing-ms": {"description": "Milliseconds until the answer began.", "schema": INTEGER},
-    "openai-version": {"description": "The version of OpenAI's API that this is.", "schema": TEXT},
+    "X-Request-ID": {"description": "The id of this request, also in the server's log.", "schema": TEXT},
+    "openai-processing-ms": {"description": "Milliseconds until the response began.", "schema": INTEGER},
+    "openai-version": {"description": "The version of OpenAI's API.", "schema": TEXT},
     "Retry-After": {"description": "Whole seconds to wait.", "schema": INTEGER | {"minimum": 1}},
     "X-Sotto-Model": {
-        "description": "The model that does the work, whatever id the request has for it; percent-encoded where "
-        "need be. On transcriptions and translations, and on their errors once it is known.",
+        "description": "The model that is used, whichever id the request gave; percent-encoded if "
+        "necessary. On transcriptions and translations, and on their errors once it is known.",
         "schema": TEXT,
     },
 }
@@ -238,7 +239,7 @@ def _answers(plain: str, verbose: str) -> Json:
     """Return the content types of a transcription; `response_format` chooses."""
     return {
         "description": "The text. `json` and `verbose_json` come as JSON; `text`, `srt` and `vtt` as plain text; "
-        "with `stream`, events: `data:` lines, `data: [DONE]` the last of them, and comments to keep it alive.",
+        "with `stream`, server-sent events, ended by `data: [DONE]`, with comments as heartbeats.",
         "headers": ON_ALL | MODEL,
         "content": {
             "application/json": {"schema": {"anyOf": [ref(verbose), ref(plain)]}},
@@ -251,7 +252,7 @@ def _answers(plain: str, verbose: str) -> Json:
 def _rendered() -> Json:
     kinds = ("VerboseTranscription", "VerboseTranslation", "Transcription", "Translation")
     return {
-        "description": "The same as a transcription in that format.",
+        "description": "As the response of a transcription in that format.",
         "headers": ON_ALL,
         "content": {
             "application/json": {"schema": {"anyOf": [ref(kind) for kind in kinds]}},
@@ -269,8 +270,8 @@ def _plain_text() -> Json:
 
 def _pulled() -> Json:
     return {
-        "description": "How far it is, in events, several times a second; the last tells that it is done, or the "
-        "error, and `data: [DONE]` follows on the former. Without a stream the last alone.",
+        "description": "Progress events, several times per second; the last one reports success, followed by "
+        "`data: [DONE]`, or the error. Without a stream only the last one.",
         "headers": ON_ALL,
         "content": {
             "application/json": {"schema": ref("PullEvent")},

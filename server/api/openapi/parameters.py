@@ -54,7 +54,7 @@ PARAMETERS = (
         "file",
         {"type": "string", "format": "binary"},
         "audio, or video with sound: flac, mp3, mp4, mpeg, mpga, m4a, ogg, opus, wav (NIST SPHERE's too), webm, "
-        "aac and more. The content decides; name and type are ignored",
+        "aac and more. The format is detected from the content; file name and type are ignored",
         required=True,
     ),
     Parameter(
@@ -72,20 +72,20 @@ PARAMETERS = (
     Parameter(
         "languages[]",
         TEXTS,
-        "the languages there may be: of several, one is detected; a single one is as `language`. "
-        "Not together with `language`",
+        "the possible languages, of which one is detected; a single one is the same as `language`. "
+        "Can't be combined with `language`",
     ),
-    Parameter("prompt", TEXT, "words or context the recording is about; its last 223 tokens count"),
+    Parameter("prompt", TEXT, "context or topic of the recording; only its last 223 tokens are used"),
     Parameter(
         "keywords[]",
         TEXTS,
-        "words that may come up, such as names; each one line, without `<` and `>`. "
-        "The first 64 tokens of them count, more where the prompt leaves room",
+        "words that may occur, such as names; each a single line without `<` and `>`. "
+        "Their first 64 tokens are used, more if the prompt leaves space",
     ),
     Parameter(
         "response_format",
         {"type": "string", "enum": [*RESPONSE_FORMATS], "default": DEFAULTS.response_format},
-        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: there is no diarization",
+        "`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is rejected: there is no diarization",
     ),
     Parameter(
         "temperature",
@@ -129,7 +129,7 @@ PARAMETERS = (
                 },
             ]
         },
-        "how speech is found: `auto`, as without it; or `server_vad` with `threshold`, `prefix_padding_ms`, "
+        "voice activity detection: `auto` (the default), or `server_vad` with `threshold`, `prefix_padding_ms`, "
         "`silence_duration_ms`",
     ),
     Parameter(
@@ -141,21 +141,21 @@ PARAMETERS = (
     Parameter(
         "stream_events[]",
         {"type": "array", "items": {"type": "string", "enum": [*STREAM_EVENTS]}},
-        "events of a stream beyond OpenAI's: `segments`, `progress`",
+        "additional events of a stream: `segments`, `progress`",
         ours=True,
     ),
-    Parameter("hotwords", TEXT, "the same as `keywords[]`, in one text", ours=True),
+    Parameter("hotwords", TEXT, "the same as `keywords[]`, as one string", ours=True),
     Parameter(
         "vad_filter",
         {"type": "boolean", "default": DEFAULTS.vad.enabled},
         "`false` treats the whole file as speech, whatever `chunking_strategy` says; "
-        "expect invented words where there is none",
+        "expect hallucinated words in silence",
         ours=True,
     ),
     Parameter(
         "beam_size",
         {"type": "integer", "minimum": 1, "maximum": MAX_BEAM_SIZE},
-        f"beams at temperature 0, up to {MAX_BEAM_SIZE}; 1 is greedy; absent: `SOTTO_BEAM_SIZE`",
+        f"beam size at temperature 0, up to {MAX_BEAM_SIZE}; 1 is greedy decoding; absent: `SOTTO_BEAM_SIZE`",
         ours=True,
     ),
     Parameter("nested_words", FLAG, "`true` repeats the words inside each segment", ours=True),
@@ -176,39 +176,39 @@ PARAMETERS = (
     Parameter(
         "multilingual",
         {"type": "boolean", "default": False},
-        "`true` detects the language anew for every stretch of speech",
+        "`true` detects the language of every window",
         ours=True,
     ),
     Parameter(
         "max_line_width",
         {"type": "integer", "minimum": 1, "maximum": MAX_LINE_WIDTH, "default": CUES.max_line_width},
-        f"for `srt` and `vtt`: the widest line, in columns; {CUES.max_line_width} where another of these four "
-        "fields is given. None of them: a segment is a cue, in one line",
+        f"for `srt` and `vtt`: maximum width of a line, in columns; {CUES.max_line_width} if another of these four "
+        "fields is sent. Without any of them each segment is a cue of one line",
         ours=True,
     ),
     Parameter(
         "max_line_count",
         {"type": "integer", "minimum": 1, "maximum": MAX_LINE_COUNT, "default": CUES.max_line_count},
-        f"for `srt` and `vtt`: the most lines of a cue; {CUES.max_line_count}",
+        f"for `srt` and `vtt`: maximum lines of a cue; {CUES.max_line_count}",
         ours=True,
     ),
     Parameter(
         "min_cue_seconds",
         {"type": "number", "minimum": 0, "maximum": MAX_CUE_S, "default": CUES.min_cue_s},
-        f"for `srt` and `vtt`: how long a cue is shown at least, if no other follows sooner; {CUES.min_cue_s:g}",
+        f"for `srt` and `vtt`: minimum duration of a cue, unless another follows sooner; {CUES.min_cue_s:g}",
         ours=True,
     ),
     Parameter(
         "max_cue_seconds",
         {"type": "number", "minimum": MIN_MAX_CUE_S, "maximum": MAX_CUE_S, "default": CUES.max_cue_s},
-        f"for `srt` and `vtt`: how long a cue is shown at most, unless it is one word; {CUES.max_cue_s:g}",
+        f"for `srt` and `vtt`: maximum duration of a cue, unless it is a single word; {CUES.max_cue_s:g}",
         ours=True,
     ),
     Parameter(
         "keep_alive",
         TEXT,
-        "how long the model stays loaded after its last request: seconds, `5m`, 0 (not at all), -1 (for ever); "
-        "absent: `SOTTO_KEEP_ALIVE`. As Ollama's",
+        "how long the model stays loaded after its last request: seconds, `5m`, 0 (unload at once), -1 (forever); "
+        "absent: `SOTTO_KEEP_ALIVE`. As in Ollama's API",
         ours=True,
     ),
 )

@@ -34,8 +34,8 @@ def schemas() -> Json:
             {
                 "message": TEXT | {"description": "what was wrong and what is allowed"},
                 "type": TEXT | {"description": "`invalid_request_error`, `server_error` or `requests`"},
-                "param": {"type": ["string", "null"], "description": "the field"},
-                "code": {"type": ["string", "null"], "description": "for programs"},
+                "param": {"type": ["string", "null"], "description": "the invalid field"},
+                "code": {"type": ["string", "null"], "description": "machine-readable code"},
             },
         ),
         "ModelList": _object("", {"object": {"const": "list"}, "data": _list(ref("Model"))}),
@@ -51,7 +51,7 @@ def schemas() -> Json:
                 "size": INTEGER | {"description": "bytes on disk"},
             },
             {
-                "languages": _list(TEXT) | {"description": "codes; in lists only where `id` is its `root`"},
+                "languages": _list(TEXT) | {"description": "language codes; in lists only if `id` equals `root`"},
                 "demo": {"const": True, "description": "it only knows digits and a few sentences"},
                 "reason": TEXT | {"description": "why it is loading or broken"},
             },
@@ -69,8 +69,8 @@ def schemas() -> Json:
                 "state": {"enum": [*get_args(PullState), "done"]},
             },
             {
-                "file": TEXT | {"description": "the current one, until all are done"},
-                "done_bytes": INTEGER | {"description": "of all files; absent where nothing had to be pulled"},
+                "file": TEXT | {"description": "the current file, until all are done"},
+                "done_bytes": INTEGER | {"description": "of all files; absent if nothing had to be pulled"},
                 "total_bytes": INTEGER,
             },
         ),
@@ -79,12 +79,12 @@ def schemas() -> Json:
             {
                 "status": {"const": "ok"},
                 "version": TEXT,
-                "model": TEXT | {"description": "the default one"},
+                "model": TEXT | {"description": "the default model"},
                 "queued_windows": INTEGER,
                 "running_windows": INTEGER,
             },
         ),
-        "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default one"}}),
+        "Ready": _object("", {"status": {"const": "ready"}, "model": TEXT | {"description": "the default model"}}),
     }
 
 
@@ -93,55 +93,55 @@ def _running() -> Json:
         return {"type": [kind, "null"], "description": description}
 
     return _object(
-        "A model that is loaded, or being loaded.",
+        "A model that is loaded or being loaded.",
         {
             "id": TEXT,
             "state": {"enum": [*get_args(Presence)]},
-            "reason": unless("string", "of a state other than loaded"),
+            "reason": unless("string", "why it is not loaded"),
             "device": unless("string", "`cpu` or `cuda`; null while it isn't loaded"),
-            "compute_type": unless("string", "CTranslate2's; null while it isn't loaded"),
-            "memory_bytes": INTEGER | {"description": "RAM that its processes use"},
+            "compute_type": unless("string", "CTranslate2's compute type; null while it isn't loaded"),
+            "memory_bytes": INTEGER | {"description": "RAM used by its processes"},
             "estimated_bytes": INTEGER | {"description": "what counts against `SOTTO_MEMORY_BUDGET_MB`"},
-            "requests": INTEGER | {"description": "under way or waiting for it"},
+            "requests": INTEGER | {"description": "in progress, or waiting for it to load"},
             "queued_windows": INTEGER,
             "running_windows": INTEGER,
             "last_used": unless("integer", "Unix time"),
-            "expires_at": unless("integer", "when it is unloaded, Unix time; null: not at all, or in use"),
+            "expires_at": unless("integer", "when it will be unloaded, Unix time; null: never, or in use"),
         },
     )
 
 
 def _transcriptions() -> Json:
-    logprobs: Json = {"logprobs": _list(ref("Logprob")) | {"description": "where `include[]` requests them"}}
-    languages = _list(ref("Language")) | {"description": "of `gpt-transcribe`, and where `languages[]` names some"}
+    logprobs: Json = {"logprobs": _list(ref("Logprob")) | {"description": "if `include[]` requests them"}}
+    languages = _list(ref("Language")) | {"description": "for `gpt-transcribe`, and if `languages[]` is sent"}
     usage = {"usage": {"oneOf": [ref("DurationUsage"), ref("TokenUsage")]}}
     return {
         "Transcription": _object(
-            "The answer in `json`.", {"text": TEXT, **usage}, {**logprobs, "languages": languages}
+            "The response in `json`.", {"text": TEXT, **usage}, {**logprobs, "languages": languages}
         ),
         "VerboseTranscription": _verbose("transcribe", {"usage": ref("DurationUsage")}),
         "Translation": _object("A translation in `json`.", {"text": TEXT}, logprobs),
         "VerboseTranslation": _verbose("translate", {}),
         "TextDelta": _object(
-            "The text of one more segment; joined, the deltas are the text.",
+            "The text of one segment; the joined deltas are the whole text.",
             {"type": {"const": "transcript.text.delta"}, "delta": TEXT},
             logprobs,
         ),
         "TextDone": _object(
-            "The end.",
+            "The end of the stream.",
             {"type": {"const": "transcript.text.done"}, "text": TEXT},
-            {**logprobs, "languages": languages, "usage": ref("TokenUsage") | {"description": "of `gpt-*` ids"}},
+            {**logprobs, "languages": languages, "usage": ref("TokenUsage") | {"description": "for `gpt-*` ids"}},
         ),
     }
 
 
 def _verbose(task: Task, usage: Json) -> Json:
     return _object(
-        "The answer in `verbose_json`.",
+        "The response in `verbose_json`.",
         {
             "task": {"const": task},
             "language": TEXT
-            | {"description": "the text's, by its English name in lower case; in the nested dialect its code"},
+            | {"description": "English name of the text's language, in lower case; in the nested dialect its code"},
             "language_code": TEXT | {"description": "`en`. Not OpenAI's"},
             "duration": SECONDS,
             "text": TEXT | {"description": "the segments' texts joined and trimmed"},
@@ -149,7 +149,7 @@ def _verbose(task: Task, usage: Json) -> Json:
         },
         {
             "segments": _list(ref("Segment")) | {"description": "unless `word` is the only granularity"},
-            "words": _list(ref("Word")) | {"description": "where `word` is one"},
+            "words": _list(ref("Word")) | {"description": "if `word` is one of the granularities"},
         },
     )
 
@@ -159,23 +159,23 @@ def _events() -> Json:
     events = ("TextDelta", "TextDone", "SegmentEvent", "ProgressEvent", "ErrorResponse")
     return {
         "SegmentEvent": _segment(
-            "A finished segment, where `stream_events[]` asks for `segments`. Not OpenAI's.",
+            "A finished segment, if `stream_events[]` includes `segments`. Not OpenAI's.",
             {"type": {"const": "sotto.segment"}},
         ),
         "ProgressEvent": _object(
-            "Progress, where `stream_events[]` asks for `progress`. Not OpenAI's.",
+            "Progress, if `stream_events[]` includes `progress`. Not OpenAI's.",
             {
                 "type": {"const": "sotto.progress"},
                 "done_s": SECONDS,
-                "queue_position": INTEGER | {"description": "requests before this one"},
+                "queue_position": INTEGER | {"description": "requests ahead of this one"},
             },
             {
-                "total_hint_s": SECONDS | {"description": "seconds that the file claims to hold"},
-                "language": TEXT | {"description": "the recording's, as a code, from the first segment on"},
+                "total_hint_s": SECONDS | {"description": "duration according to the file's header, s"},
+                "language": TEXT | {"description": "language code, from the first segment on"},
             },
         ),
         "StreamEvent": {
-            "description": "What stands behind `data:`. An error comes in its envelope, and is the last.",
+            "description": "The data of an event. An error is in its envelope, and is the last event.",
             "anyOf": [ref(name) for name in events],
         },
     }
@@ -183,14 +183,14 @@ def _events() -> Json:
 
 def _parts() -> Json:
     return {
-        "Segment": _segment("A phrase between two timestamps of the model's.", {}),
+        "Segment": _segment("A phrase between two timestamps of the model.", {}),
         "Word": _object(
-            "A word without the spaces and the punctuation around it; in the nested dialect with the latter.",
+            "A word without spaces and punctuation around it; in the nested dialect with its punctuation.",
             {
                 "word": TEXT,
                 "start": SECONDS,
                 "end": SECONDS,
-                "probability": NUMBER | {"description": "mean of its tokens'. Not OpenAI's"},
+                "probability": NUMBER | {"description": "mean probability of its tokens. Not OpenAI's"},
             },
         ),
         "Logprob": _object(
@@ -198,16 +198,16 @@ def _parts() -> Json:
             {
                 "token": TEXT,
                 "logprob": NUMBER | {"description": "natural logarithm of its probability"},
-                "bytes": _list(INTEGER) | {"description": "its UTF-8; a token may be part of a character"},
+                "bytes": _list(INTEGER) | {"description": "as UTF-8; a token may be part of a character"},
             },
         ),
-        "Language": _object("A language that was detected.", {"code": TEXT}),
+        "Language": _object("A detected language.", {"code": TEXT}),
         "DurationUsage": _object(
-            "The usage of Whisper's ids.",
+            "Usage for Whisper's ids.",
             {"type": {"const": "duration"}, "seconds": INTEGER | {"description": "rounded up"}},
         ),
         "TokenUsage": _object(
-            "The usage of `gpt-*` ids.",
+            "Usage for `gpt-*` ids.",
             {
                 "type": {"const": "tokens"},
                 "input_tokens": INTEGER,
@@ -215,7 +215,7 @@ def _parts() -> Json:
                     "",
                     {
                         "text_tokens": INTEGER | {"description": "of the prompt and the hotwords"},
-                        "audio_tokens": INTEGER | {"description": "ten for a second"},
+                        "audio_tokens": INTEGER | {"description": "ten per second"},
                     },
                 ),
                 "output_tokens": INTEGER | {"description": "of the text"},
@@ -249,18 +249,17 @@ def _segment(description: str, more: Json) -> Json:
         {
             **more,
             "id": INTEGER | {"description": "counted from 0"},
-            "seek": INTEGER | {"description": "where its window begins, in frames of 10 ms"},
+            "seek": INTEGER | {"description": "start of its window, in frames of 10 ms"},
             "start": SECONDS,
             "end": SECONDS,
             "text": TEXT | {"description": "with its leading space"},
-            "tokens": _list(INTEGER) | {"description": "both timestamps' too"},
-            "temperature": NUMBER
-            | {"description": "the one that was kept: 0, unless an attempt had to be repeated"},
-            "avg_logprob": NUMBER | {"description": "below -1: doubtful"},
+            "tokens": _list(INTEGER) | {"description": "including both timestamps"},
+            "temperature": NUMBER | {"description": "of the accepted attempt: 0, unless it had to be repeated"},
+            "avg_logprob": NUMBER | {"description": "below -1: unreliable"},
             "compression_ratio": NUMBER | {"description": "above 2.4: it repeats itself"},
             "no_speech_prob": NUMBER | {"description": "above 0.6, with a low `avg_logprob`: silence"},
         },
-        {"words": _list(ref("Word")) | {"description": "where they are requested. Not OpenAI's"}},
+        {"words": _list(ref("Word")) | {"description": "if requested. Not OpenAI's"}},
     )
 
 

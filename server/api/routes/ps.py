@@ -45,7 +45,7 @@ async def unload(request: Request, model: str) -> JSONResponse:
     async with ended_with_client(request.receive, unloading):
         await asyncio.wait([unloading])
     if unloading.cancelled():
-        raise Cancelled("The client has left.")
+        raise Cancelled("The client disconnected.")
     return JSONResponse(_entry(unloading.result()))
 
 

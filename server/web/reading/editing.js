@@ -22,7 +22,7 @@ export class Editing {
     this.#span = this.#text.spanOf(piece);
     this.#span.contentEditable = "true";
     this.#span.setAttribute("role", "textbox");
-    this.#span.setAttribute("aria-label", "Edit, Enter to keep");
+    this.#span.setAttribute("aria-label", "Edit; Enter to keep");
     this.#span.focus();
     getSelection().selectAllChildren(this.#span);
   }

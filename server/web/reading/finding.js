@@ -21,9 +21,9 @@ export class Finding extends EventTarget {
       type: "search", placeholder: "Search", "aria-label": "Search in the text", autocomplete: "off",
       spellcheck: "false",
     });
-    this.#count = make("output", { class: "reading-count", "aria-label": "Hits" });
+    this.#count = make("output", { class: "reading-count", "aria-label": "Matches" });
     this.#steps = make("span", { class: "reading-steps", hidden: true }, this.#count,
-      button("↑", "Previous hit", () => this.#step(-1)), button("↓", "Next hit", () => this.#step(1)));
+      button("↑", "Previous match", () => this.#step(-1)), button("↓", "Next match", () => this.#step(1)));
     this.element = make("div", { class: "reading-search", role: "search" }, this.field, this.#steps);
     this.field.addEventListener("input", () => this.#search());
     this.field.addEventListener("keydown", (event) => this.#key(event));

@@ -11,7 +11,7 @@ export class Following {
 
   constructor(scroller) {
     this.#scroller = scroller;
-    this.element = button("Follow", "Scroll along with what is spoken", () => this.resume());
+    this.element = button("Follow", "Scroll along with the audio", () => this.resume());
     this.element.classList.add("reading-follow");
     this.element.hidden = true;
     for (const type of ["wheel", "touchmove"]) {

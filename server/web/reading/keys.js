@@ -7,15 +7,15 @@ const HELP = {
     ["Space, K", "play, pause"],
     ["← →, J L", "5 seconds back, forward"],
     ["< >", "slower, faster"],
-    ["/", "search: Enter next, Esc done"],
+    ["/", "search: Enter for the next match, Esc to close"],
     ["U, Shift+U", "next, previous uncertain word"],
     ["Ctrl+Z, Ctrl+Y", "undo, redo an edit"],
   ],
   "In the text": [
     ["← →", "word by word"],
     ["↑ ↓", "line by line"],
-    ["Enter, click", "hear from this word"],
-    ["F2, double-click", "edit: Enter keeps, Esc drops, Tab goes on"],
+    ["Enter, click", "play from this word"],
+    ["F2, double-click", "edit: Enter saves, Esc cancels, Tab edits the next word"],
   ],
 };
 
@@ -25,7 +25,7 @@ export function help() {
     make("div", {}, make("p", {}, where), make("dl", {}, ...rows.map(row))),
   );
   const keys = make("div", { class: "reading-keys" }, ...lists);
-  return make("details", { class: "reading-help" }, make("summary", {}, "Keys"), keys);
+  return make("details", { class: "reading-help" }, make("summary", {}, "Keyboard shortcuts"), keys);
 }
 
 const TYPING = "input, select, textarea, [contenteditable]";

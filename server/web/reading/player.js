@@ -140,7 +140,7 @@ export class Player extends EventTarget {
 
   #break() {
     for (const control of this.element.querySelectorAll("button, select")) control.disabled = true;
-    this.#note.textContent = "This browser can’t play the file. Its text is whole.";
+    this.#note.textContent = "This browser can’t play the file. The text is complete.";
     this.#note.hidden = false;
     this.dispatchEvent(new Event("broken"));
   }

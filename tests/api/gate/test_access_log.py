@@ -21,11 +21,6 @@ REASON: Message = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def gone() -> Message:
     return {"type": "http.disconnect"}
 

@@ -76,7 +76,7 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_a_place_is_free_again_however_its_request_ends(stack: ExitStack) -> None:
+def test_a_place_is_freed_however_its_request_ends(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=1)
     for _ in range(2):
         with suppress(ZeroDivisionError), case.admission.admit("a", LARGE):
@@ -86,7 +86,7 @@ def test_a_place_is_free_again_however_its_request_ends(stack: ExitStack) -> Non
     assert case.admission.load().refused == {"requests": 2}
 
 
-def test_text_of_forms_has_a_limit_together_and_little_of_it_none(stack: ExitStack) -> None:
+def test_the_text_of_all_forms_is_limited_but_little_text_is_always_accepted(stack: ExitStack) -> None:
     case = AdmissionCase(stack)
     with case.admission.admit("a", LARGE) as first:
         first.keep_text(TEXT_BYTES)
@@ -109,7 +109,7 @@ def test_the_last_eighth_is_for_small_uploads(stack: ExitStack) -> None:
     assert "SOTTO_MAX_REQUESTS" in case.refused(size=1).message
 
 
-def test_of_a_few_places_none_is_kept(stack: ExitStack) -> None:
+def test_fewer_than_eight_places_reserve_none(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=7)
     for _ in range(7):
         case.admit()
@@ -134,7 +134,7 @@ def test_uploads_share_the_disk_by_what_they_declare(stack: ExitStack) -> None:
     case.admit(size=SMALL_BYTES)
 
 
-def test_one_upload_alone_is_never_too_much_for_the_disk(stack: ExitStack) -> None:
+def test_a_single_upload_may_exceed_the_disk_limit(stack: ExitStack) -> None:
     """How large one may be, another setting says."""
     case = AdmissionCase(stack, upload_bytes=1 << 20)
     ticket = case.admit(size=8 << 20)
@@ -160,7 +160,7 @@ def test_decoded_audio_may_not_fill_its_disk(stack: ExitStack) -> None:
     case.refused(size=1)
 
 
-def test_audio_that_waits_keeps_others_out_until_it_is_heard(stack: ExitStack) -> None:
+def test_waiting_audio_counts_against_the_queue_until_it_is_transcribed(stack: ExitStack) -> None:
     case = AdmissionCase(stack, queue_s=100.0)
     case.admit(left_s=60.0)
     ticket = case.admit(left_s=60.0)  # how long it is was not known before
@@ -182,7 +182,7 @@ def test_small_uploads_wait_for_short_recordings_only(stack: ExitStack) -> None:
     assert isinstance(case.refused("b", size=1), Unavailable)
 
 
-def test_what_a_header_claims_counts_up_to_the_longest_recording(stack: ExitStack) -> None:
+def test_a_claimed_duration_counts_up_to_the_limit(stack: ExitStack) -> None:
     case = AdmissionCase(stack, queue_s=1001.0, audio_s=1000.0)
     case.admit(left_s=1e9)
     case.admit()
@@ -195,7 +195,7 @@ def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
     case.admit()
     error = case.refused()
     assert isinstance(error, RateLimited)
-    assert error.message == "Rate limit reached: requests at once. Limit: 2. Please try again in 1s."
+    assert error.message == "Rate limit reached: concurrent requests. Limit: 2. Please try again in 1s."
     case.admit("b", left_s=100.0)
     assert case.refused("b").message.startswith("Rate limit reached: seconds of audio waiting. Limit: 100.")
     case.admit("c")
@@ -211,7 +211,7 @@ def test_a_client_s_limits_are_its_own(stack: ExitStack) -> None:
         ([1000.0, 1000.0, 20.0, 20.0], 8),  # they take turns: the short ones are through after 4 x 20 s
     ],
 )
-def test_retry_after_is_when_half_will_be_through(stack: ExitStack, left: list[float], retry_s: int) -> None:
+def test_retry_after_is_when_half_the_work_will_be_done(stack: ExitStack, left: list[float], retry_s: int) -> None:
     case = AdmissionCase(stack, requests=len(left))
     for left_s in left:
         case.admit(left_s=left_s)
@@ -220,7 +220,7 @@ def test_retry_after_is_when_half_will_be_through(stack: ExitStack, left: list[f
     assert error.message.endswith(f"Please try again in {retry_s}s.")
 
 
-def test_uploads_that_are_coming_are_taken_for_as_long_as_those_before(stack: ExitStack) -> None:
+def test_arriving_uploads_are_estimated_by_earlier_ones(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=2)
     for done_s in (30.0, 50.0):
         with case.admission.admit("a", LARGE) as ticket:
@@ -236,13 +236,13 @@ def test_retry_after_waits_for_no_more_audio_than_is_too_much(stack: ExitStack) 
     assert case.refused().retry_after_s == 30
 
 
-def test_retry_after_is_what_clients_heed(stack: ExitStack) -> None:
+def test_retry_after_is_within_what_clients_obey(stack: ExitStack) -> None:
     case = AdmissionCase(stack, requests=1)
     case.admit(left_s=1000.0)
     assert case.refused().retry_after_s == MAX_RETRY_S
 
 
-def test_before_anything_is_measured_retry_after_is_a_guess(stack: ExitStack) -> None:
+def test_retry_after_has_a_default_before_anything_is_measured(stack: ExitStack) -> None:
     admission = Admission(replace(PLENTY, requests=1))
     ticket = stack.enter_context(admission.admit("a", 1))
     ticket.follow(Work(left_s=1000.0))

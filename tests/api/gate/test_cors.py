@@ -51,7 +51,7 @@ def test_preflight_needs_no_key_and_allows_what_was_asked_for(client: TestClient
     assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_preflight_that_asks_for_no_headers_gets_none(client: TestClient) -> None:
+def test_a_preflight_without_requested_headers_gets_none(client: TestClient) -> None:
     answer = client.options("/v1/models", headers={"origin": PAGE, "access-control-request-method": "GET"})
     assert answer.headers["access-control-allow-methods"] == "GET"
     assert "access-control-allow-headers" not in answer.headers

@@ -70,7 +70,7 @@ def wait_until_admitted(server: Running, key: str) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": ""}, {"Authorization": "Bearer "}, {"Authorization": FIRST_KEY}]
 )
-def test_without_a_key_nothing_is_told(guarded: Running, path: str, headers: dict[str, str]) -> None:
+def test_a_request_without_a_key_gets_401(guarded: Running, path: str, headers: dict[str, str]) -> None:
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": "0", **headers}, path=path)
         answer = connection.answer()
@@ -97,7 +97,7 @@ def test_wrong_key_is_refused(guarded: Running, key: str) -> None:
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {FIRST_KEY}", f"Bearer {SECOND_KEY}", f"bearer  {SECOND_KEY}"])
-def test_each_key_lets_in(guarded: Running, authorization: str) -> None:
+def test_each_key_is_accepted(guarded: Running, authorization: str) -> None:
     with Connection(guarded.base_url) as connection:
         assert connection.post(FORM, {"Authorization": authorization}).status == 200
 
@@ -271,7 +271,7 @@ def test_every_answer_has_an_id_of_its_own_and_its_time(guarded: Running) -> Non
     wait_until(lambda: all(id in guarded.log for id in ids))
 
 
-def test_log_tells_why_a_request_failed(guarded: Running) -> None:
+def test_the_log_says_why_a_request_failed(guarded: Running) -> None:
     for answer, reason in [
         (
             guarded.transcribe(SILENCE, key=WRONG_KEY),
@@ -471,7 +471,7 @@ def test_a_refused_body_is_counted_once_for_the_log(caplog: pytest.LogCaptureFix
     assert f" in {body.read_bytes} out " in caplog.messages[-1]
 
 
-def test_body_that_never_comes_is_given_up() -> None:
+def test_a_body_that_never_comes_times_out() -> None:
     gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),)), [])
     began = time.monotonic()
     refused(gate, Body(comes=False), CHUNKED)

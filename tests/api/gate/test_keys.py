@@ -61,7 +61,7 @@ def test_a_name_is_no_part_of_a_key() -> None:
         {"x-api-key": KEY},
     ],
 )
-def test_what_holds_no_key_is_told_to_bring_one(headers: dict[str, str]) -> None:
+def test_a_request_without_a_key_is_asked_for_one(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthorized, match=r"^You didn't provide an API key") as caught:
         KEYS.check(Headers(headers))
     assert caught.value.code is None
@@ -79,14 +79,14 @@ def test_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) 
 @pytest.mark.parametrize(
     "headers", [{}, {"authorization": "Bearer "}, {"authorization": "Basic !"}, {"api-key": WRONG}]
 )
-def test_without_keys_everybody_is_let_in(headers: dict[str, str]) -> None:
+def test_every_request_is_accepted_without_keys(headers: dict[str, str]) -> None:
     assert Keys([]).check(Headers(headers)) == ""
 
 
 # Admin keys
 
 
-def test_admin_key_opens_the_ordinary_doors_too() -> None:
+def test_an_admin_key_opens_all_other_routes_too() -> None:
     for keys, name in ((BOTH, "laptop"), (Keys([], ["a", ADMIN]), "admin key 2")):
         headers = Headers({"authorization": basic("", ADMIN)})
         assert keys.check(headers) == name
@@ -96,7 +96,12 @@ def test_admin_key_opens_the_ordinary_doors_too() -> None:
 @pytest.mark.parametrize(
     ("keys", "offered", "kind", "message"),
     [
-        (BOTH, KEY, PermissionDenied, "with an admin key .* yours is an ordinary one"),  # of the same name
+        (
+            BOTH,
+            KEY,
+            PermissionDenied,
+            "needs an admin key .* the key of this request is not one",
+        ),  # of the same name
         (BOTH, WRONG, Unauthorized, "Incorrect API key"),
         (BOTH, "", Unauthorized, "You didn't provide"),
         (KEYS, KEY, PermissionDenied, "this server has none"),
@@ -111,5 +116,5 @@ def test_nothing_but_an_admin_key_is_one(keys: Keys, offered: str, kind: type[So
         keys.check_admin(Headers({"api-key": offered}))
 
 
-def test_admin_keys_alone_leave_the_ordinary_doors_open() -> None:
+def test_admin_keys_alone_leave_other_routes_open() -> None:
     assert Keys([], [ADMIN]).check(Headers({"api-key": WRONG})) == ""

@@ -33,7 +33,7 @@ def test_idle_time_does_not_count() -> None:
     assert round(speed.value, 9) == 10.0
 
 
-def test_what_is_long_ago_counts_less_and_less() -> None:
+def test_older_measurements_count_less() -> None:
     clock = Clock()
     speed = Throughput(clock)
     speed.look(0.0, busy=True)

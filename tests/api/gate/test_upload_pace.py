@@ -36,11 +36,6 @@ class Body:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def ticket() -> Iterator[Ticket]:
     with Admission(AdmissionLimits.of(Settings(), cpus=1)).admit("a", 0) as admitted:
         yield admitted
@@ -63,11 +58,11 @@ async def read_all(intake: PacedReceive) -> int:
             count += 1
 
 
-async def test_an_upload_that_stops_is_given_up(ticket: Ticket) -> None:
+async def test_a_stalled_upload_times_out(ticket: Ticket) -> None:
     assert await read_all(paced(Body(b"x" * 1000, 0, 5).receive, ticket, Pace(1000, PATIENCE_S))) == 5
 
 
-async def test_an_upload_that_drips_is_given_up(ticket: Ticket) -> None:
+async def test_a_dripping_upload_times_out(ticket: Ticket) -> None:
     count = await read_all(paced(Body(b"x", 0.01, 10_000).receive, ticket, Pace(1000, PATIENCE_S)))
     assert 2 < count < 10 * PATIENCE_S / 0.01
 
@@ -79,7 +74,7 @@ async def test_an_upload_that_is_fast_enough_may_take_any_time(ticket: Ticket) -
     )
 
 
-async def test_haste_saves_nothing_for_later(ticket: Ticket) -> None:
+async def test_a_fast_start_does_not_extend_the_patience(ticket: Ticket) -> None:
     """A gigabyte at once is no leave to hold a place for hours."""
     began = asyncio.get_running_loop().time()
     assert await read_all(paced(Body(b"x" * (1 << 20), 0, 10).receive, ticket, Pace(1000, PATIENCE_S))) == 10
@@ -91,20 +86,20 @@ async def test_without_a_floor_uploads_may_stop(ticket: Ticket) -> None:
         await asyncio.wait_for(paced(never, ticket, Pace(0, 0.01))(), PATIENCE_S)
 
 
-async def test_once_the_body_is_whole_waiting_is_no_fault(ticket: Ticket) -> None:
+async def test_waiting_after_a_whole_body_is_not_counted(ticket: Ticket) -> None:
     """What comes then is the end of the connection, whenever that is."""
     ticket.receive(1, more=False)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(paced(never, ticket, Pace(1000, 0.01))(), PATIENCE_S)
 
 
-async def test_the_request_s_deadline_ends_an_upload_too(ticket: Ticket) -> None:
+async def test_the_deadline_of_a_request_ends_its_upload_too(ticket: Ticket) -> None:
     ticket.deadline = asyncio.get_running_loop().time() + 0.01
     with pytest.raises(RequestTimeout):
         await paced(never, ticket, Pace(0, SOON_S))()
 
 
-async def test_what_came_is_counted(ticket: Ticket) -> None:
+async def test_received_bytes_are_counted(ticket: Ticket) -> None:
     intake = paced(Body(b"x" * 10, 0, 2).receive, ticket, Pace(1000, SOON_S))
     await intake()
     await intake()

@@ -90,7 +90,7 @@ def test_page_shows_every_route_field_and_schema(client: TestClient) -> None:
     for path, methods in document["paths"].items():
         for method in methods:
             assert f">{method.upper()} {path}</h2>" in html
-    assert "An id; its slashes encoded or bare." in html
+    assert "A model id; slashes may be percent-encoded or not." in html
     for parameter in PARAMETERS:
         assert f"<code>{parameter.name}</code>" in html
     for name in document["components"]["schemas"]:

@@ -18,7 +18,7 @@ SHORT = "en_02.wav"
 HEALTH_S = 5.0  # ten times the goal; measured: 1 to 83 ms with both of two cores busy
 
 
-def test_health_tells_what_serves_and_what_waits(server: Running) -> None:
+def test_health_reports_the_model_and_the_queue(server: Running) -> None:
     answer = server.get("/health")
     assert answer.status_code == 200
     assert answer.json() == {
@@ -87,7 +87,7 @@ def test_metrics_count_what_was_done(server: Running) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_metrics_tell_the_memory_of_every_process(server: Running) -> None:
+def test_metrics_have_the_memory_of_every_process(server: Running) -> None:
     text = server.get("/metrics").text
     for process, model in [("main", ""), ("engine", "demo"), ("media", "")]:
         labels = f'{{model="{model}",process="{process}"}}'

@@ -93,7 +93,7 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
     assert answer.status_code == 403
     error = answer.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "permission_denied")
-    assert "deleted with an admin key" in error["message"]
+    assert "deleting models needs an admin key" in error["message"]
     assert client.get(f"/v1/models/{path}").status_code == 200
 
 

@@ -137,7 +137,7 @@ def busy(client: TestClient, fakes: Models, name: str) -> Callable[[], httpx2.Re
 # Looking
 
 
-def test_what_is_loaded_is_listed_with_what_it_does(client: TestClient, fakes: Models) -> None:
+def test_loaded_models_are_listed_with_their_requests(client: TestClient, fakes: Models) -> None:
     assert set(listed(client)) == {"demo"}
     end = busy(client, fakes, "tiny")
     tiny = listed(client)["tiny"]
@@ -300,7 +300,9 @@ def test_models_directory_may_be_a_link(tmp_path: Path, models: Path, fakes: Mod
 
 @pytest.mark.parametrize("name", ["none", "org/none", "..%2Fmodels", "%2Fetc", "base", "me--own%2F..%2F", "%00"])
 @pytest.mark.parametrize(("method", "path"), [("POST", "/api/ps"), ("DELETE", "/api/ps"), ("DELETE", "/v1/models")])
-def test_what_is_not_here_is_not_found(name: str, method: str, path: str, client: TestClient, models: Path) -> None:
+def test_a_model_that_is_not_installed_is_not_found(
+    name: str, method: str, path: str, client: TestClient, models: Path
+) -> None:
     assert error_of(client.request(method, f"{path}/{name}")) == (404, "model_not_found")
     assert len(list(models.glob("*/model.bin"))) == 2
 
@@ -318,7 +320,7 @@ def test_what_is_not_here_is_not_found(name: str, method: str, path: str, client
         ({"admin_keys": [], "api_keys": [ORDINARY]}, ADMIN, 401),
     ],
 )
-def test_whatever_changes_something_takes_an_admin_key(
+def test_every_changing_route_takes_an_admin_key(
     settings: Json, key: str, status: int, models: Path, fakes: Models
 ) -> None:
     changing = [

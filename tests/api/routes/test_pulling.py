@@ -94,7 +94,7 @@ def pulled(models: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", [NAME, "distil-whisper-large-v2", TINY, TINY.replace("/", "%2F")])
-def test_model_is_pulled_and_events_tell_how_far_it_is(
+def test_a_model_is_pulled_and_events_report_progress(
     name: str, client: TestClient, hub: Hub, models: Path
 ) -> None:
     *steps, done, end = events_of(client.post(f"/v1/models/{name}"))
@@ -145,7 +145,7 @@ def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_t
     hub.cuts["model.bin"] = [HALF] + [0] * 20
     (*_, last) = events_of(client.post(f"/v1/models/{NAME}"))
     assert last["error"]["code"] == "pull_failed"
-    assert "the next pull goes on from there" in last["error"]["message"]
+    assert "the next pull resumes there" in last["error"]["message"]
     assert pulled(models) == {}
     hub.cuts["model.bin"] = [1000]
     hub.requests.clear()
@@ -167,7 +167,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_failures_are_told_apart(
+def test_each_failure_has_its_own_status(
     fault: str, client: TestClient, hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status, code, param, message = REFUSALS[fault]
@@ -189,16 +189,16 @@ def test_failures_are_told_apart(
     assert pulled(models) == {}
 
 
-def test_what_is_known_before_the_first_event_is_an_answer_like_any_other(client: TestClient, hub: Hub) -> None:
+def test_errors_before_the_first_event_are_plain_answers(client: TestClient, hub: Hub) -> None:
     answer = client.post("/v1/models/no/such")
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
 
 
-def test_offline_is_said(make: Make, hub: Hub) -> None:
+def test_an_offline_server_refuses_to_download(make: Make, hub: Hub) -> None:
     client = make(offline=True)
     answer = client.post(f"/v1/models/{NAME}")
     assert answer.status_code == 403
-    assert "SOTTO_OFFLINE forbids to download it" in error_of(answer)["message"]
+    assert "SOTTO_OFFLINE forbids downloading it" in error_of(answer)["message"]
     assert client.post("/v1/models/demo?stream=false").json()["state"] == "done"
     assert hub.requests == []
 
@@ -211,7 +211,7 @@ def test_offline_is_said(make: Make, hub: Hub) -> None:
         "x" * 97 + "/y",
     ],
 )
-def test_what_is_no_name_of_a_model_is_not_found(name: str, client: TestClient, hub: Hub, models: Path) -> None:
+def test_an_invalid_model_name_is_not_found(name: str, client: TestClient, hub: Hub, models: Path) -> None:
     answer = client.post(f"/v1/models/{name}")
     assert (answer.status_code, error_of(answer)["code"]) in [(404, "model_not_found"), (404, None)]
     assert hub.requests == []

@@ -172,7 +172,7 @@ def body(**more: object) -> dict[str, object]:
         ({"max_cue_seconds": 7, "response_format": "text"}, "max_cue_seconds"),
     ],
 )
-def test_what_is_wrong_is_named(client: TestClient, given: dict[str, object], param: str) -> None:
+def test_an_invalid_member_is_named(client: TestClient, given: dict[str, object], param: str) -> None:
     error = refused(client.post(RENDER, json=body(**given)))
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert param.rpartition(".")[2].partition("[")[0] in error["message"] or param == "language"
@@ -189,7 +189,7 @@ def test_more_text_than_is_shaped_at_once_is_refused(client: TestClient) -> None
     "content",
     [b"", b"{", b"[]", b"1", b"[" * 100_000, b'{"segments": NaN}', b"\xff", b'{"response_format": "\\ud800"}'],
 )
-def test_what_is_no_such_json_is_refused(client: TestClient, content: bytes) -> None:
+def test_invalid_json_is_refused(client: TestClient, content: bytes) -> None:
     answer = client.post(RENDER, content=content, headers={"content-type": "application/json; charset=utf-8"})
     assert refused(answer)["code"] == "invalid_value"
 
@@ -256,7 +256,7 @@ def test_bodies_are_held_up_to_their_limit_all_together() -> None:
     assert refusal.value.retry_after_s == 2
 
 
-def test_a_body_that_comes_too_slowly_is_given_up() -> None:
+def test_a_body_that_comes_too_slowly_times_out() -> None:
     with serving(upload_timeout_seconds=0.1) as server, Connection(server.base_url) as connection:
         connection.send_head({"Content-Type": "application/json", "Content-Length": "100"}, path=RENDER)
         connection.send(b"{")

@@ -168,9 +168,7 @@ def test_words_are_at_the_top_unless_nested_ones_are_asked_for(server: Running) 
 
 @pytest.mark.parametrize("response_format", RESPONSE_FORMATS)
 @pytest.mark.parametrize("audio", [SILENCE, "noise_10s.flac", "noise_45s.ogg"])
-def test_where_nobody_speaks_the_text_is_empty(
-    server: Running, audio: str, response_format: ResponseFormat
-) -> None:
+def test_the_text_of_silence_is_empty(server: Running, audio: str, response_format: ResponseFormat) -> None:
     granularities = {"timestamp_granularities[]": ["word", "segment"]}
     answer = server.transcribe(audio, {"response_format": response_format, **granularities})
     assert answer.status_code == 200
@@ -384,7 +382,7 @@ def test_body_may_come_in_chunks_without_a_length(server: Running) -> None:
         assert connection.answer().body.decode().strip() == SPEECH_TEXT
 
 
-def test_client_that_expects_to_be_told_to_go_on_is_told(server: Running) -> None:
+def test_a_client_that_expects_100_continue_gets_it(server: Running) -> None:
     body = form(file(AUDIO), MODEL, TEXT)
     with Connection(server.base_url) as connection:
         connection.send_head({"Content-Length": str(len(body)), "Expect": "100-continue"})
@@ -467,7 +465,7 @@ def test_no_prompt_of_50_kilobytes_empties_the_text(server: Running, audio: str,
     assert server.transcribe(audio, fields).json()["text"] == unprompted
 
 
-def test_where_nobody_speaks_there_is_no_text_with_a_prompt_either(server: Running) -> None:
+def test_the_text_of_silence_is_empty_with_a_prompt_too(server: Running) -> None:
     fields = {"prompt": LOREM, "vad_filter": "false", "language": "en"}
     assert server.transcribe("noise_10s.flac", fields).json()["text"] == ""
 
@@ -477,7 +475,7 @@ def test_several_languages_leave_a_choice(server: Running) -> None:
     assert verbose(server, "es_02.wav", **{"languages[]": ["de", "en"]})["language"] in {"german", "english"}
 
 
-def test_json_tells_the_language_where_several_were_possible(server: Running) -> None:
+def test_json_has_the_language_if_several_were_possible(server: Running) -> None:
     answer = server.transcribe("es_02.wav", {"languages[]": ["en", "es"]}).json()
     assert answer["languages"] == [{"code": "es"}]
     assert server.transcribe(SILENCE, {"model": "gpt-transcribe"}).json()["languages"] == []

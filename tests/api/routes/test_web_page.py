@@ -48,7 +48,7 @@ def test_policy_names_no_other_host_and_allows_nothing_inline(client: TestClient
         assert "://" not in policy
 
 
-def test_types_are_told_and_not_to_be_guessed(client: TestClient) -> None:
+def test_assets_have_content_types_that_are_not_sniffed(client: TestClient) -> None:
     assert client.get("/assets/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
     assert client.get("/assets/style.css").headers["content-type"] == "text/css; charset=utf-8"
     assert client.get("/assets/app.js").headers["x-content-type-options"] == "nosniff"
@@ -61,7 +61,7 @@ def test_sample_is_served_as_it_is_without_a_key(client: TestClient) -> None:
     assert answer.content == data_path(SAMPLE).read_bytes()
 
 
-def test_what_a_browser_has_is_not_sent_again(client: TestClient) -> None:
+def test_cached_assets_are_not_sent_again(client: TestClient) -> None:
     first = client.get("/assets/app.js")
     again = client.get("/assets/app.js", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
@@ -75,7 +75,7 @@ def test_head_asks_for_the_page_too(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/assets/../settings.py", "/assets/%2e%2e/settings.py", "/assets/", "/index.html"]
 )
-def test_nothing_else_can_be_had(client: TestClient, path: str) -> None:
+def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     assert client.get(path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
 
 
