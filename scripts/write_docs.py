@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from server.api.openapi.document import ERRORS, RETRIED, describe
+from server.api.openapi.declarations import ERRORS, RETRIED
+from server.api.openapi.document import describe
 from server.api.openapi.parameters import PARAMETERS, Parameter
 from server.errors import SottoError
 from server.models import catalog
@@ -49,8 +50,8 @@ GROUPS: dict[str, str] = {
 
 # The schemas of /openapi.json whose fields docs/api.md lists, in the order of the page.
 ANSWERS = (
-    "Transcription VerboseTranscription Segment Word Logprob Language DurationUsage TokenUsage Model RunningModel "
-    "PullEvent Health"
+    "JsonTranscription VerboseTranscription TranscriptionSegment TranscriptionWord Logprob Language DurationUsage "
+    "TokenUsage InputTokenDetails ModelEntry RunningModel PullEvent Health"
 ).split()
 
 
@@ -123,14 +124,14 @@ def _route_rows(paths: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, .
     for path, methods in paths.items():
         for method, operation in methods.items():
             statuses = ", ".join(status for status in operation["responses"] if status != "200")
-            summary, _, admin = operation["summary"].partition("; requires an admin key")
-            yield f"`{method.upper()} {path}`", summary + admin, _key_of(operation), statuses
+            text = operation["description"].replace("; requires an admin key", "").removesuffix(".")
+            yield f"`{method.upper()} {path}`", text, _key_of(operation), statuses
 
 
 def _key_of(operation: Mapping[str, Any]) -> str:
     if operation.get("security") == []:
         return "none"
-    return "admin" if "admin key" in operation["summary"] else "any"
+    return "admin" if "403" in operation["responses"] else "any"
 
 
 def fields() -> str:
@@ -203,7 +204,7 @@ def _type_of(schema: Mapping[str, Any]) -> str:
         case {"$ref": str(path)}:
             name = path.rpartition("/")[2]
             return f"[{name}](#{name.lower()})" if name in ANSWERS else name
-        case {"oneOf": list(choices)}:
+        case {"anyOf": list(choices)}:
             return " or ".join(map(_type_of, choices))
         case {"const": value}:
             return f"`{json.dumps(value)}`"
@@ -211,8 +212,6 @@ def _type_of(schema: Mapping[str, Any]) -> str:
             return ", ".join(f"`{json.dumps(value)}`" for value in values)
         case {"type": "array", "items": items}:
             return f"list of {_type_of(items)}"
-        case {"type": list(kinds)}:
-            return " or ".join(kinds)
     return str(schema["type"])
 
 

@@ -1,4 +1,7 @@
-"""Parses how long an idle model stays loaded, in the syntax of Ollama's `keep_alive`: 300, "5m", "1h30m", 0, -1."""
+"""Parses how long an idle model stays loaded, in the syntax of Ollama's `keep_alive`: 300, "5m", "1h30m", 0, -1.
+
+That is Go's syntax of durations; pydantic's and the standard library's is ISO 8601.
+"""
 
 import math
 import re

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from server.api.errors import add_handlers
 from server.api.gate.admission import Admission, AdmissionLimits
 from server.api.gate.gate import Gate
-from server.api.openapi.document import describe
+from server.api.openapi.document import DESCRIBED, describe
 from server.api.paths import OPEN_PATHS
-from server.api.routes import docs, health, models, ps, render, transcriptions
+from server.api.routes import docs, render
 from server.api.routes.web_page import page_router, read_assets
 from server.api.tracing import TELEMETRY, Named
 from server.audio.media_decoder import MediaDecoder
@@ -64,7 +64,7 @@ def create_app(settings: Settings, registry: Registry, media: MediaDecoder) -> G
     document = describe()
     app.openapi = lambda: document  # type: ignore[method-assign]  # how FastAPI expects it to be replaced
     add_handlers(app)
-    for module in (transcriptions, render, models, ps, health, docs):
+    for module in (*DESCRIBED, docs):
         app.include_router(module.router)
     app.include_router(page_router(assets))
     return Gate(app, settings, admission, requests, open_paths=OPEN_PATHS | assets.keys())

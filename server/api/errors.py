@@ -1,14 +1,31 @@
 """The one place where errors become responses, always in OpenAI's envelope."""
 
+import re
+from typing import Annotated
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
 
 from server.api.paths import request_line, suggestion
 from server.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, SottoError
-from server.formats.render import Json
+from server.formats.answers import Doc
+
+
+class ErrorDetails(TypedDict):
+    message: Annotated[str, Doc("what was wrong and what is allowed")]
+    type: Annotated[str, Doc("`invalid_request_error`, `server_error` or `requests`")]
+    param: Annotated[str | None, Doc("the invalid field")]
+    code: Annotated[str | None, Doc("machine-readable code")]
+
+
+class ErrorResponse(TypedDict):
+    """Every error."""
+
+    error: ErrorDetails
 
 
 def error_response(error: SottoError) -> JSONResponse:
@@ -23,7 +40,7 @@ def error_response(error: SottoError) -> JSONResponse:
     return JSONResponse(error_body(error), error.status, headers)
 
 
-def error_body(error: SottoError) -> Json:
+def error_body(error: SottoError) -> ErrorResponse:
     """Return OpenAI's error envelope."""
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
@@ -53,15 +70,19 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         return error_response(NotFound(f"Invalid URL ({_request_line(request)}). {_suggestion(request)}"))
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
+        allow = _allowed(request) or (error.headers or {}).get("Allow", "")
         text = f"Not allowed to {_request_line(request)}. This server has {_paths(request.app)}."
         return error_response(MethodNotAllowed(text, allow=allow))
     return error_response(InvalidRequest(f"Could not parse multipart form: {error.detail}"))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Hide FastAPI's message, which would name files of this server; no route uses its validation."""
-    return error_response(InvalidRequest("The request is invalid."))
+    """Answer FastAPI's own validation, of query parameters: its first complaint, without its input and context."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    text = f"Invalid value for '{name}': {first['msg']}."
+    return error_response(InvalidRequest(text, param=name, code="invalid_value"))
 
 
 async def _gone(request: Request, error: Exception) -> JSONResponse:
@@ -78,6 +99,14 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
 
 def _request_line(request: Request) -> str:
     return " ".join(request_line(request.scope))
+
+
+def _allowed(request: Request) -> str:
+    """List the methods of a path of the API. Starlette names those of one of its routes."""
+    described = request.app.openapi()["paths"].items()
+    path = request.scope["path"]
+    found = (methods for name, methods in described if re.fullmatch(name.replace("{model}", ".+"), path))
+    return ", ".join(method.upper() for methods in found for method in methods)
 
 
 def _suggestion(request: Request) -> str:

@@ -59,7 +59,7 @@ def parse_form(form: FormData, settings: Settings, task: Task) -> tuple[UploadFi
         stream_events=stream_events,
         subtitles=subtitles,
         vad=_vad(fields),
-        keep_alive_s=keep_alive_s(fields),
+        keep_alive_s=keep_alive_s(fields.text("keep_alive")),
         decoding=DecodingOptions(
             task=task,
             language=language,
@@ -88,9 +88,8 @@ def _model(fields: Fields) -> str:
     return model
 
 
-def keep_alive_s(fields: Fields) -> float | None:
+def keep_alive_s(value: str) -> float | None:
     """Return how long the model stays loaded, in seconds; None if the request doesn't say."""
-    value = fields.text("keep_alive")
     try:
         return keep_alive.parse(value) if value else None
     except ValueError as error:

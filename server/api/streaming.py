@@ -18,7 +18,8 @@ from server.api.heartbeat import (
     data,
     ticking,
 )
-from server.formats.render import JSON, Json, render, to_json
+from server.formats.answers import ProgressEvent
+from server.formats.render import JSON, render, to_json
 from server.formats.stream_events import DeltaWriter, done, progress
 from server.options import TranscriptionOptions
 from server.transcript import Transcript
@@ -100,9 +101,9 @@ class _ProgressEvents:
         self._transcription = transcription
         self._done_s = 0.0
         self._language: str | None = None
-        self._last: Json = {}
+        self._last: ProgressEvent | None = None
 
-    def changed(self, step: Step | None) -> Json | None:
+    def changed(self, step: Step | None) -> ProgressEvent | None:
         """Return the event that follows `step`, None if it would equal the one before."""
         match step:
             case SegmentGroup():

@@ -260,7 +260,8 @@ async def _peak(gauge: Gauge) -> AsyncIterator[list[int]]:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """Return the smallest of `ordered` that the share `part` of them doesn't exceed."""
+    """Return the smallest of `ordered` that the share `part` of them doesn't exceed: a latency that was measured,
+    where `statistics.quantiles` would interpolate."""
     return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
 
 

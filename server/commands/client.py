@@ -70,6 +70,7 @@ class Client:
     @asynccontextmanager
     async def answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
         """Yield a successful response, its body not read yet. Retries while the server has no room."""
+        # httpx2 itself retries connections only, and knows no Retry-After.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._http.stream(method, path, **content) as response:

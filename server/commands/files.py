@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.errors import InvalidRequest
+from server.formats.render import FORMATS
 from server.options import ResponseFormat
 from server.system.atomic_file import atomic_file
 
 STDIN = Path("-")
-EXTENSIONS: dict[ResponseFormat, str] = {
-    "text": "txt",
-    "json": "json",
-    "verbose_json": "json",
-    "srt": "srt",
-    "vtt": "vtt",
-}
+EXTENSIONS = frozenset(each.extension for each in FORMATS.values())
 BESIDE = "{folder}/{stem}.{ext}"
 MEDIA = frozenset(
     "3gp aac ac3 aif aiff amr ape au avi caf dts flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mpga "
@@ -81,17 +76,17 @@ class OutputPath:
     def is_directory(self) -> bool:
         """True if it is a directory or will become one; a missing path that looks like a result is a file."""
         path = Path(self.where)
-        looks_like_file = _NAMED.search(self.where) or path.suffix[1:] in EXTENSIONS.values()
+        looks_like_file = _NAMED.search(self.where) or path.suffix[1:] in EXTENSIONS
         return path.is_dir() or not looks_like_file
 
     def target(self, recording: InputFile, made: ResponseFormat) -> Path:
         if self.is_directory:
-            return Path(self.where) / recording.below / f"{recording.stem}.{EXTENSIONS[made]}"
+            return Path(self.where) / recording.below / f"{recording.stem}.{FORMATS[made].extension}"
         values = {
             "stem": recording.stem,
             "name": recording.path.name if recording.path != STDIN else recording.stem,
             "folder": str(recording.path.parent),
-            "ext": EXTENSIONS[made],
+            "ext": FORMATS[made].extension,
         }
 
         def value(match: re.Match[str]) -> str:

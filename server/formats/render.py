@@ -8,15 +8,16 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from server.formats import answers
 from server.formats.subtitles import MIN_CUE_MS, Cue, cue_text, make_cues
 from server.languages import name_of
 from server.options import ResponseDialect, ResponseFormat, TranscriptionOptions
 from server.transcript import Segment, Transcript, Word
 
-Json = dict[str, object]
+Json = Mapping[str, object]
 
 JSON = "application/json"
 PLAIN = "text/plain; charset=utf-8"  # for subtitles too, as OpenAI's cloud does
@@ -29,10 +30,11 @@ _SPOKEN = frozenset("%‰٪％&＆#＃@＠*§")  # punctuation to Unicode, yet r
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A content type and the function that writes the body; a dict becomes compact JSON."""
+    """A content type, the extension of files, and the function that writes the body; a dict becomes JSON."""
 
     content_type: str
-    write: Callable[[Transcript, TranscriptionOptions], str | Json]
+    extension: str
+    write: Callable[[Transcript, TranscriptionOptions], str | answers.Answer]
 
 
 def render(transcript: Transcript, options: TranscriptionOptions) -> tuple[str, bytes]:
@@ -47,12 +49,12 @@ def to_json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def usage(duration_s: float) -> Json:
+def usage(duration_s: float) -> answers.DurationUsage:
     """Return `{"type":"duration","seconds":n}`, the reported duration rounded up to whole seconds."""
     return {"type": "duration", "seconds": math.ceil(_ms(duration_s) / 1000)}
 
 
-def token_usage(transcript: Transcript) -> Json:
+def token_usage(transcript: Transcript) -> answers.TokenUsage:
     """Return the usage of `gpt-*` models: ten tokens per second of audio, rounded up, and the text's tokens."""
     audio_tokens = math.ceil(_ms(transcript.duration_s) / 100)
     text_tokens = transcript.prompt_tokens
@@ -66,7 +68,7 @@ def token_usage(transcript: Transcript) -> Json:
     }
 
 
-def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
+def logprob_dicts(segments: Iterable[Segment]) -> list[answers.Logprob]:
     """Return `token`, `logprob` and `bytes` (a list of integers) of every text token with a logprob."""
     return [
         {"token": each.token, "logprob": _score(each.logprob, WORST_LOGPROB), "bytes": list(each.bytes)}
@@ -75,24 +77,30 @@ def logprob_dicts(segments: Iterable[Segment]) -> list[Json]:
     ]
 
 
-def language_dicts(transcript: Transcript) -> list[Json]:
+def language_dicts(transcript: Transcript) -> list[answers.Language]:
     """Return `[{"code": "en"}]`, or an empty list without speech, as no language can be detected then."""
     return [{"code": transcript.language}] if transcript.segments else []
 
 
-def json_answer(transcript: Transcript, options: TranscriptionOptions) -> Json:
-    """Return the members of the `json` format, not yet serialized."""
-    answer: Json = {"text": transcript.text}
+def add_details(answer: answers.TranscribedText, transcript: Transcript, options: TranscriptionOptions) -> None:
+    """Add the requested details to an answer in `json` or to the last event of a stream."""
     if options.decoding.token_logprobs:
         answer["logprobs"] = logprob_dicts(transcript.segments)
-    if transcript.task == "translate":
-        return answer  # OpenAI's translations have only the text
-    if options.reports_languages:
+    if options.reports_languages and transcript.task == "transcribe":
         answer["languages"] = language_dicts(transcript)
-    return answer | {"usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
 
 
-def segment_dict(segment: Segment) -> Json:
+def _json(
+    transcript: Transcript, options: TranscriptionOptions
+) -> answers.JsonTranscription | answers.JsonTranslation:
+    answer: answers.TranscribedText = {"text": transcript.text}
+    add_details(answer, transcript, options)
+    if transcript.task == "translate":
+        return answer  # OpenAI's translations have no usage
+    return {**answer, "usage": token_usage(transcript) if options.counts_tokens else usage(transcript.duration_s)}
+
+
+def segment_dict(segment: Segment) -> answers.TranscriptionSegment:
     """Return openai/whisper's ten fields, all required by Go and Rust clients; `start` and `end` in seconds."""
     return {
         "id": segment.id,
@@ -108,13 +116,17 @@ def segment_dict(segment: Segment) -> Json:
     }
 
 
-def verbose_segment(segment: Segment, *, with_words: bool, dialect: ResponseDialect = "openai") -> Json:
+def verbose_segment(
+    segment: Segment, *, with_words: bool, dialect: ResponseDialect = "openai"
+) -> answers.TranscriptionSegment:
     """Return `segment_dict`, with its words if requested: bare, or with punctuation in the nested dialect."""
-    words: Json = {"words": word_dicts(segment.words or (), bare=dialect == "openai")} if with_words else {}
-    return segment_dict(segment) | words
+    answer = segment_dict(segment)
+    if with_words:
+        answer["words"] = word_dicts(segment.words or (), bare=dialect == "openai")
+    return answer
 
 
-def word_dict(word: Word, *, bare: bool = True) -> Json:
+def word_dict(word: Word, *, bare: bool = True) -> answers.TranscriptionWord:
     """Return `word` (without spaces, `bare` also without punctuation around it), `start`, `end` in seconds, and
     `probability`, which OpenAI does not send."""
     return {
@@ -125,7 +137,7 @@ def word_dict(word: Word, *, bare: bool = True) -> Json:
     }
 
 
-def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[Json]:
+def word_dicts(words: tuple[Word, ...], *, bare: bool = True) -> list[answers.TranscriptionWord]:
     """Return `word_dict` of every word that is not blank."""
     return [word_dict(word, bare=bare) for word in words if word.word.strip()]
 
@@ -178,11 +190,20 @@ def _vtt(transcript: Transcript, options: TranscriptionOptions) -> str:
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json:
+def _verbose_json(
+    transcript: Transcript, options: TranscriptionOptions
+) -> answers.VerboseTranscription | answers.VerboseTranslation:
+    answer = _verbose_answer(transcript, options)
+    if transcript.task == "translate":
+        return {"task": "translate", **answer}
+    # Never in tokens: verbose_json has only this schema.
+    return {"task": "transcribe", **answer, "usage": usage(transcript.duration_s)}
+
+
+def _verbose_answer(transcript: Transcript, options: TranscriptionOptions) -> answers.VerboseAnswer:
     code = "en" if transcript.task == "translate" else transcript.language  # of the text, not of the speech
     nested = options.response_dialect == "nested"
-    answer: Json = {
-        "task": transcript.task,
+    answer: answers.VerboseAnswer = {
         "language": code if nested else name_of(code),
         "language_code": code,
         "duration": _seconds(transcript.duration_s),
@@ -197,17 +218,15 @@ def _verbose_json(transcript: Transcript, options: TranscriptionOptions) -> Json
         ]
     if with_words and not nested:
         answer["words"] = word_dicts(transcript.words)
-    if transcript.task == "transcribe":
-        answer["usage"] = usage(transcript.duration_s)  # never in tokens: verbose_json has only this schema
     return answer
 
 
 FORMATS: dict[ResponseFormat, Format] = {
-    "json": Format(JSON, json_answer),
-    "text": Format(PLAIN, _text),
-    "srt": Format(PLAIN, _srt),
-    "verbose_json": Format(JSON, _verbose_json),
-    "vtt": Format(PLAIN, _vtt),
+    "json": Format(JSON, "json", _json),
+    "text": Format(PLAIN, "txt", _text),
+    "srt": Format(PLAIN, "srt", _srt),
+    "verbose_json": Format(JSON, "json", _verbose_json),
+    "vtt": Format(PLAIN, "vtt", _vtt),
 }
 
 
@@ -228,6 +247,7 @@ def _text_of(cue: Cue) -> str:
 
 
 def _vtt_escape(text: str) -> str:
+    # Not html.escape: it would also replace `>`, which is text in a cue.
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -113,7 +113,7 @@ def checked_label(label: str, files: Mapping[str, FileInfo], models_dir: Path, c
         )
     if entry and (others := [name for name, facts in entry.pinned.items() if files.get(name) != facts]):
         raise ModelUnavailable(
-            f"{', '.join(others)} differ from the catalog's files of '{entry.name}': import this model under "
+            f"files differ from '{entry.name}' in the catalog ({', '.join(others)}): import this model under "
             "another name (--as NAME)"
         )
     return label

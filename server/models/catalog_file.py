@@ -191,6 +191,7 @@ def _model(name: str, table: Any, beside: Path) -> CatalogEntry:
 
 
 def _problems(model: CatalogEntry) -> Iterator[str]:
+    # By hand rather than by pydantic: most rules are between keys, and their messages name what the operator wrote.
     for key in ("aliases", "files"):
         names = getattr(model, key)
         if not isinstance(names, tuple) or any(not re.fullmatch(r"[^/\\]+", name) for name in names):

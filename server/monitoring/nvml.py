@@ -1,6 +1,7 @@
 """Memory of NVIDIA's GPUs, read through the driver's own library. The only module that uses NVML.
 
-Creates no CUDA context and takes no GPU memory. Without a driver the list of GPUs is empty.
+Creates no CUDA context and takes no GPU memory. Without a driver the list of GPUs is empty. Four calls by ctypes:
+NVIDIA's bindings would be one more dependency of every installation.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The resources of the machine that this process may use."""
+"""The resources of the machine that this process may use; by cgroups too, of which psutil knows nothing."""
 
 import math
 import os

@@ -57,7 +57,7 @@ def post(client: TestClient, *parts: bytes, **headers: str) -> httpx2.Response:
     return client.post(TRANSCRIPTIONS, content=form(*parts), headers={"content-type": content_type(), **headers})
 
 
-def test_good_form_is_answered(client: TestClient) -> None:
+def test_a_good_form_is_answered(client: TestClient) -> None:
     assert post(client, MODEL, file(AUDIO)).json()["text"] == "w0"
 
 
@@ -76,6 +76,9 @@ def test_an_unknown_path_gets_the_list_of_paths(client: TestClient, path: str) -
         ("PUT", TRANSCRIPTIONS, "POST"),
         ("POST", "/v1/models", "GET"),
         ("POST", "/health", "GET"),
+        ("PUT", "/v1/models/owner/name", "GET, DELETE, POST"),
+        ("GET", "/api/ps/demo", "POST, DELETE"),
+        ("POST", "/docs", "GET"),
     ],
 )
 def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: str, path: str, allow: str) -> None:
@@ -135,7 +138,7 @@ def test_a_form_that_cannot_be_parsed_is_an_error(client: TestClient, given: str
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1", "none-such", "rot13", "base64", "utf-7"])
-def test_charset_of_a_form_is_never_a_fault(client: TestClient, charset: str) -> None:
+def test_a_charset_of_a_form_is_never_a_fault(client: TestClient, charset: str) -> None:
     given = f"{content_type()}; charset={charset}"
     answer = post(client, field("prompt", "Füße"), MODEL, file(AUDIO), **{"content-type": given})
     assert answer.status_code in {200, 400, 404}
@@ -191,7 +194,7 @@ def test_bad_field_is_named(client: TestClient, name: str, value: str, code: str
 
 
 @pytest.mark.parametrize("name", ["prompt", "language", "model", "temperature"])
-def test_file_in_a_text_field_s_place_is_named(client: TestClient, name: str) -> None:
+def test_a_file_in_a_text_field_s_place_is_named(client: TestClient, name: str) -> None:
     parts = (MODEL, file(AUDIO), part(f'name="{name}"; filename="a.txt"', "text"))
     error = error_of(post(client, *parts), 400)
     assert (error["param"], error["code"]) == (name, "invalid_value")
@@ -201,7 +204,7 @@ def test_errors_are_json_whatever_format_was_asked_for(client: TestClient) -> No
     error_of(post(client, MODEL, field("response_format", "srt"), file(b"")), 400)
 
 
-def test_fault_of_ours_is_an_envelope_without_its_cause(
+def test_an_internal_error_is_an_envelope_without_its_cause(
     client: TestClient,
 ) -> None:
     answer = post(client, MODEL, field("prompt", "break"), file(AUDIO))
@@ -211,7 +214,7 @@ def test_fault_of_ours_is_an_envelope_without_its_cause(
     assert post(client, MODEL, file(AUDIO)).status_code == 200
 
 
-def test_complaint_of_the_framework_s_is_an_envelope_without_its_text() -> None:
+def test_an_error_of_the_framework_is_an_envelope_that_names_the_parameter() -> None:
     app = FastAPI()
     add_handlers(app)
 
@@ -220,7 +223,10 @@ def test_complaint_of_the_framework_s_is_an_envelope_without_its_text() -> None:
         return times
 
     answer = TestClient(app).get("/count?times=many")
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "The request is invalid.")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "times", "invalid_value")
+    assert error["message"].startswith("Invalid value for 'times': Input should be a valid integer")
+    assert "test_errors" not in error["message"]  # its own text names files
 
 
 def test_uploads_are_closed_after_every_kind_of_request(client: TestClient) -> None:

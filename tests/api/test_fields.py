@@ -41,7 +41,7 @@ def refused(name: str, value: str | UploadFile, method: str, *rest: object) -> I
         ([], []),
     ],
 )
-def test_list_is_read_in_every_spelling(pairs: Pairs, expected: list[str]) -> None:
+def test_a_list_is_read_in_every_spelling(pairs: Pairs, expected: list[str]) -> None:
     assert Fields(pairs).items("x") == expected
 
 
@@ -74,11 +74,11 @@ def test_last_of_two_values_counts() -> None:
     "value",
     ["[", '["word"', "[word]", "[1]", "[null]", '[["word"]]', '[{"a": 1}]', "[" * 200_000, "[" + "9" * 5_000],
 )
-def test_list_that_is_no_array_of_strings_is_refused(value: str) -> None:
+def test_a_list_that_is_no_array_of_strings_is_refused(value: str) -> None:
     assert refused("x", value, "items").param == "x"
 
 
-def test_list_has_its_limit() -> None:
+def test_a_list_has_a_maximum_length() -> None:
     entries = [f"{number}" for number in range(MAX_JSON_ENTRIES)]
     assert Fields([("x", "[" + ",".join(f'"{entry}"' for entry in entries) + "]")]).items("x") == entries
     assert "more than" in refused("x", '["",' * MAX_JSON_ENTRIES, "items").message
@@ -101,18 +101,18 @@ def test_half_characters_of_json_are_replaced() -> None:
         [("extra_body[x]", '{"b": "true"}'), ("x[a]", "1"), ("xx[a]", "2"), ("y", "{")],
     ],
 )
-def test_object_is_read_in_every_spelling(pairs: Pairs) -> None:
+def test_an_object_is_read_in_every_spelling(pairs: Pairs) -> None:
     members = Fields(pairs).members("x")
     assert (members.number("x[a]", 0, 0, 9), members.flag("x[b]", False)) == (1, True)
     assert members.text("x[c]") == ""
 
 
 @pytest.mark.parametrize("value", ["{", "{}}", '{"a": }', '{"a":' * 100_000])
-def test_object_that_is_none_is_refused(value: str) -> None:
+def test_a_value_that_is_no_object_is_refused(value: str) -> None:
     assert refused("x", value, "members").param == "x"
 
 
-def test_member_that_is_wrong_is_named_and_its_field_is_the_param() -> None:
+def test_an_invalid_member_is_named_and_its_field_is_the_param() -> None:
     members = Fields([("x[a]", "much")]).members("x")
     with pytest.raises(InvalidRequest, match=r"'x\[a\]' must be a number") as caught:
         members.number("x[a]", 0, 0, 9)
@@ -127,7 +127,7 @@ def test_a_value_that_is_no_object_has_no_members(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("true", True), ("True", True), ("1", True), ("on", True), ("no", False), ("0", False)]
 )
-def test_flag_is_read_as_people_write_it(value: str, expected: bool) -> None:
+def test_a_flag_is_read_as_people_write_it(value: str, expected: bool) -> None:
     assert Fields([("x", value)]).flag("x", not expected) is expected
 
 
@@ -162,5 +162,5 @@ def test_bad_value_is_refused(method: str, rest: tuple[object, ...], values: lis
         ("choice", (("a",), "a")),
     ],
 )
-def test_file_in_a_text_s_place_is_refused(method: str, rest: tuple[object, ...]) -> None:
+def test_a_file_in_a_text_s_place_is_refused(method: str, rest: tuple[object, ...]) -> None:
     assert refused("x", UPLOAD, method, *rest).message == "'x' must be text, not a file."

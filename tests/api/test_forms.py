@@ -41,7 +41,7 @@ def refused(*pairs: tuple[str, str | UploadFile]) -> InvalidRequest:
     return caught.value
 
 
-def test_form_of_a_file_and_a_model_gets_the_defaults() -> None:
+def test_a_form_of_a_file_and_a_model_gets_the_defaults() -> None:
     upload, options = parse_form(FormData([("model", "whisper-1"), ("file", UPLOAD)]), SETTINGS, "transcribe")
     assert upload is UPLOAD
     assert options == TranscriptionOptions(model="whisper-1")
@@ -75,7 +75,7 @@ def test_form_of_a_file_and_a_model_gets_the_defaults() -> None:
         ("nested_words", "false"),
     ],
 )
-def test_field_that_is_empty_unknown_or_default_changes_nothing(name: str, value: str) -> None:
+def test_a_field_that_is_empty_unknown_or_default_changes_nothing(name: str, value: str) -> None:
     assert parse((name, value)) == TranscriptionOptions(model="whisper-1")
 
 
@@ -184,7 +184,7 @@ def test_keywords_are_hotwords(pairs: Pairs, hotwords: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["a\nb", "a\r\nb", "a\rb", "a\u2028b", "<b", "a>"])
-def test_keyword_that_openai_refuses_is_refused(keyword: str) -> None:
+def test_a_keyword_that_openai_refuses_is_refused(keyword: str) -> None:
     error = refused(("keywords[]", "good"), ("keywords[]", keyword))
     assert (error.param, error.code) == ("keywords", "invalid_value")
 
@@ -243,7 +243,7 @@ def test_subtitles_are_not_shaped_unless_asked() -> None:
 
 @pytest.mark.parametrize("name", ["max_line_width", "max_line_count", "min_cue_seconds", "max_cue_seconds"])
 @pytest.mark.parametrize(
-    ("pairs", "told"),
+    ("pairs", "expected"),
     [
         ([], "'json'"),
         ([("response_format", "text")], "'text'"),
@@ -251,10 +251,10 @@ def test_subtitles_are_not_shaped_unless_asked() -> None:
         ([("response_format", "srt"), ("stream", "true")], "'stream'"),
     ],
 )
-def test_fields_of_subtitles_are_refused_where_there_are_none(name: str, pairs: Pairs, told: str) -> None:
+def test_fields_of_subtitles_are_refused_where_there_are_none(name: str, pairs: Pairs, expected: str) -> None:
     error = refused(*pairs, (name, "2"))
     assert (error.param, error.code) == (name, "invalid_value")
-    assert told in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_voice_detection_follows_the_request(pairs: Pairs, expected: VadOptions)
         [("vad_filter", "false"), ("chunking_strategy", "server_vad")],
     ],
 )
-def test_chunking_strategy_that_is_none_is_refused(pairs: Pairs) -> None:
+def test_an_invalid_chunking_strategy_is_refused(pairs: Pairs) -> None:
     error = refused(*pairs)
     assert (error.param, error.code) == ("chunking_strategy", "invalid_value")
 
@@ -388,7 +388,7 @@ def test_stream_events_are_picked() -> None:
     assert parse(("stream_events", '["progress","segments"]')).stream_events == {"progress", "segments"}
 
 
-def test_dialect_is_the_setting_s_unless_the_request_has_its_own() -> None:
+def test_the_dialect_is_the_setting_s_unless_the_request_has_its_own() -> None:
     nested = Settings(response_dialect="nested")
     assert parse(("response_dialect", "nested")).response_dialect == "nested"
     assert parse(settings=nested).response_dialect == "nested"
@@ -441,7 +441,7 @@ def test_bad_value_is_refused_by_the_field_s_name(name: str, value: str, code: s
 
 
 @pytest.mark.parametrize("name", ["model", *EVERY_FIELD])
-def test_file_in_a_text_field_s_place_is_refused(name: str) -> None:
+def test_a_file_in_a_text_field_s_place_is_refused(name: str) -> None:
     error = refused(("chunking_strategy[type]", "server_vad"), (name, UPLOAD))
     assert (error.param, error.code) == (name.partition("[")[0], "invalid_value")
 
@@ -472,6 +472,6 @@ def test_task_is_that_of_the_route() -> None:
     assert options.decoding.task == "translate"
 
 
-def test_stream_is_an_option() -> None:
+def test_a_stream_is_an_option() -> None:
     assert parse(("stream", "true")).stream
     assert parse(("stream", "false")) == parse()

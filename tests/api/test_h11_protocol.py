@@ -104,7 +104,7 @@ def test_broken_chunks_after_an_answer_only_end_the_connection(server: Running) 
     assert "Traceback" not in server.log
 
 
-def test_offer_of_http_2_is_declined_without_a_word(server: Running) -> None:
+def test_an_offer_of_http_2_is_declined_without_a_word(server: Running) -> None:
     logged = len(server.log)
     with Connection(server.base_url) as connection:
         for _ in range(2):
@@ -128,7 +128,7 @@ def wait_until_closed(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("before", ["", "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
-def test_connection_without_a_request_is_closed(impatient: Running, before: str) -> None:
+def test_a_connection_without_a_request_is_closed(impatient: Running, before: str) -> None:
     with Connection(impatient.base_url) as connection:
         if before:
             connection.send(before.encode())
@@ -158,7 +158,7 @@ def test_head_that_drips_is_cut(impatient: Running, before: str) -> None:
         wait_until_closed(connection)
 
 
-def test_answer_that_takes_longer_than_a_head_may_is_given(impatient: Running) -> None:
+def test_an_answer_may_take_longer_than_a_request_head(impatient: Running) -> None:
     """No timeout of the connection's runs while a request does."""
     with Connection(impatient.base_url) as connection:
         connection.send_head({"Content-Length": str(len(FORM))})
@@ -168,7 +168,7 @@ def test_answer_that_takes_longer_than_a_head_may_is_given(impatient: Running) -
         assert connection.answer().status == 200
 
 
-def test_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
+def test_a_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
     with serving(max_connections=3) as server, ExitStack() as stack:
         held = [stack.enter_context(Connection(server.base_url)) for _ in range(3)]
         answer = stack.enter_context(Connection(server.base_url)).answer()
@@ -181,7 +181,7 @@ def test_connection_beyond_the_limit_is_refused_and_others_go_on() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
-def test_client_that_takes_no_answers_is_dropped() -> None:
+def test_a_client_that_takes_no_answers_is_dropped() -> None:
     """Its answers fill every buffer there is; a close alone would wait for them for ever."""
     with serving(send_timeout_seconds=1) as server, Connection(server.base_url) as connection:
         connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -43,14 +43,14 @@ def ask(
 @pytest.mark.parametrize(
     "fields", [{}, {"stream": "true"}, {"response_format": "vtt"}], ids=["json", "stream", "vtt"]
 )
-def test_answer_names_the_model_that_did_the_work(
+def test_an_answer_names_the_model_that_did_the_work(
     client: TestClient, model: str, route: str, fields: dict[str, str]
 ) -> None:
     answered = ask(client, model, AUDIO, route, **fields)
     assert (answered.status_code, answered.headers["x-sotto-model"]) == (200, "first")
 
 
-def test_name_that_no_header_can_hold_is_percent_encoded(client: TestClient) -> None:
+def test_a_name_that_no_header_can_hold_is_percent_encoded(client: TestClient) -> None:
     answered = ask(client, ODD, AUDIO)
     assert answered.status_code == 200
     assert answered.headers["x-sotto-model"] == "org/gr%C3%B6%C3%9Fe%2050%25"
@@ -68,7 +68,7 @@ def test_name_that_no_header_can_hold_is_percent_encoded(client: TestClient) -> 
     ],
     ids=["undecodable", "empty", "language", "engine"],
 )
-def test_error_names_the_model_once_it_is_known(
+def test_an_error_names_the_model_once_it_is_known(
     client: TestClient, stream: str, status: int, audio: bytes, fields: dict[str, str]
 ) -> None:
     answered = ask(client, "first-alias", audio, stream=stream, **fields)

@@ -54,7 +54,7 @@ def message_of(answer: httpx2.Response, status: int) -> str:
         "/v1/audio/transcriptions?api-version=2024-06-01",
     ],
 )
-def test_recording_is_taken_at_every_address(client: TestClient, path: str) -> None:
+def test_a_recording_is_taken_at_every_address(client: TestClient, path: str) -> None:
     assert post(client, path, MODEL, AUDIO).json()["text"] == "w0"
 
 
@@ -88,12 +88,12 @@ def test_head_has_what_get_has_without_the_body(server: Running) -> None:
 
 
 @pytest.mark.parametrize("model", ["demo", "whisper-1", "org%2Fdemo", "org/demo", "gpt-4o-transcribe"])
-def test_model_may_be_in_the_path(client: TestClient, model: str) -> None:
+def test_a_model_may_be_in_the_path(client: TestClient, model: str) -> None:
     answer = post(client, f"{DEPLOYMENTS}/{model}/audio/transcriptions?api-version=2024-06-01", AUDIO)
     assert answer.json()["text"] == "w0"
 
 
-def test_model_of_the_form_counts_before_the_path_s(client: TestClient) -> None:
+def test_a_model_of_the_form_counts_before_the_path_s(client: TestClient) -> None:
     path = f"{DEPLOYMENTS}/my-deployment/audio/transcriptions"
     assert post(client, path, AUDIO, MODEL).status_code == 200
     assert post(client, path, AUDIO, field("model", "")).status_code == 404
@@ -168,7 +168,7 @@ def test_unsupported_endpoints_say_so(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/%ff", "/%zz", "/v1/%", "/%2e%2e/x", "/%0d%0aInjected:%20yes", "/" + "x" * 8_000]
 )
-def test_odd_path_is_shown_as_it_was_written(server: Running, path: str) -> None:
+def test_an_odd_path_is_shown_as_it_was_written(server: Running, path: str) -> None:
     with Connection(server.base_url) as connection:
         connection.send_head({"Content-Length": "0"}, path=path)
         answer = connection.answer()

@@ -194,7 +194,7 @@ async def answering(
 
 
 @pytest.mark.anyio
-async def test_stream_is_openais_live_form_to_the_byte() -> None:
+async def test_a_stream_is_openais_live_form_to_the_byte() -> None:
     async with answering(FakeEngine()) as (client, sending):
         await sending
     assert client.head["status"] == 200
@@ -220,7 +220,7 @@ async def test_stream_is_openais_live_form_to_the_byte() -> None:
 
 
 @pytest.mark.anyio
-async def test_delta_leaves_when_its_window_and_all_before_it_are_done() -> None:
+async def test_a_delta_is_sent_once_its_window_and_all_before_it_are_done() -> None:
     engine = FakeEngine(held=True, max_batch=4)
     async with answering(engine, seconds=3.5) as (client, sending):
         await eventually(lambda: len(engine.waiting) == 1)
@@ -314,11 +314,11 @@ async def test_progress_comes_at_the_beginning_with_each_window_and_when_the_pla
         await eventually(lambda: len(client.events) == 2)
         engine.resolve()
         await sending
-    told = [event for event in client.events if isinstance(event, dict) and event["type"] == "sotto.progress"]
-    assert [event["queue_position"] for event in told] == [2, 1, 0, 0, 0]
-    assert [event.get("language") for event in told] == [None, None, "en", "en", "en"]
+    progress = [event for event in client.events if isinstance(event, dict) and event["type"] == "sotto.progress"]
+    assert [event["queue_position"] for event in progress] == [2, 1, 0, 0, 0]
+    assert [event.get("language") for event in progress] == [None, None, "en", "en", "en"]
     ends = sorted(each.window.end / SAMPLE_RATE for each in engine.submissions)
-    assert [event["done_s"] for event in told] == pytest.approx([0.0, 0.0, *ends], abs=0.001)
+    assert [event["done_s"] for event in progress] == pytest.approx([0.0, 0.0, *ends], abs=0.001)
     assert kinds(client.events)[-4:] == [
         "transcript.text.delta",
         "sotto.progress",
@@ -335,7 +335,7 @@ async def test_events_beyond_openais_are_sent_only_if_requested() -> None:
 
 
 @pytest.mark.anyio
-async def test_recording_without_a_word_has_an_empty_text() -> None:
+async def test_a_recording_without_a_word_has_an_empty_text() -> None:
     engine = FakeEngine(lambda window, options: make_result(window))
     async with answering(engine) as (client, sending):
         await sending
@@ -397,7 +397,7 @@ async def test_a_stop_before_the_first_byte_is_answered_by_the_gate() -> None:
 
 
 @pytest.mark.anyio
-async def test_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.api.heartbeat.LAST_WORD_S", AT_ONCE_S)
     engine = FakeEngine(held=True)
     async with answering(engine) as (client, sending):
@@ -687,7 +687,7 @@ def test_segments_come_with_their_words(server: Running) -> None:
     assert all(segment["words"] for segment in segments)
 
 
-def test_translation_can_be_streamed(server: Running) -> None:
+def test_a_translation_can_be_streamed(server: Running) -> None:
     with Connection(server.base_url) as connection:
         body = form(field("model", "whisper-1"), field("stream", "true"), file(wav()))
         connection.send_head({"Content-Length": str(len(body))}, path="/v1/audio/translations")
@@ -698,7 +698,7 @@ def test_translation_can_be_streamed(server: Running) -> None:
 STREAM = form(field("model", "whisper-1"), field("stream", "true"), file(wav()))
 
 
-def test_stream_is_chunked_and_its_connection_is_used_again(server: Running) -> None:
+def test_a_stream_is_chunked_and_its_connection_is_used_again(server: Running) -> None:
     with Connection(server.base_url) as connection:
         answers = [connection.post(STREAM) for _ in range(2)]
     for answer in answers:
@@ -708,7 +708,7 @@ def test_stream_is_chunked_and_its_connection_is_used_again(server: Running) -> 
         assert kinds(events_in(answer.body)) == ["transcript.text.delta", "transcript.text.done", "[DONE]"]
 
 
-def test_client_of_http_1_0_reads_to_the_end_of_the_connection(server: Running) -> None:
+def test_a_client_of_http_1_0_reads_to_the_end_of_the_connection(server: Running) -> None:
     with Connection(server.base_url) as connection:
         head = f"POST {TRANSCRIPTIONS} HTTP/1.0\r\nContent-Length: {len(STREAM)}\r\n"
         connection.send(
@@ -755,13 +755,13 @@ def test_a_disconnect_mid_stream_cancels_the_windows(server: Running) -> None:
     with begun(server):
         pass
     server.wait_until_idle()
-    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* left \["
+    line = r"200 .*/v1/audio/transcriptions .* audio [\d.]+s .* disconnected \["
     wait_until(lambda: re.search(line, server.log[logged:]) is not None)
     assert "Traceback" not in server.log[logged:]
     assert server.transcribe(SPEECH).json()["text"] == SPEECH_TEXT
 
 
-def test_stop_that_waits_no_longer_ends_a_stream_with_an_error() -> None:
+def test_a_forced_stop_ends_a_stream_with_an_error() -> None:
     with serving(grace_seconds=0) as server, begun(server) as connection:
         server.ask_to_stop()
         received = b""

@@ -86,9 +86,9 @@ def test_requests_are_spans_with_an_id_and_a_model_and_nothing_that_is_secret(
     assert {path for path, _ in bodies} == {"/v1/traces"}
     spans = {span.name: {each.key: each.value for each in span.attributes} for span in spans_in(bodies)}
     assert sorted(spans) == ["GET /v1/models/{model}", "POST /v1/audio/transcriptions"]
-    told = spans["POST /v1/audio/transcriptions"]
-    assert told["sotto.request_id"].string_value == answer.headers["x-request-id"]
-    assert told["sotto.model"].string_value == "demo"
+    attributes = spans["POST /v1/audio/transcriptions"]
+    assert attributes["sotto.request_id"].string_value == answer.headers["x-request-id"]
+    assert attributes["sotto.model"].string_value == "demo"
     everything = b"".join(body for _, body in bodies)
     assert b"sotto-here" in everything
     for secret in (KEY.encode(), b"Zanzibar", *answer.json()["text"].encode().split()[:2]):

@@ -100,11 +100,11 @@ def spectrum(samples: Samples) -> NDArray[np.float64]:
 def likeness(samples: Samples) -> float:
     """How well the best-fitting stretch of `samples` correlates with the speech, 1 being a scaled copy."""
     wanted = speech().astype(np.float64)
-    heard = np.concatenate((samples, silence(1))).astype(np.float64)
-    size = len(heard) + len(wanted)
-    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(wanted, size)), size)
-    shift = int(products[: len(heard)].argmax())
-    stretch = heard[shift : shift + len(wanted)]
+    decoded = np.concatenate((samples, silence(1))).astype(np.float64)
+    size = len(decoded) + len(wanted)
+    products = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(wanted, size)), size)
+    shift = int(products[: len(decoded)].argmax())
+    stretch = decoded[shift : shift + len(wanted)]
     return float(products[shift] / (np.linalg.norm(stretch) * np.linalg.norm(wanted)))
 
 
@@ -142,7 +142,7 @@ def test_compressed_sound_keeps_its_pitch_level_and_about_its_length(
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000, 192_000])
-def test_the_tail_is_not_lost(rate: int) -> None:
+def test_the_end_of_a_file_is_not_lost(rate: int) -> None:
     quiet_then_loud = np.concatenate((silence(1), sine(0.02)))
     decoded = decode(encode(quiet_then_loud, rate=rate))
     assert abs(len(decoded) - len(quiet_then_loud)) <= 1
@@ -164,7 +164,7 @@ def test_the_centre_channel_of_a_film_is_the_loudest() -> None:
 
 
 @pytest.mark.parametrize("container", ["mp4", "mpegts", "avi", "matroska"])
-def test_video_gives_its_sound(container: str) -> None:
+def test_a_video_gives_its_sound(container: str) -> None:
     assert likeness(decode(encode(None, container, "libmp3lame", rate=44_100, pictures=True))) > 0.9
 
 

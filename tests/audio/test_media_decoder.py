@@ -77,8 +77,8 @@ def decode(media: MediaDecoder, source: UploadFd, options: VadOptions) -> tuple[
 
 def samples_of(recording: Recording, windows: list[Window]) -> Samples:
     loaded = [recording.load(window) for window in windows]
-    heard = [np.frombuffer(each.samples, np.int16)[each.lead :][: each.length] for each in loaded]
-    return np.concatenate(heard)
+    samples = [np.frombuffer(each.samples, np.int16)[each.lead :][: each.length] for each in loaded]
+    return np.concatenate(samples)
 
 
 class Gate:

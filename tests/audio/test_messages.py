@@ -151,7 +151,7 @@ def test_valid_messages_stay_within_the_samples_written(sent: list[Message], wri
         pass
 
 
-def test_a_flood_of_messages_leaves_the_course() -> None:
+def test_a_flood_of_messages_is_out_of_order() -> None:
     course = MessageOrder(window_s=30.0)
 
     def flood() -> None:
@@ -168,7 +168,7 @@ def test_a_flood_of_messages_leaves_the_course() -> None:
     st.integers(0, 1000),
 )
 @settings(max_examples=200)
-def test_windows_as_they_are_packed_are_in_course(
+def test_messages_of_packed_windows_are_in_order(
     speech: list[tuple[int, int]], window_s: float, padding_ms: int
 ) -> None:
     """`speech`: lengths of silence and speech in turns, in tenths of a second."""
@@ -211,7 +211,7 @@ def test_an_error_of_the_file_arrives_as_the_same(error: SottoError) -> None:
     assert repr(error_of(sent, 25.0)) == repr(error)
 
 
-def test_an_order_arrives_as_it_was_given() -> None:
+def test_a_request_arrives_as_it_was_sent() -> None:
     options = ScanOptions(VadOptions(enabled=False, threshold=0.25, window_s=10.0), limit_s=float("inf"), mels=128)
     order = ScanRequest(options, ProcessLimits(1, 2, 3))
     assert decode_request(encode_request(order)) == order

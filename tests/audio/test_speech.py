@@ -131,9 +131,9 @@ def test_no_detected_speech_is_lost(probabilities: list[float], rest: int) -> No
     options = VadOptions(window_s=2)
     speech = speech_in(blocks_of(samples, 8_000), Detector(ScriptedModel(probabilities), options))
     windows = windows_in(samples, Detector(ScriptedModel(probabilities), options), options, block=8_000)
-    heard = [span for window in windows for span in window.spans]
+    packed = [span for window in windows for span in window.spans]
     covered = np.zeros(len(samples), bool)
-    for span in heard:
+    for span in packed:
         covered[span.start : span.end] = True
     assert all(covered[span.start : span.end].all() for span in speech)
 

@@ -85,13 +85,13 @@ def test_nothing_is_read_beyond_what_is_written(budget: SpoolBudget, monkeypatch
     """Windows are loaded while the decoder goes on writing."""
     spool = filled(budget)
     loaded: list[Window] = []
-    write = Spool._write
+    write = os.pwrite
 
-    def slow_write(self: Spool, data: memoryview, offset: int) -> int:
+    def slow_write(fd: int, data: memoryview, offset: int) -> int:
         loaded.append(spool.load(Window(0, (Span(0, LENGTH),))))
-        return write(self, data, offset)
+        return write(fd, data, offset)
 
-    monkeypatch.setattr(Spool, "_write", slow_write)
+    monkeypatch.setattr(os, "pwrite", slow_write)
     spool.append(AUDIO)
     assert [window.tail for window in loaded] == [0]
     assert np.array_equal(samples_of(loaded[0]), AUDIO)
@@ -99,8 +99,8 @@ def test_nothing_is_read_beyond_what_is_written(budget: SpoolBudget, monkeypatch
 
 
 def test_a_write_that_stops_halfway_is_continued(budget: SpoolBudget, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Spool._write
-    monkeypatch.setattr(Spool, "_write", lambda self, data, offset: write(self, data[:1_001], offset))
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: write(fd, data[:1_001], offset))
     spool = filled(budget)
     assert np.array_equal(samples_of(spool.load(Window(0, (Span(0, LENGTH),)))), AUDIO)
     spool.close()
@@ -192,7 +192,7 @@ def test_a_full_disk_is_an_error_and_the_budget_comes_back(budget: SpoolBudget) 
         pytest.skip("needs /dev/full")
     spool = filled(budget)
     with full.open("wb", buffering=0) as device:
-        os.dup2(device.fileno(), spool._file.fileno())
+        os.dup2(device.fileno(), spool.fileno())
     with pytest.raises(Unavailable, match=r"can't be stored: No space left on device\."):
         spool.append(AUDIO)
     spool.close()
@@ -201,7 +201,7 @@ def test_a_full_disk_is_an_error_and_the_budget_comes_back(budget: SpoolBudget) 
 
 def test_a_file_that_is_shorter_than_it_should_be_is_an_error(budget: SpoolBudget) -> None:
     spool = filled(budget)
-    os.truncate(spool._file.fileno(), LENGTH)
+    os.truncate(spool.fileno(), LENGTH)
     with pytest.raises(Unavailable, match="incomplete"):
         spool.load(Window(0, (Span(0, LENGTH),)))
     spool.close()
@@ -210,7 +210,7 @@ def test_a_file_that_is_shorter_than_it_should_be_is_an_error(budget: SpoolBudge
 def test_no_path_leads_to_the_file(budget: SpoolBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     spool = filled(budget)
-    status = os.fstat(spool._file.fileno())
+    status = os.fstat(spool.fileno())
     assert status.st_dev == tmp_path.stat().st_dev
     assert status.st_nlink == 0
     assert list(tmp_path.iterdir()) == []

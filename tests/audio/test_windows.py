@@ -165,15 +165,15 @@ def test_no_speech_is_lost_or_repeated(talk: tuple[list[Span], Samples, VadOptio
     windows = windows_in(samples, ScriptedDetector(speech), options, block=block)
     assert [window.index for window in windows] == list(range(len(windows)))
     assert all(0 < window.length <= options.window_s * SAMPLE_RATE for window in windows)
-    heard = [span for window in windows for span in window.spans]
-    assert all(0 <= span.start < span.end <= length for span in heard)
-    assert all(one.end <= other.start for one, other in pairwise(heard))
-    unheard = np.zeros(length, bool)
+    packed = [span for window in windows for span in window.spans]
+    assert all(0 <= span.start < span.end <= length for span in packed)
+    assert all(one.end <= other.start for one, other in pairwise(packed))
+    missed = np.zeros(length, bool)
     for span in speech:
-        unheard[span.start : span.end] = True
-    for span in heard:
-        unheard[span.start : span.end] = False
-    assert not unheard.any()
+        missed[span.start : span.end] = True
+    for span in packed:
+        missed[span.start : span.end] = False
+    assert not missed.any()
 
 
 def test_memory_does_not_grow_with_the_recording() -> None:

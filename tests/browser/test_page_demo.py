@@ -17,7 +17,7 @@ def warning_of(tab: Tab) -> Locator:
     return tab.page.get_by_text(WARNING)
 
 
-def test_demo_model_is_warned_of_above_the_place_for_recordings(tab: Tab) -> None:
+def test_the_page_warns_of_the_demo_model(tab: Tab) -> None:
     warning = warning_of(tab)
     expect(warning).to_be_visible()
     notice, source = warning.bounding_box(), tab.page.locator("#source").bounding_box()
@@ -51,7 +51,7 @@ def test_beside_another_default_model_there_is_no_demo(open_tab: Opener, scripte
 
 
 @pytest.mark.parametrize("viewport", [None, PHONE])
-def test_sample_is_transcribed_by_one_click(open_tab: Opener, viewport: dict[str, int] | None) -> None:
+def test_a_sample_is_transcribed_by_one_click(open_tab: Opener, viewport: dict[str, int] | None) -> None:
     tab = open_tab(**({"viewport": viewport} if viewport else {}))
     button = tab.page.get_by_role("button", name="Try a sample")
     button.click()

@@ -19,7 +19,7 @@ def tab_to(tab: Tab, name: str) -> None:
     raise AssertionError(f"{name} can't be reached")
 
 
-def test_from_a_file_to_its_removal(tab: Tab) -> None:
+def test_a_recording_is_transcribed_and_removed_by_keyboard(tab: Tab) -> None:
     tab_to(tab, "Choose files")
     with tab.page.expect_file_chooser() as chooser:
         tab.page.keyboard.press("Enter")

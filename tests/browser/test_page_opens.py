@@ -14,7 +14,7 @@ def test_page_opens_without_a_fault(tab: Tab) -> None:
     tab.check_access()
 
 
-def test_page_fits_a_phone(open_tab: Opener) -> None:
+def test_the_page_fits_a_phone(open_tab: Opener) -> None:
     tab = open_tab(viewport=PHONE)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     tab.picture("empty-phone")

@@ -47,7 +47,7 @@ def progress(done_s: float, before: int, **more: Any) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"),
+    ("steps", "expected"),
     [
         ([("start", 0)], ["uploading", "Sending · 0 % of 1.5 kB"]),
         ([("start", 0), ("sent", 0.5)], ["uploading", "Sending · 50 % of 1.5 kB"]),
@@ -66,8 +66,8 @@ def progress(done_s: float, before: int, **more: Any) -> Step:
         ([("start", 0), ("end", BROKEN)] * 3, ["failed", "Not transcribed"]),
     ],
 )
-def test_each_state_says_what_is_known(tab: Tab, steps: list[Step], told: list[str]) -> None:
-    assert tab.page.evaluate(TELL, steps)[-1] == told
+def test_each_state_says_what_is_known(tab: Tab, steps: list[Step], expected: list[str]) -> None:
+    assert tab.page.evaluate(TELL, steps)[-1] == expected
 
 
 def test_a_retried_job_starts_empty_and_keeps_the_focus(tab: Tab) -> None:

@@ -183,16 +183,16 @@ def test_the_example_names_a_file_that_is_there_and_shows_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [({"host": "0.0.0.0"}, ["without API keys"]), ({"host": "127.0.0.1"}, [])],  # noqa: S104
 )
 def test_the_server_logs_what_is_worth_knowing_before_it_loads_a_model(
-    settings: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    settings: dict[str, str], expected: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("server.commands.serve.short", lambda settings: [keys(settings)])
     check_environment(Settings(**settings))  # type: ignore[arg-type]
-    assert [line for line in caplog.messages if any(text in line for text in told)] == caplog.messages
-    assert len(caplog.messages) == len(told)
+    assert [line for line in caplog.messages if any(text in line for text in expected)] == caplog.messages
+    assert len(caplog.messages) == len(expected)
 
 
 def test_the_server_does_not_start_where_it_would_not_run() -> None:

@@ -87,7 +87,7 @@ def rows(captured: Captured) -> list[list[str]]:
     return [line.split() for line in captured.readouterr().out.splitlines() if line]
 
 
-def test_list_shows_what_is_there_and_the_default(models: Path, capsys: Captured) -> None:
+def test_list_shows_installed_models_and_the_default(models: Path, capsys: Captured) -> None:
     pulled(models / "me--small", "me/small")
     filled(models / "clinic", *WHOLE)
     filled(models / "half", "model.bin")
@@ -109,13 +109,13 @@ def test_list_all_shows_what_could_be_pulled(capsys: Captured) -> None:
     )
 
 
-def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_list_prints_json_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     pulled(models / "Systran--faster-distil-whisper-large-v2", TINY)
     monkeypatch.setenv("SOTTO_MODEL", NAME)
     assert run(["models", "list", "--json", "--all"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["models_dir"], told["default"]) == (str(models), NAME)
-    by_name = {model["name"]: model for model in told["models"]}
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["models_dir"], listed["default"]) == (str(models), NAME)
+    by_name = {model["name"]: model for model in listed["models"]}
     assert [name for name, model in by_name.items() if model["default"]] == [NAME]
     assert [name for name, model in by_name.items() if model["installed"]] == [NAME, "demo"]
     assert [name for name, model in by_name.items() if model["demo"]] == [[*by_name][-1]] == ["demo"]
@@ -126,7 +126,7 @@ def test_list_for_programs(models: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert by_name["small"]["size_bytes"] == pytest.approx(486_212_372, rel=0.005)
 
 
-def test_own_catalog_gives_names(
+def test_the_operators_catalog_adds_names(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     filled(tmp_path / "elsewhere", *WHOLE)
@@ -142,7 +142,7 @@ def test_own_catalog_gives_names(
 # pull
 
 
-def test_pulled_model_is_there_and_is_not_pulled_twice(hub: Hub, models: Path, capsys: Captured) -> None:
+def test_a_pulled_model_is_there_and_is_not_pulled_twice(hub: Hub, models: Path, capsys: Captured) -> None:
     assert run(["models", "pull", NAME, "demo"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out == [
@@ -179,7 +179,7 @@ def test_latest_takes_a_newer_revision(hub: Hub, models: Path, capsys: Captured)
         ("offline", "SOTTO_OFFLINE .* forbids downloading it"),
     ],
 )
-def test_pull_that_fails_says_why(
+def test_a_pull_that_fails_says_why(
     fault: str, message: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setattr("server.models.hub.RETRY_WAIT_S", 0.0)
@@ -191,7 +191,7 @@ def test_pull_that_fails_says_why(
     assert re.search(message, error_of(capsys))
 
 
-def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> None:
+def test_ctrl_c_says_how_to_resume(hub: Hub, models: Path, capsys: Captured) -> None:
     hub.cuts["model.bin"] = [100_000] + [0] * 20
     half = models / "Systran--faster-distil-whisper-large-v2.partial" / "model.bin"
     process = sotto("pull", NAME, HF_ENDPOINT=hub.endpoint)
@@ -215,7 +215,7 @@ def test_ctrl_c_says_how_to_go_on(hub: Hub, models: Path, capsys: Captured) -> N
 # path and remove
 
 
-def test_path_is_for_scripts(models: Path, capsys: Captured) -> None:
+def test_path_prints_the_folder_for_scripts(models: Path, capsys: Captured) -> None:
     filled(models / "clinic", *WHOLE)
     assert run(["models", "path", "clinic"]) == 0
     assert capsys.readouterr().out == f"{models / 'clinic'}\n"
@@ -260,7 +260,7 @@ def test_remove_needs_yes_without_a_terminal(models: Path, capsys: Captured) -> 
 
 
 @pytest.mark.parametrize("name", ["demo", str(ROOT / "models" / "demo")])
-def test_bundled_model_is_not_removed(name: str, capsys: Captured) -> None:
+def test_the_bundled_model_is_not_removed(name: str, capsys: Captured) -> None:
     assert run(["models", "remove", "--yes", name]) == 1
     assert "comes with Sotto" in error_of(capsys)
 
@@ -293,7 +293,7 @@ def test_verify_sets_the_exit_status(models: Path, capsys: Captured) -> None:
 # export and import
 
 
-def test_model_goes_by_a_file_to_another_machine(
+def test_a_model_is_exported_and_imported_on_another_machine(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     pulled(models / "me--small")
@@ -311,7 +311,7 @@ def test_model_goes_by_a_file_to_another_machine(
     assert run(["models", "path", "ward"]) == 0
 
 
-def test_model_goes_through_pipes(models: Path, tmp_path: Path) -> None:
+def test_a_model_goes_through_pipes(models: Path, tmp_path: Path) -> None:
     folder = pulled(models / "me--small")
     exporter = sotto("export", "me/small", "-")
     bundle, err = exporter.communicate(timeout=END_S)

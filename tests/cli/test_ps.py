@@ -72,12 +72,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def told(*models: Json) -> bytes:
+def answer_with(*models: Json) -> bytes:
     return json.dumps({"time": 1000, "models": models}).encode()
 
 
 def test_table_has_a_line_for_each_model(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    server.answer = told(IDLE, BUSY, RESTING, LOADING, BROKEN)
+    server.answer = answer_with(IDLE, BUSY, RESTING, LOADING, BROKEN)
     assert run(["ps"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "MODEL  STATE    DEVICE  TYPE  MEMORY    REQUESTS  QUEUE  LAST USE   UNLOADS IN",
@@ -91,7 +91,7 @@ def test_table_has_a_line_for_each_model(server: Server, capsys: pytest.CaptureF
 
 
 def test_json_is_the_answer_of_the_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    server.answer = told(IDLE)
+    server.answer = answer_with(IDLE)
     assert run(["ps", "--json", "--server", f"http://127.0.0.1:{server.server_port}/v1/"]) == 0
     assert json.loads(capsys.readouterr().out) == {"time": 1000, "models": [IDLE]}
 
@@ -104,12 +104,12 @@ def test_json_is_the_answer_of_the_server(server: Server, capsys: pytest.Capture
         ({"OPENAI_API_KEY": "theirs", "SOTTO_API_KEY": "ours"}, "Bearer ours"),
     ],
 )
-def test_key_is_the_environment_s(
+def test_the_key_comes_from_the_environment(
     variables: dict[str, str], sent: str | None, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    server.answer = told()
+    server.answer = answer_with()
     assert run(["ps"]) == 0
     assert server.keys == [sent]
 
@@ -136,7 +136,7 @@ def test_an_unreachable_server_is_reported(capsys: pytest.CaptureFixture[str]) -
     assert f"http://127.0.0.1:{port}" in capsys.readouterr().err
 
 
-def test_port_that_is_any_leads_nowhere(
+def test_port_zero_needs_the_servers_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOTTO_PORT", "0")

@@ -17,7 +17,7 @@ DEADLINE_S = 60.0
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("javac"), reason="no JDK is installed")
-def test_offer_of_http_2_does_not_lose_the_form(server: Running) -> None:
+def test_an_offer_of_http_2_does_not_lose_the_form(server: Running) -> None:
     ran = subprocess.run(
         ["java", SOURCE, f"{server.base_url}/v1", KEY, DATA / "en_00.wav"],  # noqa: S607  # whichever is installed
         capture_output=True,

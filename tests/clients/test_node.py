@@ -25,14 +25,14 @@ class Script:
     """One of the scripts under way, as a program of its own that knows the server by its environment alone."""
 
     def __init__(self, node: str, name: str, server: Running, *cases: str, key: str = KEY) -> None:
-        told = {
+        variables = {
             "OPENAI_BASE_URL": f"{server.base_url}/v1",
             "OPENAI_API_KEY": key,
             "AZURE_OPENAI_API_KEY": key,
         }
         self._process = subprocess.Popen(
             [node, NODE / name, *cases],
-            env=os.environ | told,
+            env=os.environ | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",

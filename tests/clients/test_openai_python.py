@@ -119,7 +119,7 @@ def test_raw_response_parses_and_shows_headers(client: OpenAI) -> None:
     assert raw.request_id.startswith("req_")
 
 
-def test_answer_can_be_read_line_by_line(client: OpenAI) -> None:
+def test_an_answer_can_be_read_line_by_line(client: OpenAI) -> None:
     create = client.audio.transcriptions.with_streaming_response.create
     with create(model="whisper-1", file=SPEECH, response_format="vtt") as response:
         first, *_, text, last = response.iter_lines()
@@ -166,7 +166,7 @@ def test_a_client_that_times_out_cancels_its_work(client: OpenAI, server: Runnin
     wait_until(lambda: len(DISCONNECTED.findall(server.log)) > before)
 
 
-def test_client_tries_again_after_429(server: Running, base_url: str) -> None:
+def test_a_client_tries_again_after_429(server: Running, base_url: str) -> None:
     statuses = []
     with ExitStack() as busy:
 

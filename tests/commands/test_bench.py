@@ -30,8 +30,8 @@ def test_a_report_has_figures_versions_and_settings_but_no_names(
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert [line.split("|")[1:3] for line in table[2:]] == [[" 1 ", " 1 "], [" 2 ", " 2 "]]
     assert len({line.count("|") for line in table}) == 1
-    for told in ("int8 on cpu", "CTranslate2 ", "CPUs by affinity", "AVX", "allocator", "batches at once"):
-        assert told in page
+    for expected in ("int8 on cpu", "CTranslate2 ", "CPUs by affinity", "AVX", "allocator", "batches at once"):
+        assert expected in page
     for hidden in (socket.gethostname(), str(ROOT), str(Path.home())):
         assert hidden not in page
 

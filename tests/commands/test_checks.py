@@ -98,7 +98,7 @@ def test_a_folder_for_decoded_audio_is_a_disk_with_room(temp: Path, monkeypatch:
     assert scratch(Settings(spool_mb=1, uploads_mb=1)).status == "note"
 
 
-def test_defaults_are_no_reason_for_a_note_but_a_full_disk_is(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_give_no_note_but_a_full_disk_does(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = shutil.disk_usage(temp)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=5 << 30))
     assert scratch(Settings()).status == "ok"
@@ -164,7 +164,7 @@ def test_a_folder_for_models_has_room_or_can_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offline", "status", "told"),
+    ("name", "offline", "status", "expected"),
     [
         ("demo", True, "note", "sotto models pull base"),
         ("tiny", False, "note", "the first start downloads it"),
@@ -173,11 +173,11 @@ def test_a_folder_for_models_has_room_or_can_be_made(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_is_installed_or_the_check_says_what_to_do(
-    tmp_path: Path, name: str, offline: bool, status: str, told: str
+    tmp_path: Path, name: str, offline: bool, status: str, expected: str
 ) -> None:
     check, found = model(Settings(model=name, models_dir=tmp_path, offline=offline))
     assert check.status == status
-    assert told in str(check)
+    assert expected in str(check)
     assert (found is None) == (name == "no-such-model")
 
 

@@ -132,7 +132,7 @@ def test_a_request_that_must_not_be_retried_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "message"),
     [
         (400, b'{"error": {"message": "no audio"}}', "no audio"),
         (404, b"<html>", "answers 404"),
@@ -142,8 +142,8 @@ def test_a_request_that_must_not_be_retried_is_not() -> None:
         (200, b'{"text": "not streamed"}', "is this a Sotto server"),
     ],
 )
-def test_errors_of_the_server_are_raised(status: int, body: bytes, told: str) -> None:
-    with pytest.raises(RemoteError, match=told):
+def test_errors_of_the_server_are_raised(status: int, body: bytes, message: str) -> None:
+    with pytest.raises(RemoteError, match=message):
         asked(Answers((status, body, {})))
 
 
@@ -194,5 +194,5 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
     ],
 )
 def test_words_get_their_spaces_and_punctuation_back(words: list[str]) -> None:
-    told = [{"word": bare_word(word), "start": 0.0, "end": 1.0, "probability": 1.0} for word in words]
-    assert [word.word for word in _words("".join(words), told)] == words
+    timed = [{"word": bare_word(word), "start": 0.0, "end": 1.0, "probability": 1.0} for word in words]
+    assert [word.word for word in _words("".join(words), timed)] == words

@@ -114,11 +114,11 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
 
 @pytest.mark.parametrize(
-    ("program", "told"), [("import os; os.abort()", "SIGABRT"), ("raise SystemExit(3)", "status 3")]
+    ("program", "expected"), [("import os; os.abort()", "SIGABRT"), ("raise SystemExit(3)", "status 3")]
 )
-def test_a_process_that_crashes_is_an_answer(child: Callable[[str], None], program: str, told: str) -> None:
+def test_a_process_that_crashes_is_an_answer(child: Callable[[str], None], program: str, expected: str) -> None:
     child(program)
-    assert told in ask_child("cuda")["error"]
+    assert expected in ask_child("cuda")["error"]
 
 
 def test_a_process_that_never_ends_is_an_answer(

@@ -348,7 +348,7 @@ def test_pipes_get_text_and_no_control_characters() -> None:
 
 
 class FakeTranscription:
-    """A recording of `left_s` that is heard when it is let go."""
+    """A recording of `left_s` that ends when its event is set."""
 
     def __init__(self, left_s: float) -> None:
         self.done_s, self.left_s = 0.0, left_s

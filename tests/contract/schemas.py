@@ -19,9 +19,9 @@ THEIRS = {
     ("translations", "verbose_json"): "CreateTranslationResponseVerboseJson",
 }
 OURS = {
-    ("transcriptions", "json"): "Transcription",
+    ("transcriptions", "json"): "JsonTranscription",
     ("transcriptions", "verbose_json"): "VerboseTranscription",
-    ("translations", "json"): "Translation",
+    ("translations", "json"): "JsonTranslation",
     ("translations", "verbose_json"): "VerboseTranslation",
 }
 

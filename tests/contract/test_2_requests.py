@@ -58,7 +58,7 @@ def test_every_field_of_openai_s_is_one_of_ours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_field_of_ours_that_openai_has_not_is_marked(name: str) -> None:
+def test_a_field_of_ours_that_openai_has_not_is_marked(name: str) -> None:
     assert OURS[name].ours == (name not in REQUEST["properties"])
 
 
@@ -75,7 +75,7 @@ def test_every_model_of_openai_s_serves_every_format(client: TestClient, model: 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", LISTS)
-def test_list_is_read_in_every_encoding(name: str, encoding: str) -> None:
+def test_a_list_is_read_in_every_encoding(name: str, encoding: str) -> None:
     plainly = parse(*((f"{name}[]", value) for value in LISTS[name]))
     assert parse(*ENCODINGS[encoding](name, LISTS[name])) == plainly
     assert plainly != parse()
@@ -87,5 +87,5 @@ def defaults_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 def test_server_vad_has_openai_s_defaults() -> None:
     published = defaults_of(PUBLISHED["VadConfig"])
-    assert defaults_of(OURS["chunking_strategy"].schema["oneOf"][1]) == published  # type: ignore[index]
+    assert defaults_of(OURS["chunking_strategy"].schema["oneOf"][1]) == published
     assert parse(("chunking_strategy[type]", "server_vad")).vad == VadOptions(**published)

@@ -93,11 +93,11 @@ def test_translations_come_as_plain_text_too(client: TestClient, response_format
     assert "One zero seven" in answer.text
 
 
-def test_translation_in_json_is_its_text_and_nothing_else(client: TestClient) -> None:
+def test_a_translation_in_json_is_its_text_and_nothing_else(client: TestClient) -> None:
     assert ask(client, audio=GERMAN, route="translations").json().keys() == {"text"}
 
 
-def test_translation_in_verbose_json_is_english_without_usage(client: TestClient) -> None:
+def test_a_translation_in_verbose_json_is_english_without_usage(client: TestClient) -> None:
     answer = ask(client, VERBOSE, audio=GERMAN, route="translations").json()
     assert (answer["task"], answer["language"], answer["language_code"]) == ("translate", "english", "en")
     assert "usage" not in answer
@@ -135,7 +135,7 @@ def test_usage_of_gpt_ids_is_tokens(client: TestClient) -> None:
     }
 
 
-def test_prompt_counts_as_text_tokens(client: TestClient) -> None:
+def test_the_prompt_counts_as_text_tokens(client: TestClient) -> None:
     usage = usage_of(client, prompt="The party.")
     assert usage["input_token_details"]["text_tokens"] > 0
     assert usage["input_tokens"] == sum(usage["input_token_details"].values())

@@ -173,7 +173,7 @@ ROWS = (
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.condition)
-def test_error_is_as_the_contract_has_it(client: TestClient, row: Row, path: str) -> None:
+def test_an_error_matches_the_contract(client: TestClient, row: Row, path: str) -> None:
     headers = {"content-type": wire.content_type(), **row.headers}
     answer = client.post(path, content=wire.form(*row.parts), headers=headers)
     assert answer.status_code == row.status

@@ -70,7 +70,7 @@ def test_languages_are_in_the_last_event(client: TestClient) -> None:
     assert stream(client, {"model": "gpt-transcribe"})[-1]["languages"] == [{"code": "en"}]
 
 
-def test_stream_is_a_stream_to_whatever_stands_between(client: TestClient) -> None:
+def test_a_stream_is_not_buffered_by_proxies(client: TestClient) -> None:
     answer = ask(client, STREAM)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"

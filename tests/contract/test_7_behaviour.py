@@ -23,15 +23,15 @@ def test_models_fit_their_schemas(client: TestClient) -> None:
     assert {"demo", "whisper-1"} <= {each["id"] for each in listed["data"]}
     for each in listed["data"]:
         described = client.get(f"/v1/models/{each['id']}").json()
-        fits(described, "Model", "Model")
+        fits(described, "Model", "ModelEntry")
         assert described.pop("languages")
         assert described == {name: value for name, value in each.items() if name != "languages"}
-        fits(each, "Model", "Model")
+        fits(each, "Model", "ModelEntry")
     assert [each["demo"] for each in listed["data"]] == [True] * len(listed["data"])
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) -> None:
+def test_an_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) -> None:
     answer = client.request(method, "/v1/models/org%2Fnone")
     assert answer.status_code == 404
     fits(answer.json(), "ErrorResponse", "ErrorResponse")
@@ -40,6 +40,6 @@ def test_unknown_model_fits_the_error_s_schema(client: TestClient, method: str) 
     assert error["message"].startswith("The model 'org/none' does not exist")
 
 
-@pytest.mark.parametrize(("path", "schema"), [("/health", "Health"), ("/ready", "Ready")])
+@pytest.mark.parametrize(("path", "schema"), [("/health", "Health"), ("/ready", "Readiness")])
 def test_probes_fit_our_schemas(client: TestClient, path: str, schema: str) -> None:
     fits(client.get(path).json(), None, schema)

@@ -23,7 +23,7 @@ def names_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_row_is_held_by_a_test(row: str) -> None:
+def test_every_row_is_held_by_a_test(row: str) -> None:
     what, _, held_by = row.rpartition(" | ")
     assert what
     assert re.fullmatch(r"`[\w/]+\.py::\w+`(, `[\w/]+\.py::\w+`)*", held_by)

@@ -106,14 +106,14 @@ def test_any_batch_gives_what_each_window_gives_alone(demo: Whisper, batch: list
 
 @examples(5)
 @given(asked_of(QUICK, 5))
-def test_any_batch_on_random_weights_too(random_model: Whisper, batch: list[Asked]) -> None:
+def test_any_batch_on_random_weights_gives_the_same_results(random_model: Whisper, batch: list[Asked]) -> None:
     assert_alike(random_model, batch, 5)
 
 
 @pytest.mark.slow
 @examples(15)
 @given(asked_of(RECORDINGS, 8), st.integers(2, 8))
-def test_any_batch_of_any_recordings_does(demo: Whisper, batch: list[Asked], limit: int) -> None:
+def test_any_batch_of_any_recordings_gives_the_same_results(demo: Whisper, batch: list[Asked], limit: int) -> None:
     assert_alike(demo, batch, limit)
 
 

@@ -258,7 +258,7 @@ def test_stats_count_what_waits_runs_is_done_and_failed() -> None:
         wait_until(lambda: counts(engine) == {"queued": 0, "running": 0, "done": 3, "failed": 1, "batches": 2})
 
 
-def test_position_is_behind_those_that_came_before_and_nought_while_a_window_runs() -> None:
+def test_the_position_counts_earlier_requests_and_is_zero_while_running() -> None:
     with busy(FakeModel()) as engine:
         for request in ("first", "second", "first"):
             submit(engine, 1, request=request)
@@ -451,8 +451,13 @@ def test_bulk_batches_are_short_while_interactive_requests_arrive() -> None:
 
 @pytest.mark.parametrize(("beam_size", "limit"), [(1, 8), (5, 8), (10, 4), (20, 2)])
 def test_more_beams_than_usual_make_smaller_batches(beam_size: int, limit: int) -> None:
-    with running(FakeModel(), max_batch=8) as engine:
-        assert engine._limit_of(engine_job(engine, "bulk", replace(BEAMS, beam_size=beam_size))) == limit
+    model, options = FakeModel(), replace(BEAMS, beam_size=beam_size)
+    with busy(model, max_batch=8) as engine:
+        futures = [submit(engine, number, options) for number in range(16)]
+        model.release()
+        for future in futures:
+            future.result(DEADLINE_S)
+    assert [len(batch) for batch in model.batches] == [1, *[limit] * (16 // limit)]
 
 
 def engine_job(engine: Engine, priority: Priority, options: DecodingOptions = BEAMS) -> Job:

@@ -130,7 +130,7 @@ def test_removed_requests_are_handed_out_and_gone() -> None:
     assert drain(queue, 8) == [["b0"]]
 
 
-def test_position_counts_the_requests_that_have_their_turn_before() -> None:
+def test_the_position_counts_the_requests_scheduled_before() -> None:
     queue = queue_of(*things("a", 3), *things("b", 1), *things("c", 2), *things("quick", 2, "interactive"))
     assert [queue.ahead(request) for request in ("quick", "a", "b", "c")] == [0, 1, 2, 3]
     assert queue.ahead("not here yet") == 4

@@ -41,7 +41,7 @@ def test_a_compute_type_that_fails_gives_way_to_the_next_and_the_log_says_so(
     loaded.model.close()
     assert loaded.facts.compute_type == "float32"
     (line,) = caplog.messages
-    assert line.startswith("int8 on cpu doesn't work, float32 does: ")
+    assert line.startswith("int8 doesn't work on cpu, using float32 instead: ")
     assert DEAD in line
 
 

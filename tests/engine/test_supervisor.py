@@ -208,7 +208,7 @@ def test_a_window_that_crashes_the_process_twice_fails_and_its_neighbours_do_not
         with held(loader, engine) as first:
             futures = [submit(engine, index, "die" if index == 2 else "") for index in range(8)]
         poison = futures.pop(2)
-        with pytest.raises(Unavailable, match="ended twice"):
+        with pytest.raises(Unavailable, match="failed twice"):
             poison.result(DEADLINE_S)
         assert [text(future) for future in [first, *futures]] == [" w99", *(f" w{n}" for n in range(8) if n != 2)]
         assert loader.starts == 3

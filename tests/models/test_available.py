@@ -119,7 +119,7 @@ def test_a_catalog_of_the_operator_s_own_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "told", "languages"),
+    ("vocabulary", "language", "languages"),
     [
         (51_864, "multilingual", 1),
         (51_865, "multilingual", len(NAMES) - 1),
@@ -128,8 +128,8 @@ def test_a_catalog_of_the_operator_s_own_counts(tmp_path: Path) -> None:
         (51_865, "de", 1),
     ],
 )
-def test_languages_follow_from_the_vocabulary(vocabulary: int, told: str | None, languages: int) -> None:
-    assert len(languages_of(Dimensions(**SIZES, vocabulary=vocabulary), told)) == languages
+def test_languages_follow_from_the_vocabulary(vocabulary: int, language: str | None, languages: int) -> None:
+    assert len(languages_of(Dimensions(**SIZES, vocabulary=vocabulary), language)) == languages
 
 
 def test_of_a_file_that_is_no_model_no_language_is_known() -> None:

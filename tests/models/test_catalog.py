@@ -18,7 +18,7 @@ from tests.support.model_folders import WHOLE, cached, filled
 KNOWN = catalog.load()
 
 
-def test_own_catalog_is_valid_and_every_name_finds_its_model() -> None:
+def test_our_catalog_is_valid_and_every_name_finds_its_model() -> None:
     own = catalog.load()
     assert {model.name for model in own.models} >= {"demo", "tiny", "large-v3", "large-v3-turbo"}
     spellings = [name.casefold() for model in own.models for name in model.names]
@@ -51,7 +51,7 @@ def test_data_is_looked_for_in_the_package_then_in_the_checkout(
         catalog.data_path("demo")
 
 
-def test_bundled_model_is_found_where_it_lies() -> None:
+def test_the_bundled_model_is_found_where_it_lies() -> None:
     demo = catalog.data_path("demo")
     found = catalog.resolve("demo", Path("/nonexistent"))
     assert (found.name, found.folder, found.repository, found.window_s) == ("demo", demo, None, 10.0)
@@ -81,7 +81,7 @@ def test_catalogd_model_is_to_be_pulled_until_it_is_whole(tmp_path: Path, name: 
     assert catalog.resolve(name, tmp_path).folder == target
 
 
-def test_catalog_may_want_more_files(tmp_path: Path) -> None:
+def test_the_catalog_may_want_more_files(tmp_path: Path) -> None:
     target = filled(tmp_path / "Systran--faster-whisper-large-v3", *WHOLE)
     assert catalog.resolve("large-v3", tmp_path).folder is None
     filled(target, "preprocessor_config.json")
@@ -95,7 +95,7 @@ def test_other_repository_is_to_be_pulled(tmp_path: Path) -> None:
     assert (found.files, found.window_s) == (REQUIRED, 30.0)
 
 
-def test_directory_wins_over_repository_and_catalog_over_directory(
+def test_a_directory_wins_over_repository_and_catalog_over_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -107,7 +107,7 @@ def test_directory_wins_over_repository_and_catalog_over_directory(
 
 
 @pytest.mark.parametrize("lacking", WHOLE)
-def test_incomplete_directory_is_refused(tmp_path: Path, lacking: str) -> None:
+def test_an_incomplete_directory_is_refused(tmp_path: Path, lacking: str) -> None:
     folder = filled(tmp_path / "model", *(name for name in WHOLE if name != lacking))
     with pytest.raises(ModelUnavailable, match=f"it lacks {lacking}"):
         catalog.resolve(str(folder), tmp_path)
@@ -127,7 +127,7 @@ def test_transformers_directory_gets_the_command_that_converts_it(tmp_path: Path
     )
 
 
-def test_lfs_pointer_is_no_model(tmp_path: Path) -> None:
+def test_an_lfs_pointer_is_no_model(tmp_path: Path) -> None:
     folder = filled(tmp_path / "cloned", *WHOLE)
     (folder / "model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ModelUnavailable, match="git lfs pull"):
@@ -156,7 +156,7 @@ def test_anything_else_is_refused_with_a_hint(
         catalog.resolve(name, tmp_path)
 
 
-def test_file_is_no_repository_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_no_repository_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path / "me", "tiny.pt")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelUnavailable, match=r"me/tiny\.pt is a checkpoint of openai-whisper"):
@@ -208,7 +208,7 @@ def test_names_mean_what_they_mean_to_faster_whisper(name: str, repository: str)
         ("distil-large-v3.5", 1_512_927_867 + 2_690 + 340 + 2_480_645 + 1_068_114),
     ],
 )
-def test_download_is_as_large_as_the_catalog_says(name: str, size: int) -> None:
+def test_a_download_is_as_large_as_the_catalog_says(name: str, size: int) -> None:
     model = catalog.load().find(name)
     assert model is not None
     assert model.download_bytes == pytest.approx(size, rel=0.005)
@@ -241,7 +241,7 @@ def test_own_entries_win_and_the_others_stay(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
 
 
-def test_own_directory_is_found_by_its_name_with_its_window(tmp_path: Path) -> None:
+def test_a_model_directory_is_found_by_its_name_with_its_window(tmp_path: Path) -> None:
     own = tmp_path / "mine.toml"
     own.write_text(f'[models.mine]\npath = "{tmp_path / "elsewhere"}"\nwindow_s = 10')
     catalogue = catalog.load(own)
@@ -264,7 +264,7 @@ def test_missing_own_catalog_is_named(tmp_path: Path) -> None:
 # Folders of the models directory
 
 
-def test_folder_of_the_models_directory_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_the_models_directory_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(filled(tmp_path / "here"))
     filled(tmp_path / "here" / "clinic")  # what else has the name doesn't matter
     folder = filled(tmp_path / "models" / "clinic", *WHOLE)
@@ -272,12 +272,12 @@ def test_folder_of_the_models_directory_is_a_name(tmp_path: Path, monkeypatch: p
     assert (found.name, found.folder, found.window_s) == ("clinic", folder, 30.0)
 
 
-def test_path_of_a_pulled_model_is_that_model(tmp_path: Path) -> None:
+def test_the_path_of_a_pulled_model_is_that_model(tmp_path: Path) -> None:
     folder = filled(tmp_path / "Systran--faster-whisper-tiny", *WHOLE)
     assert catalog.resolve(str(folder), tmp_path) == catalog.resolve("tiny", tmp_path)
 
 
-def test_pulled_model_that_lost_bytes_is_to_be_pulled_again(tmp_path: Path) -> None:
+def test_a_truncated_pulled_model_is_pulled_again(tmp_path: Path) -> None:
     folder = filled(tmp_path / "Systran--faster-whisper-tiny", *WHOLE)
     Manifest("Systran/faster-whisper-tiny", "1" * 40, {"model.bin": FileInfo(2, "0" * 64)}).write(folder)
     assert catalog.resolve("tiny", tmp_path).folder == folder
@@ -315,7 +315,7 @@ def test_a_model_elsewhere_is_used_until_the_models_directory_has_it(tmp_path: P
     assert catalog.resolve("base", models, catalogue).folder == own
 
 
-def test_a_cached_repository_that_the_catalog_lacks_is_found_by_its_id(tmp_path: Path) -> None:
+def test_a_cached_repository_outside_the_catalog_is_found_by_its_id(tmp_path: Path) -> None:
     snapshot = cached(tmp_path / "hub", "me/own-ct2")
     catalogue = catalog.load(elsewhere=[tmp_path / "hub"])
     assert catalog.resolve("me/own-ct2", tmp_path / "models", catalogue).folder == snapshot
@@ -325,7 +325,7 @@ def test_a_cached_repository_that_the_catalog_lacks_is_found_by_its_id(tmp_path:
     assert half.is_dir()
 
 
-def test_a_useless_folder_elsewhere_does_not_stand_in_for_the_model(tmp_path: Path) -> None:
+def test_an_unusable_folder_elsewhere_does_not_count_as_the_model(tmp_path: Path) -> None:
     pointer = filled(tmp_path / "share" / "small", *WHOLE)
     (pointer / "model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     known = catalog.load(elsewhere=[tmp_path / "share"])
@@ -392,7 +392,7 @@ def test_translation_model_of_ctranslate2_is_refused(tmp_path: Path) -> None:
         catalog.resolve(str(folder), tmp_path)
 
 
-def test_checkpoint_of_openai_is_recognised_as_a_file_and_in_a_folder(tmp_path: Path) -> None:
+def test_a_checkpoint_of_openai_is_recognised_as_a_file_and_in_a_folder(tmp_path: Path) -> None:
     folder = filled(tmp_path / "cache", "tiny.pt")
     for name in (folder, folder / "tiny.pt"):
         with pytest.raises(ModelUnavailable, match="openai-whisper: use SOTTO_MODEL=tiny"):

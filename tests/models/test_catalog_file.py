@@ -75,7 +75,7 @@ def test_the_download_size_follows_from_the_dimensions(tmp_path: Path) -> None:
         ("30.0", '"30"', "not supported between"),
     ],
 )
-def test_mistake_in_an_entry_is_named(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+def test_an_invalid_entry_is_named(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     text = ENTRY.format(name="tiny", owner="a")
     assert old in text
     with pytest.raises(ModelUnavailable, match=complaint):

@@ -7,11 +7,11 @@ from server.models.conversion import advice
 CHECKPOINT = ["config.json", "model.safetensors", "vocab.json", "merges.txt"]
 
 
-def commands_of(told: str | None) -> list[list[str]]:
+def commands_of(advised: str | None) -> list[list[str]]:
     """The commands in an advice, as a shell would split them."""
-    assert told is not None
+    assert advised is not None
     commands: list[list[str]] = [[]]
-    for word in shlex.split(told.partition(": ")[2]):
+    for word in shlex.split(advised.partition(": ")[2]):
         commands[-1].append(word)
         if word == "&&":
             commands[-1].pop()
@@ -19,7 +19,7 @@ def commands_of(told: str | None) -> list[list[str]]:
     return commands
 
 
-def test_checkpoint_of_transformers_is_converted_by_one_command() -> None:
+def test_a_checkpoint_of_transformers_is_converted_by_one_command() -> None:
     files = [*CHECKPOINT, "tokenizer.json", "preprocessor_config.json"]
     assert commands_of(advice(files, "/my models/clinic", "/my models/clinic-ct2")) == [
         shlex.split(
@@ -39,9 +39,9 @@ def test_lacking_tokenizer_is_made_after_the_conversion() -> None:
     assert """T.from_pretrained("it's").save_pretrained('out')""" in python[2]
 
 
-def test_own_checkpoint_of_openai_takes_a_step_more() -> None:
-    told = advice(["tuned.pt"], "/models", "/models/tuned", known=["tiny"])
-    first, second = commands_of(told)
+def test_a_fine_tuned_openai_checkpoint_takes_one_more_step() -> None:
+    advised = advice(["tuned.pt"], "/models", "/models/tuned", known=["tiny"])
+    first, second = commands_of(advised)
     assert first[:3] == ["python", "-m", "transformers.models.whisper.convert_openai_to_hf"]
     assert first[first.index("--checkpoint_path") + 1] == "/models/tuned.pt"
     between = first[first.index("--pytorch_dump_folder_path") + 1]
@@ -50,7 +50,7 @@ def test_own_checkpoint_of_openai_takes_a_step_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "advised"),
     [
         (["large-v3.pt"], "use SOTTO_MODEL=large-v3"),
         (["ggml-large-v3-q5_0.bin"], "whisper.cpp"),
@@ -59,8 +59,8 @@ def test_own_checkpoint_of_openai_takes_a_step_more() -> None:
         (["model-00001-of-00002.safetensors", "adapter_config.json"], "transformers format"),
     ],
 )
-def test_other_formats_are_recognised(files: list[str], told: str) -> None:
-    assert told in (advice(files, "in", "out", known=["large-v3"]) or "")
+def test_other_formats_are_recognised(files: list[str], advised: str) -> None:
+    assert advised in (advice(files, "in", "out", known=["large-v3"]) or "")
 
 
 def test_unknown_files_get_no_advice() -> None:

@@ -48,7 +48,7 @@ def test_a_model_that_is_no_whisper_has_no_dimensions(tmp_path: Path, content: b
     assert read_dimensions(tmp_path / "missing.bin") is None
 
 
-def test_truncated_model_has_no_shapes(tmp_path: Path, demo_model: Path) -> None:
+def test_a_truncated_model_has_no_shapes(tmp_path: Path, demo_model: Path) -> None:
     (tmp_path / "model.bin").write_bytes((demo_model / "model.bin").read_bytes()[:1000])
     assert read_shapes(tmp_path / "model.bin") == ("", {})
 

@@ -62,9 +62,11 @@ def test_another_conversion_of_it_keeps_its_own_name(source: Path, models: Path,
     content = (source / "model.bin").read_bytes()
     (source / "model.bin").write_bytes(content[:-1] + b"!")
     assert folders.import_folder(source, models, known) == models / "my-model"
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'.*--as NAME"):
+    with pytest.raises(
+        ModelUnavailable, match=r"files differ from 'small' in the catalog \(model\.bin\).*--as NAME"
+    ):
         folders.import_folder(source, models, known, label="small")
-    with pytest.raises(ModelUnavailable, match=r"model\.bin is not what the catalog has for 'small'"):
+    with pytest.raises(ModelUnavailable, match=r"differ from 'small' in the catalog \(model\.bin\)"):
         folders.import_folder(source, models, known, label="me--small")
 
 
@@ -114,7 +116,7 @@ def test_progress_names_each_file(source: Path, models: Path) -> None:
     assert all(step.done < step.total for step in steps)
 
 
-def test_damage_is_not_given_new_checksums(source: Path, models: Path) -> None:
+def test_a_damaged_model_gets_no_new_checksums(source: Path, models: Path) -> None:
     folder = folders.import_folder(source, models, NOTHING_KNOWN)
     content = (folder / "model.bin").read_bytes()
     (folder / "model.bin").write_bytes(content[:-1] + b"!")

@@ -50,7 +50,7 @@ def the(models: Path, known: Catalog, name: str) -> InstalledModel:
     return next(each for each in installed(models, known) if name in each.names)
 
 
-def test_bundled_model_is_there_without_a_models_directory(tmp_path: Path, known: Catalog) -> None:
+def test_the_bundled_model_is_there_without_a_models_directory(tmp_path: Path, known: Catalog) -> None:
     (demo,) = installed(tmp_path / "none", known)
     assert (demo.name, demo.problem, demo.languages, demo.removable) == ("demo", "", "multilingual", False)
     assert demo.size > 12_000_000
@@ -98,7 +98,7 @@ def test_a_damaged_model_has_a_problem(models: Path, known: Catalog, spoil: str,
     assert problem in the(models, known, "tiny").problem
 
 
-def test_interrupted_pull_is_shown_until_it_is_whole(models: Path, known: Catalog) -> None:
+def test_an_interrupted_pull_is_shown_until_it_is_whole(models: Path, known: Catalog) -> None:
     partial = pulled(models / f"{TINY}.partial", "Systran/faster-whisper-tiny")
     (partial / "model.bin").write_bytes(b"half")
     tiny = the(models, known, "tiny")
@@ -128,7 +128,7 @@ def test_operator_s_own_path_is_listed_and_kept(models: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["tiny", "TINY", "whisper-tiny", "Systran/faster-whisper-tiny", TINY])
-def test_model_is_located_by_each_of_its_names(models: Path, known: Catalog, name: str) -> None:
+def test_a_model_is_located_by_each_of_its_names(models: Path, known: Catalog, name: str) -> None:
     pulled(models / TINY)
     assert locate(name, models, known).folder == models / TINY
 
@@ -155,7 +155,7 @@ def test_a_missing_model_is_an_error(models: Path, known: Catalog, name: str, me
 # remove
 
 
-def test_removed_model_is_gone_and_others_stay(models: Path, known: Catalog) -> None:
+def test_a_removed_model_is_gone_and_others_stay(models: Path, known: Catalog) -> None:
     pulled(models / TINY)
     pulled(models / f"{TINY}.partial")
     pulled(models / "other")
@@ -163,7 +163,7 @@ def test_removed_model_is_gone_and_others_stay(models: Path, known: Catalog) -> 
     assert everything(models) == ["other"]
 
 
-def test_interrupted_pull_can_be_removed(models: Path, known: Catalog) -> None:
+def test_an_interrupted_pull_can_be_removed(models: Path, known: Catalog) -> None:
     pulled(models / f"{TINY}.partial")
     remove(locate("tiny", models, known))
     assert everything(models) == []
@@ -179,7 +179,7 @@ def test_leftovers_of_killed_processes_are_removed_with_the_model(models: Path, 
 
 
 @pytest.mark.parametrize("place", ["packaged", "models directory"])
-def test_bundled_model_is_never_removed(models: Path, known: Catalog, place: str) -> None:
+def test_the_bundled_model_is_never_removed(models: Path, known: Catalog, place: str) -> None:
     demo = catalog.data_path("demo")
     with pytest.raises(PermissionDenied, match="comes with Sotto"):
         remove(locate("demo", models if place == "packaged" else demo.parent, known))
@@ -194,7 +194,7 @@ def test_model_elsewhere_is_never_removed(models: Path, known: Catalog, tmp_path
     assert len(everything(folder)) == len(WHOLE)
 
 
-def test_link_is_removed_and_not_what_it_leads_to(models: Path, known: Catalog, tmp_path: Path) -> None:
+def test_a_link_is_removed_but_not_its_target(models: Path, known: Catalog, tmp_path: Path) -> None:
     folder = filled(tmp_path / "elsewhere", *WHOLE)
     (models / "linked").symlink_to(folder)
     remove(locate("linked", models, known))
@@ -202,7 +202,7 @@ def test_link_is_removed_and_not_what_it_leads_to(models: Path, known: Catalog, 
     assert len(everything(folder)) == len(WHOLE)
 
 
-def test_model_that_is_being_written_is_not_removed(models: Path, known: Catalog) -> None:
+def test_a_model_that_is_being_written_is_not_removed(models: Path, known: Catalog) -> None:
     pulled(models / TINY)
     with locked(models / TINY), pytest.raises(ModelUnavailable, match=r"another process is writing .*-tiny"):
         remove(locate("tiny", models, known))
@@ -235,13 +235,13 @@ def tiny(models: Path, known: Catalog) -> InstalledModel:
 
 
 def test_a_whole_model_is_verified_and_progress_reported(tiny: InstalledModel) -> None:
-    told: list[Progress] = []
-    assert verify(tiny, told.append) == []
+    reports: list[Progress] = []
+    assert verify(tiny, reports.append) == []
     size = tiny.manifest.size
-    assert told[-1] == Progress("tiny", size, size)
+    assert reports[-1] == Progress("tiny", size, size)
 
 
-def test_flipped_bit_and_lost_file_are_found(tiny: InstalledModel) -> None:
+def test_a_flipped_bit_and_a_lost_file_are_found(tiny: InstalledModel) -> None:
     path = tiny.folder / "model.bin"
     content = bytearray(path.read_bytes())
     content[7] ^= 1

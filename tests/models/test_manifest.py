@@ -10,7 +10,7 @@ SUM = "0" * 64
 FACTS = {"size": 3, "sha256": SUM}
 
 
-def told(**changes: object) -> bytes:
+def content_with(**changes: object) -> bytes:
     return json.dumps({"repository": None, "revision": None, "files": {"model.bin": FACTS}, **changes}).encode()
 
 
@@ -22,13 +22,13 @@ def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
     assert made.size == 5
 
 
-def test_folder_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_has_an_empty_one(tmp_path: Path) -> None:
     assert manifest.read(tmp_path) == Manifest()
     (tmp_path / manifest.NAME).write_text("{")
     assert manifest.read(tmp_path) == Manifest()
 
 
-def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
+def test_misfits_are_missing_or_have_another_size(tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(b"abc")
     (tmp_path / "other").write_bytes(b"ab")
     made = Manifest(files={name: FileInfo(3) for name in ("same", "other", "lacking")})
@@ -43,16 +43,16 @@ def test_misfits_lack_or_have_another_size(tmp_path: Path) -> None:
         b"{}",
         b"\xff",
         b"[" * 100_000,
-        told(files=[]),
-        told(files={"model.bin": 3}),
-        told(files={"model.bin": {"size": 3}, "a": {"sha256": SUM}}),
-        told(files={"model.bin": FACTS | {"mode": 0o777}}),
-        told(repository=3),
-        told(revision=["1"]),
+        content_with(files=[]),
+        content_with(files={"model.bin": 3}),
+        content_with(files={"model.bin": {"size": 3}, "a": {"sha256": SUM}}),
+        content_with(files={"model.bin": FACTS | {"mode": 0o777}}),
+        content_with(repository=3),
+        content_with(revision=["1"]),
     ],
 )
-def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"record|must be text"):
+def test_invalid_content_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a manifest|has no size|must be text"):
         manifest.parse(content)
 
 
@@ -75,9 +75,9 @@ def test_content_that_makes_no_sense_is_refused(content: bytes) -> None:
         "x" * 101,
     ],
 )
-def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
+def test_a_name_that_is_no_plain_file_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a file of a model"):
-        manifest.parse(told(files={name: FACTS}))
+        manifest.parse(content_with(files={name: FACTS}))
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_name_that_is_no_plain_file_is_refused(name: str) -> None:
         {"size": 3, "sha256": 0},
     ],
 )
-def test_facts_that_are_none_are_refused(facts: dict[str, object]) -> None:
+def test_invalid_facts_are_refused(facts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no size and sha256"):
-        manifest.parse(told(files={"model.bin": facts}))
+        manifest.parse(content_with(files={"model.bin": facts}))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "vocabulary.txt", "a_b-c+d.1", "Systran--faster-whisper-tiny.en"])

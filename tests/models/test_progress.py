@@ -8,7 +8,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_bar_shows_how_far_it_is_on_a_terminal() -> None:
+def test_the_bar_shows_how_far_it_is_on_a_terminal() -> None:
     terminal = Terminal()
     with bar(terminal) as report:
         report(Progress("tiny", 50, 200))

@@ -176,7 +176,7 @@ async def test_a_pull_of_an_installed_model_is_done_at_once_even_offline(tmp_pat
     assert (waiting.name, await outcome(waiting)) == ("demo", None)
 
 
-async def test_model_at_a_path_is_never_pulled(tmp_path: Path) -> None:
+async def test_a_model_at_a_path_is_never_pulled(tmp_path: Path) -> None:
     filled(tmp_path / "ward", *WHOLE)
     entry = (
         '[models.ward]\npath = "ward"\nfiles = ["config.json", "model.bin", "tokenizer.json", "vocabulary.*", "x"]'
@@ -186,7 +186,7 @@ async def test_model_at_a_path_is_never_pulled(tmp_path: Path) -> None:
     assert await outcome(waiting) is None
 
 
-async def test_path_is_no_name(make: Callable[..., Pulls], work: Work, tmp_path: Path) -> None:
+async def test_a_path_is_not_a_model_name(make: Callable[..., Pulls], work: Work, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in (str(tmp_path), "mine", "../mine", "./mine", "~/mine"):
         with pytest.raises(ModelNotFound):

@@ -158,7 +158,7 @@ def test_a_copy_of_the_repository_without_that_revision_will_do(
     assert manifest.read(fetched.folder).revision == "3" * 40
 
 
-def test_the_latest_that_is_here_is_not_fetched_again(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
+def test_an_installed_latest_revision_is_not_fetched_again(hub: Hub, model: CatalogEntry, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     fetch(ordered(model, tmp_path, model_sources="hub"))
     hub.requests.clear()
@@ -261,7 +261,7 @@ def test_a_source_without_it_is_named(tmp_path: Path, model: CatalogEntry) -> No
         fetch(ordered(model, tmp_path, model_sources="/nonexistent", offline=True))
 
 
-def test_a_repository_that_the_catalog_lacks_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_outside_the_catalog_comes_from_the_hub_only(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[NAME] = Repository(dict(FILES))
     found = ModelReference(NAME, tmp_path / "models" / "me--mine", repository=NAME)
     fetched = fetch(FetchOrder(found, Settings(models_dir=tmp_path / "models"), Catalog(())))

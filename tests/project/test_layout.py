@@ -57,7 +57,7 @@ HOMES: dict[str, str] = {
     "click": "cli.*",
     "opentelemetry": "api.tracing",
     "tqdm": "commands.transcribe models.progress",
-    "pydantic": "api.posted_transcript cli.main settings",
+    "pydantic": "api.openapi.declarations api.posted_transcript cli.main settings",
     "pydantic_settings": "settings",
 }
 

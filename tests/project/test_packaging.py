@@ -145,7 +145,7 @@ def test_dockerfile_copies_only_what_the_context_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_dockerfile_needs_only_what_old_builders_know(name: str) -> None:
+def test_the_dockerfile_needs_only_what_old_builders_know(name: str) -> None:
     assert not re.search(r"<<|--link\b", text_of(name))
 
 
@@ -164,7 +164,7 @@ def test_version_is_one() -> None:
     assert project()["project"]["version"] == __version__
 
 
-def test_makefile_has_every_target_that_the_docs_name() -> None:
+def test_the_makefile_has_every_target_that_the_docs_name() -> None:
     makefile = text_of("Makefile")
     phony = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     rules = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))

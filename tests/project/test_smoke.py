@@ -143,7 +143,7 @@ def test_an_invalid_request_gets_the_envelope(server: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/docs", "/openapi.json", "/health", "/ready", "/metrics", "/v1/models", "/api/ps"]
 )
-def test_route_answers(server: httpx2.Client, path: str) -> None:
+def test_every_route_answers(server: httpx2.Client, path: str) -> None:
     assert server.get(path).status_code == 200
 
 
@@ -162,5 +162,5 @@ def test_doctor_finds_no_problem(tmp_path: Path) -> None:
     assert (report["device"], report["runs"]) == ("cpu", True)
 
 
-def test_bundled_model_is_listed(tmp_path: Path) -> None:
+def test_the_bundled_model_is_listed(tmp_path: Path) -> None:
     assert "demo" in sotto(tmp_path, "models", "list")

@@ -30,7 +30,7 @@ def _timed(word: str) -> Hypothesis:
     return Hypothesis(word, "nl", (TimedWord(f" {word}", 0.08, 0.3),))
 
 
-def test_manifest_is_read(tmp_path: Path) -> None:
+def test_the_manifest_is_read(tmp_path: Path) -> None:
     lines = [
         {
             "file": "a.wav",

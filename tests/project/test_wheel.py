@@ -28,11 +28,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_wheel_fits_every_platform(wheel: Path) -> None:
+def test_the_wheel_fits_every_platform(wheel: Path) -> None:
     assert wheel.name == f"sotto-{__version__}-py3-none-any.whl"
 
 
-def test_wheel_holds_the_program_and_nothing_of_the_workshop(wheel: Path) -> None:
+def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"server", INFO}
     modules = {name for name in names if name.endswith(".py")}
@@ -40,7 +40,7 @@ def test_wheel_holds_the_program_and_nothing_of_the_workshop(wheel: Path) -> Non
     assert not any("__pycache__" in name or "test" in name for name in names)
 
 
-def test_page_is_whole(wheel: Path) -> None:
+def test_the_page_is_whole(wheel: Path) -> None:
     archive = ZipFile(wheel)
     files = [path for path in (ROOT / "server/web").rglob("*") if path.is_file()]
     assert files
@@ -48,7 +48,7 @@ def test_page_is_whole(wheel: Path) -> None:
         assert archive.read(path.relative_to(ROOT).as_posix()) == path.read_bytes()
 
 
-def test_bundled_model_is_whole(wheel: Path) -> None:
+def test_the_bundled_model_is_whole(wheel: Path) -> None:
     archive = ZipFile(wheel)
     demo = tomllib.loads(archive.read("server/_data/catalog.toml").decode())["models"]["demo"]
     sums = {name: hashlib.sha256(archive.read(f"server/_data/demo/{name}")).hexdigest() for name in demo["files"]}
@@ -56,7 +56,7 @@ def test_bundled_model_is_whole(wheel: Path) -> None:
     assert archive.read("server/_data/demo/sample.wav") == (ROOT / "models/demo/sample.wav").read_bytes()
 
 
-def test_licences_travel(wheel: Path) -> None:
+def test_licenses_are_part_of_an_export(wheel: Path) -> None:
     archive = ZipFile(wheel)
     assert archive.read(f"{INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     for copy in (f"{INFO}/licenses/models/demo/LICENSE", "server/_data/demo/LICENSE"):
@@ -77,9 +77,9 @@ def home_after(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_installed_command_transcribes_far_from_the_checkout(home_after: Path) -> None:
+def test_an_installed_command_transcribes_far_from_the_checkout(home_after: Path) -> None:
     assert [path for path in home_after.iterdir() if path.name != ".cache"] == []
 
 
-def test_nothing_is_left_in_the_home(home_after: Path) -> None:
+def test_nothing_is_written_to_the_home_folder(home_after: Path) -> None:
     assert [path for path in home_after.rglob("*") if path.is_file()] == []

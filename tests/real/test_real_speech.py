@@ -32,7 +32,7 @@ def test_no_words_are_invented_where_faster_whisper_is_silent(comparison: Compar
     assert [(pair.recording.name, pair.ours.text) for pair in comparison.invented_by_ours_alone] == []
 
 
-def test_languages_are_detected_as_often(comparison: Comparison) -> None:
+def test_languages_are_detected_as_often_as_by_faster_whisper(comparison: Comparison) -> None:
     ours, stock = comparison.languages_right
     assert len(comparison.detected) > 200
     assert ours >= stock - LANGUAGES

@@ -103,7 +103,7 @@ def test_a_disconnect_is_logged_as_one(logging_server: Running, body: bytes, sta
     assert entry["audio_s"] > entry["done_s"]
 
 
-def test_nothing_that_was_said_is_in_the_log(logging_server: Running) -> None:
+def test_no_transcript_is_in_the_log(logging_server: Running) -> None:
     fields = {"prompt": PROMPT, "hotwords": HOTWORDS}
     answers = [
         logging_server.transcribe(SPEECH, key=KEY),

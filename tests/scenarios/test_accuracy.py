@@ -60,7 +60,7 @@ def named(manifest: Iterable[Entry], name: str) -> Entry:
 
 
 def transcribe_all(transcribe: Transcribe, entries: Iterable[Entry]) -> list[tuple[Entry, Answer]]:
-    """Each recording with what was heard."""
+    """Each recording with its transcript."""
     listed = list(entries)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(zip(listed, pool.map(transcribe, [entry["file"] for entry in listed]), strict=True))
@@ -71,7 +71,7 @@ def error_rate(answers: Iterable[tuple[Entry, Answer]]) -> float:
 
 
 def matched_segments(entry: Entry, answer: Answer) -> list[tuple[Entry, Answer]]:
-    """The sentences of which every word was heard, each with its segment."""
+    """The sentences of which every word is right, each with its segment."""
     expected, actual = entry["segments"], answer["segments"]
     texts, found = ([" ".join(words_of(one["text"])) for one in each] for each in (expected, actual))
     blocks = SequenceMatcher(None, texts, found, autojunk=False).get_matching_blocks()
@@ -129,7 +129,7 @@ def test_times_are_in_order_and_inside(transcribe: Transcribe, manifest: list[En
     ],
 )
 def test_word_times_are_near(transcribe: Transcribe, manifest: list[Entry], kind: str, bound_s: float) -> None:
-    """Over the sentences of which every word was heard."""
+    """Over the sentences of which every word is right."""
     errors = []
     for entry, answer in transcribe_all(transcribe, of_kind(manifest, kind)):
         said = [word for segment in entry["segments"] for word in segment.get("words", [])]

@@ -47,7 +47,7 @@ def ask(server: Running, method: str, path: str, key: str = ADMIN) -> httpx2.Res
     return httpx2.request(method, f"{server.base_url}{path}", headers=headers, timeout=100, trust_env=False)
 
 
-def test_model_comes_is_used_and_goes(
+def test_a_model_is_pulled_used_and_deleted(
     server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sample = (DEMO / "sample.wav").read_bytes()

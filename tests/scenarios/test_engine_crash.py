@@ -106,7 +106,7 @@ def test_ready_brings_back_media_workers_that_are_gone() -> None:
         assert server.transcribe(SPEECH).json()["text"] == TEXT
 
 
-def test_server_whose_engine_cannot_start_again_says_so_until_it_can(tmp_path: Path) -> None:
+def test_a_server_whose_engine_cannot_restart_says_so_until_it_can(tmp_path: Path) -> None:
     recipe = FakeLoader(tmp_path)
     with supervised(recipe) as engine, TestClient(over(engine)) as client:
         assert client.get("/ready").json() == {"status": "ready", "model": "fake"}

@@ -82,7 +82,7 @@ def test_a_full_disk_is_reported_and_the_server_recovers(
     assert server.transcribe(LARGE).status_code == 200
 
 
-def test_folder_that_is_removed_while_the_server_runs_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_while_the_server_runs_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "scratch"
     folder.mkdir()
     with serving("env", f"TMPDIR={folder}") as server:

@@ -63,7 +63,7 @@ pairs = st.lists(st.tuples(names, texts | texts | texts | uploads), max_size=8)
 
 @given(pairs, st.booleans(), st.sampled_from(["transcribe", "translate"]))
 @settings(max_examples=300)
-def test_form_becomes_options_or_an_error_that_names_a_field(
+def test_a_form_becomes_options_or_an_error_that_names_a_field(
     pairs: list[tuple[str, str | UploadFile]], whole: bool, task: Task
 ) -> None:
     needed: list[tuple[str, str | UploadFile]] = [("file", UPLOAD), ("model", "whisper-1")] if whole else []

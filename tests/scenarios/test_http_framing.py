@@ -71,7 +71,7 @@ def test_parts_are_read_however_they_are_written(server: Running, body: bytes) -
     ],
 )
 @pytest.mark.parametrize("boundary", ["----WebKitFormBoundaryABC", "_=-0123456789-=_", "openai-aB.c", "x" * 70])
-def test_boundary_is_found(server: Running, given: str, boundary: str) -> None:
+def test_a_boundary_is_found(server: Running, given: str, boundary: str) -> None:
     quoted = given if "=" not in boundary else given.replace("={}", '="{}"')
     body = form(MODEL, file(AUDIO), boundary=boundary)
     assert text_of(server, body, **{"Content-Type": quoted.format(boundary)}) == SPEECH_TEXT
@@ -141,7 +141,7 @@ def test_an_unwanted_body_is_never_requested(
 @pytest.mark.parametrize(
     "bodies", [(form(MODEL), BODY), (form(field("model", "none"), file(AUDIO)), BODY), (BODY, BODY)]
 )
-def test_connection_serves_on_after_a_refusal(server: Running, bodies: Sequence[bytes]) -> None:
+def test_a_connection_serves_on_after_a_refusal(server: Running, bodies: Sequence[bytes]) -> None:
     with Connection(server.base_url) as connection:
         *_, last = [connection.post(body, {"Content-Type": content_type()}) for body in bodies]
     assert last.json()["text"] == SPEECH_TEXT

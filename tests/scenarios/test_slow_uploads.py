@@ -59,7 +59,7 @@ def test_an_upload_that_does_not_come_times_out(strict: Running, drop: bytes) ->
     wait_until_free(strict)
 
 
-def test_upload_that_is_slow_but_steady_is_taken(strict: Running) -> None:
+def test_an_upload_that_is_slow_but_steady_is_taken(strict: Running) -> None:
     body = form(field("model", "whisper-1"), file((DATA / SPEECH).read_bytes()))
     step = len(body) // 40 + 1
     began = time.monotonic()
@@ -105,7 +105,7 @@ def test_days_of_silence_in_a_few_bytes_are_cut(strict: Running) -> None:
     assert strict.metric("sotto_spool_bytes") == 0
 
 
-def test_request_that_takes_too_long_is_ended(hasty: Running) -> None:
+def test_a_request_that_takes_too_long_is_ended(hasty: Running) -> None:
     with Connection(hasty.base_url) as connection:
         answer = connection.post(LONG)
     assert refusal(answer, 503).startswith("The request took longer than this server allows")
@@ -114,7 +114,7 @@ def test_request_that_takes_too_long_is_ended(hasty: Running) -> None:
     hasty.wait_until_idle()
 
 
-def test_upload_may_not_take_longer_than_a_request(hasty: Running) -> None:
+def test_an_upload_may_not_take_longer_than_a_request(hasty: Running) -> None:
     with Connection(hasty.base_url) as connection:
         connection.send_head({"Content-Length": str(len(LONG))})
         connection.send(LONG[:-1])
@@ -123,7 +123,7 @@ def test_upload_may_not_take_longer_than_a_request(hasty: Running) -> None:
     wait_until_free(hasty)
 
 
-def test_stream_that_takes_too_long_ends_with_the_reason(hasty: Running) -> None:
+def test_a_stream_that_takes_too_long_ends_with_the_reason(hasty: Running) -> None:
     body = form(field("model", "whisper-1"), field("stream", "true"), file((DATA / "ten_minutes.ogg").read_bytes()))
     with Connection(hasty.base_url) as connection:
         answer = connection.post(body)

@@ -178,7 +178,7 @@ def test_stop_while_the_model_is_loaded_is_a_stop(stop: signal.Signals, status: 
     assert "Traceback" not in server.log
 
 
-def test_killed_server_leaves_no_process_behind() -> None:
+def test_a_killed_server_leaves_no_process_behind() -> None:
     with started() as server:
         server.wait_until_ready()
         with sent(server):

@@ -78,7 +78,7 @@ def make_result(
 
 
 def default_answer(window: Window, options: DecodingOptions) -> WindowResult:
-    """What the fakes hear unless told otherwise: the window's number, in English if no language is given."""
+    """The answer of the fakes by default: the number of the window, in English if no language is given."""
     language = options.language or "en"
     probs = () if options.language else ((language, 0.9), ("de", 0.05))
     return make_result(window, f" w{window.index}", language=language, probs=probs)
@@ -132,7 +132,7 @@ class FakeModel:
             state.encoded = np.zeros(1)
 
     def detect(self, batch: Sequence[WindowState]) -> None:
-        """Left to `answer`, which says what language it heard."""
+        """Left to `answer`, which names the language."""
 
     def align(self, batch: Sequence[WindowState]) -> None:
         raise AssertionError("nothing here has words")

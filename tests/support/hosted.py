@@ -120,8 +120,8 @@ def supervised(loader: FakeLoader, patience: SupervisorTimeouts = QUICK) -> Iter
 
 def pid(engine: SupervisedEngine) -> int:
     """Of the process that it has now."""
-    assert engine._process
-    return engine._process.pid
+    (one,) = engine.stats().pids
+    return one
 
 
 def kill(engine: SupervisedEngine) -> None:

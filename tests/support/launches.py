@@ -1,4 +1,4 @@
-"""Models that load with fake engines, at once or when they are told to."""
+"""Models that load with fake engines, at once or once an event is set."""
 
 import threading
 from dataclasses import replace
@@ -12,7 +12,7 @@ from tests.support.registries import served_model
 
 
 class Engines:
-    """Starts a `FakeEngine` for each model, and may be told to hold loads or ends, or to fail."""
+    """Starts a `FakeEngine` for each model, which may hold loads or ends, or fail."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

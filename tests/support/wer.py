@@ -27,7 +27,7 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 
 
 def error_rate_over(pairs: Iterable[tuple[str, str]]) -> float:
-    """The rate over a set of recordings, each as what was said and what was heard: errors by words, both summed."""
+    """The rate over a set of recordings, each as its reference and its hypothesis: errors by words, both summed."""
     errors = words = 0
     for reference, hypothesis in pairs:
         errors += word_errors(reference, hypothesis)

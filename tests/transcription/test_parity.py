@@ -100,7 +100,7 @@ def slow(*names: str) -> list[Any]:
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("name", [*QUICK, *slow(*SHORT)])
-def test_short_recordings_become_what_faster_whisper_makes_of_them(
+def test_short_recordings_give_the_text_of_faster_whisper(
     demo: Whisper, reference: WhisperModel, name: str, words: bool
 ) -> None:
     assert_equal(demo, reference, name, words)
@@ -108,7 +108,9 @@ def test_short_recordings_become_what_faster_whisper_makes_of_them(
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("name", [*LONG[:2], *slow(*LONG[2:])])
-def test_long_recordings_do_too(demo: Whisper, reference: WhisperModel, name: str, words: bool) -> None:
+def test_long_recordings_give_the_text_of_faster_whisper(
+    demo: Whisper, reference: WhisperModel, name: str, words: bool
+) -> None:
     assert_equal(demo, reference, name, words)
 
 
@@ -123,5 +125,7 @@ def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Whis
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("name", [QUICK[0], LONG[0], *slow(*QUICK[1:], *LONG[1:])])
-def test_random_weights_say_the_same_too(random_pair: tuple[Whisper, WhisperModel], name: str, words: bool) -> None:
+def test_random_weights_give_the_text_of_faster_whisper(
+    random_pair: tuple[Whisper, WhisperModel], name: str, words: bool
+) -> None:
     assert_equal(*random_pair, name, words)

@@ -50,7 +50,7 @@ def test_previous_text_prompts_the_next_window_after_the_users_prompt() -> None:
     assert [options.prompt for _, options in asked] == ["Names: Anna."] * 3
 
 
-def test_no_more_of_what_was_said_goes_along_than_fits_a_prompt() -> None:
+def test_previous_text_is_limited_to_the_length_of_a_prompt() -> None:
     asked = run(120, result(30, *range(200)), result(30, *range(200, 400)), result(30, *range(400, 410)))
     assert [options.previous_tokens for _, options in asked] == [
         (),
@@ -60,13 +60,13 @@ def test_no_more_of_what_was_said_goes_along_than_fits_a_prompt() -> None:
     ]
 
 
-def test_text_that_took_a_high_temperature_is_forgotten_and_the_prompt_with_it() -> None:
+def test_text_of_a_high_temperature_is_dropped_and_the_prompt_too() -> None:
     asked = run(90, result(30, 1), result(30, 2, temperature=0.6), result(30, 3))
     assert [options.previous_tokens for _, options in asked] == [(), (1,), ()]
     assert asked[-1][1].prompt == ""
 
 
-def test_silence_moves_on_by_a_window_and_forgets_nothing() -> None:
+def test_silence_advances_by_a_window_and_keeps_the_previous_text() -> None:
     asked = run(90, result(30, 1), WindowResult((), "en", 30 * SECOND, silent=True, temperature=1.0), result(30, 2))
     assert [options.previous_tokens for _, options in asked] == [(), (1,), (1,)]
     assert [window.start_s for window, _ in asked] == [0, 30, 60]

@@ -58,9 +58,9 @@ def test_words_lie_in_the_span_of_their_middle_and_the_segment_around_them() -> 
 
 def test_tokens_and_logprobs_stay_with_their_segment() -> None:
     logprobs = (TokenLogprob(" words", -0.5, b" words"),)
-    heard = replace(make_segment(0.0, 9.0), text_tokens=1, logprobs=logprobs)
-    cut = replace(heard, words=(Word(" words", 0.5, 9.0, 0.9),))
-    placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, heard, cut))
+    segment = replace(make_segment(0.0, 9.0), text_tokens=1, logprobs=logprobs)
+    cut = replace(segment, words=(Word(" words", 0.5, 9.0, 0.9),))
+    placed = Timeline().place(TWO_SPANS, result(TWO_SPANS, segment, cut))
     assert [(each.text_tokens, each.logprobs) for each in placed] == [(1, logprobs), (1, logprobs)]
 
 
@@ -111,7 +111,7 @@ def requests(draw: st.DrawFn) -> list[tuple[Window, WindowResult]]:
         any_time,
         st.none() | st.lists(words, max_size=5).map(tuple),
     )
-    position, heard = 0, []
+    position, results = 0, []
     for index in range(draw(st.integers(1, 4))):
         spans = []
         for _ in range(draw(st.integers(1, 4))):
@@ -119,15 +119,15 @@ def requests(draw: st.DrawFn) -> list[tuple[Window, WindowResult]]:
             position = start + draw(st.integers(1, 120_000))
             spans.append(Span(start, position))
         window = Window(index, tuple(spans))
-        heard.append((window, result(window, *draw(st.lists(segments, max_size=5)))))
-    return heard
+        results.append((window, result(window, *draw(st.lists(segments, max_size=5)))))
+    return results
 
 
 @given(requests())
-def test_times_are_in_order_and_inside_for_any_result(heard: list[tuple[Window, WindowResult]]) -> None:
+def test_times_are_in_order_and_inside_for_any_result(results: list[tuple[Window, WindowResult]]) -> None:
     placer = Timeline()
     end_s, count = 0.0, 0
-    for window, said in heard:
+    for window, said in results:
         for segment, original in zip(placer.place(window, said), said.segments, strict=True):
             assert segment.id == count
             assert window.offset / SAMPLE_RATE <= segment.start <= segment.end <= window.end / SAMPLE_RATE

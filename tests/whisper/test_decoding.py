@@ -157,7 +157,7 @@ def test_a_prompt_is_the_first_hotwords_and_the_end_of_what_goes_before(
     assert made.own == own
 
 
-def test_only_what_was_said_is_cut_to_the_bucket() -> None:
+def test_only_previous_text_is_cut_to_the_bucket() -> None:
     made = prompt_of(range(10), range(20, 25), range(100, 150), bucket=16)
     assert made.tokens == (*range(20, 25), *range(10), *range(102, 150))
     assert made.own == 15

@@ -321,9 +321,9 @@ def test_where_none_of_the_allowed_languages_is_known_all_are_allowed(demo: Whis
 def test_a_model_of_english_alone_detects_nothing(demo: Whisper, watched: WatchedModel) -> None:
     watched.is_multilingual = False
     window = window_of("en_00.wav")
-    asked, told = transcribe(demo, [(window, DecodingOptions()), (window, ENGLISH)])
+    asked, given = transcribe(demo, [(window, DecodingOptions()), (window, ENGLISH)])
     assert (asked.language, asked.language_probs) == ("en", (("en", 1.0),))
-    assert (told.language, told.language_probs) == ("en", ())
+    assert (given.language, given.language_probs) == ("en", ())
     assert demo.languages == ("en",)
     assert [len(prompt) for prompt in watched.prompts[:2]] == [1, 1]  # neither language nor task
 
@@ -517,10 +517,10 @@ REPETITIVE, PLAIN = " to to" * 40, " Good evening"
         max_size=6,
     )
 )
-def test_fallback_does_what_faster_whisper_does(demo: Whisper, told: list[tuple[float, float, bool]]) -> None:
-    ladder = FALLBACK_TEMPERATURES[: len(told)]
+def test_fallback_does_what_faster_whisper_does(demo: Whisper, attempts: list[tuple[float, float, bool]]) -> None:
+    ladder = FALLBACK_TEMPERATURES[: len(attempts)]
     outcomes = {}
-    for temperature, (logprob, no_speech_prob, repetitive) in zip(ladder, told, strict=True):
+    for temperature, (logprob, no_speech_prob, repetitive) in zip(ladder, attempts, strict=True):
         tokens = list(tokens_of(demo, 0.0, REPETITIVE if repetitive else PLAIN, 1.0 + temperature))
         score = logprob * (len(tokens) + 1) / len(tokens)
         outcomes[temperature] = SimpleNamespace(
@@ -630,7 +630,7 @@ def assert_equal_to(result: WindowResult, segments: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_a_clip_becomes_what_faster_whisper_makes_of_it(demo: Whisper, reference: WhisperModel, name: str) -> None:
+def test_a_clip_gives_the_text_of_faster_whisper(demo: Whisper, reference: WhisperModel, name: str) -> None:
     expected, language = theirs(reference, name)
     result = alone(demo, window_of(name), DecodingOptions(temperatures=(0.0,)))
     assert_equal_to(result, expected)

@@ -1,7 +1,8 @@
 """CORS: which web pages may read this server's responses.
 
 Browsers send a preflight without the key first, and hide each response that doesn't name the page's origin,
-errors and event streams included. CORS stops neither requests nor other programs: keys do.
+errors and event streams included. CORS stops neither requests nor other programs: keys do. Starlette's middleware
+is not used: it answers what it doesn't allow with a text of its own, outside OpenAI's envelope.
 """
 
 from starlette.datastructures import Headers, MutableHeaders

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from server.formats.render import Json
+from server.api.openapi.declarations import Json
 from server.options import (
     GRANULARITIES,
     MAX_BEAM_SIZE,
@@ -47,6 +47,11 @@ class Parameter:
     def text(self) -> str:
         """The description, and whether the field is an extension."""
         return f"{self.description}. Not OpenAI's" if self.ours else self.description
+
+    @property
+    def described_schema(self) -> Json:
+        extension = {"x-sotto-extension": True} if self.ours else {}
+        return {**self.schema, "description": f"{self.text}.", **extension}
 
 
 PARAMETERS = (
@@ -212,3 +217,11 @@ PARAMETERS = (
         ours=True,
     ),
 )
+
+
+def form() -> Json:
+    """Return the request body of a transcription."""
+    properties = {each.name: each.described_schema for each in PARAMETERS}
+    required = [each.name for each in PARAMETERS if each.required]
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -66,7 +66,7 @@ def _operations(document: Json) -> Iterator[str]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f'<h2 id="{operation["operationId"]}">{method.upper()} {escape(path)}</h2>'
-            yield f"<p>{_text(operation['summary'])}</p>"
+            yield f"<p>{_text(operation['description'])}</p>"
             if "parameters" in operation:
                 yield _table(
                     (_code(each["name"]), _property(each["schema"] | each, "")) for each in operation["parameters"]
@@ -134,8 +134,6 @@ def _type(schema: Json) -> str:
             return f"object {_properties(schema)}"
         case {"format": "binary"}:
             return "file"
-        case {"type": list(types)}:
-            return " or ".join(types)
         case _:
             return escape(schema["type"])
 

@@ -8,31 +8,78 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from typing import Annotated, Literal, NotRequired
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
-from server.api.fields import Fields
+from server.api.errors import ErrorResponse
 from server.api.heartbeat import DONE, SERVER_SENT_EVENTS, HeartbeatResponse, data, ended_with_client
+from server.api.openapi.declarations import ModelId, errors, events, ok, operation_id
 from server.errors import PermissionDenied
-from server.formats.render import Json
+from server.formats.answers import Doc
 from server.models.installed import check_removable, installed_in, remove
-from server.models.progress import Progress
+from server.models.progress import Progress, PullState
 from server.models.pulls import Pulls, PullSubscription
 from server.pool.registry import Registry
 from server.settings import Settings
+from server.stats import Presence
+
+Streams = Annotated[bool, Query(description="`false`: a single response, at the end")]
+PullEventState = Literal[PullState, "done"]
 
 OWNER = "sotto"
 # A JSON array of strings only, as `indent` writes it. A JSON string contains no line break.
 TEXTS = re.compile(r'\[\n(?: +"[^\n]*",?\n)+ +\](?=,?\n)')
 
-router = APIRouter()
+PULLED = (
+    "Its progress in events, several times a second; the last one reports completion, with `data: [DONE]` behind "
+    "it, or the error. Without a stream the last event alone."
+)
+
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
-@router.get("/v1/models")
-async def models(request: Request) -> Response:
-    """List the ids that requests may use, aliases included; the demo model's only while it is the default."""
+class ModelEntry(TypedDict):
+    id: str
+    object: Literal["model"]
+    created: Annotated[int, Doc("Unix time")]
+    owned_by: str
+    root: Annotated[str, Doc("the model's own id, of which this one may be an alias")]
+    state: Annotated[Presence, Doc("`available`: loaded on first use")]
+    size: Annotated[int, Doc("bytes on disk")]
+    languages: NotRequired[Annotated[list[str], Doc("language codes; in lists only if `id` equals `root`")]]
+    demo: NotRequired[Annotated[Literal[True], Doc("it only knows digits and a few sentences")]]
+    reason: NotRequired[Annotated[str, Doc("why it is loading or broken")]]
+
+
+class ModelList(TypedDict):
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class DeletedModel(TypedDict):
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
+
+
+class PullEvent(TypedDict):
+    """Progress of a download."""
+
+    type: Literal["sotto.pull"]
+    model: str
+    state: PullEventState
+    done_bytes: NotRequired[Annotated[int, Doc("of all files; absent if nothing had to be pulled")]]
+    total_bytes: NotRequired[int]
+    file: NotRequired[Annotated[str, Doc("the current file, until all are done")]]
+
+
+@router.get("/v1/models", responses=ok(ModelList) | errors(401, 500))
+async def list_models(request: Request) -> Response:
+    """List the model ids that requests may use, aliases included."""
     registry: Registry = request.state.registry
     entries = [_entry(registry, name) for name in registry.ids()]
     for entry in entries:
@@ -41,15 +88,15 @@ async def models(request: Request) -> Response:
     return _pretty({"object": "list", "data": entries})
 
 
-@router.get("/v1/models/{model:path}")
-async def model(request: Request, model: str) -> Response:
-    """Describe one model; ids with a slash may be percent-encoded or not."""
+@router.get("/v1/models/{model:path}", responses=ok(ModelEntry) | errors(401, 404, 500))
+async def retrieve_model(request: Request, model: ModelId) -> Response:
+    """Describe one model."""
     return _pretty(_entry(request.state.registry, model))
 
 
-@router.delete("/v1/models/{model:path}")
-async def delete(request: Request, model: str) -> Response:
-    """Delete a model's files; needs an admin key. Fails for a model in use and for the default model."""
+@router.delete("/v1/models/{model:path}", responses=ok(DeletedModel) | errors(401, 403, 404, 409, 500))
+async def delete_model(request: Request, model: ModelId) -> Response:
+    """Delete a model's files; requires an admin key."""
     registry: Registry = request.state.registry
     slot = registry.named(model)
     request.state.keys.check_admin(request.headers)
@@ -64,9 +111,9 @@ async def delete(request: Request, model: str) -> Response:
     return _pretty({"id": model, "object": "model", "deleted": True})
 
 
-def _entry(registry: Registry, name: str) -> dict[str, object]:
+def _entry(registry: Registry, name: str) -> ModelEntry:
     state = registry.state(registry.find(name))
-    entry: dict[str, object] = {
+    entry: ModelEntry = {
         "id": name,
         "object": "model",
         "created": state.created,
@@ -74,13 +121,16 @@ def _entry(registry: Registry, name: str) -> dict[str, object]:
         "root": state.name,
         "state": state.presence,
         "size": state.size_bytes,
-        "languages": state.languages,
+        "languages": list(state.languages),
     }
-    notes = {"demo": state.demo, "reason": state.reason}
-    return entry | {name: note for name, note in notes.items() if note}
+    if state.demo:
+        entry["demo"] = True
+    if state.reason:
+        entry["reason"] = state.reason
+    return entry
 
 
-def _pretty(content: dict[str, object]) -> Response:
+def _pretty(content: ModelList | ModelEntry | DeletedModel) -> Response:
     """Indent JSON, as OpenAI does for models only, for reading in a terminal; arrays of strings stay on one
     line."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -102,17 +152,22 @@ async def _pull_events(waiting: PullSubscription, registry: Registry) -> AsyncGe
     yield data(_done(waiting)) + DONE
 
 
-@router.post("/v1/models/{model:path}")
-async def pull(request: Request, model: str) -> Response:
-    """Pull a model of the catalog or a repository of the hub."""
+@router.post(
+    "/v1/models/{model:path}",
+    responses={
+        **ok(PullEvent, description=PULLED, content=events(PullEvent | ErrorResponse)),
+        **errors(400, 401, 403, 404, 409, 500, 502, 507),
+    },
+)
+async def pull_model(request: Request, model: ModelId, stream: Streams = True) -> Response:
+    """Download a model of the catalog, or a repository of the hub; requires an admin key."""
     request.state.keys.check_admin(request.headers)
-    streamed = Fields(request.query_params.multi_items()).flag("stream", True)
     pulls: Pulls = request.state.pulls
     registry: Registry = request.state.registry
     async with AsyncExitStack() as held:
         waiting = await pulls.subscribe(model)
         held.callback(waiting.close)
-        if streamed:
+        if stream:
             events = _pull_events(waiting, registry)
             return HeartbeatResponse(events, SERVER_SENT_EVENTS, waiting, held.pop_all())
         async with ended_with_client(request.receive, waiting):
@@ -122,14 +177,16 @@ async def pull(request: Request, model: str) -> Response:
         return JSONResponse(_done(waiting))
 
 
-def _step(name: str, progress: Progress) -> Json:
-    return _event(name, progress.state, progress) | {"file": progress.file}
+def _step(name: str, progress: Progress) -> PullEvent:
+    return {**_event(name, progress.state, progress), "file": progress.file}
 
 
-def _done(waiting: PullSubscription) -> Json:
+def _done(waiting: PullSubscription) -> PullEvent:
     return _event(waiting.name, "done", waiting.latest)
 
 
-def _event(name: str, state: str, progress: Progress | None) -> Json:
-    sizes = {"done_bytes": progress.done, "total_bytes": progress.total} if progress else {}
-    return {"type": "sotto.pull", "model": name, "state": state, **sizes}
+def _event(name: str, state: PullEventState, progress: Progress | None) -> PullEvent:
+    event: PullEvent = {"type": "sotto.pull", "model": name, "state": state}
+    if progress:
+        event["done_bytes"], event["total_bytes"] = progress.done, progress.total
+    return event

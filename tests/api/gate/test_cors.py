@@ -40,7 +40,7 @@ def preflight(
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, "/v1/models", "/openai/v1/audio/transcriptions", "/health"])
 @pytest.mark.parametrize("origin", [OBSIDIAN, PAGE, "null", "http://localhost:3000"])
-def test_preflight_needs_no_key_and_allows_what_was_asked_for(client: TestClient, origin: str, path: str) -> None:
+def test_a_preflight_needs_no_key_and_allows_what_was_asked_for(client: TestClient, origin: str, path: str) -> None:
     answer = preflight(client, origin, path)
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["access-control-allow-origin"] == "*"

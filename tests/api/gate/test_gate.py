@@ -87,7 +87,7 @@ def test_a_request_without_a_key_gets_401(guarded: Running, path: str, headers: 
 @pytest.mark.parametrize(
     "key", [WRONG_KEY, FIRST_KEY[:-1], f"{FIRST_KEY}x", FIRST_KEY.upper(), f"{FIRST_KEY}, {SECOND_KEY}", "x", "é"]
 )
-def test_wrong_key_is_refused(guarded: Running, key: str) -> None:
+def test_a_wrong_key_is_refused(guarded: Running, key: str) -> None:
     with Connection(guarded.base_url) as connection:
         answer = connection.post(FORM, bearer(key))
     error = answer.json()["error"]
@@ -106,14 +106,14 @@ def test_health_needs_no_key(guarded: Running) -> None:
     assert guarded.get("/health").json()["status"] == "ok"
 
 
-def test_key_is_checked_before_the_body_comes(guarded: Running) -> None:
+def test_a_key_is_checked_before_the_body_comes(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": str(len(FORM)), **bearer(WRONG_KEY)})
         connection.send(b"-")  # and then nothing more
         assert connection.answer().status == 401
 
 
-def test_client_that_asks_before_it_sends_is_refused_at_once(guarded: Running) -> None:
+def test_a_client_that_asks_before_it_sends_is_refused_at_once(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": "1000000", "Expect": "100-continue", **bearer(WRONG_KEY)})
         answer = connection.answer()
@@ -137,13 +137,13 @@ def test_declared_size_above_the_limit_is_refused_before_the_body(guarded: Runni
     assert re.fullmatch(too_large(str(LIMIT + 1)), error["message"])
 
 
-def test_client_that_sends_megabytes_blindly_can_read_the_413(guarded: Running) -> None:
+def test_a_client_that_sends_megabytes_blindly_can_read_the_413(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
         answer = connection.post(bytes(4 * LIMIT), bearer(FIRST_KEY))
     assert answer.status == 413
 
 
-def test_client_that_sends_chunks_blindly_can_read_the_413(guarded: Running) -> None:
+def test_a_client_that_sends_chunks_blindly_can_read_the_413(guarded: Running) -> None:
     head, tail = FORM[:-200], FORM[-200:]
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Transfer-Encoding": "chunked", **bearer(FIRST_KEY)})
@@ -157,7 +157,7 @@ def test_client_that_sends_chunks_blindly_can_read_the_413(guarded: Running) -> 
     assert re.fullmatch(too_large(r"1\d{6}"), answer.json()["error"]["message"])
 
 
-def test_body_of_exactly_the_limit_is_taken(guarded: Running) -> None:
+def test_a_body_of_exactly_the_limit_is_taken(guarded: Running) -> None:
     audio = wav(bytes(32_000))
     wait_until_admitted(guarded, FIRST_KEY)
     padding = bytes(LIMIT - len(form(field("model", "whisper-1"), file(audio))))
@@ -166,7 +166,7 @@ def test_body_of_exactly_the_limit_is_taken(guarded: Running) -> None:
     assert answer.status == 200
 
 
-def test_refused_body_without_an_end_is_not_read_to_its_end(guarded: Running) -> None:
+def test_an_endless_refused_body_is_not_read(guarded: Running) -> None:
     """At most 4 MiB of it are taken, and what the kernel holds."""
     sent = 0
     with Connection(guarded.base_url) as connection:
@@ -180,7 +180,7 @@ def test_refused_body_without_an_end_is_not_read_to_its_end(guarded: Running) ->
     assert sent <= DISCARD_BYTES + SLACK
 
 
-def test_wrong_key_with_a_gigabyte_is_answered_without_reading_it(guarded: Running) -> None:
+def test_a_wrong_key_with_a_gigabyte_is_answered_without_reading_it(guarded: Running) -> None:
     sent = 0
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": str(1 << 30), **bearer(WRONG_KEY)})
@@ -194,7 +194,7 @@ def test_wrong_key_with_a_gigabyte_is_answered_without_reading_it(guarded: Runni
     assert sent <= DISCARD_BYTES + SLACK
 
 
-def test_connection_is_held_while_the_client_may_not_have_looked_for_the_answer(guarded: Running) -> None:
+def test_a_connection_stays_open_while_the_client_may_not_have_read_the_answer(guarded: Running) -> None:
     """Node's fetch writes what it has first: a reset would be all that it sees."""
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": str(8 * DISCARD_BYTES), **bearer(FIRST_KEY)})
@@ -205,7 +205,7 @@ def test_connection_is_held_while_the_client_may_not_have_looked_for_the_answer(
         assert connection.answer().status == 413
 
 
-def test_refused_body_that_never_comes_is_not_waited_for(guarded: Running) -> None:
+def test_a_refused_body_that_never_comes_is_not_waited_for(guarded: Running) -> None:
     with Connection(guarded.base_url) as connection:
         connection.send_head({"Content-Length": "1000000", **bearer(WRONG_KEY)})
         assert connection.answer().status == 401
@@ -299,7 +299,7 @@ def test_the_log_says_why_a_request_failed(guarded: Running) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/models/a%0AForged%20line%1b%5b31m", "/v1/models/" + "x" * 5000, "/a%0aForged"]
 )
-def test_log_stays_one_short_line_whatever_a_client_sends(guarded: Running, path: str) -> None:
+def test_the_log_stays_one_short_line_whatever_a_client_sends(guarded: Running, path: str) -> None:
     marker = guarded.get(path, key=FIRST_KEY).headers["x-request-id"]
     line = guarded.wait_for_line(rf".*\[{re.escape(marker)}\]\n")[0]
     assert f"GET {path[:100]}" in line
@@ -450,7 +450,7 @@ RIGHT = (b"authorization", f"Bearer {FIRST_KEY}".encode())
         ([RIGHT, (b"content-length", str(LIMIT + 1).encode())], 413),
     ],
 )
-def test_refused_body_never_reaches_the_application(headers: list[tuple[bytes, bytes]], status: int) -> None:
+def test_a_refused_body_never_reaches_the_application(headers: list[tuple[bytes, bytes]], status: int) -> None:
     seen: list[str] = []
     gate = gated(Settings(api_keys=(SecretStr(FIRST_KEY),), max_upload_mb=1), seen)
     body = Body(comes=True)
@@ -501,7 +501,7 @@ def test_only_transcriptions_count() -> None:
     assert asyncio.run(ask_meanwhile())[0]["status"] == 413
 
 
-def test_body_beyond_the_limit_stops_the_application() -> None:
+def test_a_body_beyond_the_limit_stops_the_application() -> None:
     """However it was framed, and whatever length was declared."""
     seen: list[str] = []
     gate = gated(Settings(max_upload_mb=1), seen)

@@ -31,11 +31,11 @@ def basic(user: str, password: str) -> str:
         {"authorization": basic("of the", "proxy"), "api-key": KEY},
     ],
 )
-def test_key_is_taken_wherever_clients_put_it(headers: dict[str, str]) -> None:
+def test_a_key_is_taken_wherever_clients_put_it(headers: dict[str, str]) -> None:
     assert KEYS.check(Headers(headers)) == "laptop"
 
 
-def test_key_without_a_name_goes_by_its_place() -> None:
+def test_a_key_without_a_name_goes_by_its_place() -> None:
     assert KEYS.check(Headers({"api-key": SECOND})) == "key 2"
 
 
@@ -70,7 +70,7 @@ def test_a_request_without_a_key_is_asked_for_one(headers: dict[str, str]) -> No
 @pytest.mark.parametrize(
     "headers", [{"authorization": f"Bearer {WRONG}"}, {"api-key": WRONG}, {"authorization": basic(KEY, WRONG)}]
 )
-def test_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) -> None:
+def test_a_wrong_key_is_shown_so_that_its_owner_knows_it(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthorized, match=r"^Incorrect API key provided: wrong-ke\*\*\*efgh\.$") as caught:
         KEYS.check(Headers(headers))
     assert caught.value.code == "invalid_api_key"

@@ -59,7 +59,7 @@ def test_page_and_document_need_no_key(client: TestClient) -> None:
     assert client.get("/v1/models").status_code == 401
 
 
-def test_page_needs_no_other_host_and_runs_no_script(client: TestClient) -> None:
+def test_the_page_needs_no_other_host_and_runs_no_script(client: TestClient) -> None:
     html = client.get("/docs").text
     page = Page(html)
     assert not page.tags & {"script", "iframe", "img", "link", "form", "base"}
@@ -75,7 +75,7 @@ def test_every_link_leads_somewhere(client: TestClient) -> None:
         assert link[1:] in page.ids if link.startswith("#") else client.get(f"/{link}").status_code == 200
 
 
-def test_policy_lets_only_the_page_s_own_style_in(client: TestClient) -> None:
+def test_the_policy_lets_only_the_page_s_own_style_in(client: TestClient) -> None:
     answer = client.get("/docs")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -84,7 +84,7 @@ def test_policy_lets_only_the_page_s_own_style_in(client: TestClient) -> None:
     assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
 
 
-def test_page_shows_every_route_field_and_schema(client: TestClient) -> None:
+def test_the_page_shows_every_route_field_and_schema(client: TestClient) -> None:
     html = client.get("/docs").text
     document = describe()
     for path, methods in document["paths"].items():

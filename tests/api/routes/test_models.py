@@ -35,7 +35,7 @@ def entry(name: str) -> dict[str, object]:
     return {**model, "root": root, "state": "loaded", "size": 0, "languages": ["en", "de"]}
 
 
-def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
+def test_the_list_has_every_name_and_those_of_the_cloud(client: TestClient) -> None:
     expected = [entry(name) for name in IDS]
     for each in expected:
         if each["id"] != each["root"]:
@@ -43,7 +43,7 @@ def test_list_has_every_name_and_the_cloud_s(client: TestClient) -> None:
     assert client.get("/v1/models").json() == {"object": "list", "data": expected}
 
 
-def test_list_has_the_languages_of_a_model_once(client: TestClient) -> None:
+def test_the_list_has_the_languages_of_a_model_once(client: TestClient) -> None:
     listed = client.get("/v1/models")
     with_languages = [each["id"] for each in listed.json()["data"] if "languages" in each]
     assert with_languages == ["demo", "org/large v3"]
@@ -75,7 +75,7 @@ def test_demo_says_that_it_is_one_and_is_listed_only_as_the_default(default: str
         ("org%2Flarge%20v3", "org/large v3"),
     ],
 )
-def test_model_is_found_by_any_of_its_names(client: TestClient, path: str, name: str) -> None:
+def test_a_model_is_found_by_any_of_its_names(client: TestClient, path: str, name: str) -> None:
     assert client.get(f"/v1/models/{path}").json() == entry(name)
 
 
@@ -97,7 +97,7 @@ def test_delete_without_an_admin_key_is_refused_and_changes_nothing(client: Test
     assert client.get(f"/v1/models/{path}").status_code == 200
 
 
-def test_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
+def test_a_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
     admin = {"authorization": "Bearer admin"}
     registry = registry_of(served_model(FakeEngine(), ("demo",), ("en",)))
     settings = Settings.model_validate({"admin_keys": ["admin"]})
@@ -108,7 +108,7 @@ def test_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
 
 @pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_unknown_model_is_not_found(client: TestClient, path: str, method: str) -> None:
+def test_an_unknown_model_is_not_found(client: TestClient, path: str, method: str) -> None:
     answer = client.request(method, f"/v1/models/{path}")
     assert answer.status_code == 404
     error = answer.json()["error"]

@@ -152,7 +152,7 @@ def test_loaded_models_are_listed_with_their_requests(client: TestClient, fakes:
     assert listed(client)["demo"]["expires_at"] is None
 
 
-def test_model_whose_engine_broke_is_still_there_and_says_why(
+def test_a_model_whose_engine_broke_is_still_there_and_says_why(
     client: TestClient, fakes: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.post("/api/ps/tiny")
@@ -168,7 +168,7 @@ def test_model_whose_engine_broke_is_still_there_and_says_why(
 @pytest.mark.parametrize(
     "name", ["tiny", "TINY", "whisper-tiny", "Systran/faster-whisper-tiny", "me/own", "me%2Fown"]
 )
-def test_model_is_loaded_and_unloaded_by_any_of_its_names(name: str, client: TestClient, fakes: Models) -> None:
+def test_a_model_is_loaded_and_unloaded_by_any_of_its_names(name: str, client: TestClient, fakes: Models) -> None:
     loaded = client.post(f"/api/ps/{name}")
     assert (loaded.status_code, loaded.json()["state"]) == (200, "loaded")
     assert client.post(f"/api/ps/{name}").json()["id"] == loaded.json()["id"]
@@ -186,19 +186,19 @@ def test_load_may_say_how_long_it_stays(asked: str, lower: float, upper: float, 
     assert lower <= loaded["expires_at"] - time.time() <= upper
 
 
-def test_model_that_is_loaded_for_ever_says_so(client: TestClient) -> None:
+def test_a_model_that_never_expires_says_so(client: TestClient) -> None:
     assert client.post("/api/ps/tiny", params={"keep_alive": "-1"}).json()["expires_at"] is None
 
 
 @pytest.mark.parametrize(
     ("method", "query", "param"), [("POST", "keep_alive=soon", "keep_alive"), ("DELETE", "wait=soon", "wait")]
 )
-def test_query_that_is_wrong_is_refused(method: str, query: str, param: str, client: TestClient) -> None:
+def test_an_invalid_query_is_refused(method: str, query: str, param: str, client: TestClient) -> None:
     answer = client.request(method, f"/api/ps/tiny?{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_model_in_use_is_not_unloaded_unless_one_waits(client: TestClient, fakes: Models) -> None:
+def test_a_model_in_use_is_unloaded_only_after_a_wait(client: TestClient, fakes: Models) -> None:
     end = busy(client, fakes, "tiny")
     assert error_of(client.delete("/api/ps/tiny")) == (409, "model_busy")
     answers: list[httpx2.Response] = []
@@ -210,7 +210,7 @@ def test_model_in_use_is_not_unloaded_unless_one_waits(client: TestClient, fakes
     assert set(listed(client)) == {"demo"}
 
 
-def test_model_that_can_not_be_loaded_says_why(client: TestClient, fakes: Models) -> None:
+def test_a_model_that_can_not_be_loaded_says_why(client: TestClient, fakes: Models) -> None:
     fakes.failing.add("tiny")
     answer = client.post("/api/ps/tiny")
     assert error_of(answer) == (503, "model_broken")
@@ -226,7 +226,7 @@ def test_model_that_can_not_be_loaded_says_why(client: TestClient, fakes: Models
     "name", ["tiny", "Systran/faster-whisper-tiny", "Systran%2Ffaster-whisper-tiny", "Whisper-Tiny"]
 )
 @pytest.mark.parametrize("loaded", [True, False])
-def test_deleted_model_is_gone(name: str, loaded: bool, client: TestClient, models: Path, fakes: Models) -> None:
+def test_a_deleted_model_is_gone(name: str, loaded: bool, client: TestClient, models: Path, fakes: Models) -> None:
     if loaded:
         client.post("/api/ps/tiny")
     answer = client.delete(f"/v1/models/{name}")
@@ -239,21 +239,21 @@ def test_deleted_model_is_gone(name: str, loaded: bool, client: TestClient, mode
     assert client.get("/v1/models/me/own").status_code == 200
 
 
-def test_model_in_use_is_not_deleted(client: TestClient, models: Path, fakes: Models) -> None:
+def test_a_model_in_use_is_not_deleted(client: TestClient, models: Path, fakes: Models) -> None:
     end = busy(client, fakes, "tiny")
     assert error_of(client.delete("/v1/models/tiny")) == (409, "model_busy")
     assert end().json()["text"] == "w0"
     assert (models / TINY / "model.bin").exists()
 
 
-def test_model_that_is_being_written_is_not_deleted(client: TestClient, models: Path) -> None:
+def test_a_model_that_is_being_written_is_not_deleted(client: TestClient, models: Path) -> None:
     with locked(models / TINY):
         assert error_of(client.delete("/v1/models/tiny")) == (409, "model_busy")
     assert client.delete("/v1/models/tiny").json()["deleted"]
 
 
 @pytest.mark.parametrize("name", ["demo", "whisper-1", "gpt-4o-transcribe"])
-def test_default_model_is_not_deleted(name: str, client: TestClient) -> None:
+def test_the_default_model_is_not_deleted(name: str, client: TestClient) -> None:
     answer = client.delete(f"/v1/models/{name}")
     assert error_of(answer) == (403, "permission_denied")
     assert "default model" in answer.json()["error"]["message"]
@@ -279,7 +279,7 @@ OTHERS: dict[str, Callable[[Path], Json]] = {
 }
 
 
-def test_link_is_deleted_and_what_it_leads_to_stays(tmp_path: Path, models: Path, fakes: Models) -> None:
+def test_a_link_is_deleted_but_not_its_target(tmp_path: Path, models: Path, fakes: Models) -> None:
     elsewhere = filled(tmp_path / "elsewhere", *WHOLE)
     (models / "linked").symlink_to(elsewhere)
     for client in serving(Settings(models_dir=models, admin_keys=[ADMIN]), fakes):

@@ -133,13 +133,19 @@ def test_one_answer_comes_at_the_end_where_no_stream_is_wanted(client: TestClien
     fits(answer.json(), None, "PullEvent")
 
 
-def test_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
+def test_a_wrong_choice_of_stream_is_refused(client: TestClient, hub: Hub) -> None:
+    answer = client.post(f"/v1/models/{NAME}?stream=soon")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stream")
+    assert hub.requests == []
+
+
+def test_a_repository_that_the_catalog_does_not_know_is_pulled(client: TestClient, hub: Hub, models: Path) -> None:
     hub.repositories["me/Own_Model.v2"] = Repository(dict(FILES))
     assert client.post("/v1/models/me/Own_Model.v2?stream=false").json()["model"] == "me/Own_Model.v2"
     assert (models / "me--Own_Model.v2" / "model.bin").exists()
 
 
-def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_time(
+def test_a_broken_connection_is_resumed_and_an_aborted_pull_continues_later(
     client: TestClient, hub: Hub, models: Path
 ) -> None:
     hub.cuts["model.bin"] = [HALF] + [0] * 20
@@ -158,7 +164,7 @@ def test_line_that_breaks_goes_on_and_what_broke_off_for_good_goes_on_the_next_t
 REFUSALS = {
     "lie": (502, "pull_failed", None, "arrived damaged and was removed"),
     "cut": (502, "pull_failed", None, "broke off at"),
-    "down": (502, "pull_failed", None, "answers 503: try again later"),
+    "down": (502, "pull_failed", None, "answered 503: try again later"),
     "gone": (404, "model_not_found", "model", "does not exist at .*, or is private"),
     "other": (400, "unsuitable_model", "model", "holds no CTranslate2 conversion"),
     "full": (507, "no_room", None, "No space left on device"),
@@ -219,7 +225,7 @@ def test_an_invalid_model_name_is_not_found(name: str, client: TestClient, hub: 
 
 
 @pytest.mark.parametrize("value", ["perhaps", "2"])
-def test_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> None:
+def test_a_stream_is_true_or_false(value: str, client: TestClient, hub: Hub) -> None:
     answer = client.post(f"/v1/models/{NAME}", params={"stream": value})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "stream")
     assert hub.requests == []

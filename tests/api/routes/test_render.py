@@ -15,6 +15,7 @@ from server.api.json_body import JsonBodies
 from server.api.posted_transcript import MAX_TIME_S
 from server.errors import Unavailable
 from server.settings import Settings
+from tests.contract.schemas import fits
 from tests.support.fakes import make_media, wait_until
 from tests.support.registries import registry_of
 from tests.support.serving import REQUEST_S, Running, serving
@@ -94,12 +95,26 @@ def test_text_and_json_are_those_of_the_transcription(server: Running, response_
     assert posted(server, {**verbose, "response_format": response_format}).content == expected.content
 
 
-def test_log_has_a_line_of_it_without_its_text(server: Running) -> None:
+def test_the_log_has_a_line_of_it_without_its_text(server: Running) -> None:
     answer = posted(server, {"segments": [{**SEGMENT, "text": " Nonesuch"}], "response_format": "srt"})
     line = server.wait_for_line(rf".* POST {RENDER} .*{answer.headers['x-request-id']}.*")[0]
     assert " 200 " in line
     assert "Nonesuch" not in server.log
     assert f'route="{RENDER}"' in server.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("task", "response_format", "schema"),
+    [
+        ("transcribe", "json", "JsonTranscription"),
+        ("translate", "json", "JsonTranslation"),
+        ("transcribe", "verbose_json", "VerboseTranscription"),
+        ("translate", "verbose_json", "VerboseTranslation"),
+    ],
+)
+def test_json_fits_our_schemas(client: TestClient, task: str, response_format: str, schema: str) -> None:
+    body = {"segments": [{**SEGMENT, "words": [WORD]}], "language": "en", "task": task}
+    fits(client.post(RENDER, json={**body, "response_format": response_format}).json(), None, schema)
 
 
 # What may be posted.

@@ -253,12 +253,12 @@ def translate(server: Running, audio: str, **fields: str) -> httpx2.Response:
     )
 
 
-def test_translation_has_a_text_and_no_usage(server: Running) -> None:
+def test_a_translation_has_a_text_and_no_usage(server: Running) -> None:
     assert translate(server, SPEECH).content == f'{{"text":"{SPEECH_TEXT}"}}'.encode()
 
 
 @pytest.mark.parametrize("response_format", RESPONSE_FORMATS)
-def test_translation_comes_in_every_format(server: Running, response_format: ResponseFormat) -> None:
+def test_a_translation_comes_in_every_format(server: Running, response_format: ResponseFormat) -> None:
     answer = translate(server, SPEECH, response_format=response_format)
     assert answer.headers["content-type"] == CONTENT_TYPES.get(response_format, PLAIN)
     assert SPEECH_TEXT in answer.text
@@ -266,13 +266,13 @@ def test_translation_comes_in_every_format(server: Running, response_format: Res
 
 
 @pytest.mark.parametrize("fields", [{}, {"language": "de"}, {"language": "german"}])
-def test_translation_is_english_whatever_the_source(server: Running, fields: dict[str, str]) -> None:
+def test_a_translation_is_english_whatever_the_source(server: Running, fields: dict[str, str]) -> None:
     answer = translate(server, "de_00.wav", response_format="verbose_json", **fields).json()
     assert (answer["task"], answer["language"], answer["language_code"]) == ("translate", "english", "en")
     assert answer["segments"][0].keys() == SEGMENT_FIELDS
 
 
-def test_translation_takes_the_fields_of_transcriptions(server: Running) -> None:
+def test_a_translation_takes_the_fields_of_transcriptions(server: Running) -> None:
     fields = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
     assert translate(server, SILENCE, **fields).json()["words"] == []
 
@@ -366,13 +366,13 @@ def test_name_and_type_of_the_file_decide_nothing(server: Running, disposition: 
     assert answer.strip() == SPEECH_TEXT
 
 
-def test_boundary_may_be_quoted(server: Running) -> None:
+def test_a_boundary_may_be_quoted(server: Running) -> None:
     boundary = "=_b0undary=_1'2"
     headers = {"Content-Type": f'multipart/form-data; charset=utf-8; boundary="{boundary}"'}
     assert post_form(server, file(AUDIO), MODEL, TEXT, boundary=boundary, **headers).strip() == SPEECH_TEXT
 
 
-def test_body_may_come_in_chunks_without_a_length(server: Running) -> None:
+def test_a_body_may_come_in_chunks_without_a_length(server: Running) -> None:
     body = form(file(AUDIO), MODEL, TEXT)
     with Connection(server.base_url) as connection:
         connection.send_head({"Transfer-Encoding": "chunked"})
@@ -391,7 +391,7 @@ def test_a_client_that_expects_100_continue_gets_it(server: Running) -> None:
         assert connection.answer().body.decode().strip() == SPEECH_TEXT
 
 
-def test_body_survives_an_offer_of_http_2(server: Running) -> None:
+def test_a_body_survives_an_offer_of_http_2(server: Running) -> None:
     offer = {
         "Connection": "Upgrade, HTTP2-Settings",
         "Upgrade": "h2c",
@@ -434,7 +434,7 @@ def test_temperature_above_zero_stands_alone(server: Running) -> None:
     assert verbose(server, SPEECH, temperature="0.2", language="en")["segments"][0]["temperature"] == 0.2
 
 
-def test_prompt_is_what_was_said_before(server: Running) -> None:
+def test_a_prompt_is_accepted(server: Running) -> None:
     assert server.transcribe(SPEECH, {"prompt": "The film ends at one o'clock."}).json()["text"] == SPEECH_TEXT
 
 
@@ -444,7 +444,7 @@ def test_prompt_is_what_was_said_before(server: Running) -> None:
     ["word " * 200_000, "Füße \N{PARTY POPPER} <|endoftext|>", "\0\x1b\ufffd\U0010ffff"],
     ids=["long", "odd", "raw"],
 )
-def test_prompt_is_never_too_long_or_too_odd(server: Running, name: str, prompt: str) -> None:
+def test_the_prompt_is_never_too_long_or_too_odd(server: Running, name: str, prompt: str) -> None:
     # At a temperature of its own: what such a prompt does to the text is no matter, nor is how often it is retried.
     fields = {name: prompt, "language": "en", "temperature": "0.2"}
     assert server.transcribe(SPEECH, fields).status_code == 200

@@ -39,7 +39,7 @@ def test_page_and_its_files_need_no_key(client: TestClient) -> None:
     assert client.get("/v1/models").status_code == 401
 
 
-def test_policy_names_no_other_host_and_allows_nothing_inline(client: TestClient) -> None:
+def test_the_policy_names_no_other_host_and_allows_nothing_inline(client: TestClient) -> None:
     for path in ("/", "/assets/app.js"):
         policy = client.get(path).headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
@@ -54,7 +54,7 @@ def test_assets_have_content_types_that_are_not_sniffed(client: TestClient) -> N
     assert client.get("/assets/app.js").headers["x-content-type-options"] == "nosniff"
 
 
-def test_sample_is_served_as_it_is_without_a_key(client: TestClient) -> None:
+def test_a_sample_is_served_as_it_is_without_a_key(client: TestClient) -> None:
     answer = client.get(SAMPLE_PATH)
     assert answer.headers["content-type"] == "audio/wav"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -79,7 +79,7 @@ def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     assert client.get(path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
 
 
-def test_page_can_be_turned_off() -> None:
+def test_the_page_can_be_turned_off() -> None:
     with client_of(page=False) as client:
         for path in ("/", "/assets/app.js", SAMPLE_PATH):
             assert client.get(path).status_code == 401

@@ -17,7 +17,7 @@ from tests.models.bundle.conftest import LABEL, NAME, Interrupted, contents, lef
 from tests.support.model_folders import WHOLE, filled, pulled
 
 
-def test_bundle_carries_a_model_to_another_folder(
+def test_a_bundle_carries_a_model_to_another_folder(
     content: bytes, model: InstalledModel, there: Path, known: Catalog
 ) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
@@ -29,7 +29,7 @@ def test_bundle_carries_a_model_to_another_folder(
     assert verify(found) == []
 
 
-def test_bundle_is_a_plain_tar(content: bytes, model: InstalledModel, there: Path, known: Catalog) -> None:
+def test_a_bundle_is_a_plain_tar(content: bytes, model: InstalledModel, there: Path, known: Catalog) -> None:
     there.mkdir()
     (there / "bundle.tar").write_bytes(content)
     subprocess.run(["tar", "xf", "bundle.tar"], cwd=there, check=True)  # noqa: S607
@@ -37,7 +37,7 @@ def test_bundle_is_a_plain_tar(content: bytes, model: InstalledModel, there: Pat
     assert verify(locate(NAME, there, known)) == []
 
 
-def test_bundle_that_tar_made_anew_is_taken(
+def test_a_bundle_repacked_by_tar_is_imported(
     content: bytes, model: InstalledModel, there: Path, known: Catalog
 ) -> None:
     names = [f"{LABEL}/{manifest.NAME}", *(f"{LABEL}/{name}" for name in WHOLE)]
@@ -50,7 +50,7 @@ def test_bundle_that_tar_made_anew_is_taken(
     assert contents(bundle.import_(io.BytesIO(made.stdout), there, known)) == contents(model.folder)
 
 
-def test_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known: Catalog) -> None:
+def test_a_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known: Catalog) -> None:
     read, write = os.pipe()
     if not (exporter := os.fork()):  # in a process of its own: a pipe holds less than a bundle
         try:
@@ -66,18 +66,16 @@ def test_bundle_goes_through_a_pipe(model: InstalledModel, there: Path, known: C
 
 
 def test_export_and_import_report_progress(model: InstalledModel, there: Path, known: Catalog) -> None:
-    told: list[Progress] = []
+    reports: list[Progress] = []
     out = io.BytesIO()
-    bundle.export(model, out, told.append)
+    bundle.export(model, out, reports.append)
     size = model.manifest.size
-    assert told[-1] == Progress(f"writing {LABEL}", size, size)
-    bundle.import_(io.BytesIO(out.getvalue()), there, known, report=told.append)
-    assert told[-1] == Progress(f"reading {LABEL}", size, size)
+    assert reports[-1] == Progress(f"writing {LABEL}", size, size)
+    bundle.import_(io.BytesIO(out.getvalue()), there, known, report=reports.append)
+    assert reports[-1] == Progress(f"reading {LABEL}", size, size)
 
 
-def test_hand_placed_model_travels_with_its_licence_and_without_the_rest(
-    tmp_path: Path, there: Path, known: Catalog
-) -> None:
+def test_a_hand_placed_model_is_exported_with_its_license_only(tmp_path: Path, there: Path, known: Catalog) -> None:
     folder = filled(tmp_path / "my model", *WHOLE, "LICENSE", "README.md", "pytorch_model.bin")
     out = io.BytesIO()
     bundle.export(locate(str(folder), there, known), out)
@@ -87,11 +85,11 @@ def test_hand_placed_model_travels_with_its_licence_and_without_the_rest(
     assert verify(locate("my-model", there, known)) == []
 
 
-def test_bundled_model_needs_another_name(there: Path, known: Catalog) -> None:
+def test_the_bundled_model_needs_another_name(there: Path, known: Catalog) -> None:
     out = io.BytesIO()
     content = bundle.export(locate("demo", there, known), out)
     assert {"LICENSE", "model.bin"} <= set(content.files)
-    with pytest.raises(ModelUnavailable, match=r"'demo' means another model here: .*--as NAME"):
+    with pytest.raises(ModelUnavailable, match=r"'demo' is the name of another model here: .*--as NAME"):
         bundle.import_(io.BytesIO(out.getvalue()), there, known)
     assert bundle.import_(io.BytesIO(out.getvalue()), there, known, label="trial") == there / "trial"
     assert verify(locate("trial", there, known)) == []
@@ -119,7 +117,7 @@ def test_files_that_a_person_placed_stay(content: bytes, there: Path, known: Cat
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"short"), Path.unlink])
-def test_damaged_model_is_repaired(
+def test_a_damaged_model_is_repaired(
     content: bytes, model: InstalledModel, there: Path, known: Catalog, damage: Callable[[Path], object]
 ) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
@@ -129,7 +127,7 @@ def test_damaged_model_is_repaired(
     assert left_in(there) == [LABEL]
 
 
-def test_damaged_model_stays_if_the_bundle_is_damaged_too(content: bytes, there: Path, known: Catalog) -> None:
+def test_a_damaged_model_stays_if_the_bundle_is_damaged_too(content: bytes, there: Path, known: Catalog) -> None:
     folder = bundle.import_(io.BytesIO(content), there, known)
     (folder / "model.bin").write_bytes(b"short")
     before = contents(folder)
@@ -138,14 +136,14 @@ def test_damaged_model_stays_if_the_bundle_is_damaged_too(content: bytes, there:
     assert contents(folder) == before
 
 
-def test_damaged_model_is_not_exported(model: InstalledModel) -> None:
+def test_a_damaged_model_is_not_exported(model: InstalledModel) -> None:
     path = model.folder / "model.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(ModelUnavailable, match=r"model\.bin is damaged: it does not match its checksum"):
         bundle.export(model, io.BytesIO())
 
 
-def test_incomplete_model_is_not_exported(tmp_path: Path, known: Catalog) -> None:
+def test_an_incomplete_model_is_not_exported(tmp_path: Path, known: Catalog) -> None:
     folder = pulled(tmp_path / "Systran--faster-whisper-tiny")
     (folder / "model.bin").unlink()
     with pytest.raises(ModelUnavailable, match=r"tiny can't be exported: incomplete: lacks model\.bin"):

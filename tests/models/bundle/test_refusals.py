@@ -46,13 +46,13 @@ def test_other_files_are_no_bundles(content: bytes, there: Path, known: Catalog)
     refused(content, there, known, "not a file of `sotto models export`")
 
 
-def test_flipped_bit_is_found(content: bytes, there: Path, known: Catalog) -> None:
+def test_a_flipped_bit_is_found(content: bytes, there: Path, known: Catalog) -> None:
     at = content.index(b"me/small model.bin" * 10) + 5000
     refused(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :], there, known, r"model\.bin .* is damaged")
 
 
 @pytest.mark.parametrize("part", [0.001, 0.02, 0.3, 0.9])
-def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Path, known: Catalog) -> None:
+def test_a_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Path, known: Catalog) -> None:
     refused(content[: int(len(content) * part)], there, known, "it is truncated")
     refused(content[: -2 * bundle.BLOCK], there, known, "it is truncated")
 
@@ -68,7 +68,7 @@ def test_truncated_bundle_leaves_nothing(content: bytes, part: float, there: Pat
         f"{LABEL}/sub/model.bin",
     ],
 )
-def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
+def test_a_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith("model.bin"):
             member.name = name
@@ -78,7 +78,7 @@ def test_path_that_leaves_the_folder_is_refused(name: str, content: bytes, there
 
 
 @pytest.mark.parametrize("name", ["../evil", "..", ".", "/evil", ".hidden", "a b"])
-def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
+def test_an_invalid_folder_name_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         member.name = f"{name}/{member.name.split('/')[1]}"
         return member, body
@@ -89,7 +89,7 @@ def test_folder_that_is_none_is_refused(name: str, content: bytes, there: Path, 
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".bashrc"])
-def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
+def test_a_manifest_that_names_paths_is_refused(name: str, content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith(manifest.NAME):
             body = body.replace(b'"model.bin"', f'"{name}"'.encode())
@@ -101,7 +101,7 @@ def test_record_that_names_paths_is_refused(name: str, content: bytes, there: Pa
     refused(remade(content, rename), there, known, "not a file of a model")
 
 
-def test_record_that_names_itself_is_refused(content: bytes, there: Path, known: Catalog) -> None:
+def test_a_manifest_that_names_itself_is_refused(content: bytes, there: Path, known: Catalog) -> None:
     def rename(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith(manifest.NAME):
             body = body.replace(b'"tokenizer.json"', f'"{manifest.NAME}"'.encode())
@@ -128,7 +128,7 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
     more = content.removesuffix(bundle.END) + extra + bundle.END
     refused(more, there, known, "data after the last file of its manifest")
     fewer = remade(content, lambda member, body: None if member.name.endswith("model.bin") else (member, body))
-    refused(fewer, there, known, r"where .*model\.bin .* should be")
+    refused(fewer, there, known, r"instead of .*model\.bin with")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_more_and_fewer_files_than_recorded_are_refused(content: bytes, there: P
         (b'"size": 18000', b'"size": 99000000000000000', "needs 99,000,000,.* has .* free"),
         (b'"size": 18000', b'"size": -1', "has no size"),
         (b'"sha256": "', b'"sha256": null, "x": "', "not a manifest of a model"),
-        (b'"model.bin"', b'"other.bin"', "where .*other.bin .* should be"),
+        (b'"model.bin"', b'"other.bin"', "instead of .*other.bin with"),
         (b'"files"', b'"fails"', "not a manifest of a model"),
     ],
 )
-def test_record_that_lies_is_refused(
+def test_a_manifest_with_wrong_facts_is_refused(
     old: bytes, new: bytes, message: str, content: bytes, there: Path, known: Catalog
 ) -> None:
     def lie(member: tarfile.TarInfo, body: bytes) -> tuple[tarfile.TarInfo, bytes]:
@@ -155,7 +155,7 @@ def test_record_that_lies_is_refused(
     refused(remade(content, lie), there, known, message)
 
 
-def test_record_without_bounds_is_not_read(there: Path, known: Catalog) -> None:
+def test_a_manifest_of_unbounded_size_is_not_read(there: Path, known: Catalog) -> None:
     header = tarfile.TarInfo(f"{LABEL}/{manifest.NAME}")
     header.size = 1 << 50
     refused(
@@ -180,7 +180,7 @@ def test_no_model_in_a_bundle_is_refused(tmp_path: Path, there: Path, known: Cat
     refused(out.getvalue(), there, known, "it lacks config")
 
 
-def test_unreadable_stick_is_not_blamed_on_the_models_directory(
+def test_an_unreadable_source_is_not_blamed_on_the_models_directory(
     content: bytes, there: Path, known: Catalog
 ) -> None:
     stick = Interrupted(content, OSError(errno.EIO, "Input/output error"))

@@ -26,13 +26,13 @@ def test_files_already_downloaded_need_no_disk_space(
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_folder_that_can_t_be_made_is_named(standin: Hub, tmp_path: Path) -> None:
+def test_a_folder_that_can_t_be_made_is_named(standin: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelUnavailable, match=r"file \(SOTTO_MODELS_DIR\) can't be written"):
         pull(standin, tmp_path / "file" / "model")
 
 
-def test_truncated_pull_is_replaced(standin: Hub, folder: Path) -> None:
+def test_a_truncated_pull_is_replaced(standin: Hub, folder: Path) -> None:
     pull(standin, folder)
     (folder / "model.bin").write_bytes(b"short")
     assert contents(pull(standin, folder)) == FILES
@@ -55,14 +55,14 @@ def test_a_hand_placed_model_is_used_but_never_replaced(standin: Hub, folder: Pa
     assert standin.requests == []
 
 
-def test_link_that_leads_nowhere_is_replaced(standin: Hub, folder: Path, tmp_path: Path) -> None:
+def test_a_dangling_link_is_replaced(standin: Hub, folder: Path, tmp_path: Path) -> None:
     folder.parent.mkdir()
     folder.symlink_to(tmp_path / "gone")
     assert contents(pull(standin, folder)) == FILES
     assert not folder.is_symlink()
 
 
-def test_link_to_a_truncated_pull_is_replaced_and_not_what_it_leads_to(
+def test_a_link_to_a_truncated_pull_is_replaced_but_not_its_target(
     standin: Hub, folder: Path, tmp_path: Path
 ) -> None:
     elsewhere = pull(standin, tmp_path / "elsewhere")
@@ -75,7 +75,7 @@ def test_link_to_a_truncated_pull_is_replaced_and_not_what_it_leads_to(
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_file_with_the_folder_s_name_is_refused_before_the_download(
+def test_a_file_with_the_folder_s_name_is_refused_before_the_download(
     standin: Hub, folder: Path, tmp_path: Path, linked: bool
 ) -> None:
     folder.parent.mkdir()

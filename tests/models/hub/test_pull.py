@@ -46,7 +46,7 @@ def test_the_catalogs_files_are_pulled_and_then_found(standin: Hub, tmp_path: Pa
     assert catalog.resolve("tiny", tmp_path).folder == found.target
 
 
-def test_bar_shows_on_a_terminal_only(standin: Hub, folder: Path) -> None:
+def test_the_bar_shows_on_a_terminal_only(standin: Hub, folder: Path) -> None:
     terminal, file = Terminal(), io.StringIO()
     pull(standin, folder, progress=terminal)
     pull(standin, folder.with_name("again"), progress=file)
@@ -54,7 +54,7 @@ def test_bar_shows_on_a_terminal_only(standin: Hub, folder: Path) -> None:
     assert file.getvalue() == ""
 
 
-def test_second_pull_asks_nothing(standin: Hub, folder: Path) -> None:
+def test_a_second_pull_makes_no_request(standin: Hub, folder: Path) -> None:
     pull(standin, folder)
     standin.requests.clear()
     assert pull(standin, folder) == folder
@@ -72,7 +72,7 @@ def test_requests_carry_no_token_and_name_only_the_program(
     assert {request.headers["Authorization"] for request in standin.requests} == {None}
 
 
-def test_fresh_process_asks_for_nothing_but_the_model(standin: Hub, folder: Path, tmp_path: Path) -> None:
+def test_a_fresh_process_asks_for_nothing_but_the_model(standin: Hub, folder: Path, tmp_path: Path) -> None:
     # huggingface_hub asks the hub for a list of tools once a process and day, to name the one it runs in.
     code = (
         f"from server.models import hub; from pathlib import Path; "
@@ -89,7 +89,7 @@ def test_fresh_process_asks_for_nothing_but_the_model(standin: Hub, folder: Path
     ]
 
 
-def test_token_goes_to_the_hub_but_not_to_the_store(
+def test_a_token_goes_to_the_hub_but_not_to_the_store(
     standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
@@ -110,10 +110,10 @@ def test_addresses_of_the_store_are_not_logged(
 
 def test_progress_is_in_bytes_of_the_whole(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF]
-    told: list[Progress] = []
-    hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=told.append)
+    reports: list[Progress] = []
+    hub.pull(NAME, REQUIRED, folder, endpoint=standin.endpoint, report=reports.append)
     size = sum(map(len, FILES.values()))
-    assert told[0] == Progress(NAME, 0, size, "config.json", "downloading")
-    assert told[-1] == Progress(NAME, size, size, "vocabulary.txt", "verifying")
-    assert [each.done for each in told] == sorted(each.done for each in told)
-    assert list(dict.fromkeys(each.file for each in told)) == list(FILES)
+    assert reports[0] == Progress(NAME, 0, size, "config.json", "downloading")
+    assert reports[-1] == Progress(NAME, size, size, "vocabulary.txt", "verifying")
+    assert [each.done for each in reports] == sorted(each.done for each in reports)
+    assert list(dict.fromkeys(each.file for each in reports)) == list(FILES)

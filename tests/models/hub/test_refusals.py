@@ -19,7 +19,7 @@ from tests.support.hub_standin import Hub, Repository
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json"])
-def test_damaged_file_is_refused_and_removed(standin: Hub, folder: Path, name: str) -> None:
+def test_a_damaged_file_is_refused_and_removed(standin: Hub, folder: Path, name: str) -> None:
     standin.spoiled = {name}
     with pytest.raises(ModelUnavailable, match=f"{name} of {NAME} arrived damaged and was removed"):
         pull(standin, folder)
@@ -48,14 +48,14 @@ def test_an_offline_error_says_which_files_go_where(
         (Repository({}, info_status=404), "does not exist"),
         (Repository({}, info_status=404, error_code="RepoNotFound"), "does not exist"),
         (Repository({}, info_status=401), "does not exist at .*, or is private.*HF_TOKEN"),
-        (Repository({}, info_status=403), "may not be read.*HF_TOKEN"),
+        (Repository({}, info_status=403), "is forbidden .*HF_TOKEN"),
         (
             Repository({}, info_status=403, error_code="GatedRepo"),
             "is gated: accept its conditions at http.*HF_TOKEN",
         ),
         (Repository(FILES, file_status=401, error_code="GatedRepo"), "is gated"),
-        (Repository(FILES, file_status=403), "may not be read"),
-        (Repository({}, info_status=503), "answers 503: try again later"),
+        (Repository(FILES, file_status=403), "is forbidden "),
+        (Repository({}, info_status=503), "answered 503: try again later"),
         (Repository(FILES, file_status=503), "broke off at 0.0 MB"),
     ],
 )
@@ -96,7 +96,7 @@ def test_other_formats_are_refused_with_a_way_out(
     assert len(standin.requests) == 1
 
 
-def test_unreachable_hub_fails_soon(folder: Path) -> None:
+def test_an_unreachable_hub_fails_soon(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -106,13 +106,13 @@ def test_unreachable_hub_fails_soon(folder: Path) -> None:
     assert time.monotonic() - started < hub.TIMEOUT_S  # measured: 0.1 s
 
 
-def test_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_hub_fails_in_bounded_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(ModelUnavailable, match="timed out"):
         hub.pull(NAME, REQUIRED, folder, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}")
 
 
-def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(hub, "RETRIES", 1)
     standin.held["model.bin"] = threading.Event()
@@ -121,7 +121,7 @@ def test_silent_store_fails_in_bounded_time(standin: Hub, folder: Path, monkeypa
     standin.held["model.bin"].set()
 
 
-def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
+def test_a_login_page_is_not_taken_for_a_hub(standin: Hub, folder: Path) -> None:
     standin.raw = b"<html>please log in</html>"
     with pytest.raises(ModelUnavailable, match="does not respond like a model hub"):
         pull(standin, folder)
@@ -129,10 +129,10 @@ def test_login_page_is_no_hub(standin: Hub, folder: Path) -> None:
 
 @pytest.mark.parametrize("lacking", ["size", "blobId", "sha"])
 def test_a_hub_without_checksums_is_not_used(standin: Hub, folder: Path, lacking: str) -> None:
-    told = json.loads(standin.repositories[NAME].listing(NAME))
-    for each in (told, *told["siblings"]):
+    listing = json.loads(standin.repositories[NAME].listing(NAME))
+    for each in (listing, *listing["siblings"]):
         each.pop(lacking, None)
-    standin.raw = json.dumps(told).encode()
+    standin.raw = json.dumps(listing).encode()
     with pytest.raises(ModelUnavailable, match=f"reports no revision, sizes or checksums for {NAME}"):
         pull(standin, folder)
 
@@ -147,14 +147,14 @@ def test_a_full_disk_is_reported_before_the_download(
     assert standin.requests_for("model.bin") == []
 
 
-def test_hub_that_lies_about_a_checksum_is_not_believed(standin: Hub, folder: Path) -> None:
+def test_a_hub_with_a_wrong_checksum_is_not_believed(standin: Hub, folder: Path) -> None:
     standin.lies = {"model.bin"}
     with pytest.raises(ModelUnavailable, match=r"model\.bin .* arrived damaged and was removed: .* instead of .*"):
         pull(standin, folder)
     assert not folder.exists()
 
 
-def test_hub_that_sends_more_than_it_says_does_not_fill_the_disk(standin: Hub, folder: Path) -> None:
+def test_a_hub_that_sends_more_than_announced_does_not_fill_the_disk(standin: Hub, folder: Path) -> None:
     standin.repositories[NAME].files["model.bin"] = b"x" * 300
     standin.longer = {"model.bin": 50_000_000}
     with pytest.raises(ModelUnavailable, match=r"arrived damaged and was removed: \d{3,7} bytes,"):

@@ -14,7 +14,7 @@ from tests.support.hub_standin import Hub, Repository
 from tests.support.model_folders import fill_disk
 
 
-def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:
+def test_a_broken_connection_is_resumed_where_it_was(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF, 0, 1000]
     assert contents(pull(standin, folder)) == FILES
     assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [
@@ -25,12 +25,12 @@ def test_broken_line_goes_on_where_it_was(standin: Hub, folder: Path) -> None:
     ]
 
 
-def test_line_may_break_as_often_as_it_likes_while_bytes_come(standin: Hub, folder: Path) -> None:
+def test_a_connection_may_break_any_number_of_times_while_bytes_come(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [1000] * (3 * hub.RETRIES)
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_given_up_pull_is_no_model_and_goes_on_next_time(standin: Hub, folder: Path) -> None:
+def test_an_abandoned_pull_is_no_model_and_is_resumed_next_time(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable, match=r"model\.bin of .* broke off at 0\.2 MB of 0\.3 MB"):
         pull(standin, folder)
@@ -43,7 +43,7 @@ def test_given_up_pull_is_no_model_and_goes_on_next_time(standin: Hub, folder: P
     assert standin.requests_for("config.json") == []
 
 
-def test_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> None:
+def test_the_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable):
         pull(standin, folder)
@@ -53,18 +53,18 @@ def test_bar_of_a_resumed_pull_ends_at_the_whole(standin: Hub, folder: Path) -> 
     assert "100%" in terminal.getvalue().splitlines()[-1]
 
 
-def test_files_are_asked_for_as_they_are(standin: Hub, folder: Path) -> None:
+def test_files_are_requested_uncompressed(standin: Hub, folder: Path) -> None:
     pull(standin, folder)  # an offset into a compressed body would mean nothing
     assert {request.headers["Accept-Encoding"] for request in standin.requests_for("")} == {"identity"}
 
 
-def test_store_that_ignores_ranges_gives_the_same_bytes(standin: Hub, folder: Path) -> None:
+def test_a_store_that_ignores_ranges_gives_the_same_bytes(standin: Hub, folder: Path) -> None:
     standin.ranges = False
     standin.cuts["model.bin"] = [HALF]
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_new_revision_makes_an_interrupted_pull_start_anew(standin: Hub, folder: Path) -> None:
+def test_a_new_revision_restarts_an_interrupted_pull(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable):
         pull(standin, folder)
@@ -75,7 +75,7 @@ def test_new_revision_makes_an_interrupted_pull_start_anew(standin: Hub, folder:
     assert json.loads((folder / "source.json").read_text())["revision"] == "2" * 40
 
 
-def test_new_revision_of_the_same_weights_goes_on_where_the_old_one_was(standin: Hub, folder: Path) -> None:
+def test_a_new_revision_of_the_same_weights_resumes_the_old_pull(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable):
         pull(standin, folder)
@@ -87,7 +87,7 @@ def test_new_revision_of_the_same_weights_goes_on_where_the_old_one_was(standin:
     assert [request.headers["Range"] for request in standin.requests_for("model.bin")] == [f"bytes={HALF}-"]
 
 
-def test_new_revision_with_other_content_of_equal_size_starts_these_files_anew(standin: Hub, folder: Path) -> None:
+def test_a_new_revision_with_other_content_restarts_these_files(standin: Hub, folder: Path) -> None:
     standin.cuts["model.bin"] = [HALF] + [0] * 20
     with pytest.raises(ModelUnavailable):
         pull(standin, folder)
@@ -110,7 +110,7 @@ def test_files_that_the_new_revision_lacks_do_not_come_along(standin: Hub, folde
     assert contents(pull(standin, folder)) == FILES
 
 
-def test_disk_that_fills_on_the_way_keeps_what_fits_for_the_next_pull(
+def test_a_disk_that_fills_during_a_pull_keeps_the_bytes_for_the_next(
     standin: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
