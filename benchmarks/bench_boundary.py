@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.engine_models import clips, window_of
 from benchmarks.processes import TICKS_PER_S
+from benchmarks.speech_clips import clips, window_of
 from server.engine.engine import Engine
 from server.engine.interface import EngineLike
 from server.engine.loader import WhisperLoader

@@ -25,11 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.engine_models import TEN_MINUTES, model_folder
-from benchmarks.processes import write_repeated
+from benchmarks.engine_models import model_folder
+from benchmarks.processes import ROOT, python_of, write_repeated
+from benchmarks.speech_clips import TEN_MINUTES
 from server.system.machine import usable_cpus
 
-ROOT = Path(__file__).parents[1]
 PAUSE_S = 0.5  # between what is compared: threads of the one before may spin on for a moment
 CLIP_S, FULL_S = 5.0, 29.0
 REQUESTS = 16
@@ -42,20 +42,20 @@ Answer = dict[str, Any]
 
 
 class Contender:
-    """A process of `engine_contenders`; calling it runs one of its methods there."""
+    """A process of `engine_contenders`, of this checkout or another; calling it runs one of its methods there."""
 
-    def __init__(self, name: str, model: Path, threads: int) -> None:
+    def __init__(self, name: str, model: Path, threads: int, *, checkout: Path = ROOT) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.engine_contenders", name, str(model), str(threads)],
-            cwd=ROOT,
+            [python_of(checkout), "-m", "benchmarks.engine_contenders", name, str(model), str(threads)],
+            cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Stock is as it comes: with as many threads of OpenBLAS's as there are cores. Ours sets 1 by itself.
+            # Stock is as it comes, with as many threads of OpenBLAS's as there are cores; a server has one.
             env={
                 "SOTTO_SPOOL_MB": "65536",
-                **({"OPENBLAS_NUM_THREADS": str(os.cpu_count())} if name == "stock" else {}),
                 **os.environ,
+                "OPENBLAS_NUM_THREADS": str(os.cpu_count()) if name == "stock" else "1",
             },
         )
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine_models import clips, floats_of, window_of
+from benchmarks.speech_clips import clips, floats_of, window_of
 from server.audio.media_decoder import MediaDecoder
 from server.audio.scanner import Scanner
 from server.engine.engine import Engine
@@ -34,7 +34,6 @@ from server.stats import EngineStats
 from server.transcript import MAX_WINDOW_S, Window
 from server.transcription.pipeline import Pipeline
 from server.whisper.tuning import prepare_cpu
-from tests.support.reference_audio import decode_audio
 from tests.support.registries import registry_of
 
 BATCH = 8  # what BatchedInferencePipeline takes by default
@@ -47,8 +46,11 @@ class Stock:
     def __init__(self, model: Path, threads: int) -> None:
         from faster_whisper import BatchedInferencePipeline, WhisperModel
 
+        from tests.support.reference_audio import decode_audio
+
         self._model = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=threads)
         self._batched = BatchedInferencePipeline(self._model)
+        self._decode = decode_audio
         self._lock = threading.Lock()
 
     def burst(self, count: int, seconds: float, beam: int) -> dict[str, Any]:
@@ -64,11 +66,11 @@ class Stock:
 
     def file(self, path: str) -> dict[str, Any]:
         """Through BatchedInferencePipeline, which has neither fallback nor, by default, timestamps."""
-        segments, _ = self._batched.transcribe(decode_audio(Path(path)), batch_size=BATCH)
+        segments, _ = self._batched.transcribe(self._decode(Path(path)), batch_size=BATCH)
         return {"segments": len(list(segments))}
 
     def file_with_timestamps(self, path: str) -> dict[str, Any]:
-        segments, _ = self._batched.transcribe(decode_audio(Path(path)), batch_size=BATCH, without_timestamps=False)
+        segments, _ = self._batched.transcribe(self._decode(Path(path)), batch_size=BATCH, without_timestamps=False)
         return {"segments": len(list(segments))}
 
     def windows(self, count: int) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine_models import clips, floats_of, model_folder, window_of
+from benchmarks.engine_models import model_folder
+from benchmarks.speech_clips import clips, floats_of, window_of
 from server.engine.engine import Engine
 from server.engine.limits import BatchLimits
 from server.options import DecodingOptions, ModelOptions

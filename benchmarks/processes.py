@@ -39,17 +39,20 @@ class Memory:
 
 
 class ServerProcess:
-    """`sotto serve` on a free port, ready when constructed; its temporary files are in `folder`."""
+    """`sotto serve` on a free port, ready when constructed; its temporary files are in `folder`.
 
-    def __init__(self, folder: Path, model: str = "demo", **settings: str) -> None:
+    `checkout` is the one whose server it is; another than this one is run by the Python of its own `.venv`.
+    """
+
+    def __init__(self, folder: Path, model: str = "demo", *, checkout: Path = ROOT, **settings: str) -> None:
         chosen = {f"SOTTO_{name.upper()}": value for name, value in settings.items()}
         chosen |= {"SOTTO_PORT": "0", "SOTTO_MODEL": model, "SOTTO_OFFLINE": "1", "TMPDIR": str(folder)}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SOTTO_")}
         self.began = perf_counter()
         with (folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve"],
-                cwd=ROOT,
+                [python_of(checkout), "-m", "server", "serve"],
+                cwd=checkout,
                 env=inherited | chosen,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -120,6 +123,11 @@ class ServerProcess:
                 except FileNotFoundError:  # closed meanwhile
                     continue
         return sum(sizes.values())
+
+
+def python_of(checkout: Path) -> str:
+    """The interpreter that has a checkout's dependencies."""
+    return sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
 
 
 def field_mb(pid: int, file: str, field: str) -> float:

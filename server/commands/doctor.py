@@ -33,6 +33,7 @@ MEDIA_S = 60.0
 END_S = 5.0
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader")
 SMI_S = 30.0
+SHOWN_WHOLE = 10  # times real time: below it a digit behind the point is shown
 SCHEMA = 1  # increases when programs that read the JSON have to change
 
 OF_ENGINES = ("cuda", "device", "decode")  # questions that concern what engines' processes can do
@@ -153,7 +154,7 @@ def compute(settings: Settings, answer: Answer, ask: Ask) -> DoctorReport:
     checks = [
         Check("decode", "note", f"{trial.compute_type} on {device} fails: {trial.error}")
         if trial.error
-        else Check("decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {trial.speed:.0f}x real time")
+        else Check("decode", "ok", f"{BUNDLED} in {trial.compute_type} on {device}: {real_time(trial.speed)}")
         for trial in trials
     ]
     return DoctorReport([*checks, pick(picked, ladder, device, settings)], trials, device, picked)
@@ -199,7 +200,12 @@ def load(settings: Settings, folder: Path, device: str, ask: Ask) -> Check:
     if error := answer.get("error"):
         return Check("load", "problem", error)
     speed = answer["audio_s"] / answer["took_s"]
-    return Check("load", "ok", f"{folder.name} in {answer['compute_type']}: {speed:.0f}x real time")
+    return Check("load", "ok", f"{folder.name} in {answer['compute_type']}: {real_time(speed)}")
+
+
+def real_time(speed: float) -> str:
+    """Return a speed for people. A slow or busy machine is at 0.4x, not at 0x."""
+    return f"{speed:.{1 if speed < SHOWN_WHOLE else 0}f}x real time"
 
 
 def codecs(answer: Answer) -> Check:

@@ -18,7 +18,7 @@ from server import __version__
 from server.cli.main import run
 from server.commands import doctor, probe
 from server.commands.checks import Check
-from server.commands.doctor import DoctorReport, ask_child, examine, held
+from server.commands.doctor import DoctorReport, ask_child, examine, held, real_time
 from server.commands.probe import Answer
 from server.errors import ModelUnavailable
 from server.models.catalog import SAMPLE_TEXT
@@ -283,6 +283,13 @@ def test_without_ctranslate2_the_report_says_so(settings: Settings, monkeypatch:
     assert "ctranslate2" in found(report, "gpu").text
     assert found(report, "codecs").status == "problem"
     jsonschema.validate(json.loads(report.json()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("speed", "shown"), [(0.42, "0.4x real time"), (9.5, "9.5x real time"), (30.4, "30x real time")]
+)
+def test_a_model_slower_than_real_time_is_not_at_zero(speed: float, shown: str) -> None:
+    assert real_time(speed) == shown
 
 
 @pytest.mark.usefixtures("no_media")
