@@ -12,7 +12,7 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format docs lock clean
+.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format docs lock release release-check clean
 
 run: $(VENV)/.run
 	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
@@ -64,6 +64,15 @@ lock: $(VENV)/.dev
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements-cuda.lock
 	echo 'hatchling>=1.27' | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock
+	$(BIN)/uv pip compile --group release --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --constraints requirements-build.lock --output-file requirements-release.lock
+
+# docs/releasing.md. The check is a rehearsal: it takes a changelog without a date, and a checkout with changes.
+release: $(VENV)/.run
+	$(BIN)/python scripts/release.py
+
+release-check: $(VENV)/.run
+	$(BIN)/python scripts/release.py --rehearsal
 
 other-python:
 	@$(PYTHON) -c '$(NEW_ENOUGH)'

@@ -17,7 +17,7 @@ from server import __version__
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "requirements-cuda.lock")
+LOCKS = tuple(f"requirements{suffix}.lock" for suffix in ("", "-dev", "-build", "-cuda", "-release"))
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
 PINNED = re.compile(r"[a-z0-9-]+(\[[a-z,-]+\])?==[^\s;]+( ; [^#]+?)?( --hash=sha256:[0-9a-f]{64})+")
 
@@ -45,6 +45,7 @@ def wanted_by(lock: str) -> list[str]:
         "requirements-dev.lock": table["dependencies"] + extras["dev"] + extras["evaluate"],
         "requirements-build.lock": project()["build-system"]["requires"],
         "requirements-cuda.lock": extras["cuda"],
+        "requirements-release.lock": project()["dependency-groups"]["release"],
     }
     return [line for line in wanted[lock] if Requirement(line).name != table["name"]]  # its own extras
 
@@ -71,6 +72,7 @@ def test_every_dependency_has_an_upper_bound() -> None:
         *table["dependencies"],
         *table["optional-dependencies"]["evaluate"],
         *table["optional-dependencies"]["otel"],
+        *project()["dependency-groups"]["release"],
     ]
     assert [line for line in wanted if Requirement(line).specifier.contains("1000")] == []
 
@@ -171,7 +173,7 @@ def test_the_makefile_has_every_target_that_the_docs_name() -> None:
     rules = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     named = {
         target
-        for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml")
+        for name in ("README.md", "CONTRIBUTING.md", "docs/releasing.md", "pyproject.toml")
         for target in re.findall(r"(?:`|^)make ([a-z][\w-]*)", text_of(name), re.MULTILINE)
     }
     assert {"run", "test"} <= named <= rules
