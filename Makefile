@@ -12,7 +12,7 @@ OTHER := other-python
 endif
 endif
 
-.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format docs lock release release-check clean
+.PHONY: other-python run test test-pythons test-isa test-all test-real soak lint format docs lock audit release release-check clean
 
 run: $(VENV)/.run
 	$(if $(MODEL)$(SOTTO_MODEL),,@$(BIN)/sotto models pull base || echo "Whisper base can't be fetched, see above: serving the best model that is here.")
@@ -66,6 +66,9 @@ lock: $(VENV)/.dev
 		--no-emit-index-url --no-emit-find-links --output-file requirements-build.lock
 	$(BIN)/uv pip compile --group release --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --constraints requirements-build.lock --output-file requirements-release.lock
+
+audit: $(VENV)/.run
+	$(BIN)/python -m scripts.audit
 
 # docs/releasing.md. The check is a rehearsal: it takes a changelog without a date, and a checkout with changes.
 release: $(VENV)/.run
