@@ -16,7 +16,7 @@
     │   └── UploadTookTooLong        408
     ├── ModelBusy                    409  it can't be unloaded while requests use it
     ├── UploadTooLarge               413
-    ├── RateLimited                  429  this client has too many requests in progress
+    ├── RateLimited                  429  this client has too many requests in progress, or sent many wrong keys
     ├── RequestTimeout               503  longer than SOTTO_REQUEST_TIMEOUT_SECONDS
     ├── Unavailable                  503  the server is full, starting or stopping
     │   └── QueueFull                503  the engine's queue; the pipeline never reaches its limit

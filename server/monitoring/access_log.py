@@ -16,7 +16,8 @@ class AccessRecord:
     `path` is as the client wrote it, `route` the template that matches it, empty if none does. The other fields
     are for transcriptions: `model` is the name of the model served, `audio_s` the audio decoded, `done_s` the
     part of it transcribed, `wait_s` the time until the model began, `run_s` from there to the end. `text` and
-    `prompt` are None unless they are to be logged.
+    `prompt` are None unless they are to be logged. `left_out` is how many similar lines of the client precede this
+    one that were not logged.
     """
 
     client: str
@@ -37,6 +38,7 @@ class AccessRecord:
     run_s: float | None = None
     prompt: str | None = None
     text: str | None = None
+    left_out: int | None = None
 
     def __str__(self) -> str:
         """One line of the log; the fields that every request has come first."""
@@ -49,6 +51,7 @@ class AccessRecord:
         parts += [] if self.ended == "completed" else [f"{self.ended}: {self.why}" if self.why else self.ended]
         texts = {"prompt": self.prompt, "text": self.text}
         parts += [f'{name} "{value}"' for name, value in texts.items() if value is not None]
+        parts += [f"({self.left_out} like it before were left out)"] if self.left_out else []
         return " ".join(parts)
 
     def fields(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.gate.repeated_lines import RepeatedLines
 from server.api.gate.request_body import RequestBody
 from server.api.gate.ticket import RequestProgress, Ticket
 from server.api.paths import WATCHED, client_address
@@ -25,13 +26,14 @@ class AccessLog:
     set.
 
     It wraps every middleware that rejects requests, but not the one that drains a rejected body: the client may
-    disconnect during that.
+    disconnect during that. Lines of clients without a valid key may be left out: those are logged at level debug.
     """
 
     def __init__(self, app: ASGIApp, requests: RequestMetrics, *, with_text: bool) -> None:
         self._app = app
         self._requests = requests
         self._with_text = with_text
+        self._refused = RepeatedLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -39,11 +41,15 @@ class AccessLog:
         try:
             await self._app(scope, answer.receive, answer.send)
         finally:
-            self._write(_record(scope, answer, time.perf_counter() - began, with_text=self._with_text))
+            access = _record(scope, answer, time.perf_counter() - began, with_text=self._with_text)
+            self._requests.add(access)
+            self._write(access, key_refused=_key_refused(scope, access.status))
 
-    def _write(self, access: AccessRecord) -> None:
-        self._requests.add(access)
-        level = logging.DEBUG if access.route in WATCHED and access.status != 401 else logging.INFO
+    def _write(self, access: AccessRecord, *, key_refused: bool) -> None:
+        left_out = self._refused.left_out_before(access.client) if key_refused else 0
+        watched = access.route in WATCHED and not key_refused
+        level = logging.DEBUG if watched or left_out is None else logging.INFO
+        access = replace(access, left_out=left_out or None)
         logger.log(level, "%s", access, extra={"fields": access.fields()})
 
 
@@ -99,6 +105,11 @@ def _record(scope: Scope, answer: ObservedAnswer, total_s: float, *, with_text: 
     )
     ticket: Ticket | None = state.get("ticket")
     return _with_work(access, ticket.work, with_text) if ticket and ticket.work else access
+
+
+def _key_refused(scope: Scope, status: int) -> bool:
+    """True if the key was missing or wrong, or not looked at since too many had been wrong."""
+    return status == 401 or (status == 429 and "key_name" not in scope["state"])
 
 
 def _ending(answer: ObservedAnswer, *, rejected: bool, failure: SottoError | None) -> tuple[Ending, str]:

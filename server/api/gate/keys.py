@@ -21,9 +21,14 @@ class Keys:
         self._keys = _named(keys, "key")
         self._admin_keys = _named(admin_keys, "admin key")
 
+    @property
+    def required(self) -> bool:
+        """True if every request needs one."""
+        return bool(self._keys)
+
     def check(self, headers: Headers) -> str:
         """Return the name of the request's key, empty if none is needed. Raises `Unauthorized`."""
-        if self._keys:
+        if self.required:
             return _checked([*self._keys, *self._admin_keys], headers)
         return _match(self._admin_keys, headers) or ""
 
@@ -31,13 +36,15 @@ class Keys:
         """True for a request with an admin key."""
         return _match(self._admin_keys, headers) is not None
 
-    def check_admin(self, headers: Headers) -> None:
-        """Raise `Unauthorized` without a valid key, `PermissionDenied` if it is not an admin key."""
+    def check_admin(self, headers: Headers) -> str:
+        """Return the name of the request's key. Raises `Unauthorized` without a valid one, `PermissionDenied` if it
+        is not an admin key."""
         if not self._admin_keys:
             raise PermissionDenied(f"{DENIED}, and this server has none (SOTTO_ADMIN_KEYS).")
-        _checked([*self._keys, *self._admin_keys], headers)
+        name = _checked([*self._keys, *self._admin_keys], headers)
         if not self.is_admin(headers):
             raise PermissionDenied(f"{DENIED} (SOTTO_ADMIN_KEYS); the key of this request is not one.")
+        return name
 
 
 def _named(keys: Iterable[str], otherwise: str) -> list[NamedKey]:

@@ -24,7 +24,7 @@ ERRORS = {
     408: "The upload is too slow.",
     409: "The model is in use, or another process is writing its files.",
     413: "The body is larger than `SOTTO_MAX_UPLOAD_MB`, or a posted transcript than `SOTTO_MAX_RENDER_MB`.",
-    429: "This client has its share in progress already; `Retry-After` says when to retry.",
+    429: "This client has its share in progress, or sent many wrong keys; `Retry-After` says when to retry.",
     500: "An error inside the server; its log has the details.",
     502: "The model could not be downloaded; the next attempt resumes.",
     503: "The server is full or shutting down, or the model is not running; `Retry-After` says when to retry.",

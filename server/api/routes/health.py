@@ -67,7 +67,7 @@ async def ready(request: Request) -> JSONResponse:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses={200: {"description": "Prometheus' text format.", "headers": ON_ALL}, **errors(401, 500)},
+    responses={200: {"description": "Prometheus' text format.", "headers": ON_ALL}, **errors(401, 429, 500)},
 )
 async def metrics(request: Request) -> Response:
     """Return requests, queues, times, models and memory for Prometheus."""

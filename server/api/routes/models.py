@@ -77,7 +77,7 @@ class PullEvent(TypedDict):
     file: NotRequired[Annotated[str, Doc("the current file, until all are done")]]
 
 
-@router.get("/v1/models", responses=ok(ModelList) | errors(401, 500))
+@router.get("/v1/models", responses=ok(ModelList) | errors(401, 429, 500))
 async def list_models(request: Request) -> Response:
     """List the model ids that requests may use, aliases included."""
     registry: Registry = request.state.registry
@@ -89,14 +89,14 @@ async def list_models(request: Request) -> Response:
     return _pretty({"object": "list", "data": entries})
 
 
-@router.get("/v1/models/{model:path}", responses=ok(ModelEntry) | errors(401, 404, 500))
+@router.get("/v1/models/{model:path}", responses=ok(ModelEntry) | errors(401, 404, 429, 500))
 async def retrieve_model(request: Request, model: ModelId) -> Response:
     """Describe one model."""
     is_admin = request.state.keys.is_admin(request.headers)
     return _pretty(_entry(request.state.registry, model, is_admin=is_admin))
 
 
-@router.delete("/v1/models/{model:path}", responses=ok(DeletedModel) | errors(401, 403, 404, 409, 500))
+@router.delete("/v1/models/{model:path}", responses=ok(DeletedModel) | errors(401, 403, 404, 409, 429, 500))
 async def delete_model(request: Request, model: ModelId) -> Response:
     """Delete a model's files; requires an admin key."""
     registry: Registry = request.state.registry
@@ -158,7 +158,7 @@ async def _pull_events(waiting: PullSubscription, registry: Registry) -> AsyncGe
     "/v1/models/{model:path}",
     responses={
         **ok(PullEvent, description=PULLED, content=events(PullEvent | ErrorResponse)),
-        **errors(400, 401, 403, 404, 409, 500, 502, 507),
+        **errors(400, 401, 403, 404, 409, 429, 500, 502, 507),
     },
 )
 async def pull_model(request: Request, model: ModelId, stream: Streams = True) -> Response:

@@ -46,7 +46,7 @@ class RunningModels(TypedDict):
     models: list[RunningModel]
 
 
-@router.get("/api/ps", responses=ok(RunningModels) | errors(401, 500))
+@router.get("/api/ps", responses=ok(RunningModels) | errors(401, 429, 500))
 async def list_running(request: Request) -> JSONResponse:
     """List the loaded models and how busy each is."""
     registry: Registry = request.state.registry
@@ -56,7 +56,7 @@ async def list_running(request: Request) -> JSONResponse:
     return JSONResponse(answer)
 
 
-@router.post("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 500, 503))
+@router.post("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 429, 500, 503))
 async def load_model(request: Request, model: ModelId, keep_alive: KeepAlive = "") -> JSONResponse:
     """Load a model, and respond once it is loaded; requires an admin key."""
     request.state.keys.check_admin(request.headers)
@@ -67,7 +67,7 @@ async def load_model(request: Request, model: ModelId, keep_alive: KeepAlive = "
         raise error.in_full() from error
 
 
-@router.delete("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 500))
+@router.delete("/api/ps/{model:path}", responses=ok(RunningModel) | errors(400, 401, 403, 404, 409, 429, 500))
 async def unload_model(request: Request, model: ModelId, wait: Wait = False) -> JSONResponse:
     """Unload a model, and respond once its memory is free; requires an admin key."""
     request.state.keys.check_admin(request.headers)

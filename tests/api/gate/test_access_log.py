@@ -74,3 +74,31 @@ async def test_the_line_says_how_the_request_ended(
     await AccessLog(app, RequestMetrics(), with_text=False)(scope, gone, ignore)
     status, _, rest = caplog.messages[-1].split(maxsplit=2)
     assert f"{status} x.xxxs {rest}" == line
+
+
+UNAUTHORIZED: Message = {"type": "http.response.start", "status": 401, "headers": []}
+LIMITED: Message = {"type": "http.response.start", "status": 429, "headers": []}
+
+
+@pytest.mark.parametrize(
+    ("app", "levels"),
+    [
+        (answering(UNAUTHORIZED, END), ["INFO", "DEBUG", "DEBUG"]),
+        (answering(LIMITED, END), ["INFO", "DEBUG", "DEBUG"]),
+        (answering(LIMITED, END, state={"key_name": "desk"}), ["INFO"] * 3),
+        (answering(OK, END), ["INFO"] * 3),
+    ],
+    ids=["wrong keys", "too many wrong keys", "a share that is used up", "valid keys"],
+)
+async def test_only_clients_without_a_valid_key_have_lines_left_out(
+    app: ASGIApp, levels: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "server.access")
+    log = AccessLog(app, requests := RequestMetrics(), with_text=False)
+    for _ in range(3):
+        scope: Scope = {"type": "http", "path": "/a", "client": ("10.0.0.7", 1), "headers": []}
+        scope["state"] = {"request_line": ("GET", "/a"), "body": RequestBody(scope, gone)}
+        await log(scope, gone, ignore)
+    assert [record.levelname for record in caplog.records] == levels
+    [counted] = [family for family in requests.collect() if family.name == "sotto_http_requests"]
+    assert [sample.value for sample in counted.samples] == [3]

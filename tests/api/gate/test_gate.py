@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from server.api.errors import add_handlers
 from server.api.gate.admission import Admission
 from server.api.gate.admission_limits import AdmissionLimits
 from server.api.gate.gate import Gate
+from server.api.gate.guess_limit import GUESS_S
 from server.api.gate.response_guard import DISCARD_BYTES, DISCARD_S
 from server.monitoring.request_metrics import RequestMetrics
 from server.settings import Settings
@@ -84,6 +86,20 @@ def test_a_request_without_a_key_gets_401(guarded: Running, path: str, headers: 
         None,
     )
     assert error["message"].startswith("You didn't provide an API key.")
+
+
+def test_who_guesses_keys_is_slowed_down_and_others_are_not() -> None:
+    def asked(server: Running, key: str, address: str) -> httpx2.Response:
+        return httpx2.get(f"{server.base_url}/v1/models", headers=bearer(key) | {"X-Forwarded-For": address})
+
+    with serving(api_keys=f"{FIRST_KEY}, {SECOND_KEY}", trusted_proxies="127.0.0.1") as server:
+        assert asked(server, FIRST_KEY, "192.0.2.7").status_code == 200
+        guesses = (asked(server, WRONG_KEY, "192.0.2.7") for _ in range(1000))
+        refused = next(answer for answer in guesses if answer.status_code != 401)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert 1 <= int(refused.headers["retry-after"]) <= GUESS_S
+        assert asked(server, FIRST_KEY, "192.0.2.7").status_code == 200
+        assert asked(server, SECOND_KEY, "192.0.2.8").status_code == 200
 
 
 @pytest.mark.parametrize(
