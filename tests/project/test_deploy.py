@@ -130,6 +130,22 @@ def test_compose_has_a_profile_for_cpus_and_one_for_gpus() -> None:
         compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
 
 
+def test_compose_can_take_the_keys_from_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = yaml.safe_load((DEPLOY / "compose.keys.yaml").read_text("utf-8"))
+    [(secret, source)] = more["secrets"].items()
+    assert source == {"file": "${KEYS_FILE:-./keys}"}
+    assert more["services"].keys() == services().keys()
+    (tmp_path / "keys").write_text("laptop 0123456789abcdef0123\n")
+    for name, service in more["services"].items():
+        assert service["secrets"] == [secret]
+        environment = services()[name]["environment"] | service["environment"]  # as Compose merges them
+        assert environment["SOTTO_API_KEYS_FILE"] == f"/run/secrets/{secret}"
+        assert environment["SOTTO_API_KEYS"] == "${SOTTO_API_KEYS:-}"
+        monkeypatch.setenv("SOTTO_API_KEYS", "")
+        monkeypatch.setenv("SOTTO_API_KEYS_FILE", str(tmp_path / "keys"))
+        assert [key.get_secret_value() for key in Settings().api_keys] == ["laptop 0123456789abcdef0123"]
+
+
 def test_kubernetes_asks_for_a_gpu_and_probes_what_there_is() -> None:
     assert container()["resources"]["limits"]["nvidia.com/gpu"] == 1
     probes = {name: value for name, value in container().items() if name.endswith("Probe")}
