@@ -4,7 +4,8 @@ never causes a download, and is never used as a path."""
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NoReturn, Protocol
 
@@ -146,6 +147,21 @@ class Registry:
         await self._pool.unload(slot, wait_s=wait_s)
         return self.state(slot, with_paths=True)
 
+    @asynccontextmanager
+    async def removing(self, slot: ModelSlot) -> AsyncIterator[None]:
+        """Unload a model whose files the block removes. Until it ends there is no such model for requests, which
+        could load half of it. Raises `ModelNotFound` if it is being removed already, `ModelBusy` if requests use
+        it."""
+        if not slot.is_offered:
+            raise self._not_found(slot.name)
+        slot.removing = True
+        try:
+            await self._pool.unload(slot)
+            yield
+            await self.rescan()
+        finally:
+            slot.removing = False
+
     async def rescan(self) -> None:
         """Rescan the models: new ones become available, removed ones are forgotten."""
         if self._source:
@@ -179,7 +195,7 @@ class Registry:
         return ModelNotFound(name, f" or is not installed here; this server has {here} (others: sotto models pull)")
 
     def _slots(self) -> Iterator[ModelSlot]:
-        return (slot for slot in self._pool.slots if not slot.gone)
+        return (slot for slot in self._pool.slots if slot.is_offered)
 
     def _clock(self, at_s: float | None) -> float | None:
         """Convert a time of the pool's clock to seconds since 1970."""

@@ -29,6 +29,7 @@ class ModelSlot:
         self.leases = 0
         self.last_used_s: float | None = None
         self.gone = False  # removed from the disk
+        self.removing = False  # from the disk, at the moment
         self.reason = known.problem
         self.failed_s = 0.0
         self.counters = ModelCounters()
@@ -37,6 +38,11 @@ class ModelSlot:
     @property
     def name(self) -> str:
         return self.known.name
+
+    @property
+    def is_offered(self) -> bool:
+        """True if requests may name it."""
+        return not self.gone and not self.removing
 
     @property
     def is_idle(self) -> bool:

@@ -347,6 +347,41 @@ async def test_a_model_in_use_has_a_request_count_and_does_not_expire() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_model_that_is_being_removed_is_not_found_nor_loaded() -> None:
+    registry = registry_with("fine")
+    with closing(registry):
+        await registry.load("fine")
+        slot = registry.find("fine")
+        async with registry.removing(slot):
+            assert slot.served is None
+            for manage in (registry.load, registry.unload):
+                with pytest.raises(ModelNotFound):
+                    await manage("fine")
+            with pytest.raises(ModelNotFound):
+                registry.find("fine")
+            with pytest.raises(ModelNotFound):
+                await registry.removing(slot).__aenter__()
+            assert "fine" not in registry.ids()
+        assert registry.find("fine") is slot  # its files are still there
+
+
+@pytest.mark.anyio
+async def test_a_model_whose_removal_fails_is_there_again() -> None:
+    registry = registry_with("fine")
+    with closing(registry):
+        slot = registry.find("fine")
+        with pytest.raises(OSError, match="disk"):
+            async with registry.removing(slot):
+                raise OSError("disk")
+        assert (await registry.load("fine")).presence == "loaded"
+        lease = registry.lease(slot)
+        with pytest.raises(ModelBusy):
+            await registry.removing(slot).__aenter__()
+        assert registry.find("fine") is slot
+        lease.release()
+
+
+@pytest.mark.anyio
 async def test_models_added_and_removed_on_disk_are_noticed() -> None:
     source = FakeSource("demo", "old")
     pool = ModelPool(loading, Budget(lambda known: Need(known.size_bytes, 0)))

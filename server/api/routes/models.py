@@ -107,9 +107,8 @@ async def delete_model(request: Request, model: ModelId) -> Response:
     settings: Settings = request.state.settings
     files = await asyncio.to_thread(installed_in, slot.known.folder, settings.models_dir, request.state.catalog)
     check_removable(files)
-    await registry.unload(model)
-    await asyncio.to_thread(remove, files)
-    await registry.rescan()
+    async with registry.removing(slot):
+        await asyncio.to_thread(remove, files)
     return _pretty({"id": model, "object": "model", "deleted": True})
 
 

@@ -1,7 +1,9 @@
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import openai
 import pytest
@@ -9,12 +11,16 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from server.api.app import create_app
+from server.api.routes import models
 from server.keep_alive import FOREVER
+from server.models.installed import InstalledModel, remove
+from server.models.known_model import KnownModel
 from server.pool.memory_budget import Budget, Need
 from server.pool.pool import ModelPool
 from server.pool.registry import Registry
 from server.settings import Settings
-from tests.support.fakes import FakeEngine, make_media
+from tests.conftest import DEMO
+from tests.support.fakes import FakeEngine, make_media, wait_until
 from tests.support.launches import Engines
 from tests.support.registries import registry_of, served_model
 
@@ -104,6 +110,44 @@ def test_a_model_of_a_cloud_s_id_is_not_there_to_be_deleted() -> None:
     with TestClient(create_app(settings, registry, make_media())) as client:
         assert client.delete("/v1/models/whisper-large-v3", headers=admin).status_code == 404
         assert client.delete("/v1/models/demo", headers=admin).status_code == 403
+
+
+class Folders:
+    """The models of a folder, each known by its folder's name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def models(self) -> list[KnownModel]:
+        return [KnownModel((path.name,), path) for path in self._folder.iterdir() if not path.name.startswith(".")]
+
+    def stamp(self) -> object:
+        return sorted(self._folder.iterdir())
+
+
+def test_a_request_during_a_deletion_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "own"):
+        shutil.copytree(DEMO, tmp_path / name)
+    engines, admin = Engines(), {"authorization": "Bearer admin"}
+    pool = ModelPool(engines.start, Budget(lambda _: Need(0, 0)))
+    first = served_model(FakeEngine(), ("first",), ("en",))
+    pool.adopt(replace(first.known, folder=tmp_path / "first"), first, FOREVER)
+    registry = Registry(pool, source=Folders(tmp_path))
+    settings = Settings.model_validate({"admin_keys": ["admin"], "models_dir": tmp_path})
+    answers: list[int] = []
+    with TestClient(create_app(settings, registry, make_media())) as client:
+
+        def removed_slowly(files: InstalledModel) -> None:
+            answers.append(client.post("/api/ps/own", headers=admin).status_code)
+            remove(files)
+
+        monkeypatch.setattr(models, "remove", removed_slowly)
+        wait_until(lambda: client.post("/api/ps/own", headers=admin).status_code == 200)
+        assert client.delete("/v1/models/own", headers=admin).json()["deleted"]
+        assert answers == [404]
+        assert engines.started == ["own"]
+        assert client.get("/v1/models/own").status_code == 404
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["first"]
 
 
 @pytest.mark.parametrize("path", ["none", "org%2Fnone", "org/none", "../demo", "%00", "%20", "x" * 2_000])
