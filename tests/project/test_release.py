@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -89,6 +90,14 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_release_has_four_files(artefacts: Path) -> None:
     packages = {f"sotto-{__version__}.tar.gz", f"sotto-{__version__}-py3-none-any.whl"}
     assert {path.name for path in artefacts.iterdir()} == packages | {f"sotto-{__version__}.cdx.json", "SHA256SUMS"}
+
+
+@pytest.mark.slow
+def test_the_wheel_that_was_built_from_the_sdist_lacks_nothing(artefacts: Path) -> None:
+    names = ZipFile(artefacts / f"sotto-{__version__}-py3-none-any.whl").namelist()
+    listed = release.git(ROOT, "ls-files", "server", "models/catalog.toml", "models/demo").splitlines()
+    expected = {re.sub("^models/", "server/_data/", name) for name in listed}
+    assert expected <= set(names)
 
 
 @pytest.mark.slow
