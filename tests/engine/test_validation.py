@@ -123,7 +123,7 @@ def test_an_engine_that_is_taken_over_is_ended_and_nothing_of_it_runs_here(
     engine = SupervisedEngine(FakeLoader(tmp_path), "fake", patience=QUICK)
     try:
         engine.facts()
-        wait_until(lambda: "the engine of fake ended" in caplog.text)
+        wait_until(lambda: "the engine process of fake ended" in caplog.text)
         wait_until(lambda: engine.stats().restarts > 1)
     finally:
         engine.close()

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.support.bad_inputs import DATA, days_of_silence
+from server.options import SMALL_BYTES
+from tests.support.bad_inputs import DATA, days_of_silence, wav
 from tests.support.fakes import wait_until
 from tests.support.serving import Running, serving
 from tests.support.wire import Connection, field, file, form
@@ -22,7 +23,7 @@ Phase = Callable[[Running, str], AbstractContextManager[Connection]]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     """One file is decoded at a time."""
-    with serving(media_workers=1) as running:
+    with serving(media_workers=1, max_queue_seconds=1e6) as running:
         yield running
 
 
@@ -102,8 +103,9 @@ def test_a_disconnect_while_reading_frees_everything(server: Running) -> None:
 
 @pytest.mark.parametrize("stream", ["false", "true"], ids=["whole", "stream"])
 def test_a_disconnect_while_queued_for_a_decoder_ends_at_once(server: Running, stream: str) -> None:
+    large = wav(bytes(SMALL_BYTES + 1))  # waits for its client's first file; small ones don't
     with decoding(server, "false") as other:
-        with client(server, (DATA / SPEECH).read_bytes(), stream):
+        with client(server, large, stream):
             wait_until(lambda: (server.metric("sotto_requests"), server.metric("sotto_uploads")) == (2, 0))
             on_disk = server.metric("sotto_upload_bytes")
         wait_until(lambda: server.metric("sotto_requests") == 1, SOON_S)
