@@ -16,8 +16,8 @@ from tests.support.wire import Connection, field, file, form
 
 MODEL = "acme/demo"
 KEY = "clients-key-0123456789abcdef"
-BUSY_KEYS = ("busy-key-0123456789abcdefghi", "other-key-0123456789abcdefgh")
-MAX_PER_CLIENT = 4
+MAX_REQUESTS, MAX_PER_CLIENT = 8, 4
+BUSY_KEYS = tuple(f"busy-key-{number}-0123456789abcdefg" for number in range(MAX_REQUESTS))  # fewer leave room
 NODE = Path(__file__).parent / "node"
 INSTALL_S = 110.0
 FORM = form(field("model", "whisper-1"), file((DATA / "silence_10s.wav").read_bytes()))
@@ -30,7 +30,7 @@ def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     limits = {
         "max_upload_mb": 8,
         "max_requests_per_client": MAX_PER_CLIENT,
-        "max_requests": MAX_PER_CLIENT * len(BUSY_KEYS),
+        "max_requests": MAX_REQUESTS,
     }
     keys = ",".join((KEY, *BUSY_KEYS))
     with serving(model=MODEL, models_dir=models, offline=1, api_keys=keys, **limits) as running:
