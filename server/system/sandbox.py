@@ -19,7 +19,8 @@ from server.system.seccomp import filter_system_calls
 
 HARD_CPU_S = 2  # from the signal that ends a process to the one that it can't ignore
 FIRST_KEPT = 3  # descriptors below are redirected to /dev/null
-OUT_OF_THE_WAY = 256  # above every descriptor of a process that calls `keep_only`
+OUT_OF_THE_WAY = 256  # above those that files are renumbered to
+MOST_DESCRIPTORS = 1 << 20  # Linux's own limit, unless it is raised
 
 # linux/capability.h: effective, permitted and inheritable ones, 32 of each; then the others.
 CAPABILITY_VERSION, CAPABILITY_SETS = 0x20080522, struct.Struct("6I")
@@ -62,7 +63,7 @@ def keep_only(*files: int) -> list[int]:
     for number in range(FIRST_KEPT):
         os.dup2(nowhere, number)
     kept = [os.dup2(file, FIRST_KEPT + number) for number, file in enumerate(aside)]
-    os.closerange(FIRST_KEPT + len(kept), OUT_OF_THE_WAY + len(kept))
+    os.closerange(FIRST_KEPT + len(kept), MOST_DESCRIPTORS)
     return kept
 
 

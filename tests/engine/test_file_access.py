@@ -72,6 +72,18 @@ def test_links_of_a_model_are_followed(tmp_path: Path) -> None:
     assert {str(blob), str(snapshot)} <= set(engine_access(snapshot).reads)
 
 
+def test_links_of_a_model_lead_to_no_other_files_and_no_folders(tmp_path: Path) -> None:
+    secrets, folder = tmp_path / "secrets", tmp_path / "model"
+    for each in (secrets, folder):
+        each.mkdir()
+    (secrets / "key").touch()
+    for name, target in (("notes", secrets / "key"), ("model.bin", secrets), ("vocabulary.txt", tmp_path)):
+        (folder / name).symlink_to(target)
+    reads = engine_access(folder).reads
+    assert str(folder) in reads
+    assert not [path for path in reads if path.startswith(str(secrets)) or path == str(tmp_path)]
+
+
 def test_neither_the_root_nor_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/", str(tmp_path / "missing"), str(tmp_path)])
     reads = engine_access(tmp_path / "gone", environment={"LD_LIBRARY_PATH": f":/:{tmp_path}"}).reads

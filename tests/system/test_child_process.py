@@ -42,6 +42,11 @@ def read(channel: socket.socket, *, until: bytes = b"") -> bytes:
     return data
 
 
+def test_a_child_has_no_part_in_the_terminal_of_the_server() -> None:
+    with started("echo") as child:
+        assert os.getsid(child.pid) == child.pid
+
+
 def test_a_child_communicates_over_its_channel_and_ends_with_it() -> None:
     with started("echo") as child:
         child.channel.sendall(b"one\n")

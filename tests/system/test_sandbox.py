@@ -77,6 +77,7 @@ def test_only_the_files_that_are_named_are_kept(tmp_path: Path) -> None:
     script = """
 import os, sys
 from server.system.sandbox import keep_only
+others = [os.dup(0) for _ in range(500)]
 one, two, three = (os.open(sys.argv[1], os.O_RDWR | os.O_CREAT) for _ in range(3))
 report = os.dup(1)
 os.write(two, b"two")

@@ -201,6 +201,14 @@ def test_an_invalid_member_is_named(client: TestClient, given: dict[str, object]
     assert param.rpartition(".")[2].partition("[")[0] in error["message"] or param == "language"
 
 
+@pytest.mark.parametrize("words", [[{"word": "zz", "start": 0, "end": 0}], None], ids=["other words", "no words"])
+def test_the_text_counts_where_words_do_not_match_it(client: TestClient, words: object) -> None:
+    segment = {"start": 0.0, "end": 2.5, "text": "a " * 20_000} | ({"words": words} if words else {})
+    shape = {"response_format": "srt", "max_line_width": 200, "max_line_count": 5}
+    error = refused(client.post(RENDER, json={"segments": [segment], **shape}))
+    assert error["param"] == "segments"
+
+
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 40))
 def test_the_pairs_of_words_that_share_a_cue_are_counted(lengths: list[int], columns: int) -> None:
     widths = [max(length, 1) for length in lengths]
