@@ -1,7 +1,7 @@
 """Checks what an engine's process sends, as it may have been taken over by the model that it has loaded.
 
-Every value has the type that its dataclass declares, and no size that would use the server up. Imported by the
-server alone: its child processes start faster without pydantic.
+Every value has the type that its dataclass declares, and a message a maximum size. Imported by the server
+alone: its child processes start faster without pydantic.
 """
 
 from typing import Any, get_args

@@ -15,16 +15,17 @@ from server.pool.registry import Registry
 from server.transcript import Segment, Transcript
 from server.transcription.language import check_language
 from server.transcription.run import SegmentGroup, TranscriptionRun
+from server.transcription.window_capacity import WindowCapacity
 
 
 class Pipeline:
     """Transcribes files with the models of a registry. Its creator closes the parts it is built from."""
 
     def __init__(self, media: MediaDecoder, registry: Registry, *, max_windows: int = 512) -> None:
-        """At most `max_windows` windows of all requests together are with the engines."""
+        """At most `max_windows` windows of all long recordings together are with the engines."""
         self.registry = registry
         self._media = media
-        self._capacity = asyncio.Semaphore(max_windows)
+        self._capacity = WindowCapacity(max_windows)
 
     def transcribe(
         self, source: UploadFd, options: TranscriptionOptions, *, deadline: float | None = None, client: str = ""

@@ -19,6 +19,7 @@ from server.transcript import SAMPLE_RATE, Segment, Window
 from server.transcription.language import LANGUAGE_WINDOWS, UNKNOWN_LANGUAGE, check_language, is_certain, vote
 from server.transcription.sequential import in_sequence
 from server.transcription.timeline import Timeline
+from server.transcription.window_capacity import WindowCapacity
 from server.transcription.window_transcriber import WindowTask, WindowTranscriber
 from server.transcription.word_times import with_spoken_times
 
@@ -43,7 +44,7 @@ class TranscriptionRun:
         lease: ModelLease,
         source: UploadFd,
         options: TranscriptionOptions,
-        capacity: asyncio.Semaphore,
+        capacity: WindowCapacity,
         client: str = "",
     ) -> None:
         """`capacity` bounds the windows of all requests that are with the engines. Takes over `lease`."""

@@ -12,6 +12,7 @@ from server.audio.media_decoder import Recording
 from server.options import INTERACTIVE_S, DecodingOptions
 from server.pool.served_model import ServedModel
 from server.transcript import SAMPLE_RATE, Window, WindowResult
+from server.transcription.window_capacity import WindowCapacity
 
 MIN_REST_S = 0.4  # as long as the padding after speech: anything shorter contains none
 MAX_RESTS = 20  # per window: a model that stops every second is repeating itself
@@ -25,7 +26,7 @@ class WindowTranscriber:
     """Transcribes windows of `recording`. `begun_s` is when the model began, known with the first result."""
 
     def __init__(
-        self, model: ServedModel, recording: Recording, request: str, capacity: asyncio.Semaphore, client: str = ""
+        self, model: ServedModel, recording: Recording, request: str, capacity: WindowCapacity, client: str = ""
     ) -> None:
         """`capacity` is shared by the long recordings of all requests; a single one has two batches with the engine
         at most."""
@@ -73,7 +74,9 @@ class WindowTranscriber:
     async def _submit(self, window: Window, decoding: DecodingOptions) -> WindowResult:
         hint_s = self._recording.duration_hint_s
         short = hint_s is not None and hint_s <= INTERACTIVE_S and window.start_s < INTERACTIVE_S
-        async with nullcontext() if short else self._capacity:  # a clip's few windows wait for no other recording's
+        async with (
+            nullcontext() if short else self._capacity.place(self._client)
+        ):  # a clip's few windows wait for no other recording's
             loaded = await asyncio.to_thread(self._recording.load, window)
             future = self._engine.submit(
                 loaded,
