@@ -1,5 +1,6 @@
 """Thousands of odd conversations with a running server: none breaks it, and none leaves anything behind."""
 
+import errno
 import re
 import socket
 import struct
@@ -46,12 +47,21 @@ def hold(server: Running, talk: Conversation) -> bytes:
             for piece in talk.pieces:
                 connection.sendall(piece)
             if talk.end == "half-close":
-                connection.shutdown(socket.SHUT_WR)
+                half_close(connection)
             while talk.end in ("read", "half-close") and (more := connection.recv(1 << 16)):
                 received += more
         if talk.end == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return received
+
+
+def half_close(connection: socket.socket) -> None:
+    """Send no more; the server may have reset the connection by then."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
 
 
 def statuses(server: Running, number: int) -> list[int]:
