@@ -311,7 +311,7 @@ def started(model: str, folder: Path, *, prepare: Callable[[], None]) -> Started
 
 
 def forget_files() -> None:
-    """Take Python's packages and the bundled model out of the page cache, as far as nobody else has them open."""
+    """Take Python's packages and the bundled model out of the page cache, unless other programs have them open."""
     for folder in (*map(Path, sys.path), data_path("demo")):
         for path in folder.rglob("*") if folder.is_dir() else ():
             if path.is_file():

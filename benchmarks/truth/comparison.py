@@ -24,7 +24,7 @@ class Pair:
 
     @property
     def invented(self) -> tuple[int, int]:
-        """How many words ours and stock put where nobody speaks."""
+        """How many words ours and stock put where there is no speech."""
         return len(invented_words(self.ours.text)), len(invented_words(self.stock.text))
 
 
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def wordless(self) -> list[Pair]:
-        """Those in which nobody speaks."""
+        """Those without speech."""
         return [pair for pair in self.pairs if pair.recording.is_wordless]
 
     @property

@@ -131,7 +131,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         return is_incomplete and bool(self.cycle) and self.cycle.response_started
 
     def _pass_on(self, data: bytes) -> None:
-        """Hand what came of a refused body to whoever discards it, with its chunks not taken apart."""
+        """Hand the received part of a refused body on to be discarded, its chunks unparsed."""
         self.cycle.body += data
         self.cycle.more_body = not data.endswith(LAST_CHUNK)
         if len(self.cycle.body) > HIGH_WATER_LIMIT:

@@ -152,17 +152,17 @@ def _prepared(make_scanner: "Callable[[], Scanner]") -> "Scanner":
 
 def _work(scanner: "Scanner", order: ScanRequest, channel: int, upload: int, spool: int) -> None:
     """In a worker: scan the upload and report the results."""
-    teller = socket.socket(fileno=channel)
-    teller.send(encode(Started(os.getpid())))
+    connection = socket.socket(fileno=channel)
+    connection.send(encode(Started(os.getpid())))
     niceness = os.getpriority(os.PRIO_PROCESS, 0) + FURTHER_NICENESS
     try:
         confine(order.limits)
         for message in scanner.scan(upload, SpoolFile(spool), order.options, threading.Event()):
-            teller.send(encode(message))
-            if isinstance(message, Paused) and not _pause(teller, niceness):
+            connection.send(encode(message))
+            if isinstance(message, Paused) and not _pause(connection, niceness):
                 return
     except Exception as error:  # the boundary of a process: every error is reported to the request
-        teller.send(encode(failure(error)))
+        connection.send(encode(failure(error)))
 
 
 def _pause(channel: socket.socket, niceness: int) -> bool:

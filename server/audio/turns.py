@@ -18,8 +18,8 @@ For example with one place. A sends the long files A1 and A2, B the long file B1
     B1 | -
     A1 | C1    C1 begins as soon as it comes
 
-This is not `engine.fair_queue`, which forms batches of items that are done when they are taken: here whoever has a
-turn keeps a process between turns, and the number of those is bounded too.
+This is not `engine.fair_queue`, which forms batches of items that are done when they are taken: here a file with a
+turn keeps its process between turns, and the number of those is bounded too.
 """
 
 import threading

@@ -290,7 +290,7 @@ def _error_of(known: KnownModel, error: ModelUnavailable) -> ModelBroken:
 
 
 def _log_problem(known: KnownModel, before: str = "") -> None:
-    """Clients who name the model are not told where it is: the log tells the operator."""
+    """Clients that name the model do not learn where it is; the log says so to the operator."""
     if known.problem and known.problem != before:
         logger.warning("the model '%s' can't be used: %s", known.name, known.problem)
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class WindowCapacity:
-    """A semaphore that is fair by client: whoever has hundreds of windows waiting gets one place per round."""
+    """A semaphore that is fair by client: a client with hundreds of windows waiting gets one place per round."""
 
     def __init__(self, places: int) -> None:
         self._free = places

@@ -1,4 +1,4 @@
-// A recording on the page: what it is called, how far it is, what was heard, and what can be done with it.
+// A recording on the page: its name, progress, transcript and actions.
 
 import { make, say } from "./dom.js";
 import { FORMATS } from "./formats.js";
@@ -9,7 +9,7 @@ import { clock, left, size, times } from "./times.js";
 
 const TICK_MS = 250;
 const COPIED_MS = 2_000;
-const TELLING = new Set(["refused", "lost", "failed"]); // states whose reason is told
+const TELLING = new Set(["refused", "lost", "failed"]); // states that are shown with their reason
 const ADVICE = / Please try again in \d+s\.$/; // the page does
 
 let nextId = 1;

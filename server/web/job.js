@@ -1,4 +1,4 @@
-// One recording on its way: its state, how far it has come, what was heard. Knows no element of the page.
+// One recording on its way: its state, progress and transcript. Knows no element of the page.
 
 /** States in which nothing more happens by itself. */
 export const SETTLED = new Set(["done", "failed", "cancelled"]);
@@ -11,7 +11,7 @@ const MAX_BREAKS = 3; // a connection that breaks so often, before a server that
 /**
  * `waiting` -> `uploading` -> `queued` -> `running` -> `done`, or aside:
  * `refused` (until `retryAt`), `lost` (until the server is back), `locked` (until there is a key), `failed`, `cancelled`.
- * Emits `change`; `segment` with each; `reset` when it begins again and what was heard does not count.
+ * Emits `change`; `segment` with each; `reset` when it begins again and the text so far does not count.
  */
 export class Job extends EventTarget {
   state = "waiting";
@@ -62,7 +62,7 @@ export class Job extends EventTarget {
     this.#become("waiting");
   }
 
-  /** Seconds until it will be done, if that can be told. */
+  /** Seconds until it will be done, if that can be estimated. */
   get leftS() {
     return this.totalS && this.speed ? Math.max(0, this.totalS - this.doneS) / this.speed : undefined;
   }
