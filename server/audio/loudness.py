@@ -1,4 +1,4 @@
-"""Loud and quiet frames of a window: where somebody speaks, to 10 ms, which no model's timestamps resolve."""
+"""Loud and quiet frames of a window: where speech begins and ends, to 10 ms, finer than a model's timestamps."""
 
 import numpy as np
 import numpy.typing as npt

@@ -101,7 +101,7 @@ def rest_of(connection: Connection) -> bytes:
 def test_request_and_broken_body_that_come_together_are_answered_once(
     server: Running, method: str, path: str, status: int, expect: str
 ) -> None:
-    """The body is refused by whoever reads it; nobody reads that of a GET."""
+    """Reading the body fails; the route of a GET does not read it."""
     with Connection(server.base_url) as connection:
         head = f"{method} {path or TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\n{expect}"
         head += "Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"

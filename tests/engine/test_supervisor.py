@@ -156,7 +156,7 @@ def test_close_can_drain_first(loader: FakeLoader) -> None:
 
 
 def test_close_does_not_wait_for_a_model_that_loads(loader: FakeLoader) -> None:
-    os.mkfifo(loader.folder / "broken")  # whoever reads it waits
+    os.mkfifo(loader.folder / "broken")  # reading it blocks
     engine = SupervisedEngine(loader, "fake")
     wait_until(lambda: (loader.folder / "starts").exists())
     process = pid(engine)
