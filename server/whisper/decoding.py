@@ -65,8 +65,8 @@ class DecodingResult:
     def failed(self, options: DecodingOptions) -> bool:
         """True if the next temperature should be tried."""
         improbable = self.avg_logprob < options.logprob_threshold
-        if improbable and self.no_speech_prob > options.no_speech_threshold:
-            return False
+        if improbable and (self.no_speech_prob > options.no_speech_threshold or self.is_silence(options)):
+            return False  # sampling could only invent a longer text
         return improbable or self.is_repetitive(options)
 
 
